@@ -1,0 +1,1 @@
+../../edgefusion/__init__.py

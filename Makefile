@@ -1,0 +1,45 @@
+# Every target sets up what it needs; `make` alone lists them.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test test-full lint types imports bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(STAMP) ## create .venv with the pinned dependencies, editable install
+
+$(STAMP): pyproject.toml setup.py constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## compile and run a small model end to end
+	$(BIN)/edgefusion demo
+
+test: $(STAMP) ## tests, without the full-size ones
+	$(BIN)/python -m pytest -m "not full"
+
+test-full: $(STAMP) ## all tests, full-size models included (minutes, gigabytes)
+	$(BIN)/python -m pytest
+
+lint: $(STAMP) ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP) ## mypy, strict
+	$(BIN)/mypy
+
+# From .namespace, where the packages lie as they install: lint-imports puts the working
+# directory first on its path, and the root's edgefusion/ holds the face alone.
+imports: $(STAMP) ## direction of the imports
+	cd .namespace && ../$(BIN)/lint-imports --config ../pyproject.toml --no-cache
+
+bench: $(STAMP) ## the paper's tables, reproduced
+	$(BIN)/edgefusion bench paper
+
+clean: ## remove caches and build products, keep .venv
+	rm -rf build dist edgefusion.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

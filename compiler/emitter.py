@@ -1,0 +1,271 @@
+"""Emits the instructions of one op at a time; the tile search runs the same code dry.
+
+A lowering rule is written once, against this interface: it asks for SRAM buffers, loops over tiles,
+and emits loads, computations and stores. Emitting for real appends instructions with addresses and
+dependencies. Emitting dry visits one representative of each run of equal tiles and remembers how
+many it stands for, so that the cost of a candidate tiling is the cost of the very instructions that
+lowering would emit, at a price independent of the number of tiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edgefusion.compiler.hazards import Dependencies, RegionState
+from edgefusion.compiler.schedule import Schedule
+from edgefusion.runtime.errors import DoesNotFitError
+from edgefusion.runtime.isa import ROLE_CAUSE, Cause, DType, EngineKind, Opcode, Role, Space
+from edgefusion.runtime.machine import Machine
+from edgefusion.runtime.program import BufferRecord, Operand
+from edgefusion.runtime.program_builder import Attrs, ProgramBuilder
+
+_EDGE_TILES = 2
+"""Tiles at either end of a loop that may differ from the rest (padding, halo, ragged tail)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One step of a tile loop: ``[start, start + size)`` of the tiled extent."""
+
+    index: int
+    start: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """An operand together with the hazard state of the memory it lies in."""
+
+    operand: Operand
+    state: RegionState
+    role: Role = Role.ACTIVATION
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape in elements."""
+        return self.operand.shape
+
+    def box(self, starts: Sequence[int], sizes: Sequence[int]) -> View:
+        """The sub-box of ``sizes`` elements that begins at ``starts``."""
+        o = self.operand
+        offset = sum(a * s for a, s in zip(starts, o.strides, strict=True))
+        return self._with(o.address + offset, tuple(sizes), o.strides)
+
+    def reshape(self, *shape: int) -> View:
+        """The same bytes under another shape; the view must be dense."""
+        o = self.operand
+        if o.strides != dense_strides(o.shape, o.dtype):
+            raise ValueError(f"cannot reshape a strided view {o}")
+        return self._with(o.address, shape, dense_strides(shape, o.dtype))
+
+    def strided(self, shape: tuple[int, ...], strides: tuple[int, ...]) -> View:
+        """The same start under any shape and byte strides (a stride of 0 broadcasts)."""
+        return self._with(self.operand.address, shape, strides)
+
+    def _with(self, address: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> View:
+        o = self.operand
+        return View(
+            Operand(o.tensor, o.space, address, o.dtype, shape, strides), self.state, self.role
+        )
+
+
+def dense_strides(shape: Sequence[int], dtype: DType) -> tuple[int, ...]:
+    """Byte strides of a dense row-major tensor."""
+    strides, step = [], dtype.nbytes
+    for size in reversed(shape):
+        strides.append(step)
+        step *= size
+    return tuple(reversed(strides))
+
+
+@dataclass(slots=True)
+class Buffer:
+    """One SRAM buffer of an op: ``slots`` copies of a tile, used in turn."""
+
+    name: str
+    address: int
+    slot_bytes: int
+    dtype: DType
+    states: list[RegionState]
+    turn: int = -1
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all slots."""
+        return self.slot_bytes * len(self.states)
+
+    def next(self) -> None:
+        """Move to the next slot; call it once for each tile that is filled."""
+        self.turn += 1
+
+    def view(self, tensor: int, shape: Sequence[int]) -> View:
+        """A dense view of the current slot for a tile of tensor ``tensor``."""
+        slot = max(self.turn, 0) % len(self.states)
+        address = self.address + slot * self.slot_bytes
+        shape = tuple(shape)
+        strides = dense_strides(shape, self.dtype)
+        operand = Operand(tensor, Space.SRAM, address, self.dtype, shape, strides)
+        return View(operand, self.states[slot])
+
+
+@dataclass(slots=True)
+class Emitter:
+    """Emits instructions for the current op ``op`` into ``builder``; see the module docstring.
+
+    ``weights`` (dry only) counts, for each instruction, how many it stands for.
+    """
+
+    builder: ProgramBuilder
+    machine: Machine
+    schedule: Schedule
+    dry: bool
+    op: int = 0
+    op_name: str = ""
+    counts: list[int] = field(default_factory=list)
+    sram_peak_bytes: int = 0
+    _weight: int = 1
+    _sram_top: int = 0
+    _buffers: list[Buffer] = field(default_factory=list)
+    _previous: list[Buffer] = field(default_factory=list)
+    _dependencies: Dependencies = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._dependencies = Dependencies(overlap=self.schedule.overlap)
+
+    def begin(self, op: int, name: str) -> None:
+        """Start an op: its buffers are placed from the bottom of SRAM."""
+        self._previous += self._buffers
+        self._buffers = []
+        self.op, self.op_name, self._sram_top = op, name, 0
+
+    def end(self) -> None:
+        """Finish an op: note which SRAM ranges it held, and for how long."""
+        if self.dry:
+            return
+        for buffer in self._buffers:
+            used = [state for state in buffer.states if state.last >= 0]
+            if used:
+                name = f"{self.op_name}:{buffer.name}"
+                first, last = min(s.first for s in used), max(s.last for s in used)
+                self.builder.buffers.append(
+                    BufferRecord(name, Space.SRAM, buffer.address, buffer.nbytes, first, last)
+                )
+
+    def buffer(
+        self, name: str, elements: int, dtype: DType, *, streamed: bool = True
+    ) -> Buffer:
+        """Reserve SRAM for tiles of up to ``elements``; raises DoesNotFitError when SRAM is full.
+
+        A streamed buffer is refilled for every tile and gets the schedule's number of slots.
+        """
+        align = self.machine.sram_align_bytes
+        slot_bytes = -(-elements * dtype.nbytes // align) * align
+        slots = self.schedule.slots if streamed else 1
+        address = self._sram_top
+        self._sram_top += slot_bytes * slots
+        self.sram_peak_bytes = max(self.sram_peak_bytes, self._sram_top)
+        if self._sram_top > self.machine.sram_bytes:
+            raise DoesNotFitError(
+                f"{self.op_name}: buffer {name} ends at {self._sram_top} bytes, "
+                f"{self._sram_top - self.machine.sram_bytes} more than the SRAM of "
+                f"{self.machine.sram_bytes} bytes"
+            )
+        made = Buffer(name, address, slot_bytes, dtype, [RegionState() for _ in range(slots)])
+        if self.schedule.overlap and not self.dry:
+            self._inherit(made)
+        self._buffers.append(made)
+        return made
+
+    def _inherit(self, made: Buffer) -> None:
+        """Carry over the hazards of earlier ops' buffers whose bytes ``made`` reuses."""
+        end = made.address + made.nbytes
+        for old in self._previous:
+            for i, old_state in enumerate(old.states):
+                begin = old.address + i * old.slot_bytes
+                for j, state in enumerate(made.states):
+                    mine = made.address + j * made.slot_bytes
+                    if begin < mine + made.slot_bytes and mine < begin + old.slot_bytes:
+                        state.inherit(old_state)
+        self._previous = [
+            old
+            for old in self._previous
+            if old.address < made.address or old.address + old.nbytes > end
+        ]
+
+    def tiles(self, total: int, size: int) -> Iterator[Tile]:
+        """Cut ``total`` into tiles of ``size`` and a ragged tail."""
+        count = -(-total // size)
+        inner = count - 2 * _EDGE_TILES
+        outer_weight = self._weight
+        for index in range(count):
+            if self.dry and inner > 1 and _EDGE_TILES <= index < count - _EDGE_TILES:
+                if index > _EDGE_TILES:
+                    continue
+                self._weight = outer_weight * inner
+            yield Tile(index, index * size, min(size, total - index * size))
+            self._weight = outer_weight
+
+    def load(self, target: View, source: View, *, again: bool = False) -> None:
+        """DMA from DRAM to SRAM; ``again`` marks bytes this op has loaded before."""
+        cause = Cause.REREAD if again else ROLE_CAUSE[source.role]
+        self._emit(EngineKind.DMA, 0, Opcode.LOAD, [target], [source], cause=cause)
+
+    def store(self, target: View, source: View) -> None:
+        """DMA from SRAM to DRAM."""
+        unit = 1 % self.machine.dma_engines
+        cause = ROLE_CAUSE[target.role]
+        self._emit(EngineKind.DMA, unit, Opcode.STORE, [target], [source], cause=cause)
+
+    def tensor(
+        self, opcode: Opcode, output: View, inputs: Sequence[View], attrs: Attrs = ()
+    ) -> None:
+        """An instruction of the tensor engine."""
+        self._emit(EngineKind.TENSOR, 0, opcode, [output], inputs, attrs)
+
+    def vector(
+        self, opcode: Opcode, output: View, inputs: Sequence[View], attrs: Attrs = ()
+    ) -> None:
+        """An instruction of the vector engine."""
+        self._emit(EngineKind.VECTOR, 0, opcode, [output], inputs, attrs)
+
+    def call(self, outputs: Sequence[View], inputs: Sequence[View], attrs: Attrs) -> None:
+        """A host function on tensors in DRAM."""
+        self._emit(EngineKind.HOST, 0, Opcode.CALL, outputs, inputs, attrs)
+
+    def _emit(
+        self,
+        engine: EngineKind,
+        unit: int,
+        opcode: Opcode,
+        outputs: Sequence[View],
+        inputs: Sequence[View],
+        attrs: Attrs = (),
+        cause: Cause = Cause.NONE,
+    ) -> None:
+        waits: tuple[int, ...] = ()
+        index = len(self.builder)
+        if self.dry:
+            self.counts.append(self._weight)
+        else:
+            waits = self._dependencies.record(
+                index, (engine, unit), [v.state for v in inputs], [v.state for v in outputs]
+            )
+        self.builder.emit(
+            engine,
+            unit,
+            opcode,
+            [v.operand for v in outputs],
+            [v.operand for v in inputs],
+            self.op,
+            waits,
+            cause,
+            attrs,
+        )
+
+
+def counts_array(emitter: Emitter) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """How many instructions each dry one stands for."""
+    return np.array(emitter.counts, dtype=np.int64)

@@ -1,0 +1,118 @@
+"""What a lowering rule is, and the little that rules share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from edgefusion.compiler.emitter import Emitter, View
+from edgefusion.compiler.network import NetOp, NetTensor
+
+TilingValue = int | str
+
+
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """Named choices of a rule, such as ``rows=8 channels=64 outer=weights``."""
+
+    values: tuple[tuple[str, TilingValue], ...]
+
+    def __getitem__(self, name: str) -> int:
+        return int(dict(self.values)[name])
+
+    @property
+    def family(self) -> tuple[tuple[str, TilingValue], ...]:
+        """All choices but the size of the streamed tiles."""
+        return self.values[1:]
+
+    def choice(self, name: str) -> str:
+        """The choice ``name`` as text."""
+        return str(dict(self.values)[name])
+
+    def __str__(self) -> str:
+        return " ".join(f"{name}={value}" for name, value in self.values)
+
+
+def tiling(**values: TilingValue) -> Tiling:
+    """A tiling from keywords, in the order given."""
+    return Tiling(tuple(values.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class OpContext:
+    """One op with its tensors: views of DRAM by tensor name, and their network records."""
+
+    op: NetOp
+    tensors: Mapping[str, NetTensor]
+    views: Mapping[str, View]
+
+    def view(self, name: str) -> View:
+        """The whole tensor ``name`` in DRAM."""
+        return self.views[name]
+
+    def input(self, index: int) -> View:
+        """Operand ``index`` in DRAM."""
+        return self.views[self.op.inputs[index]]
+
+    def output(self, index: int = 0) -> View:
+        """Result ``index`` in DRAM."""
+        return self.views[self.op.outputs[index]]
+
+    def has_input(self, index: int) -> bool:
+        """Whether optional operand ``index`` is present."""
+        return index < len(self.op.inputs) and bool(self.op.inputs[index])
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How one op kind is tiled and emitted.
+
+    ``tilings`` yields candidates, feasible or not. The first value of a tiling is the size of its
+    streamed tiles; candidates that agree in all others are a family and come largest first.
+    ``emit`` emits one (raising DoesNotFitError when its buffers exceed SRAM). ``fallback`` yields
+    what to try when none of the ``tilings`` fits.
+    """
+
+    tilings: Callable[[OpContext], Iterator[Tiling]]
+    emit: Callable[[Emitter, OpContext, Tiling], None]
+    fallback: Callable[[OpContext], Iterator[Tiling]] | None = None
+
+
+def tile_sizes(total: int, *, multiple: int = 1) -> list[int]:
+    """Candidate tile sizes of an extent, largest first.
+
+    The whole, its even divisions into 2..16 tiles rounded up to ``multiple``, then powers of two
+    down to ``multiple``. Even divisions waste less in the ragged tail than powers of two.
+    """
+    sizes = {total}
+    for parts in (2, 3, 4, 5, 6, 8, 10, 12, 16):
+        sizes.add(min(total, -(-(-(-total // parts)) // multiple) * multiple))
+    size = multiple
+    while size < total:
+        sizes.add(size)
+        size *= 2
+    return sorted(sizes, reverse=True)
+
+
+def matrix(view: View) -> View:
+    """A dense view as [product of leading axes, last axis]."""
+    columns = view.shape[-1] if view.shape else 1
+    elements = view.operand.elements
+    return view.reshape(elements // max(columns, 1), columns)
+
+
+def rows(view: View, start: int, size: int) -> View:
+    """Rows ``[start, start + size)`` of a matrix view."""
+    return view.box((start, 0), (size, view.shape[1]))
+
+
+def columns(view: View, start: int, size: int) -> View:
+    """Columns ``[start, start + size)`` of a matrix view."""
+    return view.box((0, start), (view.shape[0], size))
+
+
+def sequence(value: object) -> tuple[int, ...]:
+    """An attribute that is a list of integers, as a tuple."""
+    if not isinstance(value, Sequence):
+        raise TypeError(f"expected a list of integers, found {value!r}")
+    return tuple(int(v) for v in value)

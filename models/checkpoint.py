@@ -1,0 +1,225 @@
+"""Reads a diffusers pipeline folder: which components it has, and each as a checked module.
+
+Every defect of a folder that can be found by looking (missing parts, damaged or incomplete
+weights, NaN) becomes an InputError here, before hours of compilation rest on it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgefusion.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import nn
+
+    from edgefusion.models.architectures import Component
+
+_FOLDERS: dict[str, str] = {"text_encoder": "text_encoder", "unet": "unet", "vae_decoder": "vae"}
+_CLASSES: dict[str, str] = {
+    "text_encoder": "CLIPTextModel",
+    "unet": "UNet2DConditionModel",
+    "vae_decoder": "AutoencoderKL",
+}
+_WEIGHT_SUFFIXES = (".safetensors", ".bin")
+_DIGEST_CHUNK_BYTES = 1 << 22
+
+
+def components_of(folder: Path) -> tuple[Component, ...]:
+    """The components that `folder`'s model_index.json names, in pipeline order.
+
+    Raises InputError for an unreadable index, a class other than the supported one, no component
+    at all, or a named component whose folder is missing.
+    """
+    index_path = folder / "model_index.json"
+    try:
+        index: Any = json.loads(index_path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{index_path} cannot be read: {error}. Expected the index of a diffusers pipeline, "
+            "as save_pretrained writes it. Name the folder that holds model_index.json."
+        ) from error
+    if not isinstance(index, dict):
+        raise InputError(f"{index_path} holds a {type(index).__name__}; expected an object.")
+    found: list[Component] = []
+    for component, sub_folder in _FOLDERS.items():
+        entry = index.get(sub_folder)
+        if not entry or entry == [None, None]:
+            continue
+        class_name = entry[-1] if isinstance(entry, list) else entry
+        if class_name != _CLASSES[component]:
+            raise InputError(
+                f"{index_path} names the class {class_name} for {sub_folder}; expected "
+                f"{_CLASSES[component]}, the one this toolchain compiles. Export that component "
+                "to ONNX yourself and compile the .onnx file instead."
+            )
+        if not (folder / sub_folder).is_dir():
+            raise InputError(
+                f"{folder} has no folder {sub_folder}/, though its model_index.json names one. "
+                "Download the whole pipeline again."
+            )
+        found.append(component)  # type: ignore[arg-type]  # keys of _FOLDERS are components
+    if not found:
+        raise InputError(
+            f"{index_path} names none of {', '.join(_FOLDERS.values())}; expected a text-to-image "
+            "pipeline. Check that this is the pipeline you mean."
+        )
+    return tuple(found)
+
+
+def folder_digest(folder: Path) -> str:
+    """sha256, as hex, over the paths and contents of a folder's files, hidden ones left out."""
+    total = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(folder)
+        if path.is_file() and not any(part.startswith(".") for part in inside.parts):
+            total.update(f"{inside.as_posix()}\0{file_digest(path)}\n".encode())
+    return total.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file as hex, read in chunks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_DIGEST_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def load_from_folder(folder: Path, component: Component) -> nn.Module:
+    """One component of a pipeline folder: its library's module, float32, evaluation mode.
+
+    A vae_decoder comes as models.components.VaeDecoder. Raises InputError for missing or damaged
+    files, weights that do not fit the configuration, and weights that are NaN or infinite.
+    """
+    import diffusers
+    import torch
+    import transformers
+
+    from edgefusion.models.components import VaeDecoder
+
+    place = folder / _FOLDERS[component]
+    if not place.is_dir():
+        raise InputError(
+            f"{folder} has no folder {place.name}/, so there is no {component} to load. "
+            "Leave it out with --components, or download the whole pipeline."
+        )
+    _check_weight_files(place)
+    library = transformers if component == "text_encoder" else diffusers
+    options = {"variant": "fp16"} if _only_half_precision(place) else {}
+    with _quiet_libraries(), _as_input_error(place):
+        module, info = getattr(library, _CLASSES[component]).from_pretrained(
+            place,
+            local_files_only=True,
+            output_loading_info=True,
+            torch_dtype=torch.float32,
+            **options,
+        )
+    _check_loading(place, info)
+    if component == "vae_decoder":
+        module = VaeDecoder(module)
+    module.requires_grad_(False)
+    check_finite(module, str(place))
+    checked: nn.Module = module.float().eval()
+    return checked
+
+
+def check_finite(module: nn.Module, where: str) -> None:
+    """Raises InputError, naming the first such tensor, when a weight is NaN or infinite."""
+    import torch
+
+    for name, tensor in module.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            bad = int((~torch.isfinite(tensor)).sum())
+            raise InputError(
+                f"{where}: the weight {name} holds {bad} NaN or infinite values of "
+                f"{tensor.numel()}; expected finite numbers. The checkpoint is damaged or its "
+                "training diverged: use an earlier one."
+            )
+
+
+def _check_weight_files(place: Path) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    weights = [path for path in place.iterdir() if path.suffix in _WEIGHT_SUFFIXES]
+    if not weights:
+        raise InputError(
+            f"{place} holds no weights; expected a .safetensors file beside config.json. "
+            "Download the component again (git clones need `git lfs pull`)."
+        )
+    for path in weights:
+        if path.suffix != ".safetensors":
+            continue
+        try:
+            with safe_open(path, framework="np"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise InputError(
+                f"{path} ({path.stat().st_size} bytes) is not a whole safetensors file: {error}. "
+                "Download it again (git clones need `git lfs pull`)."
+            ) from error
+
+
+def _only_half_precision(place: Path) -> bool:
+    weights = [path.name for path in place.iterdir() if path.suffix in _WEIGHT_SUFFIXES]
+    return all(".fp16." in name or ".fp16-" in name for name in weights)
+
+
+def _check_loading(place: Path, info: dict[str, Any]) -> None:
+    """Refuses what the libraries only warn about: weights they would draw at random."""
+    missing = sorted(info.get("missing_keys", ()))
+    if missing:
+        raise InputError(
+            f"{place}: {len(missing)} weights that config.json asks for are not in the file, "
+            f"first {missing[0]}; expected all of them. config.json and weights belong to "
+            "different models, or the download is incomplete."
+        )
+    mismatched = sorted(map(str, info.get("mismatched_keys", ())))
+    if mismatched:
+        raise InputError(
+            f"{place}: {len(mismatched)} weights have another shape than config.json asks for, "
+            f"first {mismatched[0]}. config.json and weights belong to different models."
+        )
+
+
+@contextmanager
+def _as_input_error(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"{place} cannot be loaded: {reason or type(error).__name__}. Expected config.json "
+            "and weights as save_pretrained writes them. Check both, or download them again."
+        ) from error
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Loading bars and load reports off: what matters in them becomes an InputError."""
+    import warnings
+
+    import diffusers
+    import transformers
+
+    loggers = (diffusers.utils.logging, transformers.utils.logging)
+    levels = [logger.get_verbosity() for logger in loggers]
+    bars = [logger.is_progress_bar_enabled() for logger in loggers]
+    for logger in loggers:
+        logger.set_verbosity(logger.CRITICAL)
+        logger.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level, bar in zip(loggers, levels, bars, strict=True):
+            logger.set_verbosity(level)
+            if bar:
+                logger.enable_progress_bar()

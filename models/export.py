@@ -1,0 +1,172 @@
+"""A component of a source becomes an ONNX file: static shapes, external weights, fixed names.
+
+`<component>.onnx` holds the graph and small constants, `<component>.onnx.data` beside it the
+weights. The same weights give the same bytes, whichever process, folder or machine exports them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import io
+import logging
+import tempfile
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from edgefusion.models.architectures import COMPONENTS
+from edgefusion.models.onnx_source import INLINE_BYTES, check_onnx
+from edgefusion.runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from edgefusion.models.architectures import Component
+    from edgefusion.models.source import Source
+
+OPSET = 20  # the first with Gelu, and with GridSample as torch has it
+IR_VERSION = 10  # what torch writes; newer ones ONNX Runtime may not load
+
+
+def export_component(
+    source: Source,
+    component: str,
+    directory: Path,
+    *,
+    batch: int = 1,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Path:
+    """Writes `directory`/`component`.onnx and its .data file, and returns the former's path.
+
+    Names and shapes (float32 unless stated, N = `batch`; sizes of Stable Diffusion v1):
+    - text_encoder: input_ids int64 [N, 77] -> hidden_states [N, 77, 768]
+    - unet: sample [N, 4, 64, 64], timestep int64 [1], encoder_hidden_states [N, 77, 768] (and
+      timestep_cond [N, width] for a latent-consistency student) -> noise_pred [N, 4, 64, 64]
+    - vae_decoder: latent [N, 4, 64, 64] -> image [N, 3, 512, 512]; the latent is already divided
+      by the scaling factor, which is not part of the graph.
+
+    Each node's metadata `origin` names its module, such as `down_blocks.0.resnets.0.conv1`. An
+    .onnx source is checked and written in the same form; `shapes` fixes its dynamic inputs, and
+    `batch` must be 1. `progress` hears a line as each stage starts.
+
+    Files appear whole or not at all. Raises InputError for a damaged source, UsageError for a
+    component that the source has not.
+    """
+    say = progress if progress is not None else _silent
+    if component not in source.components:
+        raise UsageError(
+            f"{source.name} has no component {component}; it holds "
+            f"{', '.join(source.components)}. Choose among these."
+        )
+    if batch < 1:
+        raise UsageError(f"The batch size is {batch}; expected 1 or more.")
+    if source.kind == "onnx":
+        if batch != 1:
+            raise UsageError(
+                f"The batch size {batch} was given with the file {source.path}, whose shapes are "
+                "its own; expected 1. Give the shapes with --shape."
+            )
+        assert source.path is not None
+        say(f"{component}: checking {source.path}")
+        proto = check_onnx(source.path, shapes=shapes)
+        model = ir.from_proto(proto)
+        model.ir_version = IR_VERSION
+        _resolve_external_data(model, source.path.parent)
+    else:
+        if shapes:
+            raise UsageError(
+                f"Shapes were given with {source.name}, whose configuration fixes them; expected "
+                "them with .onnx files alone. Leave --shape out."
+            )
+        assert component in COMPONENTS
+        say(f"{component}: loading weights")
+        model = _trace(source, component, batch, say)
+    say(f"{component}: writing")
+    target = _write(model, component, directory)
+    del model
+    gc.collect()  # traced programs are cyclic, and would keep the weights in memory
+    return target
+
+
+def _trace(
+    source: Source, component: Component, batch: int, say: Callable[[str], None]
+) -> ir.Model:
+    """The component as a cleaned graph, whose weights are views of the module's tensors."""
+    import torch
+
+    from edgefusion.models.components import as_graph, example_inputs, signature
+    from edgefusion.models.export_graph import clean_graph, first_dynamic_value
+
+    module = source.load(component)
+    say(f"{component}: tracing")
+    ports = signature(component, module, batch=batch)
+    with _quiet_exporter(), torch.no_grad():
+        program = torch.onnx.export(
+            as_graph(component, module),
+            example_inputs(ports),
+            dynamo=True,
+            input_names=[port.name for port in ports.inputs],
+            output_names=[ports.output],
+            opset_version=OPSET,
+            optimize=True,
+            external_data=True,
+            verbose=False,
+        )
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned no program")
+    model: ir.Model = program.model
+    clean_graph(model, component)
+    dynamic = first_dynamic_value(model.graph)
+    if dynamic is not None:
+        raise RuntimeError(f"the export of {component} left {dynamic} without a static shape")
+    return model
+
+
+def _resolve_external_data(model: ir.Model, folder: Path) -> None:
+    for value in model.graph.initializers.values():
+        if isinstance(value.const_value, ir.ExternalTensor):
+            value.const_value.base_dir = folder
+
+
+def _write(model: ir.Model, component: str, directory: Path) -> Path:
+    """Saves into a temporary folder beside the target, then renames, the graph file last."""
+    directory.mkdir(parents=True, exist_ok=True)
+    target = directory / f"{component}.onnx"
+    data_name = f"{component}.onnx.data"
+    with tempfile.TemporaryDirectory(prefix=f".{component}-", dir=directory) as temporary:
+        written = Path(temporary) / target.name
+        ir.save(
+            model,
+            written,
+            external_data=data_name,
+            size_threshold_bytes=INLINE_BYTES,
+            max_workers=1,  # a worker holds a copy of the tensor it writes
+        )
+        data = Path(temporary) / data_name
+        if data.exists():  # absent when every weight is small
+            data.replace(directory / data_name)
+        else:
+            (directory / data_name).unlink(missing_ok=True)
+        written.replace(target)
+    return target
+
+
+def _silent(_text: str) -> None:
+    """The progress callback of those who pass none."""
+
+
+@contextlib.contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """The exporter prints its stages and warns about itself; errors still come as exceptions."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(previous)

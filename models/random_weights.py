@@ -1,0 +1,48 @@
+"""Weights from a seed, for presets: every tensor distinct, activations of ordinary size.
+
+The libraries' own initialisation leaves biases zero and norm scales one; exporters then merge the
+equal tensors, and tests with them cannot see a bias that went missing. Here each tensor is drawn
+by itself, from a generator keyed by the seed and its name, so that a tensor's values depend
+neither on the order of drawing nor on which components are asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SCHEME = "normal; matrices 1/sqrt(fan-in), biases 0.02, norm scales 1 + 0.02, embeddings 0.05"
+_SMALL = 0.02
+_EMBEDDING = 0.05
+
+
+def fill_with_random_weights(module: nn.Module, component: str, seed: int) -> None:
+    """Replaces every parameter of `module` (which may lie on the meta device) by seeded draws.
+
+    Float32 on the CPU. The same seed, component and parameter name give the same values.
+    """
+    embeddings = {
+        f"{name}.weight"
+        for name, child in module.named_modules()
+        if isinstance(child, torch.nn.Embedding)
+    }
+    for name, parameter in list(module.named_parameters()):
+        key = hashlib.sha256(f"{seed}/{component}/{name}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(key[:7], "little"))
+        values = torch.empty(parameter.shape, dtype=torch.float32)
+        if parameter.dim() >= 2:
+            fan_in = parameter[0].numel()
+            deviation = _EMBEDDING if name in embeddings else 1.0 / math.sqrt(fan_in)
+            values.normal_(0.0, deviation, generator=generator)
+        else:
+            mean = 1.0 if name.endswith("weight") else 0.0
+            values.normal_(mean, _SMALL, generator=generator)
+        owner_name, _, leaf = name.rpartition(".")
+        owner = module.get_submodule(owner_name)
+        setattr(owner, leaf, torch.nn.Parameter(values, requires_grad=False))

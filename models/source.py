@@ -1,0 +1,144 @@
+"""Resolves the SOURCE of the command line: what it is, what it holds, and its digest.
+
+A source is a preset's name, a diffusers pipeline folder, an .onnx file, or a hub id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from edgefusion.models.architectures import COMPONENTS, PRESETS, Component
+from edgefusion.models.checkpoint import (
+    components_of,
+    folder_digest,
+    load_from_folder,
+)
+from edgefusion.models.onnx_source import component_of_onnx, onnx_digest
+from edgefusion.runtime.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SourceKind = Literal["preset", "folder", "hub", "onnx"]
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True)  # without slots: the digest is computed once, on demand, and kept
+class Source:
+    """A resolved SOURCE; nothing of it is in memory yet."""
+
+    kind: SourceKind
+    name: str
+    components: tuple[str, ...]
+    """In pipeline order; for an .onnx file the one it is, or `model` where its inputs are none."""
+    path: Path | None = None
+    """The pipeline folder or the .onnx file; None for a preset."""
+    seed: int | None = None
+    """Seed of a preset's random weights."""
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256, as hex, of all content: the same digest means the same weights.
+
+        Reads every file of a folder or .onnx once (about a second a gigabyte).
+        """
+        if self.kind == "preset":
+            from edgefusion.models.random_weights import SCHEME
+
+            identity = {
+                "preset": asdict(PRESETS[self.name]),
+                "seed": self.seed,
+                "initialisation": SCHEME,
+            }
+            return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+        assert self.path is not None
+        return onnx_digest(self.path) if self.kind == "onnx" else folder_digest(self.path)
+
+    def load(self, component: Component) -> nn.Module:
+        """One component in evaluation mode, float32: what models.components.as_graph takes.
+
+        Raises UsageError for a component the source has not, InputError for damaged content.
+        """
+        if component not in self.components or self.kind == "onnx":
+            raise UsageError(
+                f"{self.name} has no torch component {component}; it holds "
+                f"{', '.join(self.components)} ({self.kind}). Choose among these."
+            )
+        if self.kind == "preset":
+            return _random_module(self.name, component, self.seed or 0)
+        assert self.path is not None
+        return load_from_folder(self.path, component)
+
+
+def resolve_source(text: str, *, random_weights_seed: int | None = None) -> Source:
+    """The source that `text` names; a folder or file on disk wins over a hub id.
+
+    `random_weights_seed` seeds a preset's weights (0 when None); no other source takes one.
+    Raises UsageError for a seed beside real weights, InputError for what cannot be found or read.
+    """
+    if text in PRESETS:
+        return Source("preset", text, COMPONENTS, seed=random_weights_seed or 0)
+    if random_weights_seed is not None:
+        raise UsageError(
+            f"--random-weights {random_weights_seed} was given with {text}, which brings its own "
+            f"weights; expected a preset ({', '.join(PRESETS)}). Leave out one of the two."
+        )
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return Source("folder", path.resolve().name, components_of(path), path)
+    if path.is_file():
+        if path.suffix != ".onnx":
+            raise InputError(
+                f"{path} is a file of type {path.suffix or '(none)'}; expected an .onnx file or a "
+                "diffusers pipeline folder. Convert single-file checkpoints with diffusers' "
+                "from_single_file and save_pretrained."
+            )
+        return Source("onnx", path.stem, (component_of_onnx(path),), path)
+    if path.suffix != ".onnx" and not path.is_absolute() and _HUB_ID.fullmatch(text):
+        folder = _download(text)
+        return Source("hub", text, components_of(folder), folder)
+    raise InputError(
+        f"{text} is neither a file or folder here, nor a hub id (owner/name), nor a preset "
+        f"({', '.join(PRESETS)}). Check the spelling and the working directory."
+    )
+
+
+def _download(hub_id: str) -> Path:
+    """The local folder of a hub pipeline, fetched where it is not cached yet."""
+    from diffusers import DiffusionPipeline
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        # The safety checker is never compiled, and larger than the U-Net.
+        folder: str = DiffusionPipeline.download(hub_id, safety_checker=None)
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{hub_id} is no folder here and cannot be fetched from the hub either: {reason}. "
+            "Check the name and the network, log in where the model is gated, or download the "
+            "pipeline elsewhere and name its folder."
+        ) from error
+    return Path(folder)
+
+
+def _random_module(preset: str, component: Component, seed: int) -> nn.Module:
+    from accelerate import init_empty_weights
+
+    from edgefusion.models.components import VaeDecoder
+    from edgefusion.models.random_weights import fill_with_random_weights
+
+    architecture = PRESETS[preset]
+    # Parameters on the meta device, so that the library's own initialisation costs nothing;
+    # buffers are real: they are computed, not drawn.
+    with init_empty_weights(include_buffers=False):
+        module: nn.Module = getattr(architecture, component).build()
+    if component == "vae_decoder":
+        module = VaeDecoder(module)
+    fill_with_random_weights(module, component, seed)
+    return module.eval()

@@ -1,0 +1,78 @@
+"""Split in halves, value * f(gate): a gated linear unit becomes one op.
+
+``GEGLU`` for exact GELU, ``GLU_f`` for other functions. The kernel reads the value from the first
+half and the gate from the second; the other order is refused, for it computes something else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import onnx
+
+from edgefusion.compiler.functions import DOMAIN, function_for
+from edgefusion.compiler.graph import Graph
+from edgefusion.compiler.node import Node
+from edgefusion.compiler.pass_base import PassContext, PassResult, Remarks
+from edgefusion.passes.matching import leak, normalized_axis, other_operand
+
+_STANDARD = {"Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh"}
+_FUSED = {"SiLU": "silu", "QuickGELU": "quickgelu"}
+
+
+@dataclass(frozen=True)
+class FuseGeglu:
+    """Gated linear units, with the product's operands in either order."""
+
+    name: ClassVar[str] = "fuse-geglu"
+
+    def run(self, graph: Graph, context: PassContext) -> PassResult:  # noqa: ARG002
+        """Rewrite every match."""
+        remarks = Remarks(self.name)
+        for split in graph.nodes:
+            if split.op != "Split" or split.domain or len(split.outputs) != 2:
+                continue
+            match = _match(split)
+            if isinstance(match, str):
+                remarks.missed(split, match)
+            elif match:
+                function, nodes = match
+                x = split.inputs[0]
+                fused = graph.fuse(nodes, function, [x], [nodes[-1].output])
+                remarks.matched(fused, f"{function.name} of {list(x.shape)}")
+        return remarks.result()
+
+
+def _match(split: Node) -> tuple[onnx.FunctionProto, list[Node]] | str | None:
+    value, gate = split.outputs
+    for half, other in ((gate, value), (value, gate)):
+        for activation in half.consumers:
+            token = _token(activation)
+            product = activation.output.only_consumer if token else None
+            if product is None or product.op != "Mul" or product.domain:
+                continue
+            if other_operand(product, activation.output) is not other:
+                continue
+            if half is value:
+                return "the function is applied to the first half; the gate must be the second"
+            x = split.inputs[0]
+            if normalized_axis(split.get_int("axis", 0), x.rank) != x.rank - 1:
+                return f"the split is along axis {split.get_int('axis', 0)}, not the last"
+            if value.shape != gate.shape:
+                return f"the halves differ: {list(value.shape)} and {list(gate.shape)}"
+            nodes = [split, activation, product]
+            kind = ("GEGLU", ()) if token == "gelu" else ("GLU", (token,))
+            return leak(nodes, [product.output]) or (function_for(*kind), nodes)
+    return None
+
+
+def _token(node: Node) -> str:
+    """The name of a unary function in ``compiler.functions``; '' for other nodes."""
+    if node.domain == DOMAIN:
+        return _FUSED.get(node.op, "")
+    if node.domain:
+        return ""
+    if node.op == "Gelu":
+        return "gelutanh" if node.get_str("approximate", "none") == "tanh" else "gelu"
+    return _STANDARD.get(node.op, "")

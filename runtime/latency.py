@@ -1,0 +1,161 @@
+"""Latency records: the one source of terminal tables, JSON and HTML.
+
+``runtime.measurement`` makes them from a program and its timeline. Everything is kept in integer
+picoseconds, so that ops add up to their component and components to the pipeline exactly;
+properties and JSON give milliseconds.
+
+**Latency of an op**: every picosecond of a component belongs to one op: that of the instruction
+that comes first in the program among those running, or, while nothing runs, that of the next to
+start (``stall_ps`` counts these). What an op does in the shadow of an earlier one costs no latency.
+
+**Bounds**: an op's bound is its busiest engine's least time. Engines overlap between ops, so the
+component's bound is the largest, over engines, of the sum of the ops' bounds on it; the plain sum,
+``serial_bound_ps``, holds only where ops run one after another. The ratio beside an op's bound
+takes the larger of its latency and its busiest engine's time, which can never be below the bound.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+LATENCY_SCHEMA_VERSION = 1
+PS_PER_MS = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class OpLatency:
+    """One op of one evaluation of a component. Busy times are sums over the engines of a kind;
+    ``busiest_ps`` is the largest of them, each spread over the engines of its kind."""
+
+    name: str
+    kind: str
+    origin: tuple[str, ...]
+    scope: str
+    tile: str
+    instructions: int
+    latency_ps: int
+    stall_ps: int
+    tensor_busy_ps: int
+    vector_busy_ps: int
+    dma_busy_ps: int
+    host_busy_ps: int
+    busiest_ps: int
+    dram_read_bytes: int
+    dram_write_bytes: int
+    bound_ps: int
+
+    @property
+    def reached_ps(self) -> int:
+        """What stands against the bound: the latency, or the busiest engine where that is more."""
+        return max(self.latency_ps, self.busiest_ps)
+
+    @property
+    def ratio(self) -> float | None:
+        """``reached_ps`` over the bound, or None for an op without one."""
+        return self.reached_ps / self.bound_ps if self.bound_ps else None
+
+    def to_json(self) -> dict[str, Any]:
+        """The record with units in its keys."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "origin": list(self.origin),
+            "scope": self.scope,
+            "tile": self.tile,
+            "instructions": self.instructions,
+            **_milliseconds(self, "latency", "stall", "bound"),
+            **_milliseconds(self, "tensor_busy", "vector_busy", "dma_busy", "host_busy"),
+            "dram_read_bytes": self.dram_read_bytes,
+            "dram_write_bytes": self.dram_write_bytes,
+            "ratio": self.ratio,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentLatency:
+    """One evaluation of a component. ``stalls_ps`` maps each reason to the time that engines waited
+    for it, all engines together; ``idle_ps`` is their time after their last instruction."""
+
+    name: str
+    target: str
+    schedule: str
+    instructions: int
+    latency_ps: int
+    bound_ps: int
+    serial_bound_ps: int
+    tensor_busy_ps: int
+    vector_busy_ps: int
+    dma_busy_ps: int
+    host_busy_ps: int
+    stalls_ps: tuple[tuple[str, int], ...]
+    idle_ps: int
+    dram_read_bytes: int
+    dram_write_bytes: int
+    ops: tuple[OpLatency, ...]
+
+    @property
+    def latency_ms(self) -> float:
+        """Milliseconds from the first instruction's start to the last one's end."""
+        return self.latency_ps / PS_PER_MS
+
+    @property
+    def bound_ms(self) -> float:
+        """Milliseconds that no schedule can beat."""
+        return self.bound_ps / PS_PER_MS
+
+    def to_json(self) -> dict[str, Any]:
+        """The record without its ops, units in its keys."""
+        return {
+            "target": self.target,
+            "schedule": self.schedule,
+            "instructions": self.instructions,
+            **_milliseconds(self, "latency", "bound", "serial_bound"),
+            **_milliseconds(self, "tensor_busy", "vector_busy", "dma_busy", "host_busy"),
+            "stalls_ms": {reason: ps / PS_PER_MS for reason, ps in self.stalls_ps},
+            "idle_ms": self.idle_ps / PS_PER_MS,
+            "dram_read_bytes": self.dram_read_bytes,
+            "dram_write_bytes": self.dram_write_bytes,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineLatency:
+    """An image: each component with the number of its evaluations (the U-Net's are the steps)."""
+
+    components: tuple[tuple[ComponentLatency, int], ...]
+
+    @property
+    def total_ps(self) -> int:
+        """Picoseconds of all evaluations, one after another."""
+        return sum(component.latency_ps * count for component, count in self.components)
+
+    @property
+    def bound_ps(self) -> int:
+        """Picoseconds of all evaluations' bounds."""
+        return sum(component.bound_ps * count for component, count in self.components)
+
+    @property
+    def total_ms(self) -> float:
+        """Milliseconds of all evaluations, one after another."""
+        return self.total_ps / PS_PER_MS
+
+    def to_json(self) -> dict[str, Any]:
+        """``pipeline``, ``components`` by name (figures of one evaluation) and ``ops``."""
+        return {
+            "schema_version": LATENCY_SCHEMA_VERSION,
+            "pipeline": _milliseconds(self, "total", "bound"),
+            "components": {
+                c.name: {"evaluations": count, **c.to_json()} for c, count in self.components
+            },
+            "ops": [
+                {"component": c.name, **op.to_json()} for c, _ in self.components for op in c.ops
+            ],
+        }
+
+
+def _milliseconds(
+    record: OpLatency | ComponentLatency | PipelineLatency, *names: str
+) -> dict[str, float]:
+    """``<name>_ms`` of each ``<name>_ps`` attribute."""
+    return {f"{name}_ms": getattr(record, f"{name}_ps") / PS_PER_MS for name in names}

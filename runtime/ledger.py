@@ -1,0 +1,172 @@
+"""The ledger of DRAM traffic: which op and tensor moved how many bytes, why, and how long it took.
+
+Every DMA instruction is one entry, and every view (by op, tensor, cause or direction) is a sum over
+the same entries, so that all views add up to the same totals, exactly.
+
+``bytes`` are useful bytes, the sizes of the operands, everywhere in reports. ``bus_bytes`` are what
+crosses the DRAM bus, whole bursts for each contiguous run. Times are those of the transfers
+themselves, set-up included, waiting left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from edgefusion.runtime import cost
+from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.isa import Cause
+from edgefusion.runtime.machine import Machine
+from edgefusion.runtime.program import I64, Program
+from edgefusion.runtime.program_columns import check_ops, describe
+from edgefusion.runtime.work import derive_work, durations_ps
+
+LEDGER_SCHEMA_VERSION = 1
+View = Literal["op", "tensor", "cause", "direction"]
+CAUSES = tuple(cause.name.lower() for cause in Cause)
+DIRECTIONS = ("read", "write")
+"""``read`` is DRAM to SRAM, ``write`` SRAM to DRAM."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What was moved under one name: an op, a tensor, a cause, a direction, or everything."""
+
+    name: str
+    transfers: int
+    read_bytes: int
+    write_bytes: int
+    bus_bytes: int
+    dma_ps: int
+
+    @property
+    def bytes(self) -> int:
+        """Useful bytes in both directions."""
+        return self.read_bytes + self.write_bytes
+
+    def to_json(self) -> dict[str, Any]:
+        """The record with units in its keys."""
+        return {
+            "name": self.name,
+            "transfers": self.transfers,
+            "bytes": self.bytes,
+            "read_bytes": self.read_bytes,
+            "write_bytes": self.write_bytes,
+            "bus_bytes": self.bus_bytes,
+            "dma_us": self.dma_ps / 1e6,
+        }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ledger:
+    """One entry a DMA instruction. ``key`` holds, for each view, indices into ``names`` of it."""
+
+    component: str
+    instruction: I64
+    is_read: npt.NDArray[np.bool_]
+    useful_bytes: I64
+    bus_bytes: I64
+    dma_ps: I64
+    key: dict[View, I64]
+    names: dict[View, tuple[str, ...]]
+
+    def total(self) -> Traffic:
+        """Everything, under the component's name."""
+        one_key = np.zeros(len(self.instruction), dtype=np.int64)
+        return self._sums(one_key, (self.component,))[0]
+
+    def by(self, view: View) -> tuple[Traffic, ...]:
+        """Sums by one key, those that moved something, most bytes first, then by name."""
+        rows = self._sums(self.key[view], self.names[view])
+        moved = (row for row in rows if row.transfers)
+        return tuple(sorted(moved, key=lambda row: (-row.bytes, row.name)))
+
+    def to_json(self) -> dict[str, Any]:
+        """All views. ``by_cause`` maps every cause to its bytes, zeros included."""
+        total = self.total()
+        causes = {row.name: row.bytes for row in self.by("cause")}
+        return {
+            "schema_version": LEDGER_SCHEMA_VERSION,
+            "component": self.component,
+            "total_bytes": total.bytes,
+            "total_bus_bytes": total.bus_bytes,
+            "total_dma_us": total.dma_ps / 1e6,
+            "by_cause": {name: causes.get(name, 0) for name in CAUSES[1:]},
+            "by_direction": {"read": total.read_bytes, "write": total.write_bytes},
+            "causes": [row.to_json() for row in self.by("cause")],
+            "ops": [row.to_json() for row in self.by("op")],
+            "tensors": [row.to_json() for row in self.by("tensor")],
+        }
+
+    def _sums(self, key: I64, names: tuple[str, ...]) -> list[Traffic]:
+        read = np.where(self.is_read, self.useful_bytes, 0)
+        columns = (np.ones_like(key), read, self.useful_bytes - read, self.bus_bytes, self.dma_ps)
+        sums = np.zeros((len(columns), len(names)), dtype=np.int64)
+        for row, column in zip(sums, columns, strict=True):
+            np.add.at(row, key, column)  # integers: a weighted bincount would round
+        return [Traffic(name, *sums[:, i].tolist()) for i, name in enumerate(names)]
+
+
+def traffic_ledger(program: Program, machine: Machine) -> Ledger:
+    """The ledger of one evaluation of a program.
+
+    Raises InputError for a transfer without a cause, or with an op or tensor that is not there.
+    """
+    check_ops(program)
+    work = derive_work(program)
+    dma, c = work.dma, program.columns
+    cause, tensor = c.cause[dma.index], c.operand_tensor[dma.operand]
+    unnamed = (tensor < 0) | (tensor >= len(program.tensors))
+    wrong = unnamed | (cause == Cause.NONE)
+    if wrong.any():
+        at = int(np.argmax(wrong))
+        raise InputError(
+            f"{describe(program, dma.index[at])}: expected a cause and a tensor of the program for "
+            f"every transfer, found cause {cause[at]} and tensor {tensor[at]} of "
+            f"{len(program.tensors)}. Compile the model again."
+        )
+    bus = cost.bus_bytes(machine, dma.rows, dma.row_bytes)
+    return Ledger(
+        program.component,
+        dma.index,
+        dma.is_read,
+        dma.useful_bytes,
+        np.rint(bus).astype(np.int64),
+        durations_ps(program, machine, work)[dma.index],
+        {
+            "op": c.op[dma.index].astype(np.int64),
+            "tensor": tensor.astype(np.int64),
+            "cause": cause.astype(np.int64),
+            "direction": np.where(dma.is_read, 0, 1),
+        },
+        {
+            "op": tuple(op.name for op in program.ops),
+            "tensor": tuple(record.name for record in program.tensors),
+            "cause": CAUSES,
+            "direction": DIRECTIONS,
+        },
+    )
+
+
+def pipeline_traffic_json(parts: Sequence[tuple[Ledger, int]]) -> dict[str, Any]:
+    """Traffic of a whole image: each component's ledger, and how often the component runs.
+
+    ``total_bytes`` and ``by_cause`` count every evaluation; a component's own figures count one.
+    """
+    components = {ledger.component: ledger.to_json() for ledger, _ in parts}
+    runs = [(components[ledger.component], evaluations) for ledger, evaluations in parts]
+    return {
+        "schema_version": LEDGER_SCHEMA_VERSION,
+        "total_bytes": sum(n * part["total_bytes"] for part, n in runs),
+        "total_bus_bytes": sum(n * part["total_bus_bytes"] for part, n in runs),
+        "by_cause": {
+            name: sum(n * part["by_cause"][name] for part, n in runs) for name in CAUSES[1:]
+        },
+        "by_component": {part["component"]: n * part["total_bytes"] for part, n in runs},
+        "evaluations": {part["component"]: n for part, n in runs},
+        "components": components,
+    }

@@ -1,0 +1,214 @@
+"""Reads the text of ``runtime.program_text``. Errors name the line, what was expected and found."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.isa import MAX_RANK, Cause, EngineKind, Opcode, Role, Space
+from edgefusion.runtime.program import (
+    PROGRAM_VERSION,
+    BufferRecord,
+    Operand,
+    OpRecord,
+    Program,
+    TensorRecord,
+)
+from edgefusion.runtime.program_builder import Attrs, ProgramBuilder
+from edgefusion.runtime.program_text import DTYPE_NAMES, contiguous_strides
+from edgefusion.runtime.text_line import Line
+
+_DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
+_SPACES = {space.name.lower(): space for space in Space}
+_OPCODES = {opcode.name.lower(): opcode for opcode in Opcode}
+_CAUSES = {cause.name.lower(): cause for cause in Cause}
+_ROLES = {role.name.lower(): role for role in Role}
+_ENGINES = {engine.name.lower(): engine for engine in EngineKind}
+_ENGINE_NAME = re.compile(r"[a-z]+(?=[0-9])")
+_SHAPE = re.compile(r"scalar\b|[0-9]+(x[0-9]+)*(?!\w)")
+_TITLES = ("tensors", "ops", "buffers", "attributes", "instructions")
+
+
+def parse(text: str) -> Program:
+    """The program that ``to_text`` wrote. Raises InputError with the line at fault."""
+    return _Parser(text).program()
+
+
+class _Parser:
+    def __init__(self, text: str) -> None:
+        numbered = list(enumerate(text.splitlines(), start=1))
+        lines = [Line(n, t) for n, t in numbered if t.strip() and not t.startswith("#")]
+        self._lines = [*lines, Line(len(numbered) + 1, "")]
+        self._next = 0
+        self._attrs: list[Attrs] = []
+        self._attrs_of_instruction: list[int] = []
+
+    def program(self) -> Program:
+        line = self._take()
+        component, target, schedule = (line.after(w).name() for w in ("program", "for", "schedule"))
+        version = line.after("version").integer()
+        line.end()
+        if version > PROGRAM_VERSION:
+            raise InputError(
+                f"The program text has format version {version}, this tool reads up to "
+                f"{PROGRAM_VERSION}. Update the tool or write the text again."
+            )
+        line = self._take()
+        sram_bytes, dram_bytes = (line.after(word).integer() for word in ("sram", "dram"))
+        line.end()
+        builder = ProgramBuilder(component, target, schedule)
+        self._section("tensors", lambda at: builder.tensors.append(_tensor(at, builder)))
+        self._section("ops", lambda at: builder.ops.append(_op(at, builder)))
+        self._section("buffers", lambda at: builder.buffers.append(_buffer(at)))
+        has_table = self._section(
+            "attributes", lambda at: self._attrs.append(_attrs_row(at, self._attrs)), optional=True
+        )
+        self._section("instructions", lambda at: self._instruction(at, builder, has_table))
+        self._lines[self._next].end()
+        program = replace(
+            builder.build(sram_bytes=sram_bytes, dram_bytes=dram_bytes), version=version
+        )
+        if not has_table:
+            return program
+        numbers = np.array(self._attrs_of_instruction, dtype=np.int32)
+        columns = replace(program.columns, attrs=numbers)
+        return replace(program, columns=columns, attrs=tuple(self._attrs))
+
+    def _take(self) -> Line:
+        line = self._lines[self._next]
+        self._next += self._next < len(self._lines) - 1
+        return line
+
+    def _section(
+        self, title: str, row: Callable[[Line], object], *, optional: bool = False
+    ) -> bool:
+        """Read a title and the rows below it, to the next title; says whether it was there."""
+        if optional and not self._lines[self._next].sees(title):
+            return False
+        self._take().after(title).end()
+        while not self._at_title():
+            line = self._take()
+            row(line)
+            line.end()
+        return True
+
+    def _at_title(self) -> bool:
+        line = self._lines[self._next]
+        return line.at_end() or any(line.sees(title) for title in _TITLES)
+
+    def _instruction(self, line: Line, builder: ProgramBuilder, has_table: bool) -> None:
+        line.after(f"%{len(builder)}")
+        name = line.take(_ENGINE_NAME, "an engine and its unit, like dma0")
+        if name not in _ENGINES:
+            raise line.error(f"an engine ({', '.join(_ENGINES)})")
+        unit = line.integer("a unit", bits=8)
+        opcode = line.one_of(_OPCODES, "an opcode")
+        outputs = [] if line.sees("<-") or line.sees(";") else _operands(line)
+        inputs = _operands(line) if line.accept("<-") else []
+        op = line.after(";").reference("op", "an op, like op7")
+        depends_on: list[int] = []
+        if line.accept("after"):
+            while not depends_on or line.sees("%"):
+                depends_on.append(line.reference("%", "an instruction, like %7"))
+        cause = line.one_of(_CAUSES, "a cause") if line.accept("cause") else Cause.NONE
+        attrs: Attrs = ()
+        if has_table:
+            number = line.after("attributes").integer()
+            if not 0 <= number < len(self._attrs):
+                raise line.error(f"a number of attributes below {len(self._attrs)}")
+            self._attrs_of_instruction.append(number)
+        else:
+            attrs = _attrs(line)
+        builder.emit(_ENGINES[name], unit, opcode, outputs, inputs, op, depends_on, cause, attrs)
+
+
+def _operands(line: Line) -> list[Operand]:
+    operands = [_operand(line)]
+    while line.accept(","):
+        operands.append(_operand(line))
+    return operands
+
+
+def _operand(line: Line) -> Operand:
+    space = line.one_of(_SPACES, "a memory")
+    address = line.after("[").integer("an address")
+    line.after("]")
+    dtype = line.one_of(_DTYPES, "a type")
+    shape = _shape(line)
+    if len(shape) > MAX_RANK:
+        raise line.error(f"at most {MAX_RANK} dimensions before this, not {len(shape)}")
+    strides = contiguous_strides(shape, dtype)
+    if line.accept("strides"):
+        strides = tuple(
+            (line.after(",") if k else line).integer("a stride") for k in range(len(shape))
+        )
+    tensor = line.reference("t", "a tensor, like t7") if line.starts("t") else -1
+    return Operand(tensor, space, address, dtype, shape, strides)
+
+
+def _shape(line: Line) -> tuple[int, ...]:
+    text = line.take(_SHAPE, "a shape, like 8x64, or scalar")
+    return () if text == "scalar" else tuple(int(count) for count in text.split("x"))
+
+
+def _tensor(line: Line, builder: ProgramBuilder) -> TensorRecord:
+    line.after(f"t{len(builder.tensors)}")
+    name = line.name()
+    dtype = line.one_of(_DTYPES, "a type")
+    shape = _shape(line)
+    role = line.one_of(_ROLES, "a role")
+    address = line.after("@").integer("an address")
+    nbytes = line.integer("a size")
+    line.after("bytes")
+    scale = float(line.number()) if line.accept("scale") else 0.0
+    scale_tensor = line.reference("t", "a tensor, like t7") if line.accept("scales") else -1
+    return TensorRecord(name, dtype, shape, role, address, nbytes, scale, scale_tensor)
+
+
+def _op(line: Line, builder: ProgramBuilder) -> OpRecord:
+    line.after(f"op{len(builder.ops)}")
+    name, kind, origin = line.name(), line.name(), []
+    if line.accept("from"):
+        origin.append(line.name())
+        while line.accept(","):
+            origin.append(line.name())
+    scope = line.name() if line.accept("scope") else ""
+    macs = line.integer() if line.accept("macs") else 0
+    bound_ps = bound_bytes = 0
+    if line.accept("bound"):
+        bound_ps = line.integer()
+        bound_bytes = line.after("ps").integer()
+        line.after("bytes")
+    tile = line.name() if line.accept("tile") else ""
+    return OpRecord(name, kind, tuple(origin), scope, macs, bound_ps, bound_bytes, tile)
+
+
+def _buffer(line: Line) -> BufferRecord:
+    space = line.one_of(_SPACES, "a memory")
+    address, nbytes = line.integer("an address"), line.integer("a size")
+    first = line.after("bytes").reference("%", "an instruction, like %7")
+    last = line.after("..").reference("%", "an instruction, like %7")
+    return BufferRecord(line.name(), space, address, nbytes, first, last)
+
+
+def _attrs_row(line: Line, rows: list[Attrs]) -> Attrs:
+    line.after(str(len(rows)))
+    return _attrs(line)
+
+
+def _attrs(line: Line) -> Attrs:
+    """``key=value`` to the end of the line; JSON's lists are tuples here."""
+
+    def frozen(value: Any) -> Any:
+        return tuple(frozen(v) for v in value) if isinstance(value, list) else value
+
+    pairs = []
+    while not line.at_end():
+        key = line.name("name=value")
+        pairs.append((key, frozen(line.after("=").json())))
+    return tuple(pairs)

@@ -1,0 +1,161 @@
+"""Rules of ``runtime.verifier`` on memory: addresses, DMA, buffers and hazards.
+
+They trust that the form of the program is right (``runtime.rules_of_form``).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgefusion.runtime.buffers import find_homeless, find_overlaps
+from edgefusion.runtime.hazards import find_hazards, operand_ends
+from edgefusion.runtime.isa import Cause, EngineKind, Opcode, Role, Space
+from edgefusion.runtime.program import I64, Program
+from edgefusion.runtime.violation import Subject, Violation, Violations
+
+
+def addresses(subject: Subject) -> Violations:
+    """Operands lie in their memory, and DRAM operands in their tensor."""
+    program, c = subject.program, subject.program.columns
+    start, end = c.operand_address, operand_ends(c)
+    size = np.zeros(len(Space), np.int64)
+    size[Space.DRAM], size[Space.SRAM] = program.dram_bytes, subject.machine.sram_bytes
+    out = (start < 0) | (end > size[c.operand_space])
+    yield from subject.operands(
+        "address",
+        out,
+        lambda r: (
+            f"expected a range of {Space(int(c.operand_space[r])).name} within "
+            f"[0, {size[c.operand_space[r]]}), found [{start[r]}, {end[r]})"
+        ),
+    )
+    records = [(t.address, t.address + t.nbytes) for t in program.tensors]
+    low, high = np.array(records or [(0, 0)], dtype=np.int64).T
+    tensor = c.operand_tensor
+    astray = (c.operand_space == Space.DRAM) & ((start < low[tensor]) | (end > high[tensor]))
+    yield from subject.operands(
+        "tensor range",
+        astray & ~out,
+        lambda r: (
+            f"expected a range of tensor {program.tensors[tensor[r]].name} within "
+            f"[{low[tensor[r]]}, {high[tensor[r]]}), found [{start[r]}, {end[r]})"
+        ),
+    )
+
+
+def engine_memories(subject: Subject) -> Violations:
+    """Tensor and vector engines work in SRAM, the host in DRAM, DMA between the two."""
+    program, c = subject.program, subject.program.columns
+    owner = _owners(program)
+    opcode, space = c.opcode[owner], c.operand_space
+    expected = np.full(len(space), Space.SRAM, dtype=np.int64)
+    expected[opcode == Opcode.CALL] = Space.DRAM
+    reads_dram = (opcode == Opcode.LOAD) & (c.operand_is_output == 0)
+    expected[reads_dram | ((opcode == Opcode.STORE) & (c.operand_is_output == 1))] = Space.DRAM
+    yield from subject.operands(
+        "engine memory",
+        space != expected,
+        lambda r: (
+            f"expected the operand in {Space(int(expected[r])).name}, "
+            f"found it in {Space(int(space[r])).name}"
+        ),
+    )
+
+
+def dma(subject: Subject) -> Violations:
+    """DMA has one output and one input of one shape and type, and a cause; nothing else has one."""
+    program, c = subject.program, subject.program.columns
+    is_dma = c.engine == EngineKind.DMA
+    yield from subject.instructions(
+        "cause",
+        is_dma != (c.cause != Cause.NONE),
+        lambda i: (
+            f"expected {'a' if is_dma[i] else 'no'} cause, found {Cause(int(c.cause[i])).name}"
+        ),
+    )
+    begin, count = c.operand_begin[:-1], np.diff(c.operand_begin)
+    outputs = np.zeros(len(program), np.int64)
+    np.add.at(outputs, _owners(program), c.operand_is_output)
+    pair = (count == 2) & (outputs == 1)
+    message = "expected one output and one input"
+    yield from subject.instructions("dma operands", is_dma & ~pair, lambda _: message)
+    at = np.flatnonzero(is_dma & pair)
+    a, b = begin[at], begin[at] + 1
+    same = (c.operand_shape[a] == c.operand_shape[b]).all(axis=1)
+    differ = np.zeros(len(program), dtype=bool)
+    differ[at] = ~same | (c.operand_dtype[a] != c.operand_dtype[b])
+
+    def found(i: int) -> str:
+        one, other = (*program.instruction(i).outputs, *program.instruction(i).inputs)
+        return (
+            f"expected one shape and type on both sides, found {one.dtype.name} {one.shape} "
+            f"and {other.dtype.name} {other.shape}"
+        )
+
+    yield from subject.instructions("dma operands", differ, found)
+
+
+def weights(subject: Subject) -> Violations:
+    """No instruction writes to bytes of a weight."""
+    program, c = subject.program, subject.program.columns
+    ranges = [(t.address, t.address + t.nbytes) for t in program.tensors if t.role == Role.WEIGHT]
+    rows = np.flatnonzero((c.operand_space == Space.DRAM) & (c.operand_is_output == 1))
+    if not ranges or not len(rows):
+        return
+    low, high = np.array(sorted(ranges), dtype=np.int64).T
+    highest = np.concatenate([[-1], np.maximum.accumulate(high)])
+    before = np.searchsorted(low, operand_ends(c)[rows], side="left")  # weights that begin before
+    wrong = np.zeros(len(c.operand_space), dtype=bool)
+    wrong[rows] = highest[before] > c.operand_address[rows]
+    message = "expected weights to be read only, found a write into one"
+    yield from subject.operands("weight", wrong, lambda _: message)
+
+
+def buffers(subject: Subject) -> Violations:
+    """Buffers lie in their memory and in the program, live ones apart, SRAM operands in one."""
+    program = subject.program
+    size = {Space.DRAM: program.dram_bytes, Space.SRAM: subject.machine.sram_bytes}
+    for b in program.buffers:
+        lives = 0 <= b.first <= b.last < len(program)
+        if not lives or b.address < 0 or b.nbytes < 0 or b.address + b.nbytes > size[b.space]:
+            yield Violation(
+                "buffer",
+                -1,
+                f"expected a buffer within {size[b.space]} bytes and {len(program)} instructions, "
+                f"found {b}",
+            )
+    for one, other in find_overlaps(program, subject.limit):
+        yield Violation(
+            "buffer overlap", other.first, f"expected live buffers apart, found {one} and {other}"
+        )
+    c = program.columns
+    homeless = np.zeros(len(c.operand_space), dtype=bool)
+    homeless[find_homeless(program, subject.limit)] = True
+    end = operand_ends(c)
+    yield from subject.operands(
+        "buffer range",
+        homeless,
+        lambda r: f"expected a live buffer around SRAM [{c.operand_address[r]}, {end[r]})",
+    )
+
+
+def hazards(subject: Subject) -> Violations:
+    """Instructions that touch the same bytes, one of them writing, are ordered."""
+    c = subject.program.columns
+    end = operand_ends(c)
+    for h in find_hazards(c, subject.limit):
+        p, q = h.earlier_operand, h.later_operand
+        later = "writes" if c.operand_is_output[q] else "reads"
+        earlier = "writes" if c.operand_is_output[p] else "reads"
+        yield Violation(
+            "hazard",
+            h.later,
+            f"{later} what instruction {h.earlier} {earlier}, with no order between them: "
+            f"{Space(int(c.operand_space[q])).name} [{c.operand_address[q]}, {end[q]}) and "
+            f"[{c.operand_address[p]}, {end[p]})",
+        )
+
+
+def _owners(program: Program) -> I64:
+    """The instruction of each operand row."""
+    return np.repeat(np.arange(len(program)), np.diff(program.columns.operand_begin))

@@ -1,0 +1,249 @@
+"""What each instruction has to do, derived from its operands: the sizes that the cost model takes.
+
+In: a program's columns. Out: one table a kind of engine (``DmaWork``, ``TensorWork``, ...), each
+with the indices of its instructions, and ``durations_ps``, their time. Whole columns are handled at
+a time. Epilogues (bias, activation) ride on the tensor engine's drain and cost nothing extra.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edgefusion.runtime import cost
+from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.isa import (
+    DTYPE_BYTES,
+    MAX_RANK,
+    VECTOR_FUNCTIONS,
+    DType,
+    Opcode,
+    Space,
+)
+from edgefusion.runtime.machine import Machine
+from edgefusion.runtime.program import I64, Program
+from edgefusion.runtime.program_columns import OperandRows, check_columns, describe
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DmaWork:
+    """Transfers of ``rows`` runs of ``row_bytes``; ``operand`` is the row of the DRAM side.
+
+    Only the DRAM side pays whole bursts; SRAM is reachable at any stride.
+    """
+
+    index: I64
+    operand: I64
+    is_read: Mask
+    rows: I64
+    row_bytes: I64
+
+    @property
+    def useful_bytes(self) -> I64:
+        """Bytes of the operand, int64[transfers]."""
+        return self.rows * self.row_bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TensorWork:
+    """``batch`` products m x n x k each; ``feed_elements`` counts the first operand, all batches.
+    ``rate_class`` indexes ``cost.RATE_CLASSES``."""
+
+    index: I64
+    batch: I64
+    m: I64
+    n: I64
+    k: I64
+    feed_elements: I64
+    rate_class: I64
+
+    @property
+    def macs(self) -> I64:
+        """Useful multiply-accumulates, without the array's padding, int64[products]."""
+        return self.batch * self.m * self.n * self.k
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VectorWork:
+    """``elements`` to handle and the cost class ``function``, an index of ``VECTOR_FUNCTIONS``."""
+
+    index: I64
+    elements: I64
+    function: I64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HostWork:
+    """Calls of host functions; ``transferred_bytes`` counts all operands."""
+
+    index: I64
+    transferred_bytes: I64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Work:
+    """The work of a whole program; every instruction is in exactly one table."""
+
+    dma: DmaWork
+    tensor: TensorWork
+    vector: VectorWork
+    host: HostWork
+
+
+def derive_work(program: Program) -> Work:
+    """The work of every instruction. Raises InputError, naming the instruction, for a wrong engine,
+    missing operands, operand types without a MAC rate, and shapes that disagree."""
+    check_columns(program)
+    rows = OperandRows(program)
+    opcode = program.columns.opcode
+    is_dma = opcode <= Opcode.STORE
+    is_tensor = (opcode == Opcode.CONV2D) | (opcode == Opcode.MATMUL)
+    is_host = opcode == Opcode.CALL
+    return Work(
+        _dma_work(program, rows, np.flatnonzero(is_dma)),
+        _tensor_work(program, rows, np.flatnonzero(is_tensor)),
+        _vector_work(program, rows, np.flatnonzero(~(is_dma | is_tensor | is_host))),
+        _host_work(program, np.flatnonzero(is_host)),
+    )
+
+
+def durations_ps(program: Program, machine: Machine, work: Work | None = None) -> I64:
+    """Picoseconds of each instruction on its own engine, without waiting, int64[instructions].
+
+    ``work`` saves deriving it again.
+    """
+    work = derive_work(program) if work is None else work
+    dma, tensor, vector, host = work.dma, work.tensor, work.vector, work.host
+    duration = np.zeros(len(program), dtype=np.int64)
+    duration[dma.index] = cost.to_ps(cost.dma_ns(machine, dma.rows, dma.row_bytes))
+    rate = cost.tensor_rates(machine)[tensor.rate_class]
+    duration[tensor.index] = cost.to_ps(
+        cost.tensor_ns(
+            machine, tensor.m, tensor.n, tensor.k, tensor.feed_elements, rate, tensor.batch
+        )
+    )
+    cycles = cost.vector_costs(machine)[vector.function]
+    duration[vector.index] = cost.to_ps(cost.vector_ns(machine, vector.elements, cycles))
+    duration[host.index] = cost.to_ps(cost.host_ns(machine, host.transferred_bytes))
+    return duration
+
+
+def _dma_work(program: Program, operands: OperandRows, index: I64) -> DmaWork:
+    """Runs of the DRAM side: contiguous trailing dimensions, those of size 1 skipped, make one run.
+
+    The engine walks the view in its own order, so a transposed view pays a burst an element.
+    """
+    operands.require(index, outputs=1, inputs=1)
+    is_read = program.columns.opcode[index] == Opcode.LOAD
+    row = np.where(is_read, operands.first_input[index], operands.first_output[index])
+    wrong = program.columns.operand_space[row] != Space.DRAM
+    if wrong.any():
+        raise InputError(
+            f"{describe(program, index[wrong][0])}: a LOAD must read DRAM and a STORE write it, "
+            "found an SRAM operand on that side."
+        )
+    strides = program.columns.operand_strides[row]
+    row_bytes = DTYPE_BYTES[program.columns.operand_dtype[row]]
+    rows = np.ones(len(row), dtype=np.int64)
+    growing = np.ones(len(row), dtype=np.bool_)
+    for dim in reversed(range(MAX_RANK)):
+        size = operands.size(row, dim)
+        growing &= (size == 1) | (strides[:, dim] == row_bytes)
+        row_bytes = row_bytes * np.where(growing, size, 1)
+        rows *= np.where(growing, 1, size)
+    return DmaWork(index, row, is_read, rows, row_bytes)
+
+
+_RATE_CLASS = np.full((len(DType), len(DType)), -1, dtype=np.int64)
+for _types, _name in {
+    (DType.INT8, DType.INT8): "w8a8",
+    (DType.INT16, DType.INT8): "w8a16",
+    (DType.INT16, DType.INT16): "a16a16",
+    (DType.FP16, DType.FP16): "fp16",
+}.items():
+    _RATE_CLASS[_types] = cost.RATE_CLASSES.index(_name)
+
+
+def _tensor_work(program: Program, operands: OperandRows, index: I64) -> TensorWork:
+    """CONV2D y[h,w,n], x, w[n,c,kh,kw] and MATMUL y[b,m,n], a[b,m,k], b[b,k,n], left-padded."""
+    operands.require(index, outputs=1, inputs=2)
+    y, x = operands.first_output[index], operands.first_input[index]
+    w = x + 1
+    types = program.columns.operand_dtype
+    rate_class = _RATE_CLASS[types[x], types[w]]
+    if (rate_class < 0).any():
+        at = int(np.argmax(rate_class < 0))
+        raise InputError(
+            f"{describe(program, index[at])}: the tensor engine multiplies int8 x int8, "
+            "int16 x int8, int16 x int16 and fp16 x fp16, found "
+            f"{DType(types[x[at]]).name.lower()} x {DType(types[w[at]]).name.lower()}."
+        )
+    conv = program.columns.opcode[index] == Opcode.CONV2D
+    outer = operands.size(y, 0) * operands.size(y, 1)
+    inner, n = operands.size(y, 2), operands.size(y, 3)
+    window = operands.size(w, 1) * operands.size(w, 2) * operands.size(w, 3)
+    depth = operands.size(x, 3)
+    agrees = np.where(
+        conv,
+        operands.size(w, 0) == n,
+        (operands.size(x, 2) == inner)
+        & (operands.size(w, 2) == depth)
+        & (operands.size(w, 3) == n),
+    )
+    if not agrees.all():
+        at = int(np.argmin(agrees))
+        shapes = (tuple(program.columns.operand_shape[row[at]].tolist()) for row in (y, x, w))
+        raise InputError(
+            f"{describe(program, index[at])}: operand shapes disagree, found output, first and "
+            "second input {} <- {}, {}.".format(*shapes)
+        )
+    return TensorWork(
+        index,
+        batch=np.where(conv, 1, outer),
+        m=np.where(conv, outer * inner, inner),
+        n=n,
+        k=np.where(conv, window, depth),
+        feed_elements=operands.elements(x),
+        rate_class=rate_class,
+    )
+
+
+_CLASS = {name: number for number, name in enumerate(VECTOR_FUNCTIONS)}
+_OPCODE_CLASS = np.zeros(len(Opcode), dtype=np.int64)
+for _opcode in Opcode:  # where they are the same for all attributes, classes are named as opcodes
+    _OPCODE_CLASS[_opcode] = _CLASS.get(_opcode.name.lower(), 0)
+_UNARY = frozenset(VECTOR_FUNCTIONS[: _CLASS["other_unary"]])
+_BINARY = frozenset(VECTOR_FUNCTIONS[_CLASS["add"] : _CLASS["other_binary"]])
+_HAVE_FUNCTION = (Opcode.UNARY, Opcode.BINARY, Opcode.GROUP_NORM)
+_NO_FUNCTION = ("", "none", "identity")
+_COUNTS_INPUT = (Opcode.SOFTMAX, Opcode.CHANNEL_STATS, Opcode.REDUCE)
+
+
+def _vector_work(program: Program, operands: OperandRows, index: I64) -> VectorWork:
+    """Elements of the output, or of the input where one output takes many (``_COUNTS_INPUT``)."""
+    operands.require(index, outputs=1, inputs=1)
+    opcode, attrs = program.columns.opcode[index], program.columns.attrs[index]
+    entries = [dict(entry) for entry in program.attrs]
+    names = [entry.get("function", "") for entry in entries]
+    unary = [_CLASS[name if name in _UNARY else "other_unary"] for name in names]
+    binary = [_CLASS[name if name in _BINARY else "other_binary"] for name in names]
+    norm = [_CLASS["group_norm" if name in _NO_FUNCTION else "group_norm_silu"] for name in names]
+    function = _OPCODE_CLASS[opcode]
+    for each, by_attrs in zip(_HAVE_FUNCTION, (unary, binary, norm), strict=True):
+        function = np.where(opcode == each, np.array(by_attrs, dtype=np.int64)[attrs], function)
+    counts_input = np.isin(opcode, _COUNTS_INPUT)
+    row = np.where(counts_input, operands.first_input[index], operands.first_output[index])
+    area = np.array([np.prod(entry.get("kernel", 1)) for entry in entries], dtype=np.int64)
+    window = np.where(opcode == Opcode.POOL, area[attrs], 1)
+    return VectorWork(index, operands.elements(row) * window, function)
+
+
+def _host_work(program: Program, index: I64) -> HostWork:
+    c = program.columns
+    nbytes = c.operand_shape.prod(axis=1, dtype=np.int64) * DTYPE_BYTES[c.operand_dtype]
+    before = np.cumsum(np.concatenate([np.zeros(1, dtype=np.int64), nbytes]))
+    return HostWork(index, before[c.operand_begin[index + 1]] - before[c.operand_begin[index]])

@@ -1,0 +1,48 @@
+"""What every test shares: the place of the checkout, and a run without network or telemetry."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# Set before any test imports a hub client: a test must never depend on the network.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+
+@pytest.fixture(scope="session")
+def repository_root() -> Path:
+    """The root of the checkout, where pyproject.toml lies."""
+    return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def tiny_exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all components of `tiny-test`, seed 0, as <component>.onnx. Do not change it.
+
+    Exported once a session, in another process with another hash seed, so that the tests which
+    export again would see an order taken from a set.
+    """
+    folder = tmp_path_factory.mktemp("tiny-exports")
+    program = (
+        "import pathlib, sys\n"
+        "from edgefusion.models.export import export_component\n"
+        "from edgefusion.models.source import resolve_source\n"
+        "source = resolve_source('tiny-test')\n"
+        "for component in source.components:\n"
+        "    export_component(source, component, pathlib.Path(sys.argv[1]))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program, str(folder)],
+        env=os.environ | {"PYTHONHASHSEED": "77"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "", "the exporter's own prints must be silenced"
+    return folder

@@ -1,0 +1,104 @@
+"""The wheel holds edgefusion/* alone, with its data; static tools see the same packages."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+FOLDERS = ("compiler", "passes", "runtime", "models", "benchmarks")
+DATA_SUFFIXES = {".toml", ".csv", ".html"}
+
+
+@pytest.fixture(scope="module")
+def wheel_names(repository_root: Path, tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """Member names of a wheel built from a copy of the checkout, so that nothing is left behind."""
+    copy = tmp_path_factory.mktemp("checkout") / "project"
+    copy.mkdir()
+    for name in ("pyproject.toml", "setup.py", "LICENSE"):
+        shutil.copy(repository_root / name, copy)
+    for folder in (*FOLDERS, "edgefusion"):
+        shutil.copytree(
+            repository_root / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    (copy / "runtime" / "targets" / "planted.toml").write_text("")
+    (copy / "benchmarks" / "planted").mkdir()
+    (copy / "benchmarks" / "planted" / "table.csv").write_text("")
+    built = subprocess.run(
+        [sys.executable, "setup.py", "-q", "bdist_wheel", "-d", "wheels"],
+        cwd=copy,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr
+    (wheel,) = (copy / "wheels").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        return set(archive.namelist())
+
+
+def test_wheel_installs_only_edgefusion(wheel_names: set[str]) -> None:
+    tops = {name.split("/")[0] for name in wheel_names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"edgefusion"}
+
+
+def test_wheel_holds_every_module_and_data_file(
+    wheel_names: set[str], repository_root: Path
+) -> None:
+    expected = {
+        "edgefusion/runtime/targets/planted.toml",
+        "edgefusion/benchmarks/planted/table.csv",
+    }
+    for folder in (*FOLDERS, "edgefusion"):
+        for path in (repository_root / folder).rglob("*"):
+            if path.suffix in {".py", *DATA_SUFFIXES}:
+                inside = path.relative_to(repository_root).as_posix()
+                expected.add(inside if folder == "edgefusion" else f"edgefusion/{inside}")
+    assert expected <= wheel_names, sorted(expected - wheel_names)
+
+
+def test_namespace_links_mirror_the_install(repository_root: Path) -> None:
+    namespace = repository_root / ".namespace" / "edgefusion"
+    linked = {link.name: link.resolve() for link in namespace.iterdir()}
+    face = (repository_root / "edgefusion").iterdir()
+    expected = {path.name: path for path in face if path.name != "__pycache__"}
+    expected |= {folder: repository_root / folder for folder in FOLDERS}
+    assert linked == expected, "add or remove the symlink: .namespace/edgefusion/NAME"
+    assert all(not link.readlink().is_absolute() for link in namespace.iterdir())
+
+
+def run_mypy(repository_root: Path, tmp_path: Path, source: str) -> str:
+    """Output of mypy, with the project's settings, on one file that imports the packages."""
+    probe = tmp_path / "probe.py"
+    probe.write_text(source)
+    command = [sys.executable, "-m", "mypy", "--config-file", "pyproject.toml"]
+    command += ["--cache-dir", str(tmp_path / "cache"), str(probe)]
+    result = subprocess.run(
+        command, cwd=repository_root, capture_output=True, text=True, check=False
+    )
+    return result.stdout + result.stderr
+
+
+def test_mypy_sees_through_the_namespace(repository_root: Path, tmp_path: Path) -> None:
+    planted = (
+        "from edgefusion.runtime.errors import InputError, NoSuchError\n"
+        "code: str = InputError.exit_code\n"
+    )
+    output = run_mypy(repository_root, tmp_path, planted)
+    assert 'has no attribute "NoSuchError"' in output
+    assert re.search(r'expression has type "int", variable has type "str"', output), output
+    sound = "from edgefusion.runtime.errors import InputError\ncode: int = InputError.exit_code\n"
+    assert "Success" in run_mypy(repository_root, tmp_path, sound)
+
+
+def test_constraints_are_exact_and_name_no_place(repository_root: Path) -> None:
+    lines = (repository_root / "constraints.txt").read_text().splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    wrong = [pin for pin in pins if not re.fullmatch(r"[a-z0-9.-]+==[0-9][0-9a-z.]*", pin)]
+    assert not wrong
+    assert "torch==2.13.0" in pins
