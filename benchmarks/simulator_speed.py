@@ -7,6 +7,7 @@ timed. The first call, which compiles the loop or reads it from the cache, is ti
 
 from __future__ import annotations
 
+import math
 import time
 
 import numpy as np
@@ -18,6 +19,8 @@ from edgefusion.runtime.simulator import simulate
 
 TILE_ROWS, KEYS, CHANNELS = 256, 4096, 64
 INSTRUCTIONS_A_TILE = 5
+REPEATS = 3
+"""The best of so many runs is reported: others share the processor."""
 
 
 def synthetic_program(instructions: int) -> Program:
@@ -84,15 +87,17 @@ def main(instructions: int = 1_000_000) -> dict[str, float]:
     simulate(synthetic_program(1_000), machine)
     first_call_s = time.perf_counter() - begin
     program = synthetic_program(instructions)
-    begin = time.perf_counter()
-    timeline = simulate(program, machine)
-    simulate_s = time.perf_counter() - begin
+    simulate_s, total_ps = math.inf, 0
+    for _ in range(REPEATS):
+        begin = time.perf_counter()
+        total_ps = simulate(program, machine).total_ps
+        simulate_s = min(simulate_s, time.perf_counter() - begin)
     result = {
         "instructions": float(len(program)),
         "first_call_s": first_call_s,
         "simulate_s": simulate_s,
         "instructions_per_s": len(program) / simulate_s,
-        "simulated_ms": timeline.total_ps / 1e9,
+        "simulated_ms": total_ps / 1e9,
     }
     for key, value in result.items():
         print(f"{key:20} {value:,.3f}")  # noqa: T201 - a benchmark's output

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edgefusion.compiler.hazards import Dependencies, RegionState
+from edgefusion.compiler.hazards import Access, Region
 from edgefusion.compiler.schedule import Schedule
+from edgefusion.compiler.synchronise import Reservation
 from edgefusion.runtime.errors import DoesNotFitError
 from edgefusion.runtime.isa import ROLE_CAUSE, Cause, DType, EngineKind, Opcode, Role, Space
 from edgefusion.runtime.machine import Machine
-from edgefusion.runtime.program import BufferRecord, Operand
+from edgefusion.runtime.program import Operand
 from edgefusion.runtime.program_builder import Attrs, ProgramBuilder
 
 _EDGE_TILES = 2
@@ -37,10 +38,10 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """An operand together with the hazard state of the memory it lies in."""
+    """An operand together with the region of memory whose hazards it shares."""
 
     operand: Operand
-    state: RegionState
+    region: Region
     role: Role = Role.ACTIVATION
 
     @property
@@ -68,7 +69,7 @@ class View:
     def _with(self, address: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> View:
         o = self.operand
         return View(
-            Operand(o.tensor, o.space, address, o.dtype, shape, strides), self.state, self.role
+            Operand(o.tensor, o.space, address, o.dtype, shape, strides), self.region, self.role
         )
 
 
@@ -89,13 +90,13 @@ class Buffer:
     address: int
     slot_bytes: int
     dtype: DType
-    states: list[RegionState]
+    regions: tuple[Region, ...]
     turn: int = -1
 
     @property
     def nbytes(self) -> int:
         """Bytes of all slots."""
-        return self.slot_bytes * len(self.states)
+        return self.slot_bytes * len(self.regions)
 
     def next(self) -> None:
         """Move to the next slot; call it once for each tile that is filled."""
@@ -103,19 +104,20 @@ class Buffer:
 
     def view(self, tensor: int, shape: Sequence[int]) -> View:
         """A dense view of the current slot for a tile of tensor ``tensor``."""
-        slot = max(self.turn, 0) % len(self.states)
+        slot = max(self.turn, 0) % len(self.regions)
         address = self.address + slot * self.slot_bytes
         shape = tuple(shape)
         strides = dense_strides(shape, self.dtype)
         operand = Operand(tensor, Space.SRAM, address, self.dtype, shape, strides)
-        return View(operand, self.states[slot])
+        return View(operand, self.regions[slot])
 
 
 @dataclass(slots=True)
 class Emitter:
     """Emits instructions for the current op ``op`` into ``builder``; see the module docstring.
 
-    ``weights`` (dry only) counts, for each instruction, how many it stands for.
+    ``accesses`` and ``reservations`` collect what ``synchronise`` needs. ``counts`` (dry only) says
+    how many instructions each dry one stands for.
     """
 
     builder: ProgramBuilder
@@ -124,35 +126,17 @@ class Emitter:
     dry: bool
     op: int = 0
     op_name: str = ""
+    accesses: list[Access] = field(default_factory=list)
+    reservations: list[Reservation] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
     sram_peak_bytes: int = 0
     _weight: int = 1
     _sram_top: int = 0
-    _buffers: list[Buffer] = field(default_factory=list)
-    _previous: list[Buffer] = field(default_factory=list)
-    _dependencies: Dependencies = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._dependencies = Dependencies(overlap=self.schedule.overlap)
+    _in_use: list[Buffer] = field(default_factory=list)
 
     def begin(self, op: int, name: str) -> None:
-        """Start an op: its buffers are placed from the bottom of SRAM."""
-        self._previous += self._buffers
-        self._buffers = []
+        """Start an op: its buffers are placed from the bottom of SRAM, over those before."""
         self.op, self.op_name, self._sram_top = op, name, 0
-
-    def end(self) -> None:
-        """Finish an op: note which SRAM ranges it held, and for how long."""
-        if self.dry:
-            return
-        for buffer in self._buffers:
-            used = [state for state in buffer.states if state.last >= 0]
-            if used:
-                name = f"{self.op_name}:{buffer.name}"
-                first, last = min(s.first for s in used), max(s.last for s in used)
-                self.builder.buffers.append(
-                    BufferRecord(name, Space.SRAM, buffer.address, buffer.nbytes, first, last)
-                )
 
     def buffer(
         self, name: str, elements: int, dtype: DType, *, streamed: bool = True
@@ -173,27 +157,32 @@ class Emitter:
                 f"{self._sram_top - self.machine.sram_bytes} more than the SRAM of "
                 f"{self.machine.sram_bytes} bytes"
             )
-        made = Buffer(name, address, slot_bytes, dtype, [RegionState() for _ in range(slots)])
-        if self.schedule.overlap and not self.dry:
-            self._inherit(made)
-        self._buffers.append(made)
+        made = Buffer(name, address, slot_bytes, dtype, tuple(Region() for _ in range(slots)))
+        if not self.dry:
+            self._take_over(made)
+            self.reservations.append(
+                Reservation(
+                    f"{self.op_name}:{name}", Space.SRAM, address, made.nbytes, made.regions
+                )
+            )
         return made
 
-    def _inherit(self, made: Buffer) -> None:
-        """Carry over the hazards of earlier ops' buffers whose bytes ``made`` reuses."""
+    def _take_over(self, made: Buffer) -> None:
+        """Note which earlier buffers' bytes ``made`` reuses; those covered whole are forgotten."""
         end = made.address + made.nbytes
-        for old in self._previous:
-            for i, old_state in enumerate(old.states):
+        for old in self._in_use:
+            for i, old_region in enumerate(old.regions):
                 begin = old.address + i * old.slot_bytes
-                for j, state in enumerate(made.states):
+                for j, region in enumerate(made.regions):
                     mine = made.address + j * made.slot_bytes
                     if begin < mine + made.slot_bytes and mine < begin + old.slot_bytes:
-                        state.inherit(old_state)
-        self._previous = [
+                        region.reuses.append(old_region)
+        self._in_use = [
             old
-            for old in self._previous
+            for old in self._in_use
             if old.address < made.address or old.address + old.nbytes > end
         ]
+        self._in_use.append(made)
 
     def tiles(self, total: int, size: int) -> Iterator[Tile]:
         """Cut ``total`` into tiles of ``size`` and a ragged tail."""
@@ -245,13 +234,11 @@ class Emitter:
         attrs: Attrs = (),
         cause: Cause = Cause.NONE,
     ) -> None:
-        waits: tuple[int, ...] = ()
-        index = len(self.builder)
         if self.dry:
             self.counts.append(self._weight)
         else:
-            waits = self._dependencies.record(
-                index, (engine, unit), [v.state for v in inputs], [v.state for v in outputs]
+            self.accesses.append(
+                Access(tuple(v.region for v in inputs), tuple(v.region for v in outputs))
             )
         self.builder.emit(
             engine,
@@ -260,9 +247,8 @@ class Emitter:
             [v.operand for v in outputs],
             [v.operand for v in inputs],
             self.op,
-            waits,
-            cause,
-            attrs,
+            cause=cause,
+            attrs=attrs,
         )
 
 

@@ -49,6 +49,11 @@ OPSET = 20
 
 UNARY: dict[str, str] = {
     "relu": "{y} = Relu({x})",
+    "relu6": (
+        "{y}_l = Constant<value_float = 0.0>()\n{y}_h = Constant<value_float = 6.0>()\n"
+        "{y}_lc = CastLike({y}_l, {x})\n{y}_hc = CastLike({y}_h, {x})\n"
+        "{y} = Clip({x}, {y}_lc, {y}_hc)"
+    ),
     "sigmoid": "{y} = Sigmoid({x})",
     "tanh": "{y} = Tanh({x})",
     "gelu": "{y} = Gelu({x})",

@@ -1,87 +1,90 @@
-"""Which earlier instructions a new one must wait for.
+"""Which instructions must wait for which others, from the memory that they touch.
 
-Each memory region in use carries the last write and read of every engine. An instruction waits for
-writes to what it reads, and for writes and reads of what it writes. Waits that the engine's own
-order or an earlier wait already implies are dropped, as a semaphore allocator would.
+Lowering names, for every instruction, the regions it reads and writes: slots of SRAM buffers, whole
+tensors in DRAM. A region may reuse the bytes of earlier ones. An instruction follows the writes of
+what it reads, and the writes and reads of what it overwrites.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 EngineId = tuple[int, int]
 
 
-@dataclass(slots=True)
-class RegionState:
-    """Last write and read (instruction index) of a memory region by each engine instance.
+@dataclass(slots=True, eq=False)
+class Region:
+    """Memory with hazards of its own; compared by identity.
 
-    ``first`` and ``last`` are the first and last instruction that touched it, -1 before any did.
+    ``reuses`` are the earlier regions whose bytes this one takes over. Writes to a ``partial``
+    region are to separate parts of it and do not wait for each other.
     """
+
+    partial: bool = False
+    reuses: list[Region] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """The regions that one instruction reads and writes."""
+
+    reads: tuple[Region, ...]
+    writes: tuple[Region, ...]
+
+
+@dataclass(slots=True)
+class _Uses:
+    """Last write and read (instruction index) of a region by each engine instance."""
 
     writes: dict[EngineId, int] = field(default_factory=dict)
     reads: dict[EngineId, int] = field(default_factory=dict)
-    first: int = -1
-    last: int = -1
-
-    def inherit(self, other: RegionState) -> None:
-        """Take over the accesses of a region whose bytes this one reuses."""
-        for mine, theirs in ((self.writes, other.writes), (self.reads, other.reads)):
-            for engine, index in theirs.items():
-                mine[engine] = max(mine.get(engine, -1), index)
 
 
-class Dependencies:
-    """Tracks accesses in program order and answers what an instruction must wait for.
+def waits(
+    engines: Sequence[EngineId], accesses: Sequence[Access], *, overlap: bool
+) -> list[tuple[int, ...]]:
+    """For each instruction, in program order, the earlier ones it has to wait for.
 
-    With ``overlap`` false every instruction simply follows the one before it.
+    Waits that an engine's own order or an earlier wait of the same engine implies are left out, as
+    a semaphore allocator would. Without ``overlap`` every instruction follows the one before it.
     """
-
-    def __init__(self, *, overlap: bool) -> None:
-        self._overlap = overlap
-        self._previous: tuple[EngineId, int] | None = None
-        self._seen: dict[EngineId, dict[EngineId, int]] = {}
-
-    def record(
-        self,
-        index: int,
-        engine: EngineId,
-        reads: Iterable[RegionState],
-        writes: Iterable[RegionState],
-    ) -> tuple[int, ...]:
-        """Record the accesses of instruction ``index``; returns the instructions it waits for."""
-        reads, writes = list(reads), list(writes)
-        waits = self._hazards(engine, reads, writes) if self._overlap else self._chain(engine)
-        self._previous = (engine, index)
-        for region in reads:
-            region.reads[engine] = index
-        for region in writes:
-            region.writes[engine] = index
-        for region in (*reads, *writes):
-            region.first = index if region.first < 0 else region.first
-            region.last = index
-        return waits
-
-    def _chain(self, engine: EngineId) -> tuple[int, ...]:
-        if self._previous is None or self._previous[0] == engine:
-            return ()
-        return (self._previous[1],)
-
-    def _hazards(
-        self, engine: EngineId, reads: list[RegionState], writes: list[RegionState]
-    ) -> tuple[int, ...]:
+    if not overlap:
+        return [
+            (i - 1,) if i and engines[i - 1] != engine else () for i, engine in enumerate(engines)
+        ]
+    uses: dict[int, _Uses] = {}
+    seen: dict[EngineId, dict[EngineId, int]] = {}
+    found = []
+    for index, (engine, access) in enumerate(zip(engines, accesses, strict=True)):
         needed: dict[EngineId, int] = {}
-        for region in reads:
-            _raise_to(needed, region.writes)
-        for region in writes:
-            _raise_to(needed, region.writes)
-            _raise_to(needed, region.reads)
+        for region in access.reads:
+            _raise_to(needed, _uses_of(region, uses).writes)
+        for region in access.writes:
+            use = _uses_of(region, uses)
+            _raise_to(needed, use.writes)
+            _raise_to(needed, use.reads)
         needed.pop(engine, None)
-        seen = self._seen.setdefault(engine, {})
-        waits = tuple(sorted(i for other, i in needed.items() if i > seen.get(other, -1)))
-        _raise_to(seen, needed)
-        return waits
+        known = seen.setdefault(engine, {})
+        found.append(tuple(sorted(i for other, i in needed.items() if i > known.get(other, -1))))
+        _raise_to(known, needed)
+        for region in access.reads:
+            uses[id(region)].reads[engine] = index
+        for region in access.writes:
+            uses[id(region)].writes[engine] = index
+    return found
+
+
+def _uses_of(region: Region, uses: dict[int, _Uses]) -> _Uses:
+    """The uses of a region; on first sight, those of the regions whose bytes it took over."""
+    if id(region) not in uses:
+        made = _Uses()
+        for old in region.reuses:
+            if id(old) in uses:
+                _raise_to(made.writes, uses[id(old)].writes)
+                _raise_to(made.reads, uses[id(old)].reads)
+        uses[id(region)] = made
+    return uses[id(region)]
 
 
 def _raise_to(target: dict[EngineId, int], source: dict[EngineId, int]) -> None:

@@ -9,16 +9,17 @@ from typing import Any
 from edgefusion.compiler.bounds import op_bound
 from edgefusion.compiler.dram import DramPlan, plan_dram
 from edgefusion.compiler.emitter import Emitter, View, dense_strides
-from edgefusion.compiler.hazards import RegionState
+from edgefusion.compiler.hazards import Region
 from edgefusion.compiler.lowering.rule import OpContext
 from edgefusion.compiler.lowering.rules import RULES
 from edgefusion.compiler.network import NetOp, Network, macs, results
 from edgefusion.compiler.schedule import Schedule
+from edgefusion.compiler.synchronise import Reservation, synchronise
 from edgefusion.compiler.tile_search import Candidate, best, search
 from edgefusion.runtime.errors import InputError, UnsupportedOpError
 from edgefusion.runtime.isa import MAX_RANK, Space
 from edgefusion.runtime.machine import Machine
-from edgefusion.runtime.program import BufferRecord, Operand, OpRecord, Program, TensorRecord
+from edgefusion.runtime.program import Operand, OpRecord, Program, TensorRecord
 from edgefusion.runtime.program_builder import ProgramBuilder
 
 Progress = Callable[[str], None]
@@ -70,13 +71,13 @@ def lower(
                 str(candidate.tiling),
             )
         )
-        _inherit_reused(plan, views, op)
         emitter.begin(index, op.name)
         _rule(op).emit(emitter, context, candidate.tiling)
-        emitter.end()
         sram_bytes = max(sram_bytes, candidate.sram_bytes)
-    _record_dram_buffers(builder, plan, views)
-    return Lowered(builder.build(sram_bytes=sram_bytes, dram_bytes=plan.total_bytes), plan)
+    emitted = builder.build(sram_bytes=sram_bytes, dram_bytes=plan.total_bytes)
+    reservations = emitter.reservations + _dram_reservations(plan, views)
+    program = synchronise(emitted, emitter.accesses, reservations, machine, schedule)
+    return Lowered(program, plan)
 
 
 def candidates_of(
@@ -104,7 +105,7 @@ def _rule(op: NetOp) -> Any:
 def _tensor_views(builder: ProgramBuilder, plan: DramPlan) -> dict[str, View]:
     """Enter all tensors in the program's table; a view of each, sharing state with its root."""
     index = {name: i for i, name in enumerate(plan.tensors)}
-    states: dict[str, RegionState] = {}
+    regions: dict[str, Region] = {}
     views: dict[str, View] = {}
     for name, tensor in plan.tensors.items():
         if len(tensor.shape) > MAX_RANK:
@@ -127,39 +128,36 @@ def _tensor_views(builder: ProgramBuilder, plan: DramPlan) -> dict[str, View]:
                 tensor.constant,
             )
         )
-        state = states.setdefault(plan.roots.get(name, name), RegionState())
+        region = regions.setdefault(plan.roots.get(name, name), Region(partial=True))
         strides = dense_strides(tensor.shape, tensor.dtype)
         operand = Operand(index[name], Space.DRAM, address, tensor.dtype, tensor.shape, strides)
-        views[name] = View(operand, state, tensor.role)
+        views[name] = View(operand, region, tensor.role)
+    _note_reuse(plan, regions)
     return views
 
 
-def _inherit_reused(plan: DramPlan, views: Mapping[str, View], op: NetOp) -> None:
-    """A tensor written for the first time waits for whoever used its bytes before."""
-    for name in results(op):
-        root = plan.roots.get(name, name)
-        if root not in plan.lifetimes or views[root].state.last >= 0:
-            continue
-        begin = plan.addresses[root]
-        end = begin + plan.tensors[root].nbytes
-        for other in plan.lifetimes:
+def _note_reuse(plan: DramPlan, regions: Mapping[str, Region]) -> None:
+    """Tell each arena tensor which ones of an earlier life its bytes belonged to."""
+    for name, (first, _) in plan.lifetimes.items():
+        begin, end = plan.addresses[name], plan.addresses[name] + plan.tensors[name].nbytes
+        for other, (_, last) in plan.lifetimes.items():
             start = plan.addresses[other]
-            if other != root and start < end and begin < start + plan.tensors[other].nbytes:
-                views[root].state.inherit(views[other].state)
+            overlaps = start < end and begin < start + plan.tensors[other].nbytes
+            if last < first and overlaps:
+                regions[name].reuses.append(regions[other])
 
 
-def _record_dram_buffers(
-    builder: ProgramBuilder, plan: DramPlan, views: Mapping[str, View]
-) -> None:
-    for name in plan.lifetimes:
-        state = views[name].state
-        if state.last >= 0:
-            nbytes = plan.tensors[name].nbytes
-            builder.buffers.append(
-                BufferRecord(
-                    name, Space.DRAM, plan.addresses[name], nbytes, state.first, state.last
-                )
-            )
+def _dram_reservations(plan: DramPlan, views: Mapping[str, View]) -> list[Reservation]:
+    return [
+        Reservation(
+            name,
+            Space.DRAM,
+            plan.addresses[name],
+            plan.tensors[name].nbytes,
+            (views[name].region,),
+        )
+        for name in plan.lifetimes
+    ]
 
 
 def _signature(context: OpContext) -> Any:

@@ -63,7 +63,7 @@ def fit_in_order(
                     j -= 1
                 starts[j], ends[j] = start, start + size[near[p]]
                 count += 1
-        place, tightest, top = _UNPLACED, np.int64(0), np.int64(0)
+        place, tightest, top = np.int64(_UNPLACED), np.int64(0), np.int64(0)
         for j in range(count):
             gap = starts[j] - top
             if gap >= size[buffer] and (place == _UNPLACED or gap < tightest):

@@ -1,0 +1,1 @@
+"""Networks: architectures, checkpoints, export to ONNX, calibration, training."""

@@ -117,7 +117,8 @@ class Forms:
         if old.is_output:
             old.raw.inputs.clear()
             self.graph.add("Identity", [new], [old], source=[node], before=node)
-        self.graph.redirect(old, new)
+        else:
+            self.graph.rewire(old, new)
 
     def view(self, tensor: Tensor, shape: Sequence[int], node: Node) -> Tensor:
         """``tensor`` under another shape; chains of views collapse into one."""

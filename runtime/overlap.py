@@ -3,10 +3,10 @@
 A view is written as levels ``(stride, count)`` of falling stride, the last of stride 1 counting
 contiguous bytes. Both views get the levels of either: a level that a view lacks is split off a
 finer one where that divides evenly (a contiguous run of rows becomes rows of runs). The distance
-between the two starts, divided by the strides one after another, then says where the second view
-begins at each level, counted from the first. If within each level nothing reaches past the next
-coarser stride, an address has one position per level only, and the views are disjoint exactly if
-their counts are disjoint at some level. Column halves of a tensor, channel slices and image tiles
+between the two starts, divided by the strides one after another, then says where the views begin at
+each level, counted from a common origin. If within each level nothing reaches past the next coarser
+stride, an address has one position per level only, and the views are disjoint exactly if their
+counts are disjoint at some level. Column halves of a tensor, channel slices and image tiles
 are told apart this way. Anything irregular (overlapping windows, unequal row lengths) counts as an
 overlap, so that no hazard is missed.
 """
@@ -21,6 +21,7 @@ from edgefusion.runtime.program import I32, I64, U8
 
 U64 = npt.NDArray[np.uint64]
 
+_UNCLEAR, _MEET, _APART = -1, 1, 0
 _LEVELS = 10  # four dimensions of either view, and the bytes
 
 
@@ -105,23 +106,37 @@ def views_overlap(
     counts_b = _spread(used_b, levels_b, grid, size)
     if counts_a[0] == 0 or counts_b[0] == 0:
         return True
-    if address_b < address_a:
-        address_a, address_b = address_b, address_a
-        counts_a, counts_b = counts_b, counts_a
-    rest = address_b - address_a
-    begin = np.zeros(size, np.int64)
+    for choice in range(1 << (size - 1)):
+        meet = _meet(address_b - address_a, counts_a, counts_b, grid, size, choice)
+        if meet != _UNCLEAR:
+            return meet == _MEET
+    return True
+
+
+@compiled
+def _meet(distance: int, counts_a: I64, counts_b: I64, grid: I64, size: int, choice: int) -> int:
+    """Compare counts level by level with the distance split up in one way, given by ``choice``.
+
+    At each level the quotient is rounded down, or up where its bit in ``choice`` is set: whichever
+    of the views begins first at a finer level can be taken for the origin there.
+    """
+    begin_a, begin_b = np.zeros(size, np.int64), np.zeros(size, np.int64)
+    rest = distance
     for g in range(size):
-        begin[g] = rest // grid[g]
-        rest -= begin[g] * grid[g]
-    reach_a, reach_b, disjoint = 1, 1, False
+        quotient = rest // grid[g] + ((choice >> g) & 1)
+        rest -= quotient * grid[g]
+        begin_a[g], begin_b[g] = max(0, -quotient), max(0, quotient)
+    if rest != 0:
+        return _UNCLEAR
+    reach_a, reach_b, answer = 1, 1, _MEET
     for g in range(size - 1, -1, -1):
-        reach_a += (counts_a[g] - 1) * grid[g]
-        reach_b += (begin[g] + counts_b[g] - 1) * grid[g]
+        reach_a += (begin_a[g] + counts_a[g] - 1) * grid[g]
+        reach_b += (begin_b[g] + counts_b[g] - 1) * grid[g]
         if g > 0 and (reach_a > grid[g - 1] or reach_b > grid[g - 1]):
-            return True
-        if begin[g] >= counts_a[g]:
-            disjoint = True
-    return not disjoint
+            return _UNCLEAR
+        if begin_b[g] >= begin_a[g] + counts_a[g] or begin_a[g] >= begin_b[g] + counts_b[g]:
+            answer = _APART
+    return answer
 
 
 @compiled

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -245,7 +246,7 @@ class Program:
                 tables["dram_bytes"],
                 tables["version"],
             )
-        except (ValueError, KeyError, TypeError, OSError, EOFError) as error:
+        except (ValueError, KeyError, TypeError, OSError, EOFError, BadZipFile) as error:
             raise InputError(
                 f"The program is damaged ({error}). Compile the model again."
             ) from error

@@ -20,7 +20,7 @@ from edgefusion.runtime.program import (
     TensorRecord,
 )
 from edgefusion.runtime.program_builder import Attrs, ProgramBuilder
-from edgefusion.runtime.program_text import DTYPE_NAMES, contiguous_strides
+from edgefusion.runtime.program_printer import DTYPE_NAMES, contiguous_strides
 from edgefusion.runtime.text_line import Line
 
 _DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}

@@ -30,22 +30,23 @@ class Line:
     """A line and a position in it. Spaces before whatever is taken do not matter."""
 
     def __init__(self, number: int, text: str) -> None:
-        self.number, self._text, self._at = number, text, 0
+        self._number, self._text, self._at = number, text, 0
 
     def error(self, expected: str) -> InputError:
         """The error to raise here: line, column, expected and found."""
         rest = self._text[self._at :].strip()
         found = repr(rest[:_FOUND_CHARACTERS]) if rest else "the end of the line"
         return InputError(
-            f"program text, line {self.number}, column {self._at + 1}: expected {expected}, "
+            f"program text, line {self._number}, column {self._at + 1}: expected {expected}, "
             f"found {found}"
         )
 
     def sees(self, symbol: str) -> bool:
         """Whether ``symbol`` comes next; a word counts only where a space or the end follows."""
-        stop = self._skip() + len(symbol)
-        whole = not symbol[-1].isalnum() or stop == len(self._text) or self._text[stop].isspace()
-        return whole and self._text.startswith(symbol, self._at)
+        if not self.starts(symbol):
+            return False
+        following = self._text[self._at + len(symbol) :][:1]
+        return not symbol[-1].isalnum() or not following or following.isspace()
 
     def starts(self, prefix: str) -> bool:
         """Whether the next characters are ``prefix``, whatever follows."""

@@ -299,6 +299,26 @@ def test_guidance_embedding_is_an_input() -> None:
 
 
 @pytest.mark.full
+def test_guidance_embedding_reaches_the_output(tmp_path: Path) -> None:
+    student = dataclasses.replace(PRESETS["tiny-test"].unet, guidance_embedding_width=16)
+    torch.manual_seed(3)
+    student.build().save_pretrained(tmp_path / "unet")
+    (tmp_path / "model_index.json").write_text('{"unet": ["diffusers", "UNet2DConditionModel"]}')
+    source = resolve_source(str(tmp_path))
+    assert source.components == ("unet",)
+    path = export_component(source, "unet", tmp_path / "out")
+    session = ort.InferenceSession(path)
+    ports = signature("unet", source.load("unet")).inputs
+    feeds = {
+        port.name: np.ones(port.shape, np.int64 if port.dtype == torch.int64 else np.float32)
+        for port in ports
+    }
+    (first,) = session.run(None, feeds)
+    (second,) = session.run(None, feeds | {"timestep_cond": 9 * feeds["timestep_cond"]})
+    assert np.abs(first - second).max() > 1e-4
+
+
+@pytest.mark.full
 @pytest.mark.parametrize("component", COMPONENTS)
 def test_full_size_export_loads_in_onnx_runtime(tmp_path: Path, component: Component) -> None:
     path = export_component(resolve_source("bk-sdm-tiny"), component, tmp_path)

@@ -16,8 +16,10 @@ DATA_SUFFIXES = {".toml", ".csv", ".html"}
 
 
 @pytest.fixture(scope="module")
-def wheel_names(repository_root: Path, tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """Member names of a wheel built from a copy of the checkout, so that nothing is left behind."""
+def copy_and_wheel(
+    repository_root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, set[str]]:
+    """A copy of the checkout, so that no build products stay behind, and its wheel's members."""
     copy = tmp_path_factory.mktemp("checkout") / "project"
     copy.mkdir()
     for name in ("pyproject.toml", "setup.py", "LICENSE"):
@@ -39,27 +41,25 @@ def wheel_names(repository_root: Path, tmp_path_factory: pytest.TempPathFactory)
     assert built.returncode == 0, built.stderr
     (wheel,) = (copy / "wheels").glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
-        return set(archive.namelist())
+        return copy, set(archive.namelist())
 
 
-def test_wheel_installs_only_edgefusion(wheel_names: set[str]) -> None:
-    tops = {name.split("/")[0] for name in wheel_names}
+def test_wheel_installs_only_edgefusion(copy_and_wheel: tuple[Path, set[str]]) -> None:
+    _, names = copy_and_wheel
+    tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"edgefusion"}
 
 
-def test_wheel_holds_every_module_and_data_file(
-    wheel_names: set[str], repository_root: Path
-) -> None:
-    expected = {
-        "edgefusion/runtime/targets/planted.toml",
-        "edgefusion/benchmarks/planted/table.csv",
-    }
+def test_wheel_holds_every_module_and_data_file(copy_and_wheel: tuple[Path, set[str]]) -> None:
+    copy, names = copy_and_wheel
+    expected = set()
     for folder in (*FOLDERS, "edgefusion"):
-        for path in (repository_root / folder).rglob("*"):
+        for path in (copy / folder).rglob("*"):
             if path.suffix in {".py", *DATA_SUFFIXES}:
-                inside = path.relative_to(repository_root).as_posix()
+                inside = path.relative_to(copy).as_posix()
                 expected.add(inside if folder == "edgefusion" else f"edgefusion/{inside}")
-    assert expected <= wheel_names, sorted(expected - wheel_names)
+    assert {"edgefusion/runtime/targets/planted.toml", "edgefusion/cli/__init__.py"} <= expected
+    assert expected <= names, sorted(expected - names)
 
 
 def test_namespace_links_mirror_the_install(repository_root: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from edgefusion.benchmarks.simulator_speed import main as simulator_speed
 from edgefusion.benchmarks.simulator_speed import synthetic_program
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.isa import DType, EngineKind, Opcode, Space
@@ -136,6 +137,15 @@ def test_the_latest_dependency_is_the_reason() -> None:
     assert stalls(script.simulate(), "vector0") == {"tensor": 300, "semaphore": 5}
 
 
+@pytest.mark.parametrize("swap", [False, True])
+def test_of_equally_late_dependencies_the_first_is_the_reason(swap: bool) -> None:
+    script = Script()
+    deps = [script.load(100), script.matmul(110)]
+    script.copy(1, *(deps[::-1] if swap else deps))
+    reason = "tensor" if swap else "dma"
+    assert stalls(script.simulate(), "vector0") == {reason: 110, "semaphore": 5}
+
+
 def test_channels_share_the_bus_in_program_order() -> None:
     script = Script()
     script.load(100, unit=0)
@@ -156,6 +166,13 @@ def test_each_engine_accounts_for_every_picosecond() -> None:
     accounted = timeline.busy_ps + timeline.stall_ps.sum(axis=1) + timeline.idle_ps
     assert accounted.tolist() == [timeline.total_ps] * len(timeline.engines)
     assert timeline.busy_ps.sum() == timeline.duration_ps.sum() > 0
+
+
+def test_benchmark_reports_whole_tiles() -> None:
+    result = simulator_speed(instructions=1001)
+    assert result["instructions"] == 1005
+    assert result["instructions_per_s"] > 0
+    assert result["simulated_ms"] == simulate(synthetic_program(1001), REAL).total_ps / 1e9
 
 
 def test_empty_program_takes_no_time() -> None:

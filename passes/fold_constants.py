@@ -1,0 +1,149 @@
+"""Ops on constants are computed now, by ONNX Runtime, so with the values they would have had.
+
+Results up to ``max_bytes`` are computed together in one run. A view of a larger constant (a weight
+that the exporter transposes or casts) becomes a constant that is computed when it is read, so no
+weight is brought into memory here. Larger results of other ops stay in the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+from edgefusion.compiler.graph import Graph
+from edgefusion.compiler.node import Node, Tensor
+from edgefusion.compiler.pass_base import PassContext, PassResult, Remarks
+from edgefusion.compiler.weights import Array, Values
+
+RANDOM = frozenset(
+    {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli"}
+    | {"Multinomial", "Dropout"}
+)
+"""Ops whose result differs from run to run (Dropout only while training, but it is an identity)."""
+
+
+@dataclass(frozen=True)
+class FoldConstants:
+    """``max_bytes``: the largest result that is stored in the place of an op."""
+
+    name: ClassVar[str] = "fold-constants"
+    max_bytes: int = 4 << 20
+
+    def run(self, graph: Graph, context: PassContext) -> PassResult:  # noqa: ARG002
+        """Fold everything that depends on constants only."""
+        remarks = Remarks(self.name)
+        for node in graph.nodes:
+            if _shape_is_known(node):
+                _replace(graph, node, [np.asarray(node.inputs[0].shape, np.int64)])
+                remarks.matched(node, "the shape is static")
+        small: list[Node] = []
+        known: set[Tensor] = set()
+        for node in graph.nodes:
+            operands = [t for t in node.inputs if not t.is_absent]
+            if not operands or not all(t.is_constant or t in known for t in operands):
+                continue
+            if node.domain or node.op in RANDOM or any(t.is_output for t in node.outputs):
+                continue
+            sizes = [_nbytes(t) for t in (*operands, *node.outputs)]
+            if max(sizes) <= self.max_bytes:
+                small.append(node)
+                known.update(node.outputs)
+            elif _defer(graph, node):
+                remarks.matched(node, "a view of a large constant, computed when it is read")
+            else:
+                remarks.missed(node, f"{max(sizes)} bytes, more than {self.max_bytes}")
+        _fold(graph, small, remarks)
+        return remarks.result()
+
+
+def _shape_is_known(node: Node) -> bool:
+    if node.op != "Shape" or node.domain or {"start", "end"} & set(node.attrs):
+        return False
+    return node.inputs[0].has_shape and not node.output.is_output
+
+
+def _nbytes(tensor: Tensor) -> int:
+    return int(np.prod(tensor.shape, dtype=np.int64)) * tensor.dtype.itemsize
+
+
+def _fold(graph: Graph, nodes: list[Node], remarks: Remarks) -> None:
+    """Compute what ``nodes`` make in one run, and put constants in their place."""
+    if not nodes:
+        return
+    members = set(nodes)
+    wanted = [
+        tensor
+        for node in nodes
+        for tensor in node.outputs
+        if any(consumer not in members for consumer in tensor.consumers)
+    ]
+    values = dict(zip(wanted, _evaluate(graph, nodes, wanted), strict=True))
+    for node in nodes:
+        remarks.matched(node, f"{node.op} of constants")
+    for node in reversed(nodes):
+        _replace(graph, node, [values.get(tensor) for tensor in node.outputs])
+
+
+def _evaluate(graph: Graph, nodes: list[Node], wanted: list[Tensor]) -> list[Array]:
+    """Run ``nodes``, which need nothing but constants, in ONNX Runtime."""
+    if not wanted:
+        return []
+    whole = graph.to_model(with_weights=False)
+    names = {node.name for node in nodes}
+    constants = {t.name: t.lazy for node in nodes for t in node.inputs if t.is_constant}
+    part = onnx.helper.make_graph(
+        [node for node in whole.graph.node if node.name in names],
+        "constants",
+        [],
+        [onnx.helper.make_value_info(tensor.name, onnx.TypeProto()) for tensor in wanted],
+        [onnx.numpy_helper.from_array(v.load(), name) for name, v in constants.items()],
+    )
+    model = onnx.helper.make_model(
+        part, opset_imports=whole.opset_import, ir_version=whole.ir_version
+    )
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    session = ort.InferenceSession(model.SerializeToString(), options)
+    return [np.asarray(value) for value in session.run(None, {})]
+
+
+def _replace(graph: Graph, node: Node, values: list[Array | None]) -> None:
+    """Put constants in the place of a node's results (None: nobody wants that one)."""
+    for tensor, value in zip(node.outputs, values, strict=True):
+        if value is not None:
+            graph.rewire(tensor, graph.constant(f"{tensor.name}.folded", value))
+    graph.remove(node)
+
+
+def _defer(graph: Graph, node: Node) -> bool:
+    """Make a constant that is computed when it is read; False if ``node`` is no mere view."""
+    x, y = node.inputs[0], node.output
+    view = _view(node)
+    if view is None or not x.is_constant:
+        return False
+    source, compute = x.lazy, view
+
+    def load() -> Array:
+        return compute(source)
+
+    graph.rewire(y, graph.deferred_constant(f"{y.name}.folded", y.shape, y.dtype, load))
+    graph.remove(node)
+    return True
+
+
+def _view(node: Node) -> Callable[[Values], Array] | None:
+    """What a node that only moves or converts elements does to its operand."""
+    shape, dtype = node.output.shape, node.output.dtype
+    if node.op in ("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"):
+        return lambda values: values.load().reshape(shape)
+    if node.op == "Transpose":
+        perm: Any = node.get_ints("perm", range(len(shape))[::-1])
+        return lambda values: np.ascontiguousarray(values.load().transpose(perm))
+    if node.op == "Cast":
+        return lambda values: values.load().astype(dtype)
+    return None

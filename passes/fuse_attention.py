@@ -1,0 +1,283 @@
+"""Scaled dot-product attention becomes one op on tokens, head split and merge included.
+
+    q[n,lq,h*d] -> split heads -> * scale   \\
+    k[n,lk,h*d] -> split heads -> * scale -> MatMul -> * scale -> + mask -> Softmax -> MatMul
+    v[n,lk,h*e] -> split heads ------------------------------------------------------/ -> merge
+Every scale is optional, and so is the mask. The split is any chain of views that has the effect of
+one (``passes.axis_atoms``). Exporters guard the softmax against rows that are masked out entirely
+(``Where(IsNaN(p), 0, p)``); the guard goes if the mask is a constant that has no such row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from edgefusion.compiler.functions import function_for
+from edgefusion.compiler.graph import Graph
+from edgefusion.compiler.node import Node, Tensor
+from edgefusion.compiler.pass_base import PassContext, PassResult, Remarks
+from edgefusion.passes.axis_atoms import Dims, dims, reshaped, results, sources, through_all
+from edgefusion.passes.matching import is_op, leak, normalized_axis, with_scalar
+
+
+@dataclass(frozen=True)
+class FuseAttention:
+    """Makes ``edgefusion.Attention`` or ``Attention_mask`` around each softmax that is one."""
+
+    name: ClassVar[str] = "fuse-attention"
+
+    def run(self, graph: Graph, context: PassContext) -> PassResult:  # noqa: ARG002
+        """Rewrite every match."""
+        remarks = Remarks(self.name)
+        for softmax in graph.nodes:
+            if not is_op(softmax, "Softmax"):
+                continue
+            match = _match(softmax)
+            if isinstance(match, str):
+                remarks.missed(softmax, match)
+            elif match:
+                fused = graph.fuse(
+                    match.nodes,
+                    function_for("Attention", ("mask",) if match.mask else ()),
+                    [match.q, match.k, match.v, *([match.mask] if match.mask else [])],
+                    [match.result],
+                    {"num_heads": match.heads, "scale": match.scale},
+                )
+                remarks.matched(fused, match.summary)
+        return remarks.result()
+
+
+@dataclass(frozen=True)
+class _Match:
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    mask: Tensor | None
+    result: Tensor
+    nodes: list[Node]
+    heads: int
+    scale: float
+
+    @property
+    def summary(self) -> str:
+        kind = "self" if _root(self.q) is _root(self.k) else "cross"
+        masked = ", masked" if self.mask else ""
+        depth = self.q.shape[-1] // self.heads
+        sizes = f"{self.q.shape[-2]} x {self.k.shape[-2]}"
+        return f"{kind}-attention, {self.heads} heads of {depth}, {sizes} scores{masked}"
+
+
+def _root(tokens: Tensor) -> Tensor:
+    """What tokens are projected from: the operand of their linear layer."""
+    node = tokens.producer
+    while is_op(node, "Add", "MatMul") and node is not None:
+        tokens = node.inputs[0]
+        if node.op == "MatMul":
+            break
+        node = tokens.producer
+    return tokens
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """From the product of q and k to the softmax's operand; ``masked`` is the shape at the mask."""
+
+    product: Node
+    nodes: list[Node]
+    scale: float
+    mask: Tensor | None
+    masked: tuple[int, ...]
+
+    def mask_misfit(self, heads: tuple[int, int]) -> str:
+        """Why the mask cannot be broadcast to the scores [n,h,lq,lk]; '' if it can."""
+        if self.mask is None or all(size == 1 for size in self.mask.shape[:-2]):
+            return ""
+        if self.masked[:-2] == heads:
+            return ""
+        return f"the mask {list(self.mask.shape)} is added to scores {list(self.masked)}"
+
+
+def _match(softmax: Node) -> _Match | str | None:
+    scores = _scores(softmax.inputs[0])
+    weighted = _weighted(softmax)
+    if not isinstance(scores, _Scores) or weighted is None:
+        # One product alone is a classifier's softmax, not a near-match.
+        return scores if isinstance(scores, str) and weighted else None
+    axis = normalized_axis(softmax.get_int("axis", -1), softmax.output.rank)
+    if axis != softmax.output.rank - 1:
+        return f"the softmax is along axis {axis}, not the last"
+    guard, product = weighted
+    if product.inputs[0] is not (guard[-1].output if guard else softmax.output):
+        return "the softmax is the right operand of its product"
+    if guard and scores.mask is not None:
+        reason = _unguarded(scores.mask)
+        if reason:
+            return reason
+    q, q_nodes, q_scale = _unscaled(scores.product.inputs[0])
+    k, k_nodes, k_scale = _unscaled(scores.product.inputs[1])
+    core = [*q_nodes, *k_nodes, scores.product, *scores.nodes, softmax, *guard, product]
+    reason = leak([scores.product, *scores.nodes, softmax, *guard, product], [product.output])
+    if reason:
+        return reason
+    heads = _heads(q, k, product)
+    if isinstance(heads, str):
+        return heads
+    misfit = scores.mask_misfit((heads.q.shape[0], heads.count))
+    return misfit or _Match(
+        heads.q,
+        heads.k,
+        heads.v,
+        scores.mask,
+        heads.result,
+        list(dict.fromkeys([*heads.before, *core, *heads.after])),
+        heads.count,
+        q_scale * k_scale * scores.scale,
+    )
+
+
+def _scores(tensor: Tensor) -> _Scores | str:
+    """Walk back over scales, one mask and views of the leading dimensions to the product."""
+    nodes: list[Node] = []
+    scale, mask = 1.0, None
+    masked: tuple[int, ...] = ()
+    while (node := tensor.producer) is not None:
+        if is_op(node, "MatMul"):
+            return _Scores(node, nodes[::-1], scale, mask, masked)
+        scaled = _scaling(node)
+        if scaled:
+            if mask is not None:
+                return "the mask is scaled together with the scores"
+            tensor, factor = scaled
+            scale *= factor
+        elif is_op(node, "Reshape") and node.inputs[0].shape[-2:] == tensor.shape[-2:]:
+            tensor = node.inputs[0]
+        elif is_op(node, "Add") and mask is None:
+            sides = [side for side in node.inputs if isinstance(_scores(side), _Scores)]
+            if len(sides) != 1:
+                return "a sum of two products, or of none"
+            tensor = sides[0]
+            mask = next(side for side in node.inputs if side is not tensor)
+            if tensor.shape != node.output.shape:
+                return "the mask broadcasts the scores"
+            masked = tensor.shape
+        else:
+            return f"the scores come from {node.op}, not from a product of q and k"
+        nodes.append(node)
+    return "the scores come from no product of q and k"
+
+
+def _scaling(node: Node) -> tuple[Tensor, float] | None:
+    """Operand and factor of a multiplication or division by a constant."""
+    if is_op(node, "Mul"):
+        return with_scalar(node)
+    divisor = node.inputs[1].scalar() if is_op(node, "Div") else None
+    return (node.inputs[0], 1.0 / divisor) if divisor else None
+
+
+def _unscaled(tensor: Tensor) -> tuple[Tensor, list[Node], float]:
+    """Walk back over scales: what is scaled, the nodes, and the factor."""
+    nodes: list[Node] = []
+    factor = 1.0
+    while (node := tensor.producer) is not None and (scaled := _scaling(node)):
+        tensor, each = scaled
+        factor *= each
+        nodes.append(node)
+    return tensor, nodes[::-1], factor
+
+
+def _weighted(softmax: Node) -> tuple[list[Node], Node] | None:
+    """The NaN guard, if there is one, and the product of the softmax with v."""
+    weights, guard = softmax.output, []
+    test = next((c for c in weights.consumers if is_op(c, "IsNaN")), None)
+    choice = test.output.only_consumer if test else None
+    if test and choice and is_op(choice, "Where"):
+        condition, nought, values = choice.inputs
+        if condition is test.output and nought.scalar() == 0.0 and values is weights:
+            guard, weights = [test, choice], choice.output
+    product = next((c for c in weights.consumers if is_op(c, "MatMul")), None)
+    return (guard, product) if product else None
+
+
+def _unguarded(mask: Tensor) -> str:
+    """Why the guard against rows without any key cannot go; '' if it can."""
+    if not mask.is_constant:
+        return "the guard against masked-out rows is needed: the mask is not a constant"
+    if np.isneginf(mask.values()).all(axis=-1).any():
+        return "the guard against masked-out rows is needed: the mask has such rows"
+    return ""
+
+
+@dataclass(frozen=True)
+class _Heads:
+    """Tokens before the split and after the merge, with the views in between."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    result: Tensor
+    before: list[Node]
+    after: list[Node]
+    count: int
+
+
+def _heads(q: Tensor, k: Tensor, product: Node) -> _Heads | str:
+    """Find the tokens that q[..,lq,d], k[..,d,lk] and v[..,lk,e] are split from."""
+    v, result = product.inputs[1], product.output
+    depth, v_depth = q.shape[-1], v.shape[-1]
+    for q_tokens, q_views in _tokens(q, depth, "nhld"):
+        count = q_tokens.shape[-1] // depth
+        for k_tokens, k_views in _tokens(k, depth, "nhdl"):
+            for v_tokens, v_views in _tokens(v, v_depth, "nhld"):
+                sizes = {(t.shape[0], t.shape[2]) for t in (q_tokens, k_tokens)}
+                if sizes != {(v_tokens.shape[0], count * depth)} or (
+                    v_tokens.shape[2] != count * v_depth or k_tokens.shape[1] != v_tokens.shape[1]
+                ):
+                    continue
+                merged = _merged(result, q_tokens.shape[0], q_tokens.shape[1], count, v_depth)
+                if merged:
+                    before = [*q_views, *k_views, *v_views]
+                    return _Heads(
+                        q_tokens, k_tokens, v_tokens, merged[0], before, list(merged[1]), count
+                    )
+    return (
+        "q, k and v are not split into heads from tokens [n, length, heads * depth], or the result "
+        "is not merged back"
+    )
+
+
+def _tokens(tensor: Tensor, depth: int, order: str) -> Iterator[tuple[Tensor, tuple[Node, ...]]]:
+    """What ``tensor`` may be the head split of, furthest first.
+
+    ``order`` names the dimensions of the split tensor: n batch, h heads, l length, d depth.
+    """
+    for tokens, views in reversed(list(sources(tensor))):
+        if tokens.rank != 3 or tokens.shape[-1] % depth:
+            continue
+        batch, length, width = tokens.shape
+        atoms = {"n": ("n", batch), "h": ("h", width // depth), "l": ("l", length)}
+        atoms["d"] = ("d", depth)
+        found = through_all(dims([atoms["n"]], [atoms["l"]], [atoms["h"], atoms["d"]]), views)
+        if found is not None and _flat(found) == [atoms[a] for a in order if atoms[a][1] != 1]:
+            yield tokens, views
+
+
+def _merged(
+    result: Tensor, batch: int, length: int, heads: int, depth: int
+) -> tuple[Tensor, tuple[Node, ...]] | None:
+    """The tokens [n, l, h*e] that the product [n,h,l,e] is merged into."""
+    n, h, rows, e = ("n", batch), ("h", heads), ("l", length), ("e", depth)
+    split = reshaped(dims([n], [h], [rows], [e]), result.shape)
+    wanted = dims([n], [rows], [h, e])
+    for tokens, views in results(result):
+        shape = (batch, length, heads * depth)
+        if split and tokens.shape == shape and through_all(split, views) == wanted:
+            return tokens, views
+    return None
+
+
+def _flat(state: Dims) -> list[tuple[str, int]]:
+    return [atom for axis in state for atom in axis]

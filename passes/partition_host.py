@@ -1,0 +1,55 @@
+"""Mark what runs on the host: ops that no legality rule admits, and small work around them.
+
+Neighbouring host ops become one group, annotated ``host_partition`` (its name) and ``host_reason``;
+``host_groups`` gives them back as data for reports and for compiling the host library.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from edgefusion.compiler.graph import Graph, Node
+from edgefusion.compiler.pass_base import PassContext, PassResult, Remarks
+from edgefusion.compiler.placement import HostGroup, group_host_nodes, host_nodes
+
+PARTITION = "host_partition"
+REASON = "host_reason"
+
+
+@dataclass(frozen=True)
+class PartitionHost:
+    """The last pass: afterwards every op is the NPU's, or in a named host group."""
+
+    name: ClassVar[str] = "partition-host"
+
+    def run(self, graph: Graph, context: PassContext) -> PassResult:  # noqa: ARG002
+        """Annotate ``graph``.
+
+        Raises:
+            UnsupportedOpError: an op that neither the NPU nor ONNX Runtime can run.
+        """
+        remarks = Remarks(self.name)
+        changed = False
+        for node in graph.nodes:
+            changed |= node.annotations.pop(PARTITION, None) is not None
+            node.annotations.pop(REASON, None)
+        for group in group_host_nodes(graph, host_nodes(graph)):
+            for node, reason in zip(group.nodes, group.reasons, strict=True):
+                node.annotations[PARTITION] = group.name
+                node.annotations[REASON] = reason
+                remarks.matched(node, f"{node.op} runs on the host ({group.name}): {reason}")
+                changed = True
+        return remarks.result(changed)
+
+
+def host_groups(graph: Graph) -> tuple[HostGroup, ...]:
+    """The groups that ``PartitionHost`` marked, in order."""
+    groups: dict[str, list[Node]] = {}
+    for node in graph.nodes:
+        if name := node.annotations.get(PARTITION):
+            groups.setdefault(name, []).append(node)
+    return tuple(
+        HostGroup(name, tuple(nodes), tuple(node.annotations[REASON] for node in nodes))
+        for name, nodes in groups.items()
+    )

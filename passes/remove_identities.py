@@ -1,0 +1,94 @@
+"""Ops that change nothing go: identities, casts to the same type, views that undo each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from edgefusion.compiler.graph import Graph
+from edgefusion.compiler.node import Node
+from edgefusion.compiler.pass_base import PassContext, PassResult, Remarks
+from edgefusion.passes.axis_atoms import dims, through
+from edgefusion.passes.matching import is_op, made_by
+
+_VIEWS = ("Reshape", "Squeeze", "Unsqueeze", "Flatten")
+
+
+@dataclass(frozen=True)
+class RemoveIdentities:
+    """``merge_views`` also makes one Reshape of two in a row.
+
+    Not before patterns were matched: it would take apart the views that they look for.
+    """
+
+    name: ClassVar[str] = "remove-identities"
+    merge_views: bool = False
+
+    def run(self, graph: Graph, context: PassContext) -> PassResult:  # noqa: ARG002
+        """Rewrite every match, in order, so that chains collapse in one go."""
+        remarks = Remarks(self.name)
+        for node in graph.nodes:
+            if node.removed:
+                continue
+            reason = _does_nothing(node)
+            if reason and _bypassable(node):
+                remarks.matched(node, reason)
+                graph.rewire(node.output, node.inputs[0])
+                graph.remove(node)
+            elif reason:
+                remarks.missed(node, f"{reason}, but it names a result of the graph")
+            elif self.merge_views and _merge_reshapes(graph, node):
+                remarks.matched(node, "a view of a view is one view")
+        graph.prune()
+        return remarks.result()
+
+
+def _does_nothing(node: Node) -> str:
+    """Why ``node`` is an identity; '' if it is not."""
+    if node.domain or not node.inputs or not node.outputs:
+        return ""
+    x, y = node.inputs[0], node.output
+    if node.op == "Identity":
+        return "Identity"
+    if node.op == "Dropout" and len(node.outputs) == 1 and node.input(2) is None:
+        return "Dropout outside training"
+    if node.op == "Cast" and x.dtype == y.dtype:
+        return "Cast to the type it has"
+    if node.op in (*_VIEWS, "Expand") and x.shape == y.shape:
+        return f"{node.op} to the shape it has"
+    if node.op == "Transpose":
+        # Named axes tell whether elements move; axes of size 1 do not count.
+        before = dims(*([(str(axis), size)] for axis, size in enumerate(x.shape)))
+        after = through(before, node)
+        if x.shape == y.shape and after == before:
+            return "Transpose that moves nothing"
+    if node.op == "Concat" and len(node.inputs) == 1:
+        return "Concat of one operand"
+    if node.op == "Slice" and x.shape == y.shape and _forward(node):
+        return "Slice of everything"
+    return ""
+
+
+def _forward(node: Node) -> bool:
+    """Whether a slice's steps are known to be 1; a step of -1 reverses."""
+    steps = node.input(4)
+    return steps is None or (steps.is_constant and bool(np.all(steps.values() == 1)))
+
+
+def _bypassable(node: Node) -> bool:
+    """Whether the result may be replaced: not if that would leave a graph output without maker."""
+    x, y = node.inputs[0], node.output
+    return not y.is_output or (x.producer is not None and not x.is_output)
+
+
+def _merge_reshapes(graph: Graph, node: Node) -> bool:
+    """Let a view of a view read what the first one reads."""
+    inner = made_by(node.inputs[0], *_VIEWS) if is_op(node, *_VIEWS) else None
+    if inner is None:
+        return False
+    result = node.output
+    shape = graph.constant(f"{result.name}.shape", np.asarray(result.shape, np.int64))
+    graph.fuse([inner, node], "Reshape", [inner.inputs[0], shape], [result], {"allowzero": 1})
+    return True

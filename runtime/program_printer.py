@@ -1,0 +1,155 @@
+"""Writes a program in the syntax that ``runtime.program_text`` describes."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+from edgefusion.runtime.isa import Cause, DType, Space
+from edgefusion.runtime.program import (
+    BufferRecord,
+    Instruction,
+    Operand,
+    OpRecord,
+    Program,
+    TensorRecord,
+)
+from edgefusion.runtime.text_line import name_text
+
+DTYPE_NAMES = {
+    DType.INT8: "i8",
+    DType.INT16: "i16",
+    DType.INT32: "i32",
+    DType.INT64: "i64",
+    DType.FP16: "f16",
+    DType.FP32: "f32",
+    DType.UINT8: "u8",
+    DType.BOOL: "bool",
+}
+
+
+def to_text(program: Program) -> str:
+    """The whole program as text."""
+    file = io.StringIO()
+    write_text(program, file)
+    return file.getvalue()
+
+
+def write_text(program: Program, file: TextIO, first: int = 0, last: int | None = None) -> None:
+    """Write instructions ``first`` to ``last`` (inclusive; to the end by default) and all tables.
+
+    Only the whole program can be parsed back.
+    """
+    stop = len(program) if last is None else min(last + 1, len(program))
+    for line in _table_lines(program):
+        file.write(line + "\n")
+    file.write("\ninstructions\n")
+    if first > 0 or stop < len(program):
+        file.write(f"# {first} to {stop - 1} of {len(program)}\n")
+    shared = _attrs_in_order_of_use(program)
+    for index in range(first, stop):
+        attrs = None if shared else int(program.columns.attrs[index])
+        file.write(instruction_text(program.instruction(index), index, attrs) + "\n")
+
+
+def instruction_text(instruction: Instruction, index: int, attrs_index: int | None = None) -> str:
+    """One instruction; its attributes in full, or by number in the table of attributes."""
+    i = instruction
+    outputs = ", ".join(operand_text(operand) for operand in i.outputs)
+    inputs = ", ".join(operand_text(operand) for operand in i.inputs)
+    parts = [f"%{index} {i.engine.name.lower()}{i.unit} {i.opcode.name.lower()}"]
+    parts.extend(text for text in (outputs, f"<- {inputs}" if inputs else "") if text)
+    line = f"{' '.join(parts)}; op{i.op}"
+    if i.depends_on:
+        line += " after " + " ".join(f"%{d}" for d in i.depends_on)
+    if i.cause != Cause.NONE:
+        line += f" cause {i.cause.name.lower()}"
+    if attrs_index is not None:
+        return f"{line} attributes {attrs_index}"
+    return line + _attrs_text(i.attrs)
+
+
+def operand_text(operand: Operand) -> str:
+    """``sram[0x40] i16 8x64 strides 256,2 t0``; contiguous strides and tensor -1 are left out."""
+    shape = "x".join(map(str, operand.shape)) or "scalar"
+    text = f"{operand.space.name.lower()}[{_hex(operand.address)}] "
+    text += f"{DTYPE_NAMES[operand.dtype]} {shape}"
+    if operand.strides != contiguous_strides(operand.shape, operand.dtype):
+        text += " strides " + ",".join(map(str, operand.strides))
+    return text if operand.tensor == -1 else f"{text} t{operand.tensor}"
+
+
+def contiguous_strides(shape: tuple[int, ...], dtype: DType) -> tuple[int, ...]:
+    """Strides in bytes of a row-major tensor without gaps."""
+    strides, stride = [], dtype.nbytes
+    for count in reversed(shape):
+        strides.append(stride)
+        stride *= count
+    return tuple(reversed(strides))
+
+
+def _table_lines(program: Program) -> Iterator[str]:
+    p = program
+    component, target, schedule = map(name_text, (p.component, p.target, p.schedule))
+    yield f"program {component} for {target} schedule {schedule} version {p.version}"
+    yield f"sram {p.sram_bytes} dram {p.dram_bytes}"
+    yield "\ntensors"
+    yield from (_tensor_text(index, record) for index, record in enumerate(p.tensors))
+    yield "\nops"
+    yield from (_op_text(index, record) for index, record in enumerate(p.ops))
+    yield "\nbuffers"
+    yield from (_buffer_text(record) for record in p.buffers)
+    if not _attrs_in_order_of_use(p):
+        yield "\nattributes"
+        yield from (f"{index}{_attrs_text(attrs)}" for index, attrs in enumerate(p.attrs))
+
+
+def _tensor_text(index: int, t: TensorRecord) -> str:
+    shape = "x".join(map(str, t.shape)) or "scalar"
+    text = f"t{index} {name_text(t.name)} {DTYPE_NAMES[t.dtype]} {shape} {t.role.name.lower()} "
+    text += f"@{t.address} {t.nbytes} bytes"
+    if t.scale != 0.0:
+        text += f" scale {json.dumps(float(t.scale))}"
+    return text if t.scale_tensor == -1 else f"{text} scales t{t.scale_tensor}"
+
+
+def _op_text(index: int, op: OpRecord) -> str:
+    text = f"op{index} {name_text(op.name)} {name_text(op.kind)}"
+    if op.origin:
+        text += " from " + ", ".join(name_text(node) for node in op.origin)
+    if op.scope:
+        text += f" scope {name_text(op.scope)}"
+    if op.macs:
+        text += f" macs {op.macs}"
+    if op.bound_ps or op.bound_bytes:
+        text += f" bound {op.bound_ps} ps {op.bound_bytes} bytes"
+    return f"{text} tile {name_text(op.tile)}" if op.tile else text
+
+
+def _buffer_text(b: BufferRecord) -> str:
+    space = Space(b.space).name.lower()
+    return f"{space} {_hex(b.address)} {b.nbytes} bytes %{b.first}..%{b.last} {name_text(b.name)}"
+
+
+def _attrs_text(attrs: tuple[tuple[str, Any], ...]) -> str:
+    return "".join(f" {name_text(key)}={json.dumps(value)}" for key, value in attrs)
+
+
+def _attrs_in_order_of_use(program: Program) -> bool:
+    """Whether the table of attributes is the one that ProgramBuilder makes, and need not be shown.
+
+    Compared as JSON text, because Python holds 1, 1.0 and True for one key.
+    """
+    used = dict.fromkeys([0, *program.columns.attrs.tolist()])
+    distinct = {json.dumps(entry) for entry in program.attrs}
+    return (
+        list(used) == list(range(len(program.attrs)))
+        and program.attrs[0] == ()
+        and len(set(program.attrs)) == len(distinct) == len(program.attrs)
+    )
+
+
+def _hex(value: int) -> str:
+    return f"{value:#x}"
