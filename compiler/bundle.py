@@ -73,8 +73,8 @@ def write_bundle(
     manifest: Manifest,
     members: Mapping[str, Content],
     infos: Mapping[str, MemberInfo] | None = None,
-) -> None:
-    """Write ``path``, which must not exist (see ``bundle_zip.replacing``).
+) -> Manifest:
+    """Write ``path``, usually one of ``bundle_zip.replacing``; returns the manifest in it.
 
     ``manifest`` comes without members; ``infos`` are those already known of ``members``, so that
     weights shared by several bundles are digested once.
@@ -83,6 +83,7 @@ def write_bundle(
     described = {name: known.get(name) or member_info(c) for name, c in members.items()}
     complete = replace(manifest, members=described)
     write_members(path, {MANIFEST: json_bytes(complete.to_json()), **members})
+    return complete
 
 
 @dataclass(frozen=True, slots=True)

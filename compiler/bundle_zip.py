@@ -45,8 +45,16 @@ def member_info(content: Content) -> MemberInfo:
 
 
 def write_members(path: Path, members: Mapping[str, Content]) -> None:
-    """Write a zip of ``members`` in their order. On failure ``path`` is left as it is then."""
-    with path.open("xb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+    """Write a zip of ``members`` in their order.
+
+    Raises DoesNotFitError for a full disk, InputError for a place that cannot be written; ``path``
+    is then left as it is.
+    """
+    with (
+        disk_errors(path),
+        path.open("wb") as file,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive,
+    ):
         for name, content in members.items():
             nbytes = len(content) if isinstance(content, bytes) else content.stat().st_size
             entry = zipfile.ZipInfo(name, _EPOCH)
@@ -75,18 +83,21 @@ def data_offset(file: BinaryIO, entry: zipfile.ZipInfo) -> int:
 
 @contextmanager
 def replacing(paths: Sequence[Path]) -> Iterator[tuple[Path, ...]]:
-    """Names of files to be written beside ``paths``: they take these places when the block ends
-    well, and are gone when it does not, for whatever reason.
+    """Files beside ``paths``, empty at first: they take these places when the block ends well, and
+    are gone when it does not, for whatever reason.
 
-    Raises DoesNotFitError for a full disk, InputError for a place that cannot be written.
+    Raises DoesNotFitError for a full disk, InputError for a place that cannot be written, both
+    before the block is entered where that shows.
     """
     partial = tuple(path.with_name(f".{path.name}.{os.getpid()}.partial") for path in paths)
     try:
-        with disk_errors(paths[0] if paths else Path()):
-            for path in paths:
+        for path, temporary in zip(paths, partial, strict=True):
+            with disk_errors(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
-            yield partial
-            for temporary, path in zip(partial, paths, strict=True):
+                temporary.touch()
+        yield partial
+        for temporary, path in zip(partial, paths, strict=True):
+            with disk_errors(path):
                 temporary.replace(path)
     finally:
         for temporary in partial:

@@ -160,11 +160,12 @@ class Emitter:
         made = Buffer(name, address, slot_bytes, dtype, tuple(Region() for _ in range(slots)))
         if not self.dry:
             self._take_over(made)
-            self.reservations.append(
-                Reservation(
-                    f"{self.op_name}:{name}", Space.SRAM, address, made.nbytes, made.regions
+            for slot, region in enumerate(made.regions):
+                label = f"{self.op_name}:{name}" + (f"[{slot}]" if slots > 1 else "")
+                start = address + slot * slot_bytes
+                self.reservations.append(
+                    Reservation(label, Space.SRAM, start, slot_bytes, region)
                 )
-            )
         return made
 
     def _take_over(self, made: Buffer) -> None:

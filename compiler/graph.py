@@ -293,6 +293,11 @@ class Graph:
                     raw.inputs[position] = new.raw
         self._sorted = False
 
+    def rename(self, node: Node, wish: str) -> None:
+        """Call ``node`` ``wish``, or as near to it as names that are taken allow."""
+        self._names.discard(node.name)
+        node.raw.name = self.unique_name(wish)
+
     def remove(self, node: Node) -> None:
         """Take ``node`` out; its outputs must have no readers left."""
         self._nodes.remove(node)
@@ -301,11 +306,11 @@ class Graph:
         node.raw.outputs.clear()
         node.removed = True
 
-    def prune(self) -> int:
-        """Remove the nodes whose results nobody reads; returns how many."""
-        before = len(self._nodes)
-        self._drop_dead(self.nodes)
-        return before - len(self._nodes)
+    def prune(self) -> tuple[Node, ...]:
+        """Remove the nodes whose results nobody reads; returns them."""
+        before = self.nodes
+        self._drop_dead(before)
+        return tuple(node for node in before if node.removed)
 
     def define(self, function: onnx.FunctionProto) -> None:
         """Make a local function known; defining the same function again does nothing."""

@@ -58,7 +58,7 @@ def normalized(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of ``model`` at ``OPSET``, nodes named uniquely, ``Constant`` nodes made initializers.
 
     Raises:
-        InputError: the operator set is too old or too new.
+        InputError: the operator set is too old, or an initializer is sparse.
         UnsupportedOpError: control flow.
     """
     copy = onnx.ModelProto()
@@ -72,6 +72,9 @@ def normalized(model: onnx.ModelProto) -> onnx.ModelProto:
         )
     if version < OPSET:
         copy = _converted(copy)
+    if copy.graph.sparse_initializer:
+        name = copy.graph.sparse_initializer[0].values.name
+        raise InputError(f"initializer '{name}' is sparse; export the model with dense weights")
     _constants_to_initializers(copy.graph)
     for node in copy.graph.node:
         if any(a.type in (a.GRAPH, a.GRAPHS) for a in node.attribute):

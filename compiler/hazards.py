@@ -80,9 +80,10 @@ def _uses_of(region: Region, uses: dict[int, _Uses]) -> _Uses:
     if id(region) not in uses:
         made = _Uses()
         for old in region.reuses:
-            if id(old) in uses:
-                _raise_to(made.writes, uses[id(old)].writes)
-                _raise_to(made.reads, uses[id(old)].reads)
+            # Recursive, as a slot may be reserved, taken over and never touched.
+            use = _uses_of(old, uses)
+            _raise_to(made.writes, use.writes)
+            _raise_to(made.reads, use.reads)
         uses[id(region)] = made
     return uses[id(region)]
 

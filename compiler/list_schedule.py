@@ -136,8 +136,9 @@ def _pending_of(region: Region, pending: dict[int, _Pending]) -> _Pending:
     if id(region) not in pending:
         made = _Pending()
         for old in region.reuses:
-            if id(old) in pending:
-                # All of it must be over before the first write: it counts as reading.
-                made.readers += pending[id(old)].writers + pending[id(old)].readers
+            # Recursive, as a slot may be reserved, taken over and never touched. All uses must be
+            # over before the first write here: they count as reading.
+            use = _pending_of(old, pending)
+            made.readers += use.writers + use.readers
         pending[id(region)] = made
     return pending[id(region)]

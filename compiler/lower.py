@@ -154,7 +154,7 @@ def _dram_reservations(plan: DramPlan, views: Mapping[str, View]) -> list[Reserv
             Space.DRAM,
             plan.addresses[name],
             plan.tensors[name].nbytes,
-            (views[name].region,),
+            views[name].region,
         )
         for name in plan.lifetimes
     ]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgefusion.compiler.graph import Graph, Node, Tensor
-from edgefusion.compiler.legality import folded_shape, stored_constant
+from edgefusion.compiler.legality_rules import folded_shape, stored_constant
 from edgefusion.compiler.network import Epilogue, NetOp, NetTensor
 from edgefusion.runtime.errors import UnsupportedOpError
 from edgefusion.runtime.isa import DType, Role
@@ -122,8 +122,11 @@ class NetworkBuilder:
 
     def _constant(self, shown: Tensor, stored: Tensor, dtype: DType) -> str:
         scale = ""
-        if shown is not stored and (maker := shown.producer) is not None:
-            scale = maker.inputs[1].name if maker.op == "DequantizeLinear" else ""
+        maker = shown.producer if shown is not stored else None
+        if maker is not None and maker.op == "DequantizeLinear":
+            scale = maker.inputs[1].name
+            shape = folded_shape(maker.inputs[1])
+            self.tensors[scale] = NetTensor(scale, shape, DType.FP32, Role.TABLE, scale)
         if dtype == DType.INT8 and not scale:
             raise UnsupportedOpError(
                 f"weight '{stored.name}' was not quantized although its op is w8a16; "

@@ -10,7 +10,8 @@ import networkx as nx
 
 from edgefusion.compiler.functions import kind_and_tokens
 from edgefusion.compiler.graph import Graph, Node, Tensor
-from edgefusion.compiler.legality import makes_constant, refusal, stored_constant
+from edgefusion.compiler.legality import makes_constant, refusal
+from edgefusion.compiler.legality_rules import stored_constant
 from edgefusion.compiler.network import NetOp, Network, operands, results
 from edgefusion.compiler.network_builder import NetworkBuilder
 from edgefusion.compiler.network_ops import CONVERT

@@ -14,9 +14,11 @@ from edgefusion.compiler.legality import (
     BINARY_OPS,
     REDUCTIONS,
     UNARY_OPS,
+    network_function,
+)
+from edgefusion.compiler.legality_rules import (
     folded_shape,
     nearest_factor,
-    network_function,
     reduced_axes,
     stored_constant,
 )

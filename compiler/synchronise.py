@@ -23,13 +23,13 @@ from edgefusion.runtime.work import durations_ps
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Memory that the program holds while any of ``regions`` is in use."""
+    """Memory that the program holds while ``region`` is in use."""
 
     name: str
     space: Space
     address: int
     nbytes: int
-    regions: tuple[Region, ...]
+    region: Region
 
 
 def synchronise(
@@ -85,10 +85,8 @@ def _records(
         for region in (*access.reads, *access.writes):
             first.setdefault(id(region), index)
             last[id(region)] = index
-    records = []
-    for r in reservations:
-        used = [id(region) for region in r.regions if id(region) in first]
-        if used:
-            begin, end = min(first[i] for i in used), max(last[i] for i in used)
-            records.append(BufferRecord(r.name, r.space, r.address, r.nbytes, begin, end))
-    return tuple(records)
+    return tuple(
+        BufferRecord(r.name, r.space, r.address, r.nbytes, first[id(r.region)], last[id(r.region)])
+        for r in reservations
+        if id(r.region) in first
+    )

@@ -57,7 +57,7 @@ def load_recipe(path: Path) -> Recipe:
     for entry in rules:
         _only(entry, ("match", "precision"), path)
         if not isinstance(entry.get("match"), str):
-            raise InputError(f"recipe {path}: a rule needs match = \"pattern\", found {entry!r}")
+            raise InputError(f'recipe {path}: a rule needs match = "pattern", found {entry!r}')
     chosen = {name: _precision(value, path) for name, value in precision.items()}
     pairs = tuple((entry["match"], _precision(entry.get("precision"), path)) for entry in rules)
     return Recipe(chosen, pairs)

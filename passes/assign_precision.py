@@ -105,7 +105,8 @@ def _half(graph: Graph, node: Node, tensor: Tensor, *, saturate: bool) -> Tensor
     )
     result = graph.tensor(f"{tensor.name}_fp32", tensor.shape, tensor.dtype)
     to = {"to": 1}  # TensorProto.FLOAT
-    cast = graph.add("Cast", [stored], [result], to, source=[node], before=node)
+    name = f"{tensor.name}_cast"
+    cast = graph.add("Cast", [stored], [result], to, source=[node], name=name, before=node)
     cast.annotations[PRECISION] = FP16
     return result
 

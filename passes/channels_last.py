@@ -91,6 +91,8 @@ def _finish(graph: Graph, forms: Forms, replaced: set[Node]) -> list[Node]:
             if maker.op == "Transpose":
                 transposes.append(maker)
         graph.remove(node)
+        if node in forms.twins:
+            graph.rename(forms.twins[node], node.name)
     return transposes
 
 
@@ -105,5 +107,6 @@ def _first_from_last(graph: Graph, forms: Forms, tensor: Tensor, node: Node) -> 
         [tensor],
         {"perm": list(to_first(tensor.rank))},
         source=[node],
+        name=f"{tensor.name}_to_first",
         before=node,
     )

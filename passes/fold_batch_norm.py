@@ -36,7 +36,7 @@ class FoldBatchNorm:
                 remarks.missed(norm, reason)
             else:
                 fused = _rewrite(graph, conv, norm)
-                remarks.matched(fused, f"{norm.inputs[1].shape[0]} channels")
+                remarks.matched(fused, f"{fused.output.shape[1]} channels")
         return remarks.result()
 
 

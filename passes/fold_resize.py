@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from edgefusion.compiler.functions import function_for, kind_and_tokens
 from edgefusion.compiler.graph import Graph, Node
-from edgefusion.compiler.legality import nearest_factor
+from edgefusion.compiler.legality_rules import nearest_factor
 from edgefusion.compiler.pass_base import PassContext, PassResult, Remarks
 
 

@@ -1,4 +1,4 @@
-"""Additions and activations into the epilogue of the convolution or matmul before them.
+"""Additions and activations into the epilogue of the convolution, matmul or norm before them.
 
 An epilogue works on the result tile while it is in SRAM, so bias, time embedding, residual and
 activation cost no trip through DRAM: ``ConvLast_bias_add_silu`` instead of four ops. The order of
@@ -52,7 +52,7 @@ def is_contraction(node: Node) -> bool:
 
 @dataclass(frozen=True)
 class FuseEpilogue:
-    """Fuse Add and unary ops into ConvLast and MatMul; weights must be constant."""
+    """Fuse Add and unary ops into ConvLast and MatMul of constant weights, SiLU into GroupNorm."""
 
     name: ClassVar[str] = "fuse-epilogue"
 
@@ -63,6 +63,8 @@ class FuseEpilogue:
         position = {node: index for index, node in enumerate(graph.nodes)}
         for node in graph.nodes:
             if node.op != "Add" and not activation_token(node):
+                continue
+            if _into_group_norm(graph, node, remarks):
                 continue
             choices = _producers(node, remarks)
             if not choices:
@@ -88,6 +90,20 @@ def _merge_equal_activations(graph: Graph, remarks: Remarks) -> None:
             graph.rewire(other.output, node.output)
             graph.remove(other)
             remarks.matched(node, f"computes what {other.op} '{other.name}' did")
+
+
+def _into_group_norm(graph: Graph, node: Node, remarks: Remarks) -> bool:
+    """SiLU after a GroupNorm: it normalises and applies it in one visit to the tile."""
+    norm = node.inputs[0].producer
+    if norm is None or node.op != "SiLU" or norm.op != "GroupNormLast":
+        return False
+    if node.inputs[0].only_consumer is not node:
+        remarks.missed(node, f"not into {norm.op} '{norm.name}': others read its result too")
+        return True
+    function = function_for("GroupNormLast", ("silu",))
+    fused = graph.fuse([norm, node], function, norm.inputs, [node.output], norm.attrs)
+    remarks.matched(fused, f"absorbed SiLU of {', '.join(node.origin)}")
+    return True
 
 
 def _producers(node: Node, remarks: Remarks) -> dict[int, Node]:

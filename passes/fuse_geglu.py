@@ -15,7 +15,7 @@ from edgefusion.compiler.functions import DOMAIN, function_for
 from edgefusion.compiler.graph import Graph
 from edgefusion.compiler.node import Node
 from edgefusion.compiler.pass_base import PassContext, PassResult, Remarks
-from edgefusion.passes.matching import leak, normalized_axis, other_operand
+from edgefusion.passes.matching import is_op, leak, normalized_axis, other_operand
 
 _STANDARD = {"Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh"}
 _FUSED = {"SiLU": "silu", "QuickGELU": "quickgelu"}
@@ -31,7 +31,7 @@ class FuseGeglu:
         """Rewrite every match."""
         remarks = Remarks(self.name)
         for split in graph.nodes:
-            if split.op != "Split" or split.domain or len(split.outputs) != 2:
+            if not is_op(split, "Split") or len(split.outputs) != 2:
                 continue
             match = _match(split)
             if isinstance(match, str):
@@ -49,10 +49,9 @@ def _match(split: Node) -> tuple[onnx.FunctionProto, list[Node]] | str | None:
     for half, other in ((gate, value), (value, gate)):
         for activation in half.consumers:
             token = _token(activation)
-            product = activation.output.only_consumer if token else None
-            if product is None or product.op != "Mul" or product.domain:
-                continue
-            if other_operand(product, activation.output) is not other:
+            products = activation.output.consumers if token else ()
+            product = next((c for c in products if is_op(c, "Mul")), None)
+            if product is None or other_operand(product, activation.output) is not other:
                 continue
             if half is value:
                 return "the function is applied to the first half; the gate must be the second"

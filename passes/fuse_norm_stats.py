@@ -25,9 +25,12 @@ ACTIVATION_BYTES = 2  # INT16 and FP16 alike
 
 @dataclass(frozen=True)
 class FuseNormStats:
-    """Fuse where the normalised tensor takes more than ``threshold_bytes`` on the NPU."""
+    """Fuse where the normalised tensor takes more than ``threshold_bytes`` on the NPU.
 
-    threshold_bytes: int = 0
+    The default leaves room for input and result beside the next op's weights in 6 MB of SRAM.
+    """
+
+    threshold_bytes: int = 2 * 2**20
 
     name: ClassVar[str] = "fuse-norm-stats"
 

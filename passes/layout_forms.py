@@ -54,6 +54,8 @@ class Forms:
     def __init__(self, graph: Graph) -> None:
         """Nothing has a channels-last form yet."""
         self.graph = graph
+        self.twins: dict[Node, Node] = {}
+        """Nodes that have a channels-last twin."""
         self._last: dict[Tensor, Tensor] = {}
         self._constants: dict[tuple[Tensor, int], Tensor] = {}
 
@@ -74,7 +76,7 @@ class Forms:
         return self._last[tensor]
 
     def operand(self, tensor: Tensor, rank: int, node: Node) -> Tensor:
-        """An elementwise operand for a channels-last result of ``rank``: broadcast axes are kept."""
+        """An elementwise operand for a channels-last result of ``rank``; it may broadcast."""
         if tensor.is_constant:
             return self.constant(tensor, rank, strip=True)
         if tensor.rank == rank or prod(tensor.shape) == 1:
@@ -142,7 +144,13 @@ class Forms:
             return self.view(tensor, shape, node)
         result = self.graph.tensor(f"{tensor.name}_last", shape, tensor.dtype)
         self.graph.add(
-            "Transpose", [tensor], [result], {"perm": list(perm)}, source=[node], before=node
+            "Transpose",
+            [tensor],
+            [result],
+            {"perm": list(perm)},
+            source=[node],
+            name=f"{tensor.name}_to_last",
+            before=node,
         )
         return result
 
@@ -150,4 +158,6 @@ class Forms:
 def add_view(graph: Graph, source: Tensor, result: Tensor, node: Node) -> Node:
     """A Reshape from ``source`` to the shape of ``result``."""
     shape = graph.constant(f"{result.name}_shape", np.asarray(result.shape, np.int64))
-    return graph.add("Reshape", [source, shape], [result], source=[node], before=node)
+    return graph.add(
+        "Reshape", [source, shape], [result], source=[node], name=f"{result.name}_op", before=node
+    )

@@ -217,7 +217,8 @@ def reduction(forms: Forms, node: Node) -> str:
         twin(forms, node, node.op, inputs, node.attrs)
         return ""
     result = forms.graph.tensor(f"{node.output.name}_last", node.output.shape, node.output.dtype)
-    forms.graph.add(node.op, inputs, [result], node.attrs, source=[node], before=node)
+    made = forms.graph.add(node.op, inputs, [result], node.attrs, source=[node], before=node)
+    forms.twins[node] = made
     forms.replace(node.output, result, node)
     return ""
 
@@ -242,7 +243,8 @@ def twin(
     """Add the channels-last ``op`` for ``node``; its results are the channels-last forms."""
     outputs = [forms.like_last(tensor) for tensor in node.outputs if not tensor.is_absent]
     outputs = outputs[:1] if node.op == "MaxPool" else outputs
-    forms.graph.add(op, inputs, outputs, attrs, source=[node], before=node)
+    made = forms.graph.add(op, inputs, outputs, attrs, source=[node], before=node)
+    forms.twins[node] = made
     for tensor, form in zip(node.outputs, outputs, strict=False):
         forms.set_last(tensor, form)
 

@@ -6,16 +6,25 @@ prefix of the list is a valid pipeline too (``edgefusion compile --dump-ir`` sho
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from edgefusion.compiler.pass_base import Pass
+from edgefusion.passes.assign_precision import AssignPrecision
+from edgefusion.passes.channels_last import ChannelsLast
 from edgefusion.passes.fold_batch_norm import FoldBatchNorm
 from edgefusion.passes.fold_constants import FoldConstants
+from edgefusion.passes.fold_resize import FoldResize
 from edgefusion.passes.fuse_attention import FuseAttention
+from edgefusion.passes.fuse_epilogue import FuseEpilogue
 from edgefusion.passes.fuse_geglu import FuseGeglu
 from edgefusion.passes.fuse_gelu import FuseGelu
 from edgefusion.passes.fuse_group_norm import FuseGroupNorm
 from edgefusion.passes.fuse_layer_norm import FuseLayerNorm
+from edgefusion.passes.fuse_norm_stats import FuseNormStats
 from edgefusion.passes.fuse_silu import FuseSilu
 from edgefusion.passes.normalize_gemm import NormalizeGemm
+from edgefusion.passes.partition_host import PartitionHost
+from edgefusion.passes.quantize_w8a16 import QuantizeW8A16
 from edgefusion.passes.remove_identities import RemoveIdentities
 
 
@@ -34,3 +43,28 @@ def recognition_passes() -> tuple[Pass, ...]:
         FuseAttention(),
         RemoveIdentities(merge_views=True),
     )
+
+
+def deployment_passes(
+    precision: str = "", rules: Sequence[tuple[str, str]] = ()
+) -> tuple[Pass, ...]:
+    """From recognised ops to what the NPU runs: layout, epilogues, precision, host groups.
+
+    ``precision`` of ops that no (pattern, precision) rule matches; '' takes the component's own.
+    """
+    return (
+        ChannelsLast(),
+        FoldResize(),  # before epilogues: doubling is a convolution's first step
+        FuseEpilogue(),
+        FuseNormStats(),  # after epilogues: statistics are of the finished result
+        AssignPrecision(precision, tuple(rules)),
+        QuantizeW8A16(),
+        PartitionHost(),
+    )
+
+
+def default_passes(
+    precision: str = "", rules: Sequence[tuple[str, str]] = ()
+) -> tuple[Pass, ...]:
+    """Everything that ``edgefusion compile`` runs."""
+    return (*recognition_passes(), *deployment_passes(precision, rules))

@@ -72,7 +72,13 @@ def _quantize(graph: Graph, node: Node, weight: Tensor, axis: int) -> tuple[Tens
     scale = graph.constant(f"{weight.name}_scale", scales)
     result = graph.tensor(f"{weight.name}_dequantized", weight.shape, weight.dtype)
     graph.add(
-        "DequantizeLinear", [stored, scale], [result], {"axis": axis}, source=[node], before=node
+        "DequantizeLinear",
+        [stored, scale],
+        [result],
+        {"axis": axis},
+        source=[node],
+        name=f"{weight.name}_dequantize",
+        before=node,
     )
     return result, quality
 

@@ -1,4 +1,4 @@
-"""Ops that change nothing go: identities, casts to the same type, views that undo each other."""
+"""Ops that change nothing go: identities, casts to the same type, results nobody reads."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ class RemoveIdentities:
                 remarks.missed(node, f"{reason}, but it names a result of the graph")
             elif self.merge_views and _merge_reshapes(graph, node):
                 remarks.matched(node, "a view of a view is one view")
-        graph.prune()
+        for node in graph.prune():
+            remarks.matched(node, "its result is not used")
         return remarks.result()
 
 

@@ -103,9 +103,7 @@ class _Parser:
 
     def _instruction(self, line: Line, builder: ProgramBuilder, has_table: bool) -> None:
         line.after(f"%{len(builder)}")
-        name = line.take(_ENGINE_NAME, "an engine and its unit, like dma0")
-        if name not in _ENGINES:
-            raise line.error(f"an engine ({', '.join(_ENGINES)})")
+        engine = line.one_of(_ENGINES, "an engine and its unit, like dma0", _ENGINE_NAME)
         unit = line.integer("a unit", bits=8)
         opcode = line.one_of(_OPCODES, "an opcode")
         outputs = [] if line.sees("<-") or line.sees(";") else _operands(line)
@@ -124,7 +122,7 @@ class _Parser:
             self._attrs_of_instruction.append(number)
         else:
             attrs = _attrs(line)
-        builder.emit(_ENGINES[name], unit, opcode, outputs, inputs, op, depends_on, cause, attrs)
+        builder.emit(engine, unit, opcode, outputs, inputs, op, depends_on, cause, attrs)
 
 
 def _operands(line: Line) -> list[Operand]:

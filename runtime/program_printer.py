@@ -109,7 +109,7 @@ def _table_lines(program: Program) -> Iterator[str]:
 def _tensor_text(index: int, t: TensorRecord) -> str:
     shape = "x".join(map(str, t.shape)) or "scalar"
     text = f"t{index} {name_text(t.name)} {DTYPE_NAMES[t.dtype]} {shape} {t.role.name.lower()} "
-    text += f"@{t.address} {t.nbytes} bytes"
+    text += f"@{_hex(t.address)} {t.nbytes} bytes"
     if t.scale != 0.0:
         text += f" scale {json.dumps(float(t.scale))}"
     return text if t.scale_tensor == -1 else f"{text} scales t{t.scale_tensor}"

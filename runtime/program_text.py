@@ -8,8 +8,8 @@ characters; attribute values are JSON. ``#`` begins a comment line.
     sram 1088 dram 65536
 
     tensors
-    t0 x i16 8x64 input @0 1024 bytes scale 0.5
-    t1 y i16 8x64 activation @1024 1024 bytes
+    t0 x i16 8x64 input @0x0 1024 bytes scale 0.5
+    t1 y i16 8x64 activation @0x400 1024 bytes
 
     ops
     op0 silu1 Silu from /act/Sigmoid, /act/Mul bound 900 ps 2048 bytes

@@ -10,7 +10,7 @@ import numpy as np
 from edgefusion.runtime.buffers import find_homeless, find_overlaps
 from edgefusion.runtime.hazards import find_hazards, operand_ends
 from edgefusion.runtime.isa import Cause, EngineKind, Opcode, Role, Space
-from edgefusion.runtime.program import I64, Program
+from edgefusion.runtime.program import I64, BufferRecord, Program
 from edgefusion.runtime.violation import Subject, Violation, Violations
 
 
@@ -26,7 +26,7 @@ def addresses(subject: Subject) -> Violations:
         out,
         lambda r: (
             f"expected a range of {Space(int(c.operand_space[r])).name} within "
-            f"[0, {size[c.operand_space[r]]}), found [{start[r]}, {end[r]})"
+            f"[0x0, {size[c.operand_space[r]]:#x}), found [{start[r]:#x}, {end[r]:#x})"
         ),
     )
     records = [(t.address, t.address + t.nbytes) for t in program.tensors]
@@ -38,7 +38,7 @@ def addresses(subject: Subject) -> Violations:
         astray & ~out,
         lambda r: (
             f"expected a range of tensor {program.tensors[tensor[r]].name} within "
-            f"[{low[tensor[r]]}, {high[tensor[r]]}), found [{start[r]}, {end[r]})"
+            f"[{low[tensor[r]]:#x}, {high[tensor[r]]:#x}), found [{start[r]:#x}, {end[r]:#x})"
         ),
     )
 
@@ -122,11 +122,13 @@ def buffers(subject: Subject) -> Violations:
                 "buffer",
                 -1,
                 f"expected a buffer within {size[b.space]} bytes and {len(program)} instructions, "
-                f"found {b}",
+                f"found {_buffer(b)}",
             )
     for one, other in find_overlaps(program, subject.limit):
         yield Violation(
-            "buffer overlap", other.first, f"expected live buffers apart, found {one} and {other}"
+            "buffer overlap",
+            other.first,
+            f"expected live buffers apart, found {_buffer(one)} and {_buffer(other)}",
         )
     c = program.columns
     homeless = np.zeros(len(c.operand_space), dtype=bool)
@@ -135,7 +137,7 @@ def buffers(subject: Subject) -> Violations:
     yield from subject.operands(
         "buffer range",
         homeless,
-        lambda r: f"expected a live buffer around SRAM [{c.operand_address[r]}, {end[r]})",
+        lambda r: f"expected a live buffer around SRAM [{c.operand_address[r]:#x}, {end[r]:#x})",
     )
 
 
@@ -151,9 +153,14 @@ def hazards(subject: Subject) -> Violations:
             "hazard",
             h.later,
             f"{later} what instruction {h.earlier} {earlier}, with no order between them: "
-            f"{Space(int(c.operand_space[q])).name} [{c.operand_address[q]}, {end[q]}) and "
-            f"[{c.operand_address[p]}, {end[p]})",
+            f"{Space(int(c.operand_space[q])).name} [{c.operand_address[q]:#x}, {end[q]:#x}) and "
+            f"[{c.operand_address[p]:#x}, {end[p]:#x})",
         )
+
+
+def _buffer(b: BufferRecord) -> str:
+    place = f"{b.space.name} [{b.address:#x}, {b.address + b.nbytes:#x})"
+    return f"{b.name} in {place} from instruction {b.first} to {b.last}"
 
 
 def _owners(program: Program) -> I64:

@@ -110,10 +110,12 @@ class Line:
             raise self.error("a number before this")
         return value
 
-    def one_of(self, values: Mapping[str, Value], expected: str) -> Value:
+    def one_of(
+        self, values: Mapping[str, Value], expected: str, pattern: re.Pattern[str] = _WORD
+    ) -> Value:
         """Take a word that names one of ``values``."""
         start = self._skip()
-        word = self.take(_WORD, expected)
+        word = self.take(pattern, expected)
         if word not in values:
             self._at = start
             raise self.error(f"{expected} ({', '.join(values)})")

@@ -65,7 +65,7 @@ def execute(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> list[Array]:
 
 
 def assert_same(found: Sequence[Array], wanted: Sequence[Array], tolerance: float = 2e-5) -> None:
-    """Equal up to ``tolerance`` of the largest value; and not all zero, which would prove little."""
+    """Equal up to ``tolerance`` of the largest value, which is finite and not 0."""
     assert len(found) == len(wanted)
     for ours, theirs in zip(found, wanted, strict=True):
         assert ours.shape == theirs.shape

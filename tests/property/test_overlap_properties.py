@@ -22,8 +22,7 @@ def byte_set(view: View) -> set[int]:
 
 def overlap(a: View, b: View) -> bool:
     arrays = [
-        (v[0], np.array(v[1], dtype=np.int64), np.array(v[2], dtype=np.int64), v[3])
-        for v in (a, b)
+        (v[0], np.array(v[1], dtype=np.int64), np.array(v[2], dtype=np.int64), v[3]) for v in (a, b)
     ]
     return bool(views_overlap(*arrays[0], *arrays[1]))
 

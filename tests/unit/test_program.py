@@ -35,9 +35,7 @@ INSTRUCTIONS = (
 def sample() -> Program:
     builder = ProgramBuilder("unet", "exynos2400", "mlt")
     builder.ops.append(OpRecord("silu1", "Silu", ("/act/Sigmoid",), "down.0", 12, 34, 56, "8x64"))
-    builder.tensors.append(
-        TensorRecord("x", DType.INT16, (8, 64), Role.INPUT, 4096, 5120, 0.5, 1)
-    )
+    builder.tensors.append(TensorRecord("x", DType.INT16, (8, 64), Role.INPUT, 4096, 5120, 0.5, 1))
     builder.buffers.append(BufferRecord("x.tile", Space.SRAM, 64, 1024, 0, 2))
     for instruction in INSTRUCTIONS:
         builder.append(instruction)

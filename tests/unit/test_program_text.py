@@ -1,4 +1,4 @@
-"""The text form of a program round-trips, reads as documented, and its errors point at the fault."""
+"""The text form of a program: it round-trips, reads as documented, and errors show the fault."""
 
 from __future__ import annotations
 
@@ -99,10 +99,13 @@ def programs(draw: st.DrawFn) -> Program:
         )  # fmt: skip
     for _ in range(draw(st.integers(0, 3))):
         origin = tuple(draw(st.lists(NAMES, max_size=3)))
-        numbers = [draw(NUMBERS) for _ in range(3)]
+        macs, bound_ps, bound_bytes = draw(NUMBERS), draw(NUMBERS), draw(NUMBERS)
         builder.ops.append(
-            OpRecord(draw(NAMES), draw(NAMES), origin, draw(NAMES), *numbers, draw(NAMES))
-        )
+            OpRecord(
+                draw(NAMES), draw(NAMES), origin, draw(NAMES), macs, bound_ps, bound_bytes,
+                draw(NAMES),
+            )
+        )  # fmt: skip
     for _ in range(draw(st.integers(0, 3))):
         numbers = [draw(st.integers(-1, 2**30)) for _ in range(4)]
         builder.buffers.append(BufferRecord(draw(NAMES), draw(st.sampled_from(Space)), *numbers))
@@ -152,11 +155,16 @@ def test_a_range_is_written_for_reading_only() -> None:
         ("sram 1088", "sram many", 2, "expected an integer, found 'many"),
         ("t1 y", "t2 y", 6, "expected 't1', found 't2 y"),
         ("i16 8x64 input", "i17 8x64 input", 5, r"expected a type \(i8, i16, .*found 'i17"),
-        ("8x64 activation", "8x activation", 6, "expected a role"),
+        (
+            "8x64 activation",
+            "8x activation",
+            6,
+            "expected a shape, like 8x64, or scalar, found '8x act",
+        ),
         ("ops\n", "opps\n", 8, "expected .*found 'opps'"),
         ("%0..%1", "%0-%1", 12, "expected '..', found '-%1"),
         ("dma0 load", "dma load", 15, "expected an engine and its unit, like dma0, found 'dma lo"),
-        ("dma0 load", "npu0 load", 15, r"expected an engine \(dma, tensor, vector, host\)"),
+        ("dma0 load", "npu0 load", 15, r"like dma0 \(dma, tensor, vector, host\), found 'npu0"),
         ("dma0 load", "dma999 load", 15, "expected a unit of at most 8 bits, found '999"),
         (" load ", " fetch ", 15, r"expected an opcode \(load, store, .*found 'fetch"),
         ("[0x0]", "[zero]", 15, "expected an address, found 'zero"),

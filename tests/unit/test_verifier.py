@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from edgefusion.runtime.errors import InputError
@@ -249,7 +248,7 @@ def test_the_error_says_what_where_and_what_next() -> None:
     text = str(error.value)
     assert "instruction 1 (unary of silu1, from /act/Sigmoid, /act/Mul): reads what" in text
     assert "instruction 0 writes" in text
-    assert "SRAM [0, 1024)" in text
+    assert "SRAM [0x0, 0x400)" in text
     assert "Compile the model again" in text
 
 
@@ -269,26 +268,5 @@ def test_a_large_program_is_verified_in_seconds() -> None:
     verify_program(good(4).build(), MACHINE)  # compiles the loops
     start = time.perf_counter()
     verify_program(program, MACHINE)
-    assert time.perf_counter() - start < 10.0
+    assert time.perf_counter() - start < 5.0
     assert len(program) > 100_000
-
-
-def test_clocks_agree_with_reachability() -> None:
-    """Vector clocks against the transitive closure of dependencies and queues, on random graphs."""
-    rng = np.random.default_rng(7)
-    for _ in range(20):
-        n = 40
-        builder = ProgramBuilder("unet", "exynos2400", "pipelined")
-        engines = rng.integers(0, 4, n)
-        before = np.zeros((n, n), dtype=bool)
-        for i in range(n):
-            deps = [int(d) for d in rng.integers(0, i, rng.integers(0, 3))] if i else []
-            builder.emit(EngineKind(int(engines[i])), 0, Opcode.COPY, [], [], 0, deps)
-            queue = np.flatnonzero(engines[:i] == engines[i])[-1:].tolist()
-            for d in deps + queue:
-                before[i] |= before[d]
-                before[i, d] = True
-        clocks = happens_before(builder.build().columns)
-        number = np.unique(engines, return_inverse=True)[1]
-        for i in range(n):
-            assert [bool(clocks[i, number[a]] >= a) for a in range(i)] == before[i, :i].tolist()

@@ -1,0 +1,1 @@
+../../edgefusion/__main__.py

@@ -1,0 +1,55 @@
+"""``SUPPORTED_OPS.md``, generated from the legality rules so that the two cannot differ."""
+
+from __future__ import annotations
+
+from edgefusion.compiler.functions import UNARY
+from edgefusion.compiler.legality import SUPPORTED, network_function
+from edgefusion.compiler.network import KINDS
+
+_HEAD = """\
+# Supported ops
+
+Generated from the rules in `compiler/legality.py` (`make supported-ops`); do not edit.
+
+Ops are named as they stand in the graph after fusion: `edgefusion` functions such as `ConvLast` and
+`Attention`, and standard ONNX operators. An op that breaks a rule, and every other standard ONNX
+operator, runs on the host in float32; the report lists each with its reason. Operators of other
+domains, and control flow, are errors.
+"""
+
+
+def supported_ops_markdown() -> str:
+    """The whole file."""
+    return "\n".join([_HEAD, *_kinds_table(), "", *_rules_table(), "", *_epilogues(), ""])
+
+
+def _kinds_table() -> list[str]:
+    lines = ["## What the NPU computes", "", "| Kind | Operands and attributes |", "| --- | --- |"]
+    return lines + [f"| `{kind}` | `{text}` |" for kind, text in KINDS.items()]
+
+
+def _rules_table() -> list[str]:
+    lines = ["## Graph ops and their rules", "", "| Op | Becomes | If |", "| --- | --- | --- |"]
+    for op, support in SUPPORTED.items():
+        rules = " ".join(_sentence(rule.__doc__) for rule in support.rules) or "Always."
+        kind = f"`{support.network_kind}`" + (f", {support.note}" if support.note else "")
+        lines.append(f"| `{op}` | {kind} | {rules} |")
+    return lines
+
+
+def _sentence(docstring: str | None) -> str:
+    assert docstring, "every rule's docstring is its sentence for users"
+    return " ".join(docstring.split())
+
+
+def _epilogues() -> list[str]:
+    functions = ", ".join(f"`{network_function(token)}`" for token in UNARY)
+    return [
+        "## Epilogues",
+        "",
+        (
+            "Convolutions and matmuls with constant weights apply, in the order of the graph: a "
+            "bias, additions of a tensor of the result's shape or of one value a channel, "
+            f"statistics for a following GroupNorm, and the functions {functions}."
+        ),
+    ]

@@ -1,0 +1,238 @@
+"""The public Python API: compile a source to bundles, time a bundle, account for its traffic.
+
+from edgefusion import compile_source, open_bundle, simulate_bundle, traffic_of
+
+result = compile_source("bk-sdm-tiny", output="tiny.npub", schedules=("mlt",))
+print(simulate_bundle(open_bundle("tiny.npub")).total_ms)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgefusion import __version__
+from edgefusion.budgets import Budgets
+from edgefusion.compilation import (
+    CompiledComponent,
+    Settings,
+    StageTime,
+    Stopwatch,
+    compile_component,
+)
+from edgefusion.compiler.bundle import LATENCY, Bundle, json_bytes, write_bundle
+from edgefusion.compiler.bundle_manifest import Manifest, SourceInfo
+from edgefusion.compiler.bundle_zip import replacing
+from edgefusion.compiler.schedule import schedule_named
+from edgefusion.recipe import Recipe, load_recipe
+from edgefusion.runtime.cost import COST_MODEL_VERSION
+from edgefusion.runtime.errors import UsageError
+from edgefusion.runtime.latency import PipelineLatency
+from edgefusion.runtime.machine import Machine, load_target
+from edgefusion.workspace import Progress, Shapes, open_workspace
+
+if TYPE_CHECKING:
+    from edgefusion.compiler.pass_manager import PassRecord
+    from edgefusion.models.source import Source
+    from edgefusion.runtime.ledger import Ledger
+
+DEFAULT_TARGET = "exynos2400"
+DEFAULT_SCHEDULE = "pipelined"
+DEFAULT_STEPS = 2
+"""Denoising steps, and so evaluations of the U-Net, for one image."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompileResult:
+    """Bundles by schedule, what the simulator says of each, and where the time went."""
+
+    machine: Machine
+    bundles: Mapping[str, Path]
+    latencies: Mapping[str, PipelineLatency]
+    manifests: Mapping[str, Manifest]
+    passes: Mapping[str, tuple[PassRecord, ...]]
+    stages: tuple[StageTime, ...]
+
+
+def compile_source(
+    source: str,
+    *,
+    output: Path | str | Mapping[str, Path],
+    target: str = DEFAULT_TARGET,
+    schedules: Sequence[str] = (DEFAULT_SCHEDULE,),
+    components: Sequence[str] | None = None,
+    steps: int = DEFAULT_STEPS,
+    random_weights: int | None = None,
+    recipe: Path | None = None,
+    shapes: Shapes | None = None,
+    budgets: Budgets | None = None,
+    work_dir: Path | None = None,
+    dump_ir: Path | None = None,
+    progress: Progress | None = None,
+) -> CompileResult:
+    """Compile ``source`` (preset, pipeline folder, hub id or .onnx file) to a bundle a schedule.
+
+    ``output`` is the bundle's path, or one for each schedule by name. Exports, passes and weights
+    are made once for all schedules. Bundles appear whole, all of them or none.
+
+    Raises the errors of ``runtime.errors``: UsageError, InputError, UnsupportedOpError,
+    DoesNotFitError.
+    """
+    # 1. Check the request, before hours of work rest on it
+    outputs = _outputs(output, schedules)
+    if steps < 1:
+        raise UsageError(f"--steps is {steps}; expected 1 or more.")
+    settings = Settings(
+        machine=load_target(target).machine,
+        schedules=tuple(schedule_named(name) for name in schedules),
+        recipe=load_recipe(recipe) if recipe else Recipe(),
+        budgets=budgets or Budgets(),
+        shapes=shapes or {},
+        dump_ir=dump_ir,
+        progress=progress or _silent,
+    )
+    from edgefusion.models.source import resolve_source
+
+    resolved = resolve_source(source, random_weights_seed=random_weights)
+    chosen = components_of(resolved, components)
+    stopwatch = Stopwatch()
+    with replacing(tuple(outputs.values())) as partial, open_workspace(work_dir) as workspace:
+        # 2. Each component to files
+        compiled = [
+            compile_component(
+                resolved, c, steps if c == "unet" else 1, settings, workspace, stopwatch
+            )
+            for c in chosen
+        ]
+        # 3. Each schedule's simulation against the budget, then its bundle
+        latencies = {name: _pipeline(compiled, name) for name in outputs}
+        for latency in latencies.values():
+            settings.budgets.check_latency(latency)
+        settings.progress("digesting the source")
+        origin = SourceInfo(resolved.kind, resolved.name, resolved.digest)
+        manifests = {}
+        for name, file in zip(outputs, partial, strict=True):
+            settings.progress(f"writing {outputs[name]}")
+            with stopwatch.stage("", f"bundle {name}"):
+                manifest = _manifest(origin, settings.machine, name, steps, compiled)
+                manifests[name] = _write(file, manifest, compiled, latencies[name])
+    passes = {component.name: component.passes for component in compiled}
+    return CompileResult(
+        settings.machine, outputs, latencies, manifests, passes, tuple(stopwatch.times)
+    )
+
+
+def open_bundle(path: Path | str, *, verify: bool = True) -> Bundle:
+    """Open and check a bundle; see ``Bundle.open``."""
+    return Bundle.open(path, verify=verify)
+
+
+def simulate_bundle(
+    bundle: Bundle, *, components: Iterable[str] | None = None, verify: bool = True
+) -> PipelineLatency:
+    """Time a bundle's programs on the machine that they were compiled for."""
+    from edgefusion.runtime.measurement import component_latency
+
+    return PipelineLatency(
+        tuple(
+            (
+                component_latency(bundle.program(name, verify=verify), bundle.machine),
+                bundle.manifest.component(name).evaluations,
+            )
+            for name in components or bundle.components
+        )
+    )
+
+
+def traffic_of(bundle: Bundle, *, verify: bool = True) -> tuple[tuple[Ledger, int], ...]:
+    """Each component's ledger of DRAM traffic (one evaluation), and how often it runs."""
+    from edgefusion.runtime.ledger import traffic_ledger
+
+    return tuple(
+        (
+            traffic_ledger(bundle.program(name, verify=verify), bundle.machine),
+            bundle.manifest.component(name).evaluations,
+        )
+        for name in bundle.components
+    )
+
+
+def _outputs(output: Path | str | Mapping[str, Path], schedules: Sequence[str]) -> dict[str, Path]:
+    if not schedules or len(set(schedules)) != len(schedules):
+        raise UsageError(f"expected one or more different schedules, got {list(schedules)}")
+    if isinstance(output, Mapping):
+        if set(output) != set(schedules):
+            raise UsageError(
+                f"expected an output for each of {', '.join(schedules)}, got {', '.join(output)}"
+            )
+        outputs = {name: Path(output[name]) for name in schedules}
+    elif len(schedules) == 1:
+        outputs = {schedules[0]: Path(output)}
+    else:
+        raise UsageError(f"{len(schedules)} schedules need an output each; give them by name")
+    if len({path.resolve() for path in outputs.values()}) != len(outputs):
+        raise UsageError("two schedules would be written to the same file; name different ones")
+    for path in outputs.values():
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder; name the bundle itself, as in {path}/out.npub.")
+    return outputs
+
+
+def components_of(source: Source, wanted: Sequence[str] | None) -> tuple[str, ...]:
+    """The wanted components in pipeline order, all for None; UsageError for an unknown one."""
+    if wanted is None:
+        return source.components
+    unknown = [name for name in wanted if name not in source.components]
+    if unknown or not wanted:
+        raise UsageError(
+            f"{source.name} has no component {', '.join(unknown) or '(none named)'}; it holds "
+            f"{', '.join(source.components)}. Choose among these with --components."
+        )
+    return tuple(name for name in source.components if name in wanted)
+
+
+def _pipeline(compiled: Sequence[CompiledComponent], schedule: str) -> PipelineLatency:
+    programs = [component.programs[schedule] for component in compiled]
+    return PipelineLatency(tuple((p.latency, p.info.evaluations) for p in programs))
+
+
+def _manifest(
+    source: SourceInfo,
+    machine: Machine,
+    schedule: str,
+    steps: int,
+    compiled: Sequence[CompiledComponent],
+) -> Manifest:
+    return Manifest(
+        tool_version=__version__,
+        source=source,
+        target=machine,
+        cost_model_version=COST_MODEL_VERSION,
+        schedule=schedule,
+        steps=steps,
+        components=tuple(component.programs[schedule].info for component in compiled),
+        members={},
+    )
+
+
+def _write(
+    file: Path,
+    manifest: Manifest,
+    compiled: Sequence[CompiledComponent],
+    latency: PipelineLatency,
+) -> Manifest:
+    """Write the bundle of the manifest's schedule; the manifest with its members."""
+    members: dict[str, Path | bytes] = {LATENCY: json_bytes(latency.to_json())}
+    infos = {}
+    for component in compiled:
+        program = component.programs[manifest.schedule]
+        name = f"{component.name}/program.npz"
+        members |= {**component.files, name: program.file}
+        infos |= {**component.members, name: program.member}
+    return write_bundle(file, manifest, members, infos)
+
+
+def _silent(_text: str) -> None:
+    """The progress callback of those who pass none."""

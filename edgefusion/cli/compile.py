@@ -1,0 +1,191 @@
+"""``edgefusion compile``: a checkpoint to an NPU bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgefusion.budgets import Budgets
+from edgefusion.cli.options import (
+    ComponentsOption,
+    RandomWeightsOption,
+    ShapeOption,
+    SourceArgument,
+    parse_shapes,
+    split_names,
+)
+from edgefusion.cli.output import JsonOption, emit, progress
+from edgefusion.cli.table import Column, Table, megabytes, milliseconds, plain, whole
+
+if TYPE_CHECKING:
+    from edgefusion.api import CompileResult
+
+SCHEMA_VERSION = 1
+app = typer.Typer(add_completion=False)
+
+_COMPONENTS = (
+    Column("component", "component"),
+    Column("precision", "precision"),
+    Column("evaluations", "evaluations", whole),
+    Column("instructions", "instructions", whole),
+    Column("latency_ms", "latency ms", milliseconds),
+    Column("sram_bytes", "SRAM MB", megabytes),
+    Column("dram_bytes", "DRAM MB", megabytes),
+    Column("weight_bytes", "weights MB", megabytes),
+    Column("host_ops", "host ops", whole),
+)
+_HOST = (
+    Column("component", "component"),
+    Column("op", "host op"),
+    Column("reason", "why the host runs it"),
+)
+_PASSES = (
+    Column("component", "component"),
+    Column("name", "pass"),
+    Column("duration_s", "seconds", milliseconds),
+    Column("matched", "rewrites", whole),
+    Column("missed", "near-matches", whole),
+    Column("nodes_after", "nodes after", whole),
+)
+_STAGES = (
+    Column("component", "component", lambda v: plain(v) or "(all)"),
+    Column("stage", "stage"),
+    Column("seconds", "seconds", milliseconds),
+)
+
+
+@app.command(name="compile")
+def compile_(
+    source: SourceArgument,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT.npub", help="Bundle.")],
+    target: Annotated[
+        str, typer.Option(metavar="NAME|FILE.toml", help="The machine; see `targets`.")
+    ] = "exynos2400",
+    schedule: Annotated[
+        str, typer.Option(metavar="serial|mlt|pipelined", help="How engines take turns.")
+    ] = "pipelined",
+    components: ComponentsOption = None,
+    steps: Annotated[int, typer.Option(help="Denoising steps an image.")] = 2,
+    recipe: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", help="Precision by component and op.")
+    ] = None,
+    random_weights: RandomWeightsOption = None,
+    shape: ShapeOption = None,
+    work_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep exports here, and reuse those of the same source."),
+    ] = None,
+    dump_ir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the graph after every pass as text.")
+    ] = None,
+    time_passes: Annotated[
+        bool, typer.Option("--time-passes", help="Show what each pass and stage took.")
+    ] = False,
+    max_sram_bytes: Annotated[
+        int | None, typer.Option(metavar="N", help="Fail if an op's tiles need more SRAM.")
+    ] = None,
+    max_dram_bytes: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Fail if a component occupies more DRAM memory."),
+    ] = None,
+    max_latency_ms: Annotated[
+        float | None, typer.Option(metavar="X", help="Fail if an image takes longer.")
+    ] = None,
+    json_to: JsonOption = None,
+) -> None:
+    """Compile a checkpoint to an NPU bundle.
+
+    Examples: `edgefusion compile bk-sdm-tiny -o tiny.npub --schedule mlt`;
+    `edgefusion compile ./my-pipeline -o my.npub --steps 4 --max-latency-ms 500`;
+    `edgefusion compile resnet.onnx -o resnet.npub --shape input=1x3x224x224`.
+
+    Exit code 5 means that something does not fit or exceeds a budget; no bundle is written then.
+    """
+    from edgefusion.api import compile_source
+
+    with progress() as say:
+        result = compile_source(
+            source,
+            output=output,
+            target=target,
+            schedules=(schedule,),
+            components=split_names(components),
+            steps=steps,
+            random_weights=random_weights,
+            recipe=recipe,
+            shapes=parse_shapes(shape),
+            budgets=Budgets(max_sram_bytes, max_dram_bytes, max_latency_ms),
+            work_dir=work_dir,
+            dump_ir=dump_ir,
+            progress=say,
+        )
+    document = compile_json(result, schedule)
+    tables = compile_tables(document, time_passes=time_passes)
+    total = document["pipeline"]["total_ms"]
+    lines = [f"{result.bundles[schedule]}: {document['bundle_bytes']:,} bytes, {total:,.3f} ms"]
+    emit(tables, lambda: document, json_to=json_to, lines=lines)
+
+
+def compile_json(result: CompileResult, schedule: str) -> dict[str, Any]:
+    """What ``compile --json`` writes, for one schedule of ``result``."""
+    manifest, latency = result.manifests[schedule], result.latencies[schedule]
+    latencies = {component.name: component for component, _ in latency.components}
+    rows = [
+        {
+            "component": info.name,
+            "precision": info.precision,
+            "evaluations": info.evaluations,
+            "instructions": info.instructions,
+            "latency_ms": latencies[info.name].latency_ms,
+            "sram_bytes": info.sram_bytes,
+            "dram_bytes": info.dram_bytes,
+            "weight_bytes": manifest.members[f"{info.name}/weights.safetensors"].nbytes,
+            "host_ops": len(info.host_ops),
+        }
+        for info in manifest.components
+    ]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "bundle": str(result.bundles[schedule]),
+        "bundle_bytes": result.bundles[schedule].stat().st_size,
+        "source": {"kind": manifest.source.kind, "name": manifest.source.name},
+        "target": manifest.target.name,
+        "schedule": schedule,
+        "steps": manifest.steps,
+        "pipeline": {"total_ms": latency.total_ms, "bound_ms": latency.bound_ps / 1e9},
+        "components": rows,
+        "host_ops": [
+            {"component": info.name, "op": op.op, "origin": list(op.origin), "reason": op.reason}
+            for info in manifest.components
+            for op in info.host_ops
+        ],
+        "passes": [
+            {
+                "component": name,
+                "name": record.name,
+                "duration_s": record.duration_s,
+                "matched": record.matched,
+                "missed": record.missed,
+                "nodes_after": record.nodes_after,
+            }
+            for name, records in result.passes.items()
+            for record in records
+        ],
+        "stages": [
+            {"component": time.component, "stage": time.stage, "seconds": time.seconds}
+            for time in result.stages
+        ],
+    }
+
+
+def compile_tables(document: dict[str, Any], *, time_passes: bool = False) -> list[Table]:
+    """The tables of ``compile_json``'s document."""
+    tables = [Table("Components", _COMPONENTS, document["components"])]
+    if document["host_ops"]:
+        tables.append(Table("On the host", _HOST, document["host_ops"]))
+    if time_passes:
+        tables.append(Table("Passes", _PASSES, document["passes"]))
+        tables.append(Table("Stages", _STAGES, document["stages"]))
+    return tables

@@ -1,0 +1,138 @@
+"""``edgefusion``: finds the command, loads its file alone, and turns errors into exit codes.
+
+Exit codes: 0 done, 1 a defect of ours, 2 usage, 3 bad input, 4 unsupported op, 5 does not fit or
+over budget, 6 numeric gate, 7 regression, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from types import FrameType
+from typing import Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from edgefusion import __version__
+from edgefusion.runtime.errors import DoesNotFitError, EdgeFusionError, InputError
+
+COMMANDS = (
+    "export",
+    "compile",
+    "simulate",
+    "traffic",
+    "run",
+    "verify",
+    "inspect",
+    "report",
+    "diff",
+    "bench",
+    "calibrate",
+    "targets",
+    "passes",
+    "ops",
+    "train",
+    "data",
+    "evaluate",
+    "demo",
+)
+"""In the order of the help; each is ``edgefusion.cli.<name>``, whose ``app`` is a typer app."""
+DEBUG_VARIABLE = "EDGEFUSION_DEBUG"
+INTERRUPTED, TERMINATED = 130, 143
+
+
+class LazyCommands(TyperGroup):
+    """Commands whose files are imported when they are named: ``edgefusion targets`` does not wait
+    for what ``compile`` needs."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  # noqa: ARG002
+        """The commands of this installation."""
+        return [name for name in COMMANDS if find_spec(f"edgefusion.cli.{name}")]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command called ``cmd_name``, or None."""
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        command = get_command(import_module(f"edgefusion.cli.{cmd_name}").app)
+        command.name = cmd_name
+        return command
+
+
+app = typer.Typer(
+    cls=LazyCommands,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"edgefusion {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: bool = typer.Option(
+        False, "--version", is_eager=True, callback=_print_version, help="Print the version."
+    ),
+) -> None:
+    """Compile text-to-image diffusion checkpoints to a simulated phone NPU, time them, and see
+    where every byte of DRAM traffic comes from.
+
+    Begin with `edgefusion demo`, or `edgefusion compile bk-sdm-tiny -o tiny.npub`.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        get_command(app).main(
+            args=None if arguments is None else list(arguments), prog_name="edgefusion"
+        )
+    except EdgeFusionError as error:
+        _fail(error, error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        _fail(error, (DoesNotFitError if full else InputError).exit_code)
+    except MemoryError as error:
+        _fail(error, DoesNotFitError.exit_code, "the machine has not enough memory for this")
+    except Exception as error:  # noqa: BLE001  # the last resort: a defect, told in one line
+        _fail(
+            error,
+            EdgeFusionError.exit_code,
+            f"internal error, a defect of edgefusion: {type(error).__name__}: {error}. Run again "
+            f"with {DEBUG_VARIABLE}=1 for the traceback, and report it.",
+        )
+    sys.exit(0)
+
+
+def _fail(error: BaseException, code: int, text: str = "") -> NoReturn:
+    """One paragraph on stderr; with EDGEFUSION_DEBUG=1 the traceback before it."""
+    if os.environ.get(DEBUG_VARIABLE) == "1":
+        traceback.print_exception(error)
+    paragraph = " ".join((text or str(error)).split())
+    sys.stderr.write(f"edgefusion: error: {paragraph}\n")
+    sys.exit(code)
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+    """SIGTERM ends like an interruption: whatever cleans up runs."""
+    sys.exit(TERMINATED)

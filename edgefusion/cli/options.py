@@ -1,0 +1,69 @@
+"""Options that several commands share, and the parsing of their values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgefusion.runtime.errors import UsageError
+
+SourceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="Preset (bk-sdm-tiny, bk-sdm-small, bk-sdm-base, sd-v1.5, tiny-test), diffusers "
+        "pipeline folder, hub id (owner/name), or .onnx file.",
+        show_default=False,
+    ),
+]
+BundleArgument = Annotated[
+    Path, typer.Argument(metavar="BUNDLE", help="A .npub file.", show_default=False)
+]
+ComponentsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--components",
+        metavar="A,B",
+        help="Only these of text_encoder, unet, vae_decoder, separated by commas.",
+    ),
+]
+RandomWeightsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--random-weights",
+        metavar="SEED",
+        help="Seed of a preset's random weights (0 when left out); for presets only.",
+    ),
+]
+ShapeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shape",
+        metavar="NAME=1x77",
+        help="Shape of a dynamic input of an .onnx file; once for each input.",
+    ),
+]
+
+
+def split_names(text: str | None) -> tuple[str, ...] | None:
+    """``a,b`` as names; None stays None."""
+    if text is None:
+        return None
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def parse_shapes(texts: list[str] | None) -> dict[str, tuple[int, ...]]:
+    """``name=1x3x224x224`` each. Raises UsageError for anything else."""
+    shapes = {}
+    for text in texts or []:
+        name, _, sizes = text.rpartition("=")
+        try:
+            shape = tuple(int(size) for size in sizes.split("x"))
+        except ValueError:
+            shape = ()
+        if not name or not shape:
+            raise UsageError(f"--shape {text}: expected NAME=1x77, as in --shape input_ids=1x77.")
+        shapes[name] = shape
+    return shapes

@@ -1,0 +1,110 @@
+"""Where commands write: tables and text to stdout, progress and errors to stderr, files whole.
+
+``-`` stands for stdout, which then holds that one document and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from edgefusion.cli.table import Table
+
+STDOUT = "-"
+_WIDTH_WITHOUT_TERMINAL = 160
+_LINE_EVERY_SECONDS = 2.0
+
+JsonOption = Annotated[
+    str | None,
+    typer.Option("--json", metavar="FILE", help="Write the result as JSON; - is stdout."),
+]
+CsvOption = Annotated[
+    str | None,
+    typer.Option("--csv", metavar="FILE", help="Write the table as CSV; - is stdout."),
+]
+
+
+def console() -> Console:
+    """For tables: as wide as the terminal, or wide enough for names where there is none."""
+    made = Console(highlight=False)
+    return made if made.is_terminal else Console(highlight=False, width=_WIDTH_WITHOUT_TERMINAL)
+
+
+def show(*tables: Table, lines: Sequence[str] = ()) -> None:
+    """Print ``lines``, then the tables."""
+    out = console()
+    for line in lines:
+        out.print(Text(line), soft_wrap=True)
+    for table in tables:
+        table.show(out)
+
+
+def write_text(target: str, text: str) -> None:
+    """Write ``text`` to a file, which appears whole or not at all, or to stdout."""
+    if target == STDOUT:
+        sys.stdout.write(text)
+        return
+    from edgefusion.compiler.bundle_zip import disk_errors, replacing
+
+    with replacing((Path(target),)) as (partial,), disk_errors(Path(target)):
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(target: str, value: Any) -> None:
+    """Write ``value`` as JSON."""
+    write_text(target, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def emit(
+    tables: Sequence[Table],
+    document: Callable[[], Any],
+    *,
+    json_to: str | None = None,
+    csv_to: str | None = None,
+    lines: Sequence[str] = (),
+    shown: Sequence[Table] | None = None,
+) -> None:
+    """What every reporting command ends with: files as asked, tables unless stdout is taken.
+
+    CSV holds the first of ``tables``; the terminal shows ``shown`` where it is given.
+    """
+    if json_to:
+        write_json(json_to, document())
+    if csv_to:
+        write_text(csv_to, tables[0].csv())
+    if STDOUT not in (json_to, csv_to):
+        show(*(tables if shown is None else shown), lines=lines)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str], None]]:
+    """A callback for lines of progress: a spinner on a terminal, elsewhere plain lines with the
+    time since the start, at most one every two seconds."""
+    err = Console(stderr=True, highlight=False)
+    begin = time.perf_counter()
+    if err.is_terminal:
+        with err.status("starting") as status:
+            yield lambda text: status.update(
+                Text(f"{text} ({time.perf_counter() - begin:.0f} s)", overflow="ellipsis")
+            )
+        return
+    last = -_LINE_EVERY_SECONDS
+
+    def line(text: str) -> None:
+        nonlocal last
+        now = time.perf_counter() - begin
+        if now - last >= _LINE_EVERY_SECONDS:
+            last = now
+            sys.stderr.write(f"[{now:6.1f} s] {text}\n")
+            sys.stderr.flush()
+
+    yield line

@@ -1,0 +1,70 @@
+"""``edgefusion simulate``: the latency of a bundle, by component, engine and op."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgefusion.cli.latency_tables import component_table, op_table
+from edgefusion.cli.options import BundleArgument
+from edgefusion.cli.output import JsonOption, emit, progress, write_text
+
+if TYPE_CHECKING:
+    from edgefusion.compiler.bundle import Bundle
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def simulate(
+    bundle: BundleArgument,
+    json_to: JsonOption = None,
+    csv_dir: Annotated[
+        Path | None,
+        typer.Option("--csv", metavar="DIR", help="Write components.csv and ops.csv there."),
+    ] = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a trace for ui.perfetto.dev (one evaluation)."),
+    ] = None,
+    top: Annotated[int, typer.Option(min=0, help="How many of the costliest ops to show.")] = 10,
+) -> None:
+    """Time a bundle on the machine it was compiled for.
+
+    Examples: `edgefusion simulate tiny.npub`; `edgefusion simulate tiny.npub --json - | jq
+    .pipeline.total_ms`; `edgefusion simulate tiny.npub --trace trace.json`.
+
+    Figures of a component are of one evaluation; an image is the sum over all evaluations.
+    """
+    from edgefusion.api import open_bundle, simulate_bundle
+
+    with progress() as say:
+        say(f"checking {bundle}")
+        opened = open_bundle(bundle)
+        say(f"simulating {', '.join(opened.components)}")
+        document = simulate_bundle(opened).to_json()
+        if trace:
+            say(f"writing {trace}")
+            _write_trace(opened, trace)
+    schedule, machine = opened.manifest.schedule, opened.machine.name
+    components = component_table(document, f"Latency of {bundle.name}, {schedule} on {machine}")
+    if csv_dir:
+        write_text(str(csv_dir / "components.csv"), components.csv())
+        write_text(str(csv_dir / "ops.csv"), op_table(document, "").csv())
+    tables = [components]
+    if top:
+        tables.append(op_table(document, f"The {top} costliest ops (one evaluation)", top))
+    emit(tables, lambda: document, json_to=json_to)
+
+
+def _write_trace(bundle: Bundle, path: Path) -> None:
+    from edgefusion.compiler.bundle_zip import disk_errors, replacing
+    from edgefusion.runtime.simulator import simulate as run
+    from edgefusion.runtime.trace import write_trace
+
+    programs = [bundle.program(name, verify=False) for name in bundle.components]
+    parts = [(program, run(program, bundle.machine)) for program in programs]
+    with replacing((path,)) as (partial,), disk_errors(path), partial.open("w") as file:
+        write_trace(file, parts)

@@ -1,0 +1,106 @@
+"""A table: rows of one record type, shown on a terminal or written as CSV with the same keys.
+
+Rows are what the records' ``to_json`` gives, so that terminal, CSV and JSON cannot disagree.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+Row = Mapping[str, Any]
+Format = Callable[[Any], str]
+
+
+def plain(value: Any) -> str:
+    """As it is; nothing for None, lists joined by commas."""
+    if value is None:
+        return ""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return str(value)
+
+
+def milliseconds(value: float) -> str:
+    """Three decimals: microseconds are the last."""
+    return f"{value:,.3f}"
+
+
+def whole(value: float) -> str:
+    """An integer with thousands separated."""
+    return f"{value:,.0f}"
+
+
+def megabytes(value: float) -> str:
+    """Bytes as MB (10^6 bytes), two decimals."""
+    return f"{value / 1e6:,.2f}"
+
+
+def ratio(value: float | None) -> str:
+    """How many times the bound; nothing where there is none."""
+    return "" if value is None else f"{value:.2f}"
+
+
+def percent(value: float) -> str:
+    """One decimal."""
+    return f"{value:.1f}"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """``key`` of the row, ``title`` on the terminal, and how its values are shown there."""
+
+    key: str
+    title: str
+    form: Format = plain
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it is aligned to the right."""
+        return self.form is not plain
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows under a title. CSV holds the columns' raw values under their keys."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: Sequence[Row]
+    note: str = ""
+
+    def show(self, console: Console) -> None:
+        """Print it; columns of numbers never wrap, names fold."""
+        table = RichTable(title=self.title, title_justify="left", box=box.SIMPLE_HEAD)
+        for column in self.columns:
+            number = column.is_number
+            table.add_column(
+                column.title,
+                justify="right" if number else "left",
+                no_wrap=number,
+                overflow="fold",
+            )
+        for row in self.rows:
+            # Text, because op names may hold brackets, which rich takes for markup
+            table.add_row(*(Text(column.form(row[column.key])) for column in self.columns))
+        console.print(table)
+        if self.note:
+            console.print(Text(self.note))
+
+    def csv(self) -> str:
+        """As CSV text with a header of keys."""
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([column.key for column in self.columns])
+        for row in self.rows:
+            values = (row[column.key] for column in self.columns)
+            writer.writerow([plain(v) if isinstance(v, list | tuple) else v for v in values])
+        return file.getvalue()

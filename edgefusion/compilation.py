@@ -1,0 +1,202 @@
+"""One component through all stages: export, passes, lowering, simulation, weights on disk.
+
+One component is in memory at a time, and of its weights one tensor; what a bundle needs of it ends
+as files in the workspace's staging folder, shared by all schedules but for the programs.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgefusion.budgets import Budgets
+from edgefusion.compiler.bundle_manifest import ComponentInfo, HostOp, MemberInfo, PassInfo
+from edgefusion.compiler.bundle_zip import disk_errors, member_info
+from edgefusion.recipe import Recipe
+from edgefusion.runtime.latency import ComponentLatency
+from edgefusion.workspace import Progress, Shapes, Workspace
+
+if TYPE_CHECKING:
+    from edgefusion.compiler.graph import Graph
+    from edgefusion.compiler.network import Network
+    from edgefusion.compiler.pass_manager import PassRecord
+    from edgefusion.compiler.schedule import Schedule
+    from edgefusion.models.source import Source
+    from edgefusion.runtime.machine import Machine
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a compilation is asked for, the same for all its components."""
+
+    machine: Machine
+    schedules: tuple[Schedule, ...]
+    recipe: Recipe
+    budgets: Budgets
+    shapes: Shapes
+    dump_ir: Path | None
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class StageTime:
+    """Wall-clock seconds of one stage of one component."""
+
+    component: str
+    stage: str
+    seconds: float
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """Collects stage times."""
+
+    times: list[StageTime] = field(default_factory=list)
+
+    @contextmanager
+    def stage(self, component: str, stage: str) -> Iterator[None]:
+        """Time what runs inside."""
+        begin = time.perf_counter()
+        yield
+        self.times.append(StageTime(component, stage, time.perf_counter() - begin))
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledProgram:
+    """A program on disk, for one schedule."""
+
+    info: ComponentInfo
+    file: Path
+    member: MemberInfo
+    latency: ComponentLatency
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledComponent:
+    """A component on disk: what all schedules share, and a program for each."""
+
+    name: str
+    files: Mapping[str, Path]
+    members: Mapping[str, MemberInfo]
+    programs: Mapping[str, CompiledProgram]
+    passes: tuple[PassRecord, ...]
+
+
+def compile_component(
+    source: Source,
+    component: str,
+    evaluations: int,
+    settings: Settings,
+    workspace: Workspace,
+    stopwatch: Stopwatch,
+) -> CompiledComponent:
+    """Run all stages. Raises what they raise, and DoesNotFitError for an exceeded budget."""
+    say = settings.progress
+    # 1. Export
+    with stopwatch.stage(component, "export"):
+        exported = workspace.export(source, component, settings.shapes, say)
+    # 2. Passes
+    with stopwatch.stage(component, "passes"):
+        graph, network, records = optimise(exported, component, settings)
+    # 3. Lowering, verification and simulation, for each schedule
+    folder = workspace.staging / component
+    with disk_errors(folder):
+        folder.mkdir(parents=True)
+    shared = ComponentInfo(
+        component,
+        settings.recipe.precision_of(component),
+        evaluations,
+        instructions=0,
+        sram_bytes=0,
+        dram_bytes=0,
+        passes=tuple(PassInfo(r.name, r.matched, r.missed) for r in records),
+        host_ops=_host_ops(graph),
+    )
+    programs = {}
+    for schedule in settings.schedules:
+        with stopwatch.stage(component, f"lowering {schedule.name}"):
+            programs[schedule.name] = _program(network, shared, schedule, settings, folder)
+    # 4. Graph and weights
+    say(f"{component}: writing weights")
+    with stopwatch.stage(component, "weights"):
+        names = ("graph.onnx", "weights.safetensors")
+        files = {f"{component}/{name}": folder / name for name in names}
+        with disk_errors(folder):
+            graph.save(*files.values())
+            members = {name: member_info(path) for name, path in files.items()}
+    del graph, network
+    gc.collect()  # graphs are cyclic
+    workspace.release_export(exported)
+    return CompiledComponent(component, files, members, programs, records)
+
+
+def optimise(
+    exported: Path, component: str, settings: Settings
+) -> tuple[Graph, Network, tuple[PassRecord, ...]]:
+    """Load an exported graph, run the passes over it, and hand it over as a network."""
+    from edgefusion.compiler.graph import Graph
+    from edgefusion.compiler.network_from_graph import network_from_graph
+    from edgefusion.compiler.pass_base import PassContext
+    from edgefusion.compiler.pass_manager import PassManager
+    from edgefusion.passes.pipeline import default_passes
+
+    def report(number: int, count: int, name: str) -> None:
+        settings.progress(f"{component}: pass {number} of {count}, {name}")
+
+    dump_dir = settings.dump_ir / component if settings.dump_ir else None
+    recipe = settings.recipe
+    passes = default_passes(recipe.precision_of(component), recipe.rules)
+    settings.progress(f"{component}: reading the graph")
+    graph = Graph.load(exported)
+    with disk_errors(dump_dir or exported):
+        manager = PassManager(passes, dump_dir, report)
+        records = manager.run(graph, PassContext(component))
+    return graph, network_from_graph(graph, component), records
+
+
+def _program(
+    network: Network,
+    shared: ComponentInfo,
+    schedule: Schedule,
+    settings: Settings,
+    folder: Path,
+) -> CompiledProgram:
+    from dataclasses import replace
+
+    from edgefusion.compiler.lower import lower
+    from edgefusion.runtime.measurement import component_latency
+    from edgefusion.runtime.verifier import verify_program
+
+    say, component = settings.progress, shared.name
+    program = lower(network, settings.machine, schedule, say).program
+    settings.budgets.check_program(program)
+    say(f"{component}: verifying {len(program)} instructions")
+    verify_program(program, settings.machine)
+    say(f"{component}: simulating {len(program)} instructions")
+    latency = component_latency(program, settings.machine)
+    file = folder / f"{schedule.name}.npz"
+    with disk_errors(file):
+        program.save(file)
+        member = member_info(file)
+    info = replace(
+        shared,
+        instructions=len(program),
+        sram_bytes=program.sram_bytes,
+        dram_bytes=program.dram_bytes,
+    )
+    return CompiledProgram(info, file, member, latency)
+
+
+def _host_ops(graph: Graph) -> tuple[HostOp, ...]:
+    from edgefusion.passes.partition_host import host_groups
+
+    return tuple(
+        HostOp(node.name, tuple(node.origin), reason)
+        for group in host_groups(graph)
+        for node, reason in zip(group.nodes, group.reasons, strict=True)
+    )

@@ -1,0 +1,204 @@
+"""fuse-attention: the ways exporters write attention, and what only looks like it."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgefusion.passes.fuse_attention import FuseAttention
+from tests.graph_cases import Outcome, Weights, rewritten, untouched
+
+HEADS, DEPTH, V_DEPTH, QUERIES, KEYS = 3, 4, 5, 6, 7
+WEIGHTS: Weights = {
+    "split": np.array([0, 0, HEADS, -1]),
+    "merge": np.array([0, 0, HEADS * V_DEPTH]),
+    "half": np.array([0.5], np.float32),
+    "two": np.array(2.0, np.float32),
+    "nought": np.array(0.0, np.float32),
+}
+Q = "q4 = Reshape(q, split) qh = Transpose<perm = [0, 2, 1, 3]>(q4)"
+K = "k4 = Reshape(k, split) kh = Transpose<perm = [0, 2, 3, 1]>(k4)"
+V = "v4 = Reshape(v, split) vh = Transpose<perm = [0, 2, 1, 3]>(v4)"
+CORE = "s = MatMul(qh, kh) p = Softmax<axis = -1>(s) o = MatMul(p, vh)"
+MERGE = "ot = Transpose<perm = [0, 2, 1, 3]>(o) y = Reshape(ot, merge)"
+
+
+def case(*body: str, batch: int = 1, extra: str = "", outputs: str = "") -> str:
+    return (
+        f"g (float[{batch}, {QUERIES}, {HEADS * DEPTH}] q, float[{batch}, {KEYS}, {HEADS * DEPTH}] "
+        f"k, float[{batch}, {KEYS}, {HEADS * V_DEPTH}] v{extra}) => "
+        f"(float[{batch}, {QUERIES}, {HEADS * V_DEPTH}] y{outputs}) {{ {' '.join(body)} }}"
+    )
+
+
+def check(outcome: Outcome, scale: float = 1.0, op: str = "Attention") -> None:
+    assert outcome.ops == [op]
+    assert outcome.only.get_int("num_heads") == HEADS
+    assert outcome.only.get_float("scale") == pytest.approx(scale)
+    assert [t.name for t in outcome.only.inputs[:3]] == ["q", "k", "v"]
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_plain(batch: int) -> None:
+    check(rewritten(FuseAttention(), case(Q, K, V, CORE, MERGE, batch=batch), WEIGHTS))
+
+
+def test_scale_on_both_sides_as_pytorch_writes_it() -> None:
+    k = (
+        "k4 = Reshape(k, split) k1 = Transpose<perm = [0, 2, 1, 3]>(k4) k2 = Reshape(k1, rows) "
+        "k3 = Transpose<perm = [0, 2, 1]>(k2) k5 = Reshape(k3, back) kh = Mul(k5, half)"
+    )
+    weights = {
+        **WEIGHTS,
+        "rows": np.array([-1, KEYS, DEPTH]),
+        "back": np.array([1, HEADS, DEPTH, KEYS]),
+    }
+    q = Q.replace("qh =", "q1 =") + " qh = Mul(q1, half)"
+    check(rewritten(FuseAttention(), case(q, k, V, CORE, MERGE), weights), 0.25)
+
+
+SCALED = ["t = Mul(s, half)", "t = Mul(half, s)", "t = Div(s, two)"]
+
+
+@pytest.mark.parametrize("scaling", SCALED)
+def test_scale_on_the_scores(scaling: str) -> None:
+    core = CORE.replace("p = Softmax<axis = -1>(s)", f"{scaling} p = Softmax<axis = -1>(t)")
+    check(rewritten(FuseAttention(), case(Q, K, V, core, MERGE), WEIGHTS), 0.5)
+
+
+@pytest.mark.parametrize("add", ["Add(s, mask)", "Add(mask, s)"])
+@pytest.mark.parametrize(
+    "shape", [(QUERIES, KEYS), (1, 1, QUERIES, KEYS), (1, HEADS, 1, KEYS), (KEYS,)]
+)
+def test_mask(add: str, shape: tuple[int, ...]) -> None:
+    core = CORE.replace("p = Softmax<axis = -1>(s)", f"t = {add} p = Softmax<axis = -1>(t)")
+    outcome = rewritten(FuseAttention(), case(Q, K, V, core, MERGE), {**WEIGHTS, "mask": shape})
+    check(outcome, op="Attention_mask")
+
+
+def test_heads_folded_into_the_batch() -> None:
+    fold = "qr = Reshape(qh, rows) kr = Reshape(kh, columns) vr = Reshape(vh, values)"
+    core = "s = MatMul(qr, kr) p = Softmax<axis = -1>(s) o3 = MatMul(p, vr) o = Reshape(o3, heads)"
+    weights = {
+        **WEIGHTS,
+        "rows": np.array([-1, QUERIES, DEPTH]),
+        "columns": np.array([-1, DEPTH, KEYS]),
+        "values": np.array([-1, KEYS, V_DEPTH]),
+        "heads": np.array([2, HEADS, QUERIES, V_DEPTH]),
+    }
+    check(rewritten(FuseAttention(), case(Q, K, V, fold, core, MERGE, batch=2), weights))
+
+
+GUARDED = CORE.replace(
+    "o = MatMul(p, vh)", "n = IsNaN(p) w = Where(n, nought, p) o = MatMul(w, vh)"
+)
+MASKED = GUARDED.replace("p = Softmax<axis = -1>(s)", "t = Add(s, mask) p = Softmax<axis = -1>(t)")
+
+
+def mask(*, with_empty_row: bool) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    values = np.triu(np.full((QUERIES, KEYS), -np.inf, np.float32), 1)
+    if with_empty_row:
+        values[2] = -np.inf
+    return values
+
+
+def test_guard_goes_where_no_row_is_masked_out() -> None:
+    weights = {**WEIGHTS, "mask": mask(with_empty_row=False)}
+    check(rewritten(FuseAttention(), case(Q, K, V, MASKED, MERGE), weights), op="Attention_mask")
+    check(rewritten(FuseAttention(), case(Q, K, V, GUARDED, MERGE), WEIGHTS))
+
+
+def test_guard_stays_where_a_row_is_masked_out() -> None:
+    weights = {**WEIGHTS, "mask": mask(with_empty_row=True)}
+    outcome = untouched(FuseAttention(), case(Q, K, V, MASKED, MERGE), weights)
+    assert "such rows" in outcome.missed
+
+
+def test_guard_stays_where_the_mask_is_an_input() -> None:
+    text = case(Q, K, V, MASKED, MERGE, extra=f", float[{QUERIES}, {KEYS}] mask")
+    assert "not a constant" in untouched(FuseAttention(), text, WEIGHTS).missed
+
+
+@pytest.mark.parametrize("axis", [1, 2, -2])
+def test_softmax_on_another_axis_is_refused(axis: int) -> None:
+    core = CORE.replace("axis = -1", f"axis = {axis}")
+    outcome = untouched(FuseAttention(), case(Q, K, V, core, MERGE), WEIGHTS)
+    assert "not the last" in outcome.missed
+
+
+@pytest.mark.parametrize(("tensor", "shape"), [("s", (QUERIES, KEYS)), ("p", (QUERIES, KEYS))])
+def test_scores_that_are_used_elsewhere_are_refused(tensor: str, shape: tuple[int, int]) -> None:
+    text = case(
+        Q, K, V, CORE, MERGE, f"z = Relu({tensor})",
+        outputs=f", float[1, {HEADS}, {shape[0]}, {shape[1]}] z",
+    )  # fmt: skip
+    assert "also used by" in untouched(FuseAttention(), text, WEIGHTS).missed
+
+
+def test_softmax_as_right_operand_is_refused() -> None:
+    core = "s = MatMul(qh, kh) p = Softmax<axis = -1>(s) o = MatMul(vh, p)"
+    text = (
+        "g (float[1, 6, 12] q, float[1, 6, 12] k, float[1, 6, 18] v) => (float[1, 6, 18] y) "
+        f"{{ {Q} {K} {V} {core} {MERGE} }}"
+    )
+    weights = {**WEIGHTS, "merge": np.array([0, 0, 18])}
+    assert "right operand" in untouched(FuseAttention(), text, weights).missed
+
+
+def test_heads_left_interleaved_are_refused() -> None:
+    """Depth before heads in the split: the same shapes, other numbers."""
+    q = "q4 = Reshape(q, turned) qh = Transpose<perm = [0, 3, 1, 2]>(q4)"
+    weights = {**WEIGHTS, "turned": np.array([0, 0, DEPTH, HEADS])}
+    outcome = untouched(FuseAttention(), case(q, K, V, CORE, MERGE), weights)
+    assert "not split into heads" in outcome.missed
+
+
+def test_missing_merge_is_refused() -> None:
+    """The result keeps its heads apart: reshaped without being transposed."""
+    outcome = untouched(FuseAttention(), case(Q, K, V, CORE, "y = Reshape(o, merge)"), {
+        **WEIGHTS, "merge": np.array([1, QUERIES, HEADS * V_DEPTH])
+    })  # fmt: skip
+    assert "not split into heads" in outcome.missed
+
+
+def test_sum_of_two_products_is_refused() -> None:
+    core = CORE.replace(
+        "p = Softmax<axis = -1>(s)", "r = MatMul(qh, kh) t = Add(s, r) p = Softmax<axis = -1>(t)"
+    )
+    assert "two products" in untouched(FuseAttention(), case(Q, K, V, core, MERGE), WEIGHTS).missed
+
+
+def test_nonlinear_scores_are_refused() -> None:
+    core = CORE.replace("p = Softmax<axis = -1>(s)", "t = Tanh(s) p = Softmax<axis = -1>(t)")
+    assert (
+        "come from Tanh" in untouched(FuseAttention(), case(Q, K, V, core, MERGE), WEIGHTS).missed
+    )
+
+
+def test_classifier_is_not_worth_a_remark() -> None:
+    outcome = untouched(FuseAttention(), "g (float[2, 8] x) => (float[2, 8] y) { y = Softmax(x) }")
+    assert outcome.record.remarks == ()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(list(itertools.permutations(range(4)))),
+    st.sampled_from(list(itertools.permutations(range(4)))),
+)
+def test_any_permutation_is_either_attention_or_left_alone(
+    q_perm: tuple[int, ...], merge_perm: tuple[int, ...]
+) -> None:
+    """With all sizes equal every permutation is well-formed; values decide (in ``rewritten``)."""
+    q = f"q4 = Reshape(q, split) qh = Transpose<perm = {list(q_perm)}>(q4)"
+    merge = f"ot = Transpose<perm = {list(merge_perm)}>(o) y = Reshape(ot, merge)"
+    text = (
+        "g (float[3, 3, 9] q, float[3, 3, 9] k, float[3, 3, 9] v) => (float[3, 3, 9] y) "
+        f"{{ {q} {K} {V} {CORE} {merge} }}"
+    )
+    weights = {**WEIGHTS, "merge": np.array([3, 3, 9])}
+    outcome = rewritten(FuseAttention(), text, weights)
+    assert outcome.record.changed == (q_perm == merge_perm == (0, 2, 1, 3))
