@@ -59,15 +59,11 @@ PARAMETERS = (
         "INT16 operands from SRAM, at most two 64-byte ports",
     ),
     Parameter(
-        "tensor_utilisation", 0.5, 1.0, 0.9, 0.1,
-        "share of the peak that dense convolutions reach",
-    ),
-    Parameter(
         "vector_cycles.softmax", 4.0, 40.0, 13.0, 13.0,
         "maximum, exponential, sum and scale over 32-bit lanes",
     ),
     Parameter(
-        "semaphore_ns", 20.0, 5000.0, 500.0, 500.0,
+        "semaphore_ns", 20.0, 5000.0, 200.0, 200.0,
         "signal between engines through shared registers",
     ),
 )  # fmt: skip

@@ -12,7 +12,6 @@ Invariants:
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,10 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from edgefusion.compiler import graph_file
+from edgefusion.compiler.graph_order import topological
 from edgefusion.compiler.graph_text import graph_text
 from edgefusion.compiler.node import Attribute, Node, Tensor
-from edgefusion.compiler.weights import Array, ArrayValues, DeferredValues
+from edgefusion.compiler.weights import Array, ArrayValues, DeferredValues, values_by_name
 from edgefusion.runtime.errors import InputError
 
 __all__ = ["Attribute", "Graph", "Node", "Tensor"]
@@ -67,7 +67,7 @@ class Graph:
     def from_model(cls, model: onnx.ModelProto, base: Path | None = None) -> Graph:
         """Take over ``model``; ``base`` is the folder of its external data."""
         model = graph_file.normalized(model)
-        values = graph_file.take_values(model, base)
+        values = values_by_name(model.graph.initializer, base)
         metadata = {node.name: graph_file.metadata(node) for node in model.graph.node}
         functions = {function.name: function for function in model.functions}
         del model.functions[:]
@@ -139,7 +139,7 @@ class Graph:
     def nodes(self) -> tuple[Node, ...]:
         """All nodes, topologically sorted; a snapshot, so the graph may change while iterating."""
         if not self._sorted:
-            self._nodes = _topological(self._nodes)
+            self._nodes = topological(self._nodes)
             self._sorted = True
         return tuple(self._nodes)
 
@@ -340,25 +340,3 @@ class Graph:
         for node in reversed(list(candidates)):
             if not node.removed and not any(t.is_output or t.consumers for t in node.outputs):
                 self.remove(node)
-
-
-def _topological(nodes: list[Node]) -> list[Node]:
-    """Kahn's algorithm with the present order as priority, so that a sorted list stays as it is."""
-    position = {node: index for index, node in enumerate(nodes)}
-    waiting = {
-        node: len({t.producer for t in node.inputs if t.producer is not None}) for node in nodes
-    }
-    ready = [position[node] for node in nodes if not waiting[node]]
-    heapq.heapify(ready)
-    result: list[Node] = []
-    while ready:
-        node = nodes[heapq.heappop(ready)]
-        result.append(node)
-        for consumer in {c: None for t in node.outputs for c in t.consumers}:
-            waiting[consumer] -= 1
-            if not waiting[consumer]:
-                heapq.heappush(ready, position[consumer])
-    if len(result) != len(nodes):
-        stuck = next(node for node in nodes if waiting[node])
-        raise ValueError(f"the graph has a cycle through {stuck.op} '{stuck.name}'")
-    return result

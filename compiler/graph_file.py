@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from onnx import numpy_helper, version_converter
 
 from edgefusion.compiler.safetensors_file import write_safetensors
-from edgefusion.compiler.weights import Values, fill_external, fill_inline, values_of
+from edgefusion.compiler.weights import Values, fill_external, fill_inline
 from edgefusion.runtime.errors import InputError, UnsupportedOpError
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "metadata",
     "normalized",
     "read",
-    "take_values",
     "write",
 ]
 
@@ -140,11 +139,6 @@ def _constant(node: onnx.NodeProto) -> onnx.TensorProto:
         tensor = numpy_helper.from_array(np.asarray(value, dtype))
     tensor.name = node.output[0]
     return tensor
-
-
-def take_values(model: onnx.ModelProto, base: Path | None) -> dict[str, Values]:
-    """The values of all initializers, unread; external data are checked to be there."""
-    return {proto.name: values_of(proto, base) for proto in model.graph.initializer}
 
 
 def metadata(node: onnx.NodeProto) -> dict[str, str]:

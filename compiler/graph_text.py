@@ -64,7 +64,7 @@ def _constant_text(tensor: Tensor) -> str:
     if np.prod(tensor.shape, dtype=np.int64) <= SHOWN_ELEMENTS:
         shown = np.array2string(values.load().reshape(-1), max_line_width=200, separator=",")
     elif isinstance(values, FileValues):
-        shown = f"{values.path.name}+{values.offset}"
+        shown = f"{values.file.path.name}+{values.offset}"
     elif isinstance(values, ProtoValues):
         shown = "inline"
     else:

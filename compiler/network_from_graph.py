@@ -15,7 +15,7 @@ from edgefusion.compiler.legality_rules import stored_constant
 from edgefusion.compiler.network import NetOp, Network, operands, results
 from edgefusion.compiler.network_builder import NetworkBuilder
 from edgefusion.compiler.network_ops import CONVERT
-from edgefusion.compiler.node import common_scope
+from edgefusion.compiler.scope import common_scope
 from edgefusion.runtime.errors import UnsupportedOpError
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from edgefusion.compiler.scope import common_scope, exported_scope
 from edgefusion.compiler.weights import Array, Values, raw_values
 from edgefusion.runtime.errors import InputError
 
@@ -262,33 +263,3 @@ class Node:
     def __repr__(self) -> str:
         """For debuggers and assertion messages."""
         return f"Node({self.op} {self.name!r})"
-
-
-def exported_scope(props: Mapping[str, str]) -> str:
-    """The module path of a node: key ``origin``, else PyTorch's list of name scopes.
-
-    PyTorch's list goes from the outermost module to the op itself, each with its full path; the
-    last but one is the module.
-    """
-    if "origin" in props:
-        return props["origin"]
-    text = props.get("pkg.torch.onnx.name_scopes", "")
-    scopes = [part.strip(" '\"") for part in text.strip("[]").split(",")]
-    return scopes[-2] if len(scopes) > 1 else ""
-
-
-def common_scope(scopes: Sequence[str]) -> str:
-    """The longest module path that all of ``scopes`` lie in; scopes that are unknown do not count.
-
-    >>> common_scope(["down.0.attn1.to_q", "down.0.attn1", ""])
-    'down.0.attn1'
-    """
-    paths = [scope.split(".") for scope in scopes if scope]
-    if not paths:
-        return ""
-    shared = []
-    for parts in zip(*paths, strict=False):
-        if len(set(parts)) > 1:
-            break
-        shared.append(parts[0])
-    return ".".join(shared)

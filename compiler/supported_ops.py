@@ -9,7 +9,7 @@ from edgefusion.compiler.network import KINDS
 _HEAD = """\
 # Supported ops
 
-Generated from the rules in `compiler/legality.py` (`make supported-ops`); do not edit.
+Generated from the rules in `compiler/legality.py` (`python -m edgefusion.compiler.supported_ops > SUPPORTED_OPS.md`); do not edit.
 
 Ops are named as they stand in the graph after fusion: `edgefusion` functions such as `ConvLast` and
 `Attention`, and standard ONNX operators. An op that breaks a rule, and every other standard ONNX
@@ -53,3 +53,7 @@ def _epilogues() -> list[str]:
             f"statistics for a following GroupNorm, and the functions {functions}."
         ),
     ]
+
+
+if __name__ == "__main__":
+    print(supported_ops_markdown(), end="")  # noqa: T201

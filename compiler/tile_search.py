@@ -21,7 +21,6 @@ from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program_builder import ProgramBuilder
 from edgefusion.runtime.work import derive_work, durations_ps
 
-
 _LARGEST = 4
 _LARGEST_WITH_OVERLAP = 10
 

@@ -8,10 +8,8 @@ onnx-graphsurgeon takes them for its own ``LazyValues`` and never reads them.
 
 from __future__ import annotations
 
-import mmap
 import sys
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Iterable
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.ir.tensor import LazyValues
 
+from edgefusion.compiler.mapped_file import MappedFile
 from edgefusion.runtime.errors import InputError
 
 Array = npt.NDArray[Any]
@@ -58,27 +57,23 @@ class Values(LazyValues):  # type: ignore[misc]  # graphsurgeon ships no types
 
 
 class FileValues(Values):
-    """Bytes of a file of external data; reading maps the file, it does not copy."""
+    """Bytes of a file of external data; reading gives a view of the mapped file, no copy."""
 
     def __init__(
-        self, shape: tuple[int, ...], dtype: np.dtype[Any], path: Path, offset: int
+        self, shape: tuple[int, ...], dtype: np.dtype[Any], file: MappedFile, offset: int
     ) -> None:
         """``offset`` is in bytes; the caller has checked that the file is long enough."""
         super().__init__(shape, dtype)
-        self.path = path
+        self.file = file
         self.offset = offset
 
     def load(self) -> Array:
         """A read-only view into the mapped file."""
-        stored = self.dtype.newbyteorder("<")  # ONNX data is little-endian on every machine
-        count = prod(self.shape)
-        mapped = _mapped(self.path) if count else b""
-        flat = np.frombuffer(mapped, stored, count, self.offset if count else 0)
-        return flat.reshape(self.shape)
+        return self.file.array(self.shape, self.dtype, self.offset)
 
     def reshaped(self, shape: tuple[int, ...]) -> Values:
         """The same bytes of the file under another shape."""
-        return FileValues(shape, self.dtype, self.path, self.offset)
+        return FileValues(shape, self.dtype, self.file, self.offset)
 
 
 class DeferredValues(Values):
@@ -129,64 +124,55 @@ class ProtoValues(Values):
         return np.asarray(onnx.numpy_helper.to_array(self.proto))
 
 
-def values_of(proto: onnx.TensorProto, base: Path | None) -> Values:
-    """The values of an initializer; ``base`` is the folder that external data is relative to.
+def values_by_name(protos: Iterable[onnx.TensorProto], base: Path | None) -> dict[str, Values]:
+    """The values of initializers; ``base`` is the folder that external data is relative to.
 
     Raises:
         InputError: external data is missing, too short, or outside ``base``.
     """
-    if proto.data_location != onnx.TensorProto.EXTERNAL:
-        return ProtoValues(proto)
-    entries = {entry.key: entry.value for entry in proto.external_data}
-    location, offset = entries.get("location", ""), int(entries.get("offset", "0"))
-    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(proto.data_type))
-    values = FileValues(tuple(proto.dims), dtype, (base or Path()) / location, offset)
-    _check_external(proto.name, values, entries, base)
+    files: dict[Path, MappedFile] = {}
+    values: dict[str, Values] = {}
+    for proto in protos:
+        if proto.data_location == onnx.TensorProto.EXTERNAL:
+            values[proto.name] = _file_values(proto, base, files)
+        else:
+            values[proto.name] = ProtoValues(proto)
     return values
 
 
-def _check_external(
-    name: str, values: FileValues, entries: dict[str, str], base: Path | None
-) -> None:
+def _file_values(
+    proto: onnx.TensorProto, base: Path | None, files: dict[Path, MappedFile]
+) -> FileValues:
+    entries = {entry.key: entry.value for entry in proto.external_data}
     location = entries.get("location", "")
     if base is None or not location or Path(location).is_absolute() or ".." in Path(location).parts:
         raise InputError(
-            f"expected the external data of initializer '{name}' beside its graph, "
+            f"expected the external data of initializer '{proto.name}' beside its graph, "
             f"got location '{location}'; load the graph from its file, with its data next to it"
         )
-    size = _file_size(values.path)
-    if size is None:
-        raise InputError(
-            f"external data '{values.path}' of initializer '{name}' does not exist; "
-            "copy the graph together with its data file"
-        )
+    path = base / location
+    if path not in files:
+        if not path.is_file():
+            raise InputError(
+                f"external data '{path}' of initializer '{proto.name}' does not exist; "
+                "copy the graph together with its data file"
+            )
+        files[path] = MappedFile(path)
+    file, offset = files[path], int(entries.get("offset", "0"))
+    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(proto.data_type))
+    values = FileValues(tuple(proto.dims), dtype, file, offset)
     length = int(entries.get("length", str(values.nbytes)))
     if length != values.nbytes:
         raise InputError(
-            f"initializer '{name}' of shape {list(values.shape)} needs {values.nbytes} bytes, "
-            f"but the graph records {length}; export the model again"
+            f"initializer '{proto.name}' of shape {list(values.shape)} needs {values.nbytes} "
+            f"bytes, but the graph records {length}; export the model again"
         )
-    if values.offset + length > size:
+    if offset + length > file.nbytes:
         raise InputError(
-            f"external data '{values.path}' is truncated: initializer '{name}' ends at byte "
-            f"{values.offset + length}, the file has {size}; copy or export it again"
+            f"external data '{path}' is truncated: initializer '{proto.name}' ends at byte "
+            f"{offset + length}, the file has {file.nbytes}; copy or export it again"
         )
-
-
-def _file_size(path: Path) -> int | None:
-    return path.stat().st_size if path.is_file() else None
-
-
-@lru_cache(maxsize=16)
-def _map(path: Path, _size: int, _modified_ns: int) -> mmap.mmap:
-    with path.open("rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-
-
-def _mapped(path: Path) -> mmap.mmap:
-    """One mapping a file, renewed when the file changes."""
-    stat = path.stat()
-    return _map(path, stat.st_size, stat.st_mtime_ns)
+    return values
 
 
 def raw_values(constant: gs.Constant) -> Values:

@@ -90,10 +90,18 @@ def _store_halves(graph: Graph, node: Node, halves: dict[Tensor, Tensor]) -> Non
     for index, tensor in enumerate(node.inputs):
         if tensor.is_absent or not tensor.is_constant or tensor.dtype != np.float32:
             continue
-        saturate = node.op == "Attention_mask" and index == 3
+        saturate = _is_mask(node, index)
         if tensor not in halves:
             halves[tensor] = _half(graph, node, tensor, saturate=saturate)
         node.set_input(index, halves[tensor])
+
+
+def _is_mask(node: Node, index: int) -> bool:
+    """Whether operand ``index`` is added to scores before a softmax."""
+    if node.op == "Attention_mask":
+        return index == 3
+    reader = node.output.only_consumer
+    return node.op == "Add" and reader is not None and reader.op == "Softmax"
 
 
 def _half(graph: Graph, node: Node, tensor: Tensor, *, saturate: bool) -> Tensor:

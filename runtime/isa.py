@@ -65,7 +65,9 @@ class Opcode(IntEnum):
     LOAD = 0  # DMA: sram <- dram, same shape, any strides
     STORE = 1  # DMA: dram <- sram
     CONV2D = 2  # y[h,w,co] <- x[h',w',ci], w[co,ci/g,kh,kw], [bias[co]]; strides, pads, groups, ...
-    MATMUL = 3  # y[b,m,n] <- a[b,m,k], b[b,k,n] (k,n strides free), [bias[n]]; attribute scale
+    # y[b,m,n] <- a[b,m,k], b[b,k,n] (any strides), [bias[n]]; attributes scale, accumulate (adds to
+    # y, which then has the type of the accumulator)
+    MATMUL = 3
     UNARY = 4  # y <- x; attribute function (silu, gelu, relu, ...)
     BINARY = 5  # y <- a, b (zero strides broadcast); attribute function (add, mul, sub, ...)
     GLU = 6  # y[m,c] <- value[m,c], gate[m,c]; attribute function (gelu, ...): value * f(gate)

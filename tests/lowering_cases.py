@@ -201,6 +201,7 @@ def all_cases() -> dict[str, Network]:
         "matmul": matmul_case(),
         "attention": attention_case(),
         "attention_mask": attention_case(77, 77, mask=True),
+        "attention_wide": attention_case(128, 512, heads=1, depth=40),
         "group_norm": group_norm_case(),
         "group_norm_given": group_norm_case(given=True),
         **{kind: simple_case(kind) for kind in SIMPLE_KINDS},

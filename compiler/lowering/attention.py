@@ -3,7 +3,9 @@
 Spilled (the paper's "without MLT"), the scores go to DRAM and back around each of the three steps.
 In SRAM ("with MLT"), a tile of query rows keeps its scores on chip: K and V of one head stay
 resident while query tiles stream, so DRAM sees only Q, K, V and the result. The tile search picks
-the number of query rows that SRAM can hold.
+the number of query rows that SRAM can hold. Where K and V of a head are too big to stay, they
+stream past each query tile in tiles of keys; the softmax still sees whole rows, so values do not
+depend on the tiling.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgefusion.compiler.emitter import Buffer, Emitter, Tile, View, dense_strides
+from edgefusion.compiler.lowering.epilogue import statistics_dtype
 from edgefusion.compiler.lowering.rule import (
     OpContext,
     Rule,
@@ -95,9 +98,16 @@ class _Attention:
 
 
 def _tilings(context: OpContext) -> Iterator[Tiling]:
-    queries = matrix(context.input(0)).shape[0]
+    queries, keys = (matrix(context.input(i)).shape[0] for i in (0, 1))
     for size in tile_sizes(queries, multiple=min(queries, 16)):
-        yield tiling(queries=size)
+        yield tiling(queries=size, keys=keys)
+
+
+def _streamed_tilings(context: OpContext) -> Iterator[Tiling]:
+    queries, keys = (matrix(context.input(i)).shape[0] for i in (0, 1))
+    for key_tile in tile_sizes(keys, multiple=min(keys, 64))[1:]:
+        for size in tile_sizes(queries, multiple=min(queries, 16)):
+            yield tiling(queries=size, keys=key_tile)
 
 
 def _emit_tiled(e: Emitter, context: OpContext, t: Tiling) -> None:
@@ -124,6 +134,42 @@ def _emit_tiled(e: Emitter, context: OpContext, t: Tiling) -> None:
             y_buffer.next()
             tile = y_buffer.view(a.y.operand.tensor, (r.size, a.value_depth))
             e.tensor(Opcode.MATMUL, tile, [scores_out, v], (("bias", 0),))
+            e.store(rows(a.head(a.y, h, a.value_depth), r.start, r.size), tile)
+
+
+def _emit_streamed(e: Emitter, context: OpContext, t: Tiling) -> None:
+    """Scores stay in SRAM, K and V stream past each query tile."""
+    a = _Attention(e, context)
+    size, key_tile = t["queries"], t["keys"]
+    kv_buffer = e.buffer("kv", key_tile * max(a.depth, a.value_depth), a.dtype)
+    q_buffer = e.buffer("q", size * a.depth, a.dtype)
+    s_buffer = e.buffer("scores", size * a.keys, a.dtype)
+    m_buffer = a.mask_buffer(size)
+    sum_buffer = e.buffer("sum", size * a.value_depth, statistics_dtype(a.dtype))
+    y_buffer = e.buffer("y", size * a.value_depth, a.dtype)
+    for h in e.tiles(a.heads, 1):
+        for r in e.tiles(a.queries, size):
+            q = a.load(q_buffer, rows(a.head(a.q, h, a.depth), r.start, r.size))
+            s_buffer.next()
+            scores_in = s_buffer.view(a.scores_in.operand.tensor, (r.size, a.keys))
+            scores_out = s_buffer.view(a.scores_out.operand.tensor, (r.size, a.keys))
+            for c in e.tiles(a.keys, key_tile):
+                source = rows(a.head(a.k, h, a.depth), c.start, c.size)
+                k = a.load(kv_buffer, source, again=r.index > 0)
+                a.multiply_keys(q, k, columns(scores_in, c.start, c.size))
+            a.add_mask(m_buffer, scores_in, h, r)
+            e.vector(Opcode.SOFTMAX, scores_out, [scores_in])
+            sum_buffer.next()
+            total = sum_buffer.view(a.y.operand.tensor, (r.size, a.value_depth))
+            for c in e.tiles(a.keys, key_tile):
+                source = rows(a.head(a.v, h, a.value_depth), c.start, c.size)
+                v = a.load(kv_buffer, source, again=r.index > 0)
+                part = columns(scores_out, c.start, c.size)
+                attrs = (("accumulate", int(c.index > 0)), ("bias", 0))
+                e.tensor(Opcode.MATMUL, total, [part, v], attrs)
+            y_buffer.next()
+            tile = y_buffer.view(a.y.operand.tensor, (r.size, a.value_depth))
+            e.vector(Opcode.COPY, tile, [total])
             e.store(rows(a.head(a.y, h, a.value_depth), r.start, r.size), tile)
 
 
@@ -165,10 +211,12 @@ def _emit_spilled(e: Emitter, context: OpContext, t: Tiling) -> None:
 
 
 def _emit(e: Emitter, context: OpContext, t: Tiling) -> None:
-    if e.schedule.attention_in_sram:
+    if t["keys"] < matrix(context.input(1)).shape[0]:
+        _emit_streamed(e, context, t)
+    elif e.schedule.attention_in_sram:
         _emit_tiled(e, context, t)
     else:
         _emit_spilled(e, context, t)
 
 
-ATTENTION = Rule(_tilings, _emit)
+ATTENTION = Rule(_tilings, _emit, fallback=_streamed_tilings)

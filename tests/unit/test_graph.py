@@ -12,8 +12,8 @@ import pytest
 
 from edgefusion.compiler.functions import function_for
 from edgefusion.compiler.graph import Graph
-from edgefusion.compiler.node import common_scope, exported_scope
-from edgefusion.compiler.weights import FileValues
+from edgefusion.compiler.scope import common_scope, exported_scope
+from edgefusion.compiler.weights import FileValues, fill_external
 from edgefusion.runtime.errors import InputError, UnsupportedOpError
 from tests.graph_cases import assert_same, execute, parse, random_feeds
 
@@ -262,6 +262,7 @@ def test_common_scope_stops_at_whole_names() -> None:
     assert common_scope(["a.b1", "a.b2"]) == "a"
     assert common_scope(["a.b", "a.b.c", ""]) == "a.b"
     assert common_scope(["a", "b"]) == ""
+    assert common_scope(["unet", "a.b", "a.b"]) == "a.b"
     assert common_scope(["", ""]) == ""
 
 
@@ -411,8 +412,7 @@ def test_loading_reads_no_weights(tmp_path: Path) -> None:
     big = model.graph.initializer[0]
     big.ClearField("raw_data")
     big.dims[:] = [64, size // 256]
-    onnx.external_data_helper.set_external_data(big, "w.data", offset=0, length=size)
-    model.graph.initializer[0].data_location = onnx.TensorProto.EXTERNAL
+    fill_external(big, "w.data", 0, size)
     model.graph.initializer[1].CopyFrom(onnx.numpy_helper.from_array(np.zeros(1, "f4"), "bias"))
     del model.graph.output[0].type.tensor_type.shape.dim[:]
     model.graph.output[0].type.tensor_type.shape.dim.add(dim_value=2)
