@@ -23,10 +23,6 @@ from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program import Operand
 from edgefusion.runtime.program_builder import Attrs, ProgramBuilder
 
-_EDGE_TILES = 2
-"""Tiles at either end of a loop that may differ from the rest (padding, halo, ragged tail)."""
-
-
 @dataclass(frozen=True, slots=True)
 class Tile:
     """One step of a tile loop: ``[start, start + size)`` of the tiled extent."""
@@ -185,18 +181,22 @@ class Emitter:
         ]
         self._in_use.append(made)
 
-    def tiles(self, total: int, size: int) -> Iterator[Tile]:
-        """Cut ``total`` into tiles of ``size`` and a ragged tail."""
+    def tiles(self, total: int, size: int, *, edges: int = 1) -> Iterator[Tile]:
+        """Cut ``total`` into tiles of ``size`` and a ragged tail.
+
+        ``edges`` tiles at either end may differ from the rest: one for the first visit and the
+        tail, more where padding and halo reach further in.
+        """
         count = -(-total // size)
-        inner = count - 2 * _EDGE_TILES
+        inner = count - 2 * edges
         outer_weight = self._weight
-        for index in range(count):
-            if self.dry and inner > 1 and _EDGE_TILES <= index < count - _EDGE_TILES:
-                if index > _EDGE_TILES:
-                    continue
-                self._weight = outer_weight * inner
+        index = 0
+        while index < count:
+            skipped = self.dry and inner > 1 and index == edges
+            self._weight = outer_weight * inner if skipped else outer_weight
             yield Tile(index, index * size, min(size, total - index * size))
-            self._weight = outer_weight
+            index += inner if skipped else 1
+        self._weight = outer_weight
 
     def load(self, target: View, source: View, *, again: bool = False) -> None:
         """DMA from DRAM to SRAM; ``again`` marks bytes this op has loaded before."""

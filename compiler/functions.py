@@ -42,7 +42,8 @@ from functools import cache
 import onnx
 import onnx.parser
 
-from edgefusion.compiler.function_bodies import KINDS, UNARY, Body
+from edgefusion.compiler.function_bodies import KINDS
+from edgefusion.compiler.function_body import UNARY, Body
 
 __all__ = [
     "DOMAIN",

@@ -25,7 +25,7 @@ from edgefusion.compiler.graph_order import topological
 from edgefusion.compiler.graph_text import graph_text
 from edgefusion.compiler.node import Attribute, Node, Tensor
 from edgefusion.compiler.weights import Array, ArrayValues, DeferredValues, values_by_name
-from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.errors import InputError, UnsupportedOpError
 
 __all__ = ["Attribute", "Graph", "Node", "Tensor"]
 
@@ -327,12 +327,7 @@ class Graph:
         for tensor in unknown:
             found = inferred.get(tensor.name)
             if found is None:
-                by = tensor.producer
-                raise InputError(
-                    f"expected static shapes, but the shape of '{tensor.name}' "
-                    f"({f'made by {by.op} {by.name!r}' if by else 'a graph input'}) is not known; "
-                    "export the model with fixed input sizes"
-                )
+                raise _unknown_shape(tensor)
             tensor.raw.shape, tensor.raw.dtype = list(found[0]), found[1]
 
     def _drop_dead(self, candidates: Iterable[Node]) -> None:
@@ -340,3 +335,17 @@ class Graph:
         for node in reversed(list(candidates)):
             if not node.removed and not any(t.is_output or t.consumers for t in node.outputs):
                 self.remove(node)
+
+
+def _unknown_shape(tensor: Tensor) -> InputError | UnsupportedOpError:
+    by = tensor.producer
+    if by is not None and by.domain not in ("", DOMAIN):
+        return UnsupportedOpError(
+            f"{by.domain}.{by.op} '{by.name}' is no standard op, and its results have no shapes; "
+            "export the model with standard ops, or with shapes in its value_info"
+        )
+    return InputError(
+        f"expected static shapes, but the shape of '{tensor.name}' "
+        f"({f'made by {by.op} {by.name!r}' if by else 'a graph input'}) is not known; "
+        "export the model with fixed input sizes"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,10 +44,14 @@ def type_text(tensor: Tensor) -> str:
     """``f32[1,320,64,64]``."""
     if not tensor.has_shape:
         return "?"
-    short = {"float": "f", "int": "i", "uint": "u", "bool": "b"}
-    kind = tensor.dtype.name.rstrip("0123456789")
-    bits = tensor.dtype.name.removeprefix(kind)
-    return f"{short.get(kind, kind)}{bits}[{','.join(map(str, tensor.shape))}]"
+    return f"{_dtype_text(tensor.dtype)}[{','.join(map(str, tensor.shape))}]"
+
+
+@cache
+def _dtype_text(dtype: np.dtype[Any]) -> str:
+    kind = dtype.name.rstrip("0123456789")
+    short = {"float": "f", "int": "i", "uint": "u"}.get(kind, kind)
+    return short + dtype.name.removeprefix(kind)
 
 
 def _typed(tensor: Tensor) -> str:

@@ -24,7 +24,10 @@ class Support:
     note: str = ""
 
 
-_ANY = (must.float_values, must.rank_four)
+COMMON: tuple[Rule, ...] = (must.float_values, must.rank_four)
+"""Rules of every op but Cast and of what is converted to channels last first."""
+
+_ANY = COMMON
 _CONV = (
     *_ANY,
     must.batch_one,

@@ -15,6 +15,7 @@ from pathlib import Path
 from edgefusion.compiler.graph import Graph
 from edgefusion.compiler.pass_base import Pass, PassContext, Remark
 from edgefusion.compiler.verify_graph import InvalidGraphError, verify_graph
+from edgefusion.runtime.errors import InputError
 
 Progress = Callable[[int, int, str], None]
 """Called with the number of the pass that begins (from 1), how many there are, and its name."""
@@ -53,10 +54,16 @@ class PassManager:
         """Run all passes over ``graph``, in place.
 
         Raises:
+            InputError: the source graph is invalid.
             PassContractError: a pass left an invalid graph or misreported whether it changed it.
         """
         context = context or PassContext()
-        self._verify(graph, "the source graph")
+        try:
+            verify_graph(graph)
+        except InvalidGraphError as defect:
+            raise InputError(
+                f"the source graph is invalid; check the model with onnx.checker:\n{defect}"
+            ) from None
         text = graph.text()
         self._dump(0, "source", text)
         records = []
@@ -77,7 +84,7 @@ class PassManager:
         start = time.perf_counter()
         result = each.run(graph, context)
         duration_s = time.perf_counter() - start
-        self._verify(graph, f"pass {each.name}")
+        self._verify(graph, each)
         after = graph.text()
         if self.verify and result.changed != (after != before):
             did, said = ("changed", "did not") if after != before else ("did not change", "did")
@@ -97,13 +104,15 @@ class PassManager:
         )
         return record, after
 
-    def _verify(self, graph: Graph, after: str) -> None:
+    def _verify(self, graph: Graph, each: Pass) -> None:
         if not self.verify:
             return
         try:
             verify_graph(graph)
         except InvalidGraphError as defect:
-            raise PassContractError(f"the graph is invalid after {after}:\n{defect}") from defect
+            raise PassContractError(
+                f"the graph is invalid after pass {each.name}:\n{defect}"
+            ) from defect
 
     def _dump(self, number: int, name: str, text: str) -> None:
         if self.dump_dir:

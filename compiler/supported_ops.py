@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from edgefusion.compiler.functions import UNARY
-from edgefusion.compiler.legality import SUPPORTED, network_function
+from edgefusion.compiler.legality import COMMON, SUPPORTED, network_function
 from edgefusion.compiler.network import KINDS
 
 _HEAD = """\
 # Supported ops
 
-Generated from the rules in `compiler/legality.py` (`python -m edgefusion.compiler.supported_ops > SUPPORTED_OPS.md`); do not edit.
+Generated from the rules in `compiler/legality.py`; do not edit, but run
+`python -m edgefusion.compiler.supported_ops > SUPPORTED_OPS.md`.
 
 Ops are named as they stand in the graph after fusion: `edgefusion` functions such as `ConvLast` and
 `Attention`, and standard ONNX operators. An op that breaks a rule, and every other standard ONNX
@@ -29,12 +30,16 @@ def _kinds_table() -> list[str]:
 
 
 def _rules_table() -> list[str]:
-    lines = ["## Graph ops and their rules", "", "| Op | Becomes | If |", "| --- | --- | --- |"]
+    everywhere = " ".join(_sentence(rule.__doc__) for rule in COMMON)
+    lines = ["## Graph ops and their rules", "", f"For all: {everywhere}", ""]
+    lines += ["| Op | Becomes | If |", "| --- | --- | --- |"]
+    rows: dict[str, list[str]] = {}
     for op, support in SUPPORTED.items():
-        rules = " ".join(_sentence(rule.__doc__) for rule in support.rules) or "Always."
+        own = [rule for rule in support.rules if rule not in COMMON]
+        rules = " ".join(_sentence(rule.__doc__) for rule in own)
         kind = f"`{support.network_kind}`" + (f", {support.note}" if support.note else "")
-        lines.append(f"| `{op}` | {kind} | {rules} |")
-    return lines
+        rows.setdefault(f"| {kind} | {rules} |", []).append(f"`{op}`")
+    return lines + [f"| {', '.join(ops)} {row}" for row, ops in rows.items()]
 
 
 def _sentence(docstring: str | None) -> str:

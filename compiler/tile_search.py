@@ -22,7 +22,7 @@ from edgefusion.runtime.program_builder import ProgramBuilder
 from edgefusion.runtime.work import derive_work, durations_ps
 
 _LARGEST = 4
-_LARGEST_WITH_OVERLAP = 10
+_LARGEST_WITH_OVERLAP = 6
 
 
 @dataclass(frozen=True, slots=True)

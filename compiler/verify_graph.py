@@ -57,12 +57,13 @@ def verify_graph(graph: Graph) -> None:
 
 
 def _duplicates(graph: Graph) -> list[str]:
+    tensors = graph.tensors
     nodes = Counter(node.name for node in graph.nodes)
-    tensors = Counter(tensor.name for tensor in graph.tensors)
-    makers = {tensor.name: len(tensor.raw.inputs) for tensor in graph.tensors}
+    names = Counter(tensor.name for tensor in tensors)
+    makers = {tensor.name: len(tensor.raw.inputs) for tensor in tensors}
     return [
         *(f"{count} nodes are called '{name}'" for name, count in nodes.items() if count > 1),
-        *(f"{count} tensors are called '{name}'" for name, count in tensors.items() if count > 1),
+        *(f"{count} tensors are called '{name}'" for name, count in names.items() if count > 1),
         *(f"'{name}' is made by {count} nodes" for name, count in makers.items() if count > 1),
     ]
 

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,8 +73,6 @@ def open_workspace(work_dir: Path | None) -> Iterator[Workspace]:
 
 
 def _export_key(source: Source, shapes: Shapes) -> str:
-    import onnx
-    import torch
-
-    identity = [source.digest, sorted(shapes.items()), onnx.__version__, torch.__version__]
+    exporters = [version(name) for name in ("onnx", "onnxscript", "torch")]
+    identity = [source.digest, sorted(shapes.items()), exporters]
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:24]

@@ -56,7 +56,9 @@ def _wanted(forms: Forms, node: Node, kind: str) -> bool:
     data = [tensor for tensor in node.inputs if not tensor.is_absent]
     if kind in ANCHORS:
         return data[0].rank >= 3
-    return node.output.rank >= 3 and any(forms.has_last(tensor) for tensor in data)
+    # A reduction may drop axes; every other follower has its layout in its result.
+    rank = data[0].rank if kind.startswith("Reduce") else node.output.rank
+    return rank >= 3 and any(forms.has_last(tensor) for tensor in data)
 
 
 def _transpose(forms: Forms, node: Node) -> bool:

@@ -1,4 +1,4 @@
-"""Cases for passes that come after others: run them in a row, execute after each, look at the last."""
+"""Cases for passes that come after others: run them in a row, execute each, look at the last."""
 
 from __future__ import annotations
 

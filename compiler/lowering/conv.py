@@ -15,6 +15,7 @@ from edgefusion.compiler.lowering.rule import (
     OpContext,
     Rule,
     Tiling,
+    channel_sizes,
     sequence,
     tile_sizes,
     tiling,
@@ -74,7 +75,7 @@ def windows(context: OpContext, kernel: tuple[int, int]) -> tuple[Window, Window
 def _tilings(context: OpContext) -> Iterator[Tiling]:
     _, height, width, channels = context.output().shape
     groups = int(context.op.attrs.get("groups", 1))
-    for size in [channels] if groups > 1 else tile_sizes(channels, multiple=32):
+    for size in [channels] if groups > 1 else channel_sizes(channels, multiple=32):
         for outer in ("weights", "rows") if size < channels else ("weights",):
             for rows in tile_sizes(height):
                 yield tiling(rows=rows, columns=width, channels=size, outer=outer)
@@ -82,16 +83,12 @@ def _tilings(context: OpContext) -> Iterator[Tiling]:
 
 def _narrow_tilings(context: OpContext) -> Iterator[Tiling]:
     """Stripes narrower than the image, for when not even one whole row fits."""
-    width = context.output().shape[2]
-    for t in _tilings(context):
-        for columns in tile_sizes(width)[1:]:
-            if t["rows"] <= 8:
-                yield tiling(
-                    rows=t["rows"],
-                    columns=columns,
-                    channels=t["channels"],
-                    outer=t.choice("outer"),
-                )
+    _, height, width, channels = context.output().shape
+    grouped = int(context.op.attrs.get("groups", 1)) > 1
+    for size in [channels] if grouped else tile_sizes(channels, multiple=8):
+        for columns in tile_sizes(width):
+            for rows in (rows for rows in (8, 4, 2, 1) if rows <= height):
+                yield tiling(rows=rows, columns=columns, channels=size, outer="weights")
 
 
 @dataclass
@@ -128,13 +125,13 @@ class _Conv:
         if t.choice("outer") == "weights":
             for c in e.tiles(channels, t["channels"]):
                 self.load_weights(c, again=False)
-                for r in e.tiles(height, t["rows"]):
-                    for q in e.tiles(width, t["columns"]):
+                for r in e.tiles(height, t["rows"], edges=2):
+                    for q in e.tiles(width, t["columns"], edges=2):
                         x, pads = self.load_stripe(r, q, again=c.index > 0)
                         self.compute(x, pads, r, q, c)
         else:
-            for r in e.tiles(height, t["rows"]):
-                for q in e.tiles(width, t["columns"]):
+            for r in e.tiles(height, t["rows"], edges=2):
+                for q in e.tiles(width, t["columns"], edges=2):
                     x, pads = self.load_stripe(r, q, again=False)
                     for c in e.tiles(channels, t["channels"]):
                         self.load_weights(c, again=r.index + q.index > 0)

@@ -12,6 +12,7 @@ from edgefusion.compiler.lowering.rule import (
     OpContext,
     Rule,
     Tiling,
+    channel_sizes,
     columns,
     matrix,
     rows,
@@ -23,7 +24,7 @@ from edgefusion.runtime.isa import Opcode
 
 def _tilings(context: OpContext) -> Iterator[Tiling]:
     m, n = matrix(context.output()).shape
-    for channels in tile_sizes(n, multiple=min(n, 64)):
+    for channels in channel_sizes(n, multiple=min(n, 64)):
         for outer in ("weights", "rows") if channels < n else ("weights",):
             for size in tile_sizes(m, multiple=min(m, 16)):
                 yield tiling(rows=size, channels=channels, outer=outer)
@@ -78,7 +79,7 @@ def _emit(e: Emitter, context: OpContext, t: Tiling) -> None:
 
 def _batch_tilings(context: OpContext) -> Iterator[Tiling]:
     m, n = context.output().shape[-2:]
-    for channels in tile_sizes(n, multiple=min(n, 64)):
+    for channels in channel_sizes(n, multiple=min(n, 64)):
         for size in tile_sizes(m, multiple=min(m, 16)):
             yield tiling(rows=size, channels=channels)
 

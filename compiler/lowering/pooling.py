@@ -36,7 +36,7 @@ def _emit_pool(e: Emitter, context: OpContext, t: Tiling) -> None:
     x_elements = row_window.largest(t["rows"]) * width * channels
     x_buffer = e.buffer("x", x_elements, x.operand.dtype)
     y_buffer = e.buffer("y", t["rows"] * out_width * channels, y.operand.dtype)
-    for r in e.tiles(out_height, t["rows"]):
+    for r in e.tiles(out_height, t["rows"], edges=2):
         top, high, before, after, _ = row_window.source(r)
         x_buffer.next()
         tile = x_buffer.view(x.operand.tensor, (high, width, channels))

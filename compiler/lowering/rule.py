@@ -79,14 +79,23 @@ class Rule:
 
 
 def tile_sizes(total: int, *, multiple: int = 1) -> list[int]:
-    """Candidate tile sizes of an extent, largest first.
+    """Candidate tile sizes of a streamed extent, largest first.
 
     The whole, its even divisions into 2..16 tiles rounded up to ``multiple``, then powers of two
     down to ``multiple``. Even divisions waste less in the ragged tail than powers of two.
     """
+    return _divisions(total, multiple, (2, 3, 4, 5, 6, 8, 10, 12, 16))
+
+
+def channel_sizes(total: int, *, multiple: int) -> list[int]:
+    """Candidate tile sizes of output channels, largest first: fewer, as each is a family."""
+    return [size for size in _divisions(total, multiple, (2, 3, 4, 6, 8)) if size * 16 >= total]
+
+
+def _divisions(total: int, multiple: int, parts: tuple[int, ...]) -> list[int]:
     sizes = {total}
-    for parts in (2, 3, 4, 5, 6, 8, 10, 12, 16):
-        sizes.add(min(total, -(-(-(-total // parts)) // multiple) * multiple))
+    for count in parts:
+        sizes.add(min(total, -(-(-(-total // count)) // multiple) * multiple))
     size = multiple
     while size < total:
         sizes.add(size)

@@ -28,7 +28,7 @@ app = typer.Typer(add_completion=False)
 _COMPONENTS = (
     Column("component", "component"),
     Column("precision", "precision"),
-    Column("evaluations", "evaluations", whole),
+    Column("evaluations", "runs", whole),
     Column("instructions", "instructions", whole),
     Column("latency_ms", "latency ms", milliseconds),
     Column("sram_bytes", "SRAM MB", megabytes),

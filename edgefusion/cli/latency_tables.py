@@ -8,18 +8,18 @@ from edgefusion.cli.table import Column, Table, megabytes, milliseconds, percent
 
 _COMPONENTS = (
     Column("component", "component"),
-    Column("evaluations", "evaluations", whole),
+    Column("evaluations", "runs", whole),
     Column("latency_ms", "latency ms", milliseconds),
     Column("bound_ms", "bound ms", milliseconds),
     Column("ratio", "× bound", ratio),
-    Column("total_ms", "all evaluations ms", milliseconds),
+    Column("total_ms", "all runs ms", milliseconds),
     Column("tensor_busy_ms", "tensor ms", milliseconds),
     Column("vector_busy_ms", "vector ms", milliseconds),
     Column("dma_busy_ms", "DMA ms", milliseconds),
-    Column("host_busy_ms", "host ms", milliseconds),
+    Column("host_busy_ms", "host ms", milliseconds, detail=True),
     Column("dram_read_bytes", "read MB", megabytes),
     Column("dram_write_bytes", "written MB", megabytes),
-    Column("instructions", "instructions", whole),
+    Column("instructions", "instructions", whole, detail=True),
 )
 _OPS = (
     Column("component", "component"),
@@ -33,12 +33,12 @@ _OPS = (
     Column("vector_busy_ms", "vector ms", milliseconds),
     Column("dram_read_bytes", "read MB", megabytes),
     Column("dram_write_bytes", "written MB", megabytes),
-    Column("instructions", "instructions", whole),
-    Column("tile", "tile"),
+    Column("instructions", "instructions", whole, detail=True),
+    Column("tile", "tile", detail=True),
 )
 _CAUSES = (
     Column("component", "component"),
-    Column("evaluations", "evaluations", whole),
+    Column("evaluations", "runs", whole),
     Column("cause", "cause"),
     Column("bytes", "MB", megabytes),
     Column("share_percent", "%", percent),

@@ -20,7 +20,8 @@ from rich.text import Text
 from edgefusion.cli.table import Table
 
 STDOUT = "-"
-_WIDTH_WITHOUT_TERMINAL = 160
+Progress = Callable[[str], None]
+_WIDTH_WITHOUT_TERMINAL = 240
 _LINE_EVERY_SECONDS = 2.0
 
 JsonOption = Annotated[
@@ -86,7 +87,7 @@ def emit(
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[str], None]]:
+def progress() -> Iterator[Progress]:
     """A callback for lines of progress: a spinner on a terminal, elsewhere plain lines with the
     time since the start, at most one every two seconds."""
     err = Console(stderr=True, highlight=False)

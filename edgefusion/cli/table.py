@@ -19,6 +19,8 @@ from rich.text import Text
 Row = Mapping[str, Any]
 Format = Callable[[Any], str]
 
+WIDE = 150
+
 
 def plain(value: Any) -> str:
     """As it is; nothing for None, lists joined by commas."""
@@ -49,23 +51,40 @@ def ratio(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
-def percent(value: float) -> str:
-    """One decimal."""
-    return f"{value:.1f}"
+def percent(value: float | None) -> str:
+    """One decimal; nothing for None."""
+    return "" if value is None else f"{value:.1f}"
+
+
+def signed_percent(value: float | None) -> str:
+    """One decimal with its sign, for errors; nothing for None."""
+    return "" if value is None else f"{value:+.1f}"
+
+
+def quantity(value: float) -> str:
+    """A parameter of any size: integers in full, others in six digits."""
+    return f"{value:,g}" if isinstance(value, float) else f"{value:,}"
+
+
+_NUMBERS = (milliseconds, whole, megabytes, ratio, percent, signed_percent, quantity)
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """``key`` of the row, ``title`` on the terminal, and how its values are shown there."""
+    """``key`` of the row, ``title`` on the terminal, and how its values are shown there.
+
+    ``detail`` is left out on terminals narrower than ``WIDE``; CSV has every column.
+    """
 
     key: str
     title: str
     form: Format = plain
+    detail: bool = False
 
     @property
     def is_number(self) -> bool:
         """Whether it is aligned to the right."""
-        return self.form is not plain
+        return self.form in _NUMBERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +98,18 @@ class Table:
 
     def show(self, console: Console) -> None:
         """Print it; columns of numbers never wrap, names fold."""
+        columns = [c for c in self.columns if console.width >= WIDE or not c.detail]
         table = RichTable(title=self.title, title_justify="left", box=box.SIMPLE_HEAD)
-        for column in self.columns:
-            number = column.is_number
+        for column in columns:
             table.add_column(
                 column.title,
-                justify="right" if number else "left",
-                no_wrap=number,
+                justify="right" if column.is_number else "left",
+                no_wrap=column.is_number,
                 overflow="fold",
             )
         for row in self.rows:
             # Text, because op names may hold brackets, which rich takes for markup
-            table.add_row(*(Text(column.form(row[column.key])) for column in self.columns))
+            table.add_row(*(Text(column.form(row[column.key])) for column in columns))
         console.print(table)
         if self.note:
             console.print(Text(self.note))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from edgefusion.cli.output import CsvOption, JsonOption, emit
-from edgefusion.cli.table import Column, Table
+from edgefusion.cli.table import Column, Table, quantity, whole
 from edgefusion.runtime.machine import Machine, Target, list_targets, load_target
 
 SCHEMA_VERSION = 1
@@ -16,12 +16,12 @@ app = typer.Typer(add_completion=False)
 
 _LIST = (
     Column("name", "target"),
-    Column("sram_bytes", "SRAM bytes", lambda v: f"{v:,}"),
+    Column("sram_bytes", "SRAM bytes", whole),
     Column("description", "description"),
 )
 _PARAMETERS = (
     Column("parameter", "parameter"),
-    Column("value", "value", lambda v: f"{v:,g}" if isinstance(v, float) else f"{v:,}"),
+    Column("value", "value", quantity),
     Column("status", "status"),
     Column("source", "source"),
 )

@@ -20,13 +20,13 @@ app = typer.Typer(add_completion=False)
 
 _COLUMNS = (
     Column("component", "component"),
-    Column("evaluations", "evaluations", whole),
+    Column("evaluations", "runs", whole),
     Column("name", "name"),
     Column("transfers", "transfers", whole),
     Column("bytes", "MB", megabytes),
     Column("read_bytes", "read MB", megabytes),
     Column("write_bytes", "written MB", megabytes),
-    Column("bus_bytes", "on the bus MB", megabytes),
+    Column("bus_bytes", "on the bus MB", megabytes, detail=True),
     Column("dma_us", "DMA µs", milliseconds),
 )
 

@@ -18,7 +18,7 @@ import pytest
 from edgefusion.compiler.graph import Graph
 from edgefusion.compiler.pass_base import PassContext
 from edgefusion.compiler.pass_manager import PassManager, PassRecord
-from edgefusion.passes.pipeline import recognition_passes
+from edgefusion.passes.pipeline import default_passes, recognition_passes
 from tests.graph_cases import assert_same, execute, random_feeds
 
 COMPONENTS = ("text_encoder", "unet", "vae_decoder")
@@ -63,6 +63,28 @@ def test_every_pass_keeps_the_values(tiny_exports: Path, component: str) -> None
     after = source_ops(graph)
     gone = {"Softmax", "InstanceNormalization", "Sigmoid", "Gelu", "Split", "Gemm"}
     assert not gone & set(after), f"left over: {gone & set(after)}"
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_deployment_changes_values_only_where_precision_does(
+    tiny_exports: Path, component: str
+) -> None:
+    path = tiny_exports / f"{component}.onnx"
+    model = onnx.load(path)
+    feeds = random_feeds(model)
+    wanted = execute(model, feeds)
+    tolerance = 1e-4
+
+    def compare(name: str, graph: Graph) -> None:
+        nonlocal tolerance
+        if name == "assign-precision":
+            tolerance = 5e-3  # FP16 results, 11 bits
+        if name == "quantize-w8a16":
+            tolerance = 5e-2  # INT8 weights, 8 bits over some hundred layers
+        assert_same(execute(graph.to_model(), feeds), wanted, tolerance)
+
+    graph = Graph.load(path)
+    PassManager(default_passes(), observe=compare).run(graph, PassContext(component))
 
 
 @pytest.mark.parametrize("component", COMPONENTS)

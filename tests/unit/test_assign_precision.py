@@ -19,7 +19,9 @@ WEIGHTS = {"w": (8, 8), "v": (8, 4)}
 
 def precisions(graph: Graph) -> dict[str, str]:
     return {
-        node.name: node.annotations.get("precision", "") for node in graph.nodes if node.op != "Cast"
+        node.name: node.annotations.get("precision", "")
+        for node in graph.nodes
+        if node.op != "Cast"
     }
 
 
@@ -70,11 +72,11 @@ def test_infinite_mask_becomes_the_lowest_fp16_number() -> None:
     mask = np.triu(np.full((6, 6), -np.inf, np.float32), 1).reshape(1, 1, 6, 6)
     text = (
         "g (float[1, 6, 8] x, float[1, 6, 8] z, float[1, 6, 8] u) => (float[1, 6, 8] y) "
-        "<int64[4] heads = {1, 6, 2, 4}, int64[3] tokens = {1, 6, 8}, float scale = {0.5}> "
+        "<int64[4] heads = {1, 6, 2, 4}, int64[3] tokens = {1, 6, 8}> "
         "{ qs = Reshape(x, heads) ks = Reshape(z, heads) vs = Reshape(u, heads) "
         "q = Transpose<perm = [0, 2, 1, 3]>(qs) k = Transpose<perm = [0, 2, 3, 1]>(ks) "
-        "v = Transpose<perm = [0, 2, 1, 3]>(vs) p = MatMul(q, k) c = Mul(p, scale) "
-        "m = Add(c, mask) a = Softmax(m) o = MatMul(a, v) t = Transpose<perm = [0, 2, 1, 3]>(o) "
+        "v = Transpose<perm = [0, 2, 1, 3]>(vs) p = MatMul(q, k) "
+        "m = Add(p, mask) a = Softmax(m) o = MatMul(a, v) t = Transpose<perm = [0, 2, 1, 3]>(o) "
         "y = Reshape(t, tokens) }"
     )
     outcome = chained([FuseAttention(), AssignPrecision()], text, {"mask": mask}, tolerance=2e-3)

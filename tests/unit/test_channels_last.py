@@ -141,6 +141,14 @@ def test_every_follower_keeps_values(body: str, shape: str) -> None:
     )
 
 
+def test_spatial_mean_without_kept_axes_needs_no_transpose() -> None:
+    outcome = last(
+        "g (float[1, 8, 6, 4] x) => (float[1, 8] y) <int64[2] hw = {2, 3}> "
+        "{ a = Conv(x, w2) y = ReduceMean<keepdims = 0>(a, hw) }"
+    )
+    assert transposes(outcome) == 1
+
+
 @pytest.mark.parametrize(
     ("op", "shape"),
     [

@@ -10,6 +10,7 @@ from tests.graph_cases import Outcome
 from tests.layout_cases import chained, reasons
 
 WEIGHTS = {"w": (8, 8, 3, 3), "b": (8,), "k": (4, 8, 1, 1)}
+PADDED = "Conv<pads = [1, 1, 1, 1]>"
 ASYMMETRIC = 'coordinate_transformation_mode = "asymmetric", nearest_mode = "floor"'
 
 
@@ -44,28 +45,34 @@ def test_two_convolutions_both_double() -> None:
     ("body", "outputs", "scale", "reason"),
     [
         (
-            f'r = Resize<mode = "nearest", {ASYMMETRIC}>(x, , s) y = Relu(r) '
-            "z = Conv<pads = [1, 1, 1, 1]>(r, w)",
+            (
+                f'r = Resize<mode = "nearest", {ASYMMETRIC}>(x, , s) y = Relu(r) '
+                "z = Conv<pads = [1, 1, 1, 1]>(r, w)"
+            ),
             "float[1, 8, 12, 8] y, float[1, 8, 12, 8] z",
             "1, 1, 2, 2",
             "read by Relu",
         ),
         (
-            f'r = Resize<mode = "nearest", {ASYMMETRIC}>(x, , s) y = Conv<pads = [1, 1, 1, 1]>(r, w)',
+            f'r = Resize<mode = "nearest", {ASYMMETRIC}>(x, , s) y = {PADDED}(r, w)',
             "float[1, 8, 18, 12] y",
             "1, 1, 3, 3",
             "only nearest-neighbour doubling",
         ),
         (
-            'r = Resize<mode = "nearest", nearest_mode = "floor">(x, , s) '
-            "y = Conv<pads = [1, 1, 1, 1]>(r, w)",
+            (
+                'r = Resize<mode = "nearest", nearest_mode = "floor">(x, , s) '
+                "y = Conv<pads = [1, 1, 1, 1]>(r, w)"
+            ),
             "float[1, 8, 12, 8] y",
             "1, 1, 2, 2",
             "only nearest-neighbour doubling",
         ),
         (
-            f'r = Resize<mode = "nearest", {ASYMMETRIC}>(x, , s) c = Conv<pads = [1, 1, 1, 1]>(r, w) '
-            "y = Add(c, r)",
+            (
+                f'r = Resize<mode = "nearest", {ASYMMETRIC}>(x, , s) c = {PADDED}(r, w) '
+                "y = Add(c, r)"
+            ),
             "float[1, 8, 12, 8] y",
             "1, 1, 2, 2",
             "read by Add",

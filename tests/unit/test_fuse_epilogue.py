@@ -107,23 +107,31 @@ def test_equal_activations_are_computed_once() -> None:
     ("text", "reason"),
     [
         (
-            "g (float[1, 6, 8] x) => (float[1, 6, 8] y, float[1, 6, 8] z) "
-            "{ m = MatMul(x, w) y = Add(m, x) z = Exp(m) }",
+            (
+                "g (float[1, 6, 8] x) => (float[1, 6, 8] y, float[1, 6, 8] z) "
+                "{ m = MatMul(x, w) y = Add(m, x) z = Exp(m) }"
+            ),
             "wanted without this step",
         ),
         (
-            "g (float[1, 6, 8] x) => (float[1, 6, 8] y, float[1, 6, 8] m) "
-            "{ m = MatMul(x, w) y = Relu(m) }",
+            (
+                "g (float[1, 6, 8] x) => (float[1, 6, 8] y, float[1, 6, 8] m) "
+                "{ m = MatMul(x, w) y = Relu(m) }"
+            ),
             "wanted without this step",
         ),
         (
-            "g (float[1, 6, 8] x, float[4, 6, 8] r) => (float[4, 6, 8] y) "
-            "{ m = MatMul(x, w) y = Add(m, r) }",
+            (
+                "g (float[1, 6, 8] x, float[4, 6, 8] r) => (float[4, 6, 8] y) "
+                "{ m = MatMul(x, w) y = Add(m, r) }"
+            ),
             "another shape",
         ),
         (
-            "g (float[1, 6, 8] x, float[1, 6, 1] r) => (float[1, 6, 8] y) "
-            "{ m = MatMul(x, w) y = Add(m, r) }",
+            (
+                "g (float[1, 6, 8] x, float[1, 6, 1] r) => (float[1, 6, 8] y) "
+                "{ m = MatMul(x, w) y = Add(m, r) }"
+            ),
             "neither a vector of channels",
         ),
     ],
@@ -137,7 +145,5 @@ def test_near_matches_are_refused(text: str, reason: str) -> None:
 def test_sum_with_itself_and_activation_products_are_left() -> None:
     outcome = fused(f"{TOKENS} {{ m = MatMul(x, w) y = Add(m, m) }}")
     assert outcome.ops == ["MatMul", "Add"]
-    outcome = fused(
-        "g (float[1, 8, 8] x) => (float[1, 8, 8] y) { m = MatMul(x, x) y = Add(m, b) }"
-    )
+    outcome = fused("g (float[1, 8, 8] x) => (float[1, 8, 8] y) { m = MatMul(x, x) y = Add(m, b) }")
     assert outcome.ops == ["MatMul", "Add"]

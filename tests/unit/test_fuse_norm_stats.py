@@ -9,7 +9,7 @@ from edgefusion.passes.fuse_epilogue import FuseEpilogue
 from edgefusion.passes.fuse_group_norm import FuseGroupNorm
 from edgefusion.passes.fuse_norm_stats import FuseNormStats
 from tests.graph_cases import Outcome
-from tests.layout_cases import chained, reasons
+from tests.layout_cases import chained
 
 WEIGHTS = {
     "w": (8, 8, 3, 3), "b": (8,), "k": (8, 8),

@@ -26,13 +26,17 @@ WEIGHTS = {"w": (8, 8, 3, 3), "w1": (8, 8, 3), "k": (8, 4), "g": (8,)}
         ("g (float[2, 8, 6, 4] x) => (float[2, 8, 4, 2] y) { y = Conv(x, w) }", "batch size is 2"),
         ("g (float[1, 8, 6] x) => (float[1, 8, 4] y) { y = Conv(x, w1) }", "1 spatial axes"),
         (
-            "g (float[1, 8, 6, 4] x, float[8, 8, 3, 3] v) => (float[1, 8, 4, 2] y) "
-            "{ y = Conv(x, v) }",
+            (
+                "g (float[1, 8, 6, 4] x, float[8, 8, 3, 3] v) => (float[1, 8, 4, 2] y) "
+                "{ y = Conv(x, v) }"
+            ),
             "computed at run time",
         ),
         (
-            "g (float[1, 8, 6, 4] x) => (float[1, 8, 10, 8] y) "
-            "{ y = Conv<pads = [3, 3, 3, 3]>(x, w) }",
+            (
+                "g (float[1, 8, 6, 4] x) => (float[1, 8, 10, 8] y) "
+                "{ y = Conv<pads = [3, 3, 3, 3]>(x, w) }"
+            ),
             "exceeds its kernel's reach [3, 3]",
         ),
         ("g (int64[1, 8] x) => (int64[1, 8] y) { y = Add(x, x) }", "holds int64 values"),
@@ -45,25 +49,34 @@ WEIGHTS = {"w": (8, 8, 3, 3), "w1": (8, 8, 3), "k": (8, 4), "g": (8,)}
             "g (float[2, 3, 8] x, float[2, 1, 8] z) => (float[2, 3, 8] y) { y = Add(x, z) }",
             "repeats along inner axes",
         ),
-        ("g (float[4, 8] x) => (float[8, 8] y) { y = MatMul(k2, x) }", "left operand is a constant"),
+        (
+            "g (float[4, 8] x) => (float[8, 8] y) { y = MatMul(k2, x) }",
+            "left operand is a constant",
+        ),
         (
             "g (float[2, 3, 8] x, float[8, 4] z) => (float[2, 3, 4] y) { y = MatMul(x, z) }",
             "need broadcasting",
         ),
         ("g (float[2, 8] x) => (float[2, 8] y) { y = Concat<axis = 0>(x1, x1) }", "is a constant"),
         (
-            "g (float[4, 8] x) => (float[4, 8] y) <int64[1] f = {3}, int64[1] t = {-9}, "
-            "int64[1] a = {0}, int64[1] s = {-1}> { y = Slice(x, f, t, a, s) }",
+            (
+                "g (float[4, 8] x) => (float[4, 8] y) <int64[1] f = {3}, int64[1] t = {-9}, "
+                "int64[1] a = {0}, int64[1] s = {-1}> { y = Slice(x, f, t, a, s) }"
+            ),
             "steps backwards",
         ),
         (
-            "g (float[4, 3, 8] x) => (float[4, 1, 8] y) <int64[1] a = {1}> "
-            "{ y = ReduceMean(x, a) }",
+            (
+                "g (float[4, 3, 8] x) => (float[4, 1, 8] y) <int64[1] a = {1}> "
+                "{ y = ReduceMean(x, a) }"
+            ),
             "the batch size is 4",
         ),
         (
-            "g (float[4, 3, 8] x) => (float[1, 3, 8] y) <int64[1] a = {0}> "
-            "{ y = ReduceMean(x, a) }",
+            (
+                "g (float[4, 3, 8] x) => (float[1, 3, 8] y) <int64[1] a = {0}> "
+                "{ y = ReduceMean(x, a) }"
+            ),
             "reduces axes [0] of 3",
         ),
         ("g (float[2, 8] x) => (float[2, 8] y) <float h = {1}> { y = Clip(x, , h) }", "bounds are"),
@@ -79,11 +92,15 @@ def test_rules_refuse_with_a_reason(text: str, reason: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "g (float[1, 8, 6, 4] x) => (float[1, 8, 3, 2] y) "
-        "{ y = Conv<pads = [2, 2, 2, 2], strides = [2, 2], dilations = [2, 2]>(x, w) }",
+        (
+            "g (float[1, 8, 6, 4] x) => (float[1, 8, 3, 2] y) "
+            "{ y = Conv<pads = [2, 2, 2, 2], strides = [2, 2], dilations = [2, 2]>(x, w) }"
+        ),
         "g (float[2, 3, 8] x) => (float[2, 3, 4] y) { y = MatMul(x, k) }",
-        "g (float[2, 3, 8] x) => (float[2, 3, 3] y) "
-        "{ t = Transpose<perm = [0, 2, 1]>(x) y = MatMul(x, t) }",
+        (
+            "g (float[2, 3, 8] x) => (float[2, 3, 3] y) "
+            "{ t = Transpose<perm = [0, 2, 1]>(x) y = MatMul(x, t) }"
+        ),
         "g (float[1, 1, 1, 2, 2, 2] x) => (float[1, 1, 1, 2, 2, 2] y) { y = Relu(x) }",
         "g (float[2, 3, 8] x) => (float[2, 3, 8] y) { y = LayerNormalization(x, g, g) }",
         "g (float[2, 3, 8] x, float[2, 3, 1] z) => (float[2, 3, 8] y) { y = Mul(x, z) }",

@@ -175,8 +175,10 @@ def test_precisions_meet_in_a_conversion() -> None:
             {"axis": 2},
         ),
         (
-            "(float[1, 6, 8] x) => (float[1, 2, 8] y) <int64[1] f = {-4}, int64[1] t = {9}, "
-            "int64[1] a = {1}, int64[1] s = {2}> { y = Slice(x, f, t, a, s) }",
+            (
+                "(float[1, 6, 8] x) => (float[1, 2, 8] y) <int64[1] f = {-4}, int64[1] t = {9}, "
+                "int64[1] a = {1}, int64[1] s = {2}> { y = Slice(x, f, t, a, s) }"
+            ),
             "slice",
             {"starts": (0, 2, 0), "steps": (1, 2, 1)},
         ),
@@ -186,8 +188,10 @@ def test_precisions_meet_in_a_conversion() -> None:
             {"perm": (1, 2, 0)},
         ),
         (
-            "(float[1, 1, 6, 4, 8] x) => (float[1, 1, 8, 6, 4] y) "
-            "{ y = Transpose<perm = [0, 1, 4, 2, 3]>(x) }",
+            (
+                "(float[1, 1, 6, 4, 8] x) => (float[1, 1, 8, 6, 4] y) "
+                "{ y = Transpose<perm = [0, 1, 4, 2, 3]>(x) }"
+            ),
             "transpose",
             {"perm": (0, 3, 1, 2)},
         ),
@@ -196,7 +200,11 @@ def test_precisions_meet_in_a_conversion() -> None:
             "reduce",
             {"function": "mean", "axes": (2,)},
         ),
-        ("(float[1, 6, 8] x) => (float[48] y) <int64[1] s = {48}> { y = Reshape(x, s) }", "view", {}),
+        (
+            "(float[1, 6, 8] x) => (float[48] y) <int64[1] s = {48}> { y = Reshape(x, s) }",
+            "view",
+            {},
+        ),
     ],
 )
 def test_single_ops(text: str, kind: str, attrs: dict[str, object]) -> None:
@@ -263,11 +271,32 @@ class Residual(torch.nn.Module):
         return result
 
 
+class Block(torch.nn.Module):
+    """A transformer block with separate projections, as most checkpoints have it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        linear, norm = torch.nn.Linear, torch.nn.LayerNorm
+        self.n1, self.n2 = norm(32), norm(32)
+        self.q, self.k, self.v, self.o = (linear(32, 32) for _ in range(4))
+        self.up, self.down = linear(32, 64), linear(64, 32)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.n1(x)
+        q, k, v = (p(h).view(1, 12, 4, 8).transpose(1, 2) for p in (self.q, self.k, self.v))
+        a = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+        x = x + self.o(a.transpose(1, 2).reshape(1, 12, 32))
+        result: torch.Tensor = x + self.down(torch.nn.functional.gelu(self.up(self.n2(x))))
+        return result
+
+
 def exported(module: torch.nn.Module, example: torch.Tensor, path: Path) -> onnx.ModelProto:
     torch.manual_seed(0)
     for parameter in module.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    program = torch.onnx.export(module.eval(), (example,), dynamo=True, opset_version=20)
+    program = torch.onnx.export(
+        module.eval(), (example,), dynamo=True, opset_version=20, verbose=False
+    )
     assert program is not None
     program.save(path)
     return onnx.load(path)
@@ -296,7 +325,7 @@ def test_resnet(precision: str, tolerance: float, tmp_path: Path) -> None:
     model = exported(Residual(), torch.randn(1, 3, 32, 32), tmp_path / "resnet.onnx")
     net = through(model, precision, tolerance)
     kinds = Counter(op.kind for op in net.ops)
-    assert kinds == {"transpose": 1, "conv": 4, "pool": 1, "reduce": 1, "view": 1, "matmul": 1}
+    assert kinds == {"transpose": 1, "conv": 4, "pool": 1, "reduce": 1, "matmul": 1}
     functions = [tuple(e.function for e in op.epilogue) for op in net.ops if op.kind == "conv"]
     assert sorted(functions) == [(), ("add", "relu"), ("relu",), ("relu",)]
 
@@ -305,15 +334,19 @@ def test_resnet(precision: str, tolerance: float, tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp16", 2e-3), ("w8a16", 5e-2)])
 def test_transformer_block(precision: str, tolerance: float, tmp_path: Path) -> None:
-    block = torch.nn.TransformerEncoderLayer(
-        32, 4, 64, activation="gelu", batch_first=True, norm_first=True
-    )
-    model = exported(block, torch.randn(1, 12, 32), tmp_path / "block.onnx")
+    model = exported(Block(), torch.randn(1, 12, 32), tmp_path / "block.onnx")
     net = through(model, precision, tolerance)
-    kinds = Counter(op.kind for op in net.ops)
-    assert kinds["attention"] == 1
-    assert kinds["layer_norm"] == 2
-    assert kinds["host"] == 0
+    assert Counter(op.kind for op in net.ops) == {"layer_norm": 2, "matmul": 6, "attention": 1}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_packed_attention_of_torch_runs_in_parts(tmp_path: Path) -> None:
+    # torch.nn.MultiheadAttention unpacks q, k, v over a fifth axis: that part runs on the host.
+    layer = torch.nn.TransformerEncoderLayer(32, 4, 64, batch_first=True, norm_first=True)
+    net = through(exported(layer, torch.randn(1, 12, 32), tmp_path / "layer.onnx"), "fp16", 2e-3)
+    assert "more than four axes" in find(net, "host").attrs["reason"]
+    assert Counter(op.kind for op in net.ops)["batch_matmul"] == 2
 
 
 @pytest.mark.parametrize("component", ["text_encoder", "unet", "vae_decoder"])

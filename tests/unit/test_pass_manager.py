@@ -14,6 +14,7 @@ from edgefusion.compiler.pass_base import Pass, PassContext, PassResult, Remarks
 from edgefusion.compiler.pass_manager import PassContractError, PassManager
 from edgefusion.passes.fuse_geglu import FuseGeglu
 from edgefusion.passes.fuse_silu import FuseSilu
+from edgefusion.runtime.errors import InputError
 from tests.graph_cases import parse
 
 TEXT = "g (float[2, 8] x) => (float[2, 8] y) { s = Sigmoid(x) y = Mul(x, s) }"
@@ -94,10 +95,11 @@ def test_an_invalid_graph_is_found_and_the_pass_named(graph: Graph) -> None:
         PassManager([FuseGeglu(), Breaker()]).run(graph)
 
 
-def test_an_invalid_source_is_found(graph: Graph) -> None:
-    Breaker().run(graph, PassContext())
-    with pytest.raises(PassContractError, match="after the source graph"):
-        PassManager([FuseSilu()]).run(graph)
+def test_an_invalid_source_is_the_users_to_mend() -> None:
+    model = parse("g (float[2] x) => (float[2] y) { y = Relu(x) }")
+    model.graph.node[0].op_type = "Rectify"
+    with pytest.raises(InputError, match=r"(?s)source graph is invalid.*no such standard operator"):
+        PassManager([FuseSilu()]).run(Graph.from_model(model))
 
 
 def test_the_context_reaches_the_passes(graph: Graph) -> None:

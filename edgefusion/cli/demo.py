@@ -1,0 +1,132 @@
+"""``edgefusion demo``: the paper's model without and with model-level tiling, end to end."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgefusion.cli.latency_tables import cause_table, component_table, op_table
+from edgefusion.cli.output import JsonOption, emit, progress
+from edgefusion.cli.paper_tables import table6, table7
+from edgefusion.cli.table import Column, Table, milliseconds, plain
+
+if TYPE_CHECKING:
+    from edgefusion.cli.output import Progress
+    from edgefusion.compiler.bundle import Bundle
+
+SCHEMA_VERSION = 1
+PAPER_SOURCE = "bk-sdm-tiny"
+SCHEDULES = ("serial", "mlt")
+app = typer.Typer(add_completion=False)
+
+_STAGES = (
+    Column("component", "component", lambda name: plain(name) or "(all)"),
+    Column("stage", "stage"),
+    Column("seconds", "seconds", milliseconds),
+)
+
+
+@app.command()
+def demo(
+    source: Annotated[
+        str, typer.Option(metavar="SOURCE", help="Preset to compile; tiny-test takes seconds.")
+    ] = PAPER_SOURCE,
+    directory: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Where bundles are written.")
+    ] = Path("build/demo"),
+    steps: Annotated[int, typer.Option(help="Denoising steps an image.")] = 2,
+    paper: Annotated[
+        bool, typer.Option(help="Compare with the paper's tables (with bk-sdm-tiny).")
+    ] = True,
+    json_to: JsonOption = None,
+) -> None:
+    """Compile BK-SDM-Tiny at full size with random weights, without MLT (`serial`) and with it
+    (`mlt`), simulate both, and show the paper's Tables 6 and 7 beside ours.
+
+    Examples: `edgefusion demo`; `edgefusion demo --source tiny-test`.
+    """
+    from edgefusion.api import compile_source, open_bundle
+
+    begin = time.perf_counter()
+    with progress() as say:
+        outputs = {name: directory / f"{source}-{name}.npub" for name in SCHEDULES}
+        result = compile_source(
+            source,
+            output=outputs,
+            schedules=SCHEDULES,
+            steps=steps,
+            work_dir=directory / "work",
+            progress=say,
+        )
+        bundles = {}
+        for name, path in outputs.items():
+            say(f"checking {path}")
+            bundles[name] = open_bundle(path)
+        schedules = {name: _measure(bundle, say) for name, bundle in bundles.items()}
+        compared = _paper(bundles, say) if paper and source == PAPER_SOURCE else None
+    stages = [
+        {"component": t.component, "stage": t.stage, "seconds": t.seconds} for t in result.stages
+    ]
+    document: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "source": source,
+        "steps": steps,
+        "wall_s": time.perf_counter() - begin,
+        "schedules": schedules,
+        "stages": stages,
+        "paper": compared,
+    }
+    emit(_tables(document), lambda: document, json_to=json_to, lines=_lines(document))
+
+
+def _measure(bundle: Bundle, say: Progress) -> dict[str, Any]:
+    from edgefusion.api import simulate_bundle, traffic_of
+    from edgefusion.runtime.ledger import pipeline_traffic_json
+
+    say(f"simulating {bundle.path}")
+    latency = simulate_bundle(bundle).to_json()
+    say(f"adding up transfers of {bundle.path}")
+    traffic = pipeline_traffic_json(traffic_of(bundle, verify=False))
+    return {"bundle": str(bundle.path), "simulate": latency, "traffic": traffic}
+
+
+def _paper(bundles: dict[str, Bundle], say: Progress) -> dict[str, Any]:
+    """The paper's tables; of their networks only the U-Net of SD v1.5 is not in the bundles."""
+    from edgefusion.benchmarks.networks import Programs
+    from edgefusion.benchmarks.paper import run_paper
+
+    machine = next(iter(bundles.values())).machine
+    programs = Programs(machine, progress=say)
+    for schedule, bundle in bundles.items():
+        for component in bundle.components:
+            key = (PAPER_SOURCE, component, schedule)
+            programs.programs[key] = bundle.program(component, verify=False)
+    return run_paper(machine, programs=programs, progress=say).to_json()
+
+
+def _tables(document: dict[str, Any]) -> list[Table]:
+    tables = []
+    for name, measured in document["schedules"].items():
+        latency = measured["simulate"]
+        tables += [
+            component_table(latency, f"Latency, schedule {name}"),
+            cause_table(measured["traffic"], f"DMA traffic by cause, schedule {name}"),
+            op_table(latency, f"The ten costliest ops, schedule {name} (one evaluation)", 10),
+        ]
+    if document["paper"]:
+        tables += [table6(document["paper"]), table7(document["paper"])]
+    return [*tables, Table("Where the time went", _STAGES, document["stages"])]
+
+
+def _lines(document: dict[str, Any]) -> list[str]:
+    lines = [
+        f"{measured['bundle']}: {measured['simulate']['pipeline']['total_ms']:,.1f} ms an image"
+        for measured in document["schedules"].values()
+    ]
+    lines.append(f"done in {document['wall_s']:.0f} s")
+    if document["paper"] is None:
+        lines.append(f"The paper's tables are compared for {PAPER_SOURCE} alone.")
+    return lines

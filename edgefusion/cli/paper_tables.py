@@ -1,0 +1,40 @@
+"""The paper's Tables 6 and 7 beside ours, from the rows of ``benchmarks.paper``'s JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgefusion.cli.table import Column, Table, milliseconds, percent, plain, signed_percent
+
+_TABLE6 = (
+    Column("operation", "operation"),
+    Column("engine", "engine"),
+    Column("without_mlt_percent", "without MLT %", percent),
+    Column("paper_without_mlt_percent", "paper %", percent),
+    Column("error_without_mlt_percentage_points", "error points", signed_percent),
+    Column("with_mlt_percent", "with MLT %", percent),
+    Column("paper_with_mlt_percent", "paper %", percent),
+    Column("error_with_mlt_percentage_points", "error points", signed_percent),
+)
+_TABLE7_HEAD = (
+    Column("model", "model"),
+    Column("mlt", "MLT"),
+    Column("unet_evaluations", "U-Net runs", plain),
+)
+
+
+def table6(document: dict[str, Any]) -> Table:
+    """Shares of the attention block's time; 100 % is the block without MLT."""
+    return Table("Table 6: attention block, % of its time without MLT", _TABLE6, document["table6"])
+
+
+def table7(document: dict[str, Any]) -> Table:
+    """Latency by component with the error of every figure."""
+    columns = list(_TABLE7_HEAD)
+    for part in ("encoder", "unet", "decoder", "total"):
+        columns += [
+            Column(f"{part}_ms", f"{part} ms", milliseconds),
+            Column(f"paper_{part}_ms", "paper", milliseconds),
+            Column(f"error_{part}_percent", "error %", signed_percent),
+        ]
+    return Table("Table 7: latency on the Exynos 2400", tuple(columns), document["table7"])
