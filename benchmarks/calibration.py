@@ -112,7 +112,7 @@ def calibrate(
     machine and the fit on the tilings, so compile and fit alternate for a few ``rounds``.
     """
     start = [_value(machine, p.name) for p in PARAMETERS]
-    fitted, evaluations = machine, 0
+    fitted, values, evaluations = machine, start, 0
     for number in range(rounds):
         if progress is not None:
             progress(f"calibration round {number + 1} of {rounds}: compile and fit")

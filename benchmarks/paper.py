@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgefusion.benchmarks.attention_breakdown import (
     ROWS,
@@ -17,6 +17,9 @@ from edgefusion.benchmarks.paper_tables import Table6Row, Table7Row, table6, tab
 from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program import Program
 from edgefusion.runtime.simulator import simulate
+
+if TYPE_CHECKING:
+    from edgefusion.models.architectures import Component
 
 PAPER_SCHEMA_VERSION = 1
 Progress = Callable[[str], None]
@@ -138,7 +141,7 @@ def _row7(made: Programs, machine: Machine, paper: Table7Row, evaluations: int) 
     schedule = "mlt" if paper.mlt else "serial"
     preset = "sd-v1.5" if paper.model == "sdm-v1.5" else "bk-sdm-tiny"
 
-    def latency_ms(component: str) -> float:
+    def latency_ms(component: Component) -> float:
         # The two pipelines share their text encoder and decoder architectures.
         source = preset if component == "unet" else "bk-sdm-tiny"
         return simulate(made.program(source, component, schedule), machine).total_ps / 1e9

@@ -111,5 +111,3 @@ def _lane_cycles(network: Network, op: NetOp, machine: Machine) -> float:
     elif op.kind == "transpose":
         total += elements * cost["copy"]
     return total
-
-

@@ -14,7 +14,7 @@ import os
 import struct
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -101,7 +101,8 @@ def replacing(paths: Sequence[Path]) -> Iterator[tuple[Path, ...]]:
                 temporary.replace(path)
     finally:
         for temporary in partial:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # absent, or in a folder that could not be made
+                temporary.unlink()
 
 
 @contextmanager

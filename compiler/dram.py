@@ -46,14 +46,8 @@ def plan_dram(network: Network, machine: Machine, schedule: Schedule) -> DramPla
     lifetimes = _lifetimes(network, tensors, roots)
     align = machine.sram_align_bytes
     addresses: dict[str, int] = {}
-    top = 0
-    for wanted in (_CONSTANT, (Role.INPUT, Role.OUTPUT)):
-        for name, tensor in tensors.items():
-            if tensor.role in wanted and roots.get(name, name) == name:
-                addresses[name] = top
-                top += -(-tensor.nbytes // align) * align
-        if wanted == _CONSTANT:
-            constant_bytes = top
+    constant_bytes = _stack(tensors, roots, _CONSTANT, 0, align, addresses)
+    top = _stack(tensors, roots, (Role.INPUT, Role.OUTPUT), constant_bytes, align, addresses)
     arena = [
         Lifetime(name, first, last, tensors[name].nbytes)
         for name, (first, last) in lifetimes.items()
@@ -71,6 +65,22 @@ def plan_dram(network: Network, machine: Machine, schedule: Schedule) -> DramPla
         placement.lower_bound_bytes,
         top + placement.height_bytes,
     )
+
+
+def _stack(
+    tensors: Mapping[str, NetTensor],
+    roots: Mapping[str, str],
+    wanted: tuple[Role, ...],
+    top: int,
+    align: int,
+    addresses: dict[str, int],
+) -> int:
+    """Put the tensors of the ``wanted`` roles one after another from ``top``; returns the end."""
+    for name, tensor in tensors.items():
+        if tensor.role in wanted and roots.get(name, name) == name:
+            addresses[name] = top
+            top += -(-tensor.nbytes // align) * align
+    return top
 
 
 def _used_tensors(network: Network) -> dict[str, NetTensor]:

@@ -23,6 +23,7 @@ from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program import Operand
 from edgefusion.runtime.program_builder import Attrs, ProgramBuilder
 
+
 @dataclass(frozen=True, slots=True)
 class Tile:
     """One step of a tile loop: ``[start, start + size)`` of the tiled extent."""
@@ -134,9 +135,7 @@ class Emitter:
         """Start an op: its buffers are placed from the bottom of SRAM, over those before."""
         self.op, self.op_name, self._sram_top = op, name, 0
 
-    def buffer(
-        self, name: str, elements: int, dtype: DType, *, streamed: bool = True
-    ) -> Buffer:
+    def buffer(self, name: str, elements: int, dtype: DType, *, streamed: bool = True) -> Buffer:
         """Reserve SRAM for tiles of up to ``elements``; raises DoesNotFitError when SRAM is full.
 
         A streamed buffer is refilled for every tile and gets the schedule's number of slots.
@@ -159,9 +158,7 @@ class Emitter:
             for slot, region in enumerate(made.regions):
                 label = f"{self.op_name}:{name}" + (f"[{slot}]" if slots > 1 else "")
                 start = address + slot * slot_bytes
-                self.reservations.append(
-                    Reservation(label, Space.SRAM, start, slot_bytes, region)
-                )
+                self.reservations.append(Reservation(label, Space.SRAM, start, slot_bytes, region))
         return made
 
     def _take_over(self, made: Buffer) -> None:
@@ -198,10 +195,14 @@ class Emitter:
             index += inner if skipped else 1
         self._weight = outer_weight
 
-    def load(self, target: View, source: View, *, again: bool = False) -> None:
-        """DMA from DRAM to SRAM; ``again`` marks bytes this op has loaded before."""
+    def load(
+        self, target: View, source: View, *, again: bool = False, reread_bytes: int = 0
+    ) -> None:
+        """DMA from DRAM to SRAM; ``again`` marks a transfer of what this op has loaded before,
+        ``reread_bytes`` how much of a new one it has."""
         cause = Cause.REREAD if again else ROLE_CAUSE[source.role]
-        self._emit(EngineKind.DMA, 0, Opcode.LOAD, [target], [source], cause=cause)
+        attrs: Attrs = (("reread_bytes", reread_bytes),) if reread_bytes and not again else ()
+        self._emit(EngineKind.DMA, 0, Opcode.LOAD, [target], [source], attrs, cause)
 
     def store(self, target: View, source: View) -> None:
         """DMA from SRAM to DRAM."""

@@ -90,9 +90,7 @@ def _release(
 ) -> None:
     """Tell the successors of ``node`` that it ends at ``end``."""
     for successor in graph.successors[node]:
-        crosses = (
-            engines and successor < graph.instructions and engines[successor] != engines[node]
-        )
+        crosses = engines and successor < graph.instructions and engines[successor] != engines[node]
         ready_at[successor] = max(ready_at[successor], end + (semaphore_ps if crosses else 0))
         graph.open[successor] -= 1
         if not graph.open[successor]:

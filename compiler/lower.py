@@ -163,7 +163,7 @@ def _dram_reservations(plan: DramPlan, views: Mapping[str, View]) -> list[Reserv
 def _signature(context: OpContext) -> Any:
     """What the tile search depends on: ops that agree in it get the same tiling."""
     op = context.op
-    shapes = []
+    shapes: list[Any] = []
     for name in (*op.inputs, *op.outputs, *(e.operand for e in op.epilogue)):
         if not name:
             shapes.append(None)
@@ -172,5 +172,3 @@ def _signature(context: OpContext) -> Any:
         shapes.append((tensor.shape, tensor.dtype, bool(tensor.scale_tensor), tensor.role))
     attrs = tuple(sorted((key, str(value)) for key, value in op.attrs.items()))
     return op.kind, tuple(shapes), attrs, tuple(e.function for e in op.epilogue)
-
-

@@ -55,7 +55,8 @@ def search(rule: Rule, context: OpContext, machine: Machine, schedule: Schedule)
     # Equal times are common (a bound engine hides the rest): then fewer bytes, then fewer
     # instructions, then less SRAM win.
     return sorted(
-        found, key=lambda c: (bool(c.rejected), c.time_ps, c.dma_bytes, c.instructions, c.sram_bytes)
+        found,
+        key=lambda c: (bool(c.rejected), c.time_ps, c.dma_bytes, c.instructions, c.sram_bytes),
     )
 
 
@@ -79,11 +80,11 @@ def _cost(
         except DoesNotFitError as error:
             rejected[i] = str(error)
         sram[i] = emitter.sram_peak_bytes
-    measured = _measure(emitter, machine, schedule, len(tilings))
+    nbytes, instructions, time_ps = _measure(emitter, machine, schedule, len(tilings))
     return [
         Candidate(t, sram[i], rejected=rejected[i])
         if rejected[i]
-        else Candidate(t, sram[i], *(int(column[i]) for column in measured))
+        else Candidate(t, sram[i], int(nbytes[i]), int(instructions[i]), int(time_ps[i]))
         for i, t in enumerate(tilings)
     ]
 

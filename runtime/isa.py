@@ -62,7 +62,7 @@ class Opcode(IntEnum):
     Shapes are channels-last. ``acc`` marks operands that are read and written.
     """
 
-    LOAD = 0  # DMA: sram <- dram, same shape, any strides
+    LOAD = 0  # DMA: sram <- dram, any strides; attribute reread_bytes (of them, loaded before)
     STORE = 1  # DMA: dram <- sram
     CONV2D = 2  # y[h,w,co] <- x[h',w',ci], w[co,ci/g,kh,kw], [bias[co]]; strides, pads, groups, ...
     # y[b,m,n] <- a[b,m,k], b[b,k,n] (any strides), [bias[n]]; attributes scale, accumulate (adds to

@@ -1,6 +1,7 @@
 """The ledger of DRAM traffic: which op and tensor moved how many bytes, why, and how long it took.
 
-Every DMA instruction is one entry, and every view (by op, tensor, cause or direction) is a sum over
+Every DMA instruction is one entry (or two: bytes that its op had loaded before, the halo of a stripe,
+are entered as ``reread``), and every view (by op, tensor, cause or direction) is a sum over
 the same entries, so that all views add up to the same totals, exactly.
 
 ``bytes`` are useful bytes, the sizes of the operands, everywhere in reports. ``bus_bytes`` are what
@@ -63,10 +64,14 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ledger:
-    """One entry a DMA instruction. ``key`` holds, for each view, indices into ``names`` of it."""
+    """Entries of DMA instructions, parts of one sharing ``instruction``, its first ``transfers`` 1.
+
+    ``key`` holds, for each view, indices into ``names`` of it.
+    """
 
     component: str
     instruction: I64
+    transfers: I64
     is_read: npt.NDArray[np.bool_]
     useful_bytes: I64
     bus_bytes: I64
@@ -82,7 +87,7 @@ class Ledger:
     def by(self, view: View) -> tuple[Traffic, ...]:
         """Sums by one key, those that moved something, most bytes first, then by name."""
         rows = self._sums(self.key[view], self.names[view])
-        moved = (row for row in rows if row.transfers)
+        moved = (row for row in rows if row.transfers or row.bytes)
         return tuple(sorted(moved, key=lambda row: (-row.bytes, row.name)))
 
     def to_json(self) -> dict[str, Any]:
@@ -104,7 +109,7 @@ class Ledger:
 
     def _sums(self, key: I64, names: tuple[str, ...]) -> list[Traffic]:
         read = np.where(self.is_read, self.useful_bytes, 0)
-        columns = (np.ones_like(key), read, self.useful_bytes - read, self.bus_bytes, self.dma_ps)
+        columns = (self.transfers, read, self.useful_bytes - read, self.bus_bytes, self.dma_ps)
         sums = np.zeros((len(columns), len(names)), dtype=np.int64)
         for row, column in zip(sums, columns, strict=True):
             np.add.at(row, key, column)  # integers: a weighted bincount would round
@@ -129,19 +134,33 @@ def traffic_ledger(program: Program, machine: Machine) -> Ledger:
             f"every transfer, found cause {cause[at]} and tensor {tensor[at]} of "
             f"{len(program.tensors)}. Compile the model again."
         )
-    bus = cost.bus_bytes(machine, dma.rows, dma.row_bytes)
+    bus = np.rint(cost.bus_bytes(machine, dma.rows, dma.row_bytes)).astype(np.int64)
+    duration = durations_ps(program, machine, work)[dma.index]
+    again = _reread_bytes(program, dma.index)
+    split = np.flatnonzero((again > 0) & (cause != Cause.REREAD))
+    share = again[split] / np.maximum(dma.useful_bytes[split], 1)
+
+    def divided(whole: I64, part: npt.NDArray[np.float64]) -> I64:
+        """``whole`` with the reread parts taken out of it and appended."""
+        moved = np.rint(part).astype(np.int64)
+        rest = whole.copy()
+        rest[split] -= moved
+        return np.concatenate([rest, moved])
+
+    entry = np.concatenate([np.arange(len(dma.index)), split])
     return Ledger(
         program.component,
-        dma.index,
-        dma.is_read,
-        dma.useful_bytes,
-        np.rint(bus).astype(np.int64),
-        durations_ps(program, machine, work)[dma.index],
+        dma.index[entry],
+        (np.arange(len(entry)) < len(dma.index)).astype(np.int64),
+        dma.is_read[entry],
+        divided(dma.useful_bytes, again[split].astype(np.float64)),
+        divided(bus, bus[split] * share),
+        divided(duration, duration[split] * share),
         {
-            "op": c.op[dma.index].astype(np.int64),
-            "tensor": tensor.astype(np.int64),
-            "cause": cause.astype(np.int64),
-            "direction": np.where(dma.is_read, 0, 1),
+            "op": c.op[dma.index][entry].astype(np.int64),
+            "tensor": tensor[entry].astype(np.int64),
+            "cause": np.concatenate([cause, np.full(len(split), Cause.REREAD)]).astype(np.int64),
+            "direction": np.where(dma.is_read[entry], 0, 1),
         },
         {
             "op": tuple(op.name for op in program.ops),
@@ -150,6 +169,13 @@ def traffic_ledger(program: Program, machine: Machine) -> Ledger:
             "direction": DIRECTIONS,
         },
     )
+
+
+def _reread_bytes(program: Program, index: I64) -> I64:
+    """Attribute ``reread_bytes`` of each transfer, 0 where there is none, int64[transfers]."""
+    by_attrs = np.array([dict(entry).get("reread_bytes", 0) for entry in program.attrs])
+    found: I64 = by_attrs.astype(np.int64)[program.columns.attrs[index]]
+    return found
 
 
 def pipeline_traffic_json(parts: Sequence[tuple[Ledger, int]]) -> dict[str, Any]:

@@ -52,6 +52,14 @@ class Window:
         phase = inner_low - start * self.upsample
         return start, stop - start, inner_low - low, high - inner_high, phase
 
+    def fresh(self, tile: Tile, size: int) -> int:
+        """How many of the elements that ``tile`` loads no earlier tile of ``size`` has loaded."""
+        start, count, *_ = self.source(tile)
+        if tile.index == 0:
+            return count
+        before, loaded, *_ = self.source(Tile(tile.index - 1, tile.start - size, size))
+        return min(count, start + count - (before + loaded))
+
     def largest(self, size: int) -> int:
         """Most elements that any output tile of ``size`` loads."""
         span = (size - 1) * self.stride + (self.kernel - 1) * self.dilation + 1
@@ -157,7 +165,10 @@ class _Conv:
         source = self.x.box((top, left, 0), (high, wide, self.x.shape[2]))
         self.x_buffer.next()
         tile = self.x_buffer.view(source.operand.tensor, source.shape)
-        self.e.load(tile, source, again=again)
+        fresh = self.row_window.fresh(r, self.tiling["rows"])
+        fresh *= self.column_window.fresh(q, self.tiling["columns"])
+        reread = (high * wide - fresh) * self.x.shape[2] * tile.operand.dtype.nbytes
+        self.e.load(tile, source, again=again, reread_bytes=reread)
         return tile, (before, west, after, east, row_phase, column_phase)
 
     def compute(self, x: View, pads: tuple[int, ...], r: Tile, q: Tile, c: Tile) -> None:

@@ -69,9 +69,7 @@ def _emit_binary(e: Emitter, context: OpContext, t: Tiling) -> None:
     for i, source in enumerate(sources):
         whole = source.shape[0] == 1
         elements = source.shape[1] * (1 if whole else t["rows"])
-        buffers.append(
-            e.buffer("ab"[i], elements, source.operand.dtype, streamed=not whole)
-        )
+        buffers.append(e.buffer("ab"[i], elements, source.operand.dtype, streamed=not whole))
     y_buffer = e.buffer("y", t["rows"] * n, y.operand.dtype)
     attrs = (("function", str(context.op.attrs["function"])),)
     resident: dict[int, View] = {}
@@ -114,7 +112,10 @@ def _broadcast(tile: View, m: int, n: int) -> View:
     row_stride, column_stride = tile.operand.strides
     return tile.strided(
         (m, n),
-        (row_stride if tile.shape[0] > 1 or m == 1 else 0, column_stride if tile.shape[1] == n else 0),
+        (
+            row_stride if tile.shape[0] > 1 or m == 1 else 0,
+            column_stride if tile.shape[1] == n else 0,
+        ),
     )
 
 

@@ -45,9 +45,7 @@ class EpilogueBuffers:
                 source = context.view(step.operand)
                 full = not _is_channel_vector(source)
                 elements = tile_elements if full else tile_columns
-                made.append(
-                    e.buffer(f"epilogue{i}", elements, source.operand.dtype, streamed=full)
-                )
+                made.append(e.buffer(f"epilogue{i}", elements, source.operand.dtype, streamed=full))
             else:
                 made.append(None)
         return cls(context, made, statistics)

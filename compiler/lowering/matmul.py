@@ -44,7 +44,9 @@ def _emit(e: Emitter, context: OpContext, t: Tiling) -> None:
 
     def load_weights(c: Tile, *, again: bool) -> None:
         w_buffer.next()
-        e.load(w_buffer.view(w.operand.tensor, (k, c.size)), columns(w, c.start, c.size), again=again)
+        e.load(
+            w_buffer.view(w.operand.tensor, (k, c.size)), columns(w, c.start, c.size), again=again
+        )
         load_constants(e, constants, c, again=again)
         epilogue.load_vectors(e, c, again=again)
 

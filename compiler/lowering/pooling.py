@@ -40,7 +40,9 @@ def _emit_pool(e: Emitter, context: OpContext, t: Tiling) -> None:
         top, high, before, after, _ = row_window.source(r)
         x_buffer.next()
         tile = x_buffer.view(x.operand.tensor, (high, width, channels))
-        e.load(tile, x.box((top, 0, 0), tile.shape))
+        halo = high - row_window.fresh(r, t["rows"])
+        row_bytes = width * channels * tile.operand.dtype.nbytes
+        e.load(tile, x.box((top, 0, 0), tile.shape), reread_bytes=halo * row_bytes)
         y_buffer.next()
         result = y_buffer.view(y.operand.tensor, (r.size, out_width, channels))
         side = (column_window.pad, sequence(attrs["pads"])[3])

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+
 from edgefusion.compiler import bundle_zip
 from edgefusion.compiler.bundle import LATENCY, Bundle, json_bytes, write_bundle
 from edgefusion.compiler.bundle_manifest import (
@@ -79,7 +80,8 @@ def small_graph() -> Graph:
         [onnx.numpy_helper.from_array(values, name) for name, values in weights.items()],
     )
     opset = onnx.helper.make_opsetid("", 20)
-    return Graph.from_model(onnx.helper.make_model(graph, opset_imports=[opset]))
+    model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10)
+    return Graph.from_model(model)
 
 
 def manifest(**changes: Any) -> Manifest:

@@ -12,6 +12,7 @@ from edgefusion.compiler.network import KINDS, Network
 from edgefusion.compiler.schedule import SCHEDULES, Schedule, schedule_named
 from edgefusion.runtime.errors import DoesNotFitError, UnsupportedOpError
 from edgefusion.runtime.isa import Cause, DType, EngineKind, Opcode
+from edgefusion.runtime.ledger import traffic_ledger
 from edgefusion.runtime.machine import Machine, load_target
 from edgefusion.runtime.program import Program
 from edgefusion.runtime.simulator import simulate
@@ -112,7 +113,11 @@ def test_too_little_sram_names_the_op_and_the_need() -> None:
 def test_unknown_kind_is_named() -> None:
     network = conv_case()
     broken = Network(
-        "n", network.tensors, (replace(network.ops[0], kind="fft"),), network.inputs, network.outputs
+        "n",
+        network.tensors,
+        (replace(network.ops[0], kind="fft"),),
+        network.inputs,
+        network.outputs,
     )
     with pytest.raises(UnsupportedOpError, match="fft"):
         lower(broken, MACHINE, schedule_named("mlt"))
@@ -127,3 +132,24 @@ def test_serial_runs_one_engine_at_a_time() -> None:
         EngineKind.TENSOR,
         EngineKind.VECTOR,
     }
+
+
+def test_ledger_separates_the_halo_from_compulsory_bytes() -> None:
+    """Input bytes entered under their own cause are the input's size; the halo is reread."""
+    for kernel, upsample in ((3, 1), (3, 2), (7, 1)):
+        network = conv_case(
+            200,
+            kernel=kernel,
+            pad=kernel // 2,
+            upsample=upsample,
+            epilogue=False,
+            channels_in=8,
+            channels_out=32,
+        )
+        program = lower(network, SMALL, schedule_named("mlt")).program
+        ledger = traffic_ledger(program, SMALL)
+        by_cause = {row.name: row.bytes for row in ledger.by("cause")}
+        by_tensor = {row.name: row.bytes for row in ledger.by("tensor")}
+        assert by_cause["input"] == network.tensor("x").nbytes
+        assert by_cause["reread"] == by_tensor["x"] - network.tensor("x").nbytes > 0
+        assert ledger.total().bytes == dma_bytes(program)
