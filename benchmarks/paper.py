@@ -91,13 +91,20 @@ class PaperResult:
 
 
 def run_paper(
-    machine: Machine, *, programs: Programs | None = None, progress: Progress | None = None
+    machine: Machine,
+    *,
+    programs: Programs | None = None,
+    with_sdm: bool = True,
+    progress: Progress | None = None,
 ) -> PaperResult:
-    """Compile what the tables need (or reuse ``programs``), simulate, and compare."""
+    """Compile what the tables need (or reuse ``programs``), simulate, and compare.
+
+    ``with_sdm`` includes the rows of SDM v1.5, with one U-Net evaluation and with two (guidance).
+    """
     made = programs or Programs(machine, progress=progress)
     serial = made.program("bk-sdm-tiny", "unet", "serial")
     tiled = made.program("bk-sdm-tiny", "unet", "mlt")
-    return PaperResult(machine, _table6(serial, tiled, machine), _table7(made, machine))
+    return PaperResult(machine, _table6(serial, tiled, machine), _table7(made, machine, with_sdm))
 
 
 def shares(serial: Program, tiled: Program, machine: Machine) -> dict[str, tuple[float, float]]:
@@ -129,9 +136,11 @@ def _table6(serial: Program, tiled: Program, machine: Machine) -> tuple[PaperRow
     )
 
 
-def _table7(made: Programs, machine: Machine) -> tuple[PaperRow7, ...]:
+def _table7(made: Programs, machine: Machine, with_sdm: bool) -> tuple[PaperRow7, ...]:
     rows = []
     for paper in table7():
+        if paper.model == "sdm-v1.5" and not with_sdm:
+            continue
         for evaluations in (1, 2) if paper.model == "sdm-v1.5" else (1,):
             rows.append(_row7(made, machine, paper, evaluations))
     return tuple(rows)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from edgefusion.compiler.bundle_manifest import MemberInfo
-from edgefusion.runtime.errors import DoesNotFitError, InputError
+from edgefusion.runtime.errors import DoesNotFitError, EdgeFusionError, InputError
 
 ALIGNMENT = 64
 CHUNK_BYTES = 1 << 22
@@ -111,16 +111,21 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        place = error.filename or path
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise DoesNotFitError(
-                f"the disk is full: writing {place} failed ({error.strerror}). Nothing was left "
-                "behind. Free some space, or name another place with -o or --work-dir."
-            ) from error
-        raise InputError(
-            f"cannot write {place}: {error.strerror or error}. Nothing was left behind. Name "
-            "another place with -o."
-        ) from error
+        raise disk_error(error, path) from error
+
+
+def disk_error(error: OSError, path: Path | None = None) -> EdgeFusionError:
+    """What a user can act on; ``path`` is the place where the error itself names none."""
+    place = error.filename or path or "a file"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return DoesNotFitError(
+            f"the disk is full: writing {place} failed ({error.strerror}). Nothing was left "
+            "behind. Free some space, or name another place with -o, --work-dir or TMPDIR."
+        )
+    return InputError(
+        f"cannot use {place}: {error.strerror or error}. Nothing was left behind. Check the place "
+        "and its permissions, or name another one."
+    )
 
 
 def _padding(at: int, name: str, zip64: bool) -> bytes:

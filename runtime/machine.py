@@ -112,12 +112,8 @@ def list_targets() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in _TARGETS.glob("*.toml")))
 
 
-def load_target(name_or_path: str) -> Target:
-    """Read a target by name, or from a ``.toml`` file.
-
-    Raises InputError for an unknown target, a file that is not TOML, and unknown, missing or
-    ill-typed keys, each named.
-    """
+def target_path(name_or_path: str) -> Path:
+    """The file of a target, by name or path; InputError for an unknown name."""
     path = Path(name_or_path)
     if path.suffix != ".toml":
         path = _TARGETS / f"{name_or_path}.toml"
@@ -126,6 +122,16 @@ def load_target(name_or_path: str) -> Target:
                 f"unknown target {name_or_path!r}; known targets are {', '.join(list_targets())}. "
                 "Give one of these or the path of a .toml file."
             )
+    return path
+
+
+def load_target(name_or_path: str) -> Target:
+    """Read a target by name, or from a ``.toml`` file.
+
+    Raises InputError for an unknown target, a file that is not TOML, and unknown, missing or
+    ill-typed keys, each named.
+    """
+    path = target_path(name_or_path)
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -6,7 +6,6 @@ over budget, 6 numeric gate, 7 regression, 130 interrupted.
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import sys
@@ -22,7 +21,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from edgefusion import __version__
-from edgefusion.runtime.errors import DoesNotFitError, EdgeFusionError, InputError
+from edgefusion.runtime.errors import DoesNotFitError, EdgeFusionError
 
 COMMANDS = (
     "export",
@@ -110,8 +109,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        _fail(error, (DoesNotFitError if full else InputError).exit_code)
+        from edgefusion.compiler.bundle_zip import disk_error
+
+        told = disk_error(error)
+        _fail(error, told.exit_code, str(told))
     except MemoryError as error:
         _fail(error, DoesNotFitError.exit_code, "the machine has not enough memory for this")
     except Exception as error:  # noqa: BLE001  # the last resort: a defect, told in one line

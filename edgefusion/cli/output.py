@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ STDOUT = "-"
 Progress = Callable[[str], None]
 _WIDTH_WITHOUT_TERMINAL = 240
 _LINE_EVERY_SECONDS = 2.0
+_COUNTED = re.compile(r"\d+ of .*")
 
 JsonOption = Annotated[
     str | None,
@@ -89,7 +91,7 @@ def emit(
 @contextmanager
 def progress() -> Iterator[Progress]:
     """A callback for lines of progress: a spinner on a terminal, elsewhere plain lines with the
-    time since the start, at most one every two seconds."""
+    time since the start. Of lines that differ in their numbers alone, one every two seconds."""
     err = Console(stderr=True, highlight=False)
     begin = time.perf_counter()
     if err.is_terminal:
@@ -98,13 +100,14 @@ def progress() -> Iterator[Progress]:
                 Text(f"{text} ({time.perf_counter() - begin:.0f} s)", overflow="ellipsis")
             )
         return
-    last = -_LINE_EVERY_SECONDS
+    last, last_kind = 0.0, ""
 
     def line(text: str) -> None:
-        nonlocal last
+        nonlocal last, last_kind
         now = time.perf_counter() - begin
-        if now - last >= _LINE_EVERY_SECONDS:
-            last = now
+        kind = _COUNTED.sub("", text)
+        if kind != last_kind or now - last >= _LINE_EVERY_SECONDS:
+            last, last_kind = now, kind
             sys.stderr.write(f"[{now:6.1f} s] {text}\n")
             sys.stderr.flush()
 

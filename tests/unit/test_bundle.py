@@ -374,5 +374,5 @@ def test_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         with replacing((tmp_path / "file" / "out.npub",)):
             raise AssertionError("the block must not run")
 
-    with pytest.raises(InputError, match="cannot write"):
+    with pytest.raises(InputError, match="cannot use"):
         write()

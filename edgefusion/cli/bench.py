@@ -1,0 +1,48 @@
+"""``edgefusion bench``: the paper's tables on our machine."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from edgefusion.cli.output import CsvOption, JsonOption, emit, progress
+from edgefusion.cli.paper_tables import table6, table7
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="The paper's tables, and latency tables."
+)
+
+
+@app.callback()
+def bench() -> None:
+    """The paper's tables on our machine."""
+
+
+@app.command()
+def paper(
+    target: Annotated[
+        str, typer.Option(metavar="NAME|FILE", help="Target to simulate.")
+    ] = "exynos2400",
+    sdm: Annotated[
+        bool, typer.Option(help="Include the SDM v1.5 rows (exports 860 M more parameters).")
+    ] = True,
+    json_to: JsonOption = None,
+    csv_to: CsvOption = None,
+) -> None:
+    """Compile BK-SDM-Tiny and SD v1.5 at full size and show Tables 6 and 7 beside ours.
+
+    Each figure has its error: percentage points in Table 6, percent in Table 7. The machine is
+    fitted to Table 6 and to the EdgeFusion U-Net without MLT; the JSON says which figures were
+    fitted, which are predictions, and which the paper leaves unexplained.
+
+    Examples: `edgefusion bench paper`; `edgefusion bench paper --no-sdm --json paper.json`.
+    """
+    from edgefusion.benchmarks.paper import run_paper
+    from edgefusion.runtime.machine import load_target
+
+    machine = load_target(target).machine
+    with progress() as say:
+        document = run_paper(machine, with_sdm=sdm, progress=say).to_json()
+    tables = [table6(document), table7(document)]
+    emit(tables, lambda: document, json_to=json_to, csv_to=csv_to)
