@@ -23,7 +23,7 @@ from edgefusion.compilation import (
     compile_component,
 )
 from edgefusion.compiler.bundle import LATENCY, Bundle, json_bytes, write_bundle
-from edgefusion.compiler.bundle_manifest import Manifest, SourceInfo
+from edgefusion.compiler.bundle_manifest import Manifest, MemberInfo, SourceInfo
 from edgefusion.compiler.bundle_zip import replacing
 from edgefusion.compiler.schedule import schedule_named
 from edgefusion.recipe import Recipe, load_recipe
@@ -225,7 +225,7 @@ def _write(
 ) -> Manifest:
     """Write the bundle of the manifest's schedule; the manifest with its members."""
     members: dict[str, Path | bytes] = {LATENCY: json_bytes(latency.to_json())}
-    infos = {}
+    infos: dict[str, MemberInfo] = {}
     for component in compiled:
         program = component.programs[manifest.schedule]
         name = f"{component.name}/program.npz"

@@ -61,7 +61,7 @@ def signed_percent(value: float | None) -> str:
     return "" if value is None else f"{value:+.1f}"
 
 
-def quantity(value: float) -> str:
+def quantity(value: int | float) -> str:
     """A parameter of any size: integers in full, others in six digits."""
     return f"{value:,g}" if isinstance(value, float) else f"{value:,}"
 

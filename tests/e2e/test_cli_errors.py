@@ -28,7 +28,7 @@ def refused(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
 
     def run(code: int, *arguments: str | Path) -> str:
-        before = {path for path in tmp_path.rglob("*")}
+        before = set(tmp_path.rglob("*"))
         outcome = cli(*arguments)
         assert outcome.code == code, outcome.err
         assert "Traceback" not in outcome.err
@@ -39,7 +39,7 @@ def refused(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         if code != USAGE:
             assert len(lines) == 1, outcome.err
             assert lines[0].startswith("edgefusion: error: ")
-        assert {path for path in tmp_path.rglob("*")} == before
+        assert set(tmp_path.rglob("*")) == before
         return " ".join(lines)
 
     return run
@@ -146,7 +146,7 @@ def test_sram_too_small_for_any_tile(refused, tmp_path: Path) -> None:
     ("old", "new", "told"),
     [
         ("sram_align_bytes", "sram_aling_bytes", "sram_aling_bytes"),
-        ("dma_setup_ns = { value = 500.0", 'dma_setup_ns = { value = "fast"', "dma_setup_ns"),
+        ("{ value = 6291456", '{ value = "large"', "sram_bytes"),
         ("schema_version = 1", "schema_version = 9", "schema_version"),
         ("[clock]", "[clock", "mine.toml"),
     ],
