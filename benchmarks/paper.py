@@ -142,7 +142,7 @@ def _table7(made: Programs, machine: Machine, with_sdm: bool) -> tuple[PaperRow7
         if paper.model == "sdm-v1.5" and not with_sdm:
             continue
         for evaluations in (1, 2) if paper.model == "sdm-v1.5" else (1,):
-            rows.append(_row7(made, machine, paper, evaluations))
+            rows.append(_row7(made, machine, paper, evaluations))  # noqa: PERF401
     return tuple(rows)
 
 

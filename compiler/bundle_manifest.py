@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from edgefusion.runtime.errors import InputError, UsageError
 from edgefusion.runtime.machine import Machine
@@ -158,12 +158,12 @@ def _component(name: str, entry: dict[str, Any]) -> ComponentInfo:
     passes = [_object(row, "passes") for row in _value(entry, "passes", list)]
     host_ops = [_object(row, "host_ops") for row in _value(entry, "host_ops", list)]
     return ComponentInfo(
-        name,
-        _value(entry, "precision", str),
-        *(
-            _value(entry, key, int)
-            for key in ("evaluations", "instructions", "sram_bytes", "dram_bytes")
-        ),
+        name=name,
+        precision=_value(entry, "precision", str),
+        evaluations=_value(entry, "evaluations", int),
+        instructions=_value(entry, "instructions", int),
+        sram_bytes=_value(entry, "sram_bytes", int),
+        dram_bytes=_value(entry, "dram_bytes", int),
         passes=tuple(
             PassInfo(
                 _value(row, "name", str), _value(row, "matched", int), _value(row, "missed", int)
@@ -208,7 +208,7 @@ def _value(entry: dict[str, Any], key: str, kind: type[Wanted]) -> Wanted:
             f"the bundle's manifest is damaged: expected {key} to be of type {kind.__name__}, "
             f"found {value!r}. Compile the model again."
         )
-    return cast("Wanted", value)
+    return value
 
 
 def _object(value: object, what: str) -> dict[str, Any]:

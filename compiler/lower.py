@@ -12,7 +12,7 @@ from edgefusion.compiler.emitter import Emitter, View, dense_strides
 from edgefusion.compiler.hazards import Region
 from edgefusion.compiler.lowering.rule import OpContext
 from edgefusion.compiler.lowering.rules import RULES
-from edgefusion.compiler.network import NetOp, Network, macs, results
+from edgefusion.compiler.network import NetOp, Network, macs
 from edgefusion.compiler.schedule import Schedule
 from edgefusion.compiler.synchronise import Reservation, synchronise
 from edgefusion.compiler.tile_search import Candidate, best, search

@@ -1,4 +1,4 @@
-"""The schedules: how lowering places data and orders engines. The names are part of the interface."""
+"""The schedules: how lowering places data and orders engines. Their names are an interface."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The tile search: every candidate tiling of an op, costed, and the one that lowering takes.
 
-A candidate's cost is that of the instructions its rule emits (``Emitter`` in dry mode), evaluated by
-the simulator's own cost functions; there is no second model to drift from the first.
+A candidate's cost is that of the instructions its rule emits (``Emitter`` in dry mode), evaluated
+by the simulator's own cost functions; there is no second model to drift from the first.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _cost(
 
 
 def best(rule: Rule, context: OpContext, machine: Machine, schedule: Schedule) -> Candidate:
-    """The fastest candidate; DoesNotFitError, naming the op and the least it needs, if none fits."""
+    """The fastest candidate; DoesNotFitError, naming op and least need, if none fits."""
     candidates = search(rule, context, machine, schedule)
     if not candidates or candidates[0].rejected:
         least = min((c.sram_bytes for c in candidates if c.sram_bytes), default=0)

@@ -1,7 +1,7 @@
 """The ledger of DRAM traffic: which op and tensor moved how many bytes, why, and how long it took.
 
-Every DMA instruction is one entry (or two: bytes that its op had loaded before, the halo of a stripe,
-are entered as ``reread``), and every view (by op, tensor, cause or direction) is a sum over
+Every DMA instruction is one entry (or two: bytes that its op had loaded before, the halo of a
+stripe, are entered as ``reread``), and every view (by op, tensor, cause or direction) is a sum over
 the same entries, so that all views add up to the same totals, exactly.
 
 ``bytes`` are useful bytes, the sizes of the operands, everywhere in reports. ``bus_bytes`` are what

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 
 from edgefusion.compiler.emitter import Emitter, View
 from edgefusion.compiler.network import NetOp, NetTensor
@@ -95,7 +96,7 @@ def channel_sizes(total: int, *, multiple: int) -> list[int]:
 def _divisions(total: int, multiple: int, parts: tuple[int, ...]) -> list[int]:
     sizes = {total}
     for count in parts:
-        sizes.add(min(total, -(-(-(-total // count)) // multiple) * multiple))
+        sizes.add(min(total, ceil(ceil(total / count) / multiple) * multiple))
     size = multiple
     while size < total:
         sizes.add(size)

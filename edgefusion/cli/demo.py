@@ -41,6 +41,9 @@ def demo(
     paper: Annotated[
         bool, typer.Option(help="Compare with the paper's tables (with bk-sdm-tiny).")
     ] = True,
+    sdm: Annotated[
+        bool, typer.Option(help="With the paper's SD v1.5 rows (exports 860 M parameters more).")
+    ] = True,
     json_to: JsonOption = None,
 ) -> None:
     """Compile BK-SDM-Tiny at full size with random weights, without MLT (`serial`) and with it
@@ -66,7 +69,7 @@ def demo(
             say(f"checking {path}")
             bundles[name] = open_bundle(path)
         schedules = {name: _measure(bundle, say) for name, bundle in bundles.items()}
-        compared = _paper(bundles, say) if paper and source == PAPER_SOURCE else None
+        compared = _paper(bundles, sdm, say) if paper and source == PAPER_SOURCE else None
     stages = [
         {"component": t.component, "stage": t.stage, "seconds": t.seconds} for t in result.stages
     ]
@@ -93,7 +96,7 @@ def _measure(bundle: Bundle, say: Progress) -> dict[str, Any]:
     return {"bundle": str(bundle.path), "simulate": latency, "traffic": traffic}
 
 
-def _paper(bundles: dict[str, Bundle], say: Progress) -> dict[str, Any]:
+def _paper(bundles: dict[str, Bundle], sdm: bool, say: Progress) -> dict[str, Any]:
     """The paper's tables; of their networks only the U-Net of SD v1.5 is not in the bundles."""
     from edgefusion.benchmarks.networks import Programs
     from edgefusion.benchmarks.paper import run_paper
@@ -104,7 +107,7 @@ def _paper(bundles: dict[str, Bundle], say: Progress) -> dict[str, Any]:
         for component in bundle.components:
             key = (PAPER_SOURCE, component, schedule)
             programs.programs[key] = bundle.program(component, verify=False)
-    return run_paper(machine, programs=programs, progress=say).to_json()
+    return run_paper(machine, programs=programs, with_sdm=sdm, progress=say).to_json()
 
 
 def _tables(document: dict[str, Any]) -> list[Table]:

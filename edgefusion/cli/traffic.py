@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -38,6 +38,13 @@ class By(StrEnum):
     TENSOR = "tensor"
     CAUSE = "cause"
     COMPONENT = "component"
+
+
+_VIEWS: dict[By, Literal["op", "tensor", "cause"]] = {
+    By.OP: "op",
+    By.TENSOR: "tensor",
+    By.CAUSE: "cause",
+}
 
 
 @app.command()
@@ -77,7 +84,9 @@ def traffic_rows(parts: Sequence[tuple[Ledger, int]], by: By) -> list[dict[str, 
     """One row a name that moved something, components in pipeline order, most bytes first."""
     rows = []
     for ledger, evaluations in parts:
-        found: Sequence[Traffic] = (ledger.total(),) if by is By.COMPONENT else ledger.by(by.value)
+        found: Sequence[Traffic] = (
+            (ledger.total(),) if by is By.COMPONENT else ledger.by(_VIEWS[by])
+        )
         rows += [
             {"component": ledger.component, "evaluations": evaluations, **entry.to_json()}
             for entry in found

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+
 from edgefusion.compiler.bounds import op_bound
 from edgefusion.runtime.machine import load_target
-
 from tests.lowering_cases import attention_case, conv_case, matmul_case, simple_case
 
 MACHINE = load_target("exynos2400").machine

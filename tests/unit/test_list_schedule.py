@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from edgefusion.compiler.hazards import Access, Region, waits
-from edgefusion.compiler.list_schedule import list_schedule
 from hypothesis import given
 from hypothesis import strategies as st
+
+from edgefusion.compiler.hazards import Access, Region, waits
+from edgefusion.compiler.list_schedule import list_schedule
 
 DMA, TENSOR, VECTOR = (0, 0), (1, 0), (2, 0)
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from edgefusion.compiler.lower import candidates_of, lower
 from edgefusion.compiler.lowering.rules import RULES
 from edgefusion.compiler.network import KINDS, Network
@@ -18,7 +19,6 @@ from edgefusion.runtime.program import Program
 from edgefusion.runtime.simulator import simulate
 from edgefusion.runtime.verifier import verify_program
 from edgefusion.runtime.work import derive_work
-
 from tests.lowering_cases import all_cases, attention_case, conv_case
 
 CASES = all_cases()

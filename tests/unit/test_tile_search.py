@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from edgefusion.compiler.lower import candidates_of, lower
 from edgefusion.compiler.lowering.rules import RULES
 from edgefusion.compiler.schedule import schedule_named
 from edgefusion.runtime.machine import load_target
 from edgefusion.runtime.simulator import simulate
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.lowering_cases import attention_case, conv_case, matmul_case
 
 MACHINE = load_target("exynos2400").machine
