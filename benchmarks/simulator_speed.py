@@ -100,7 +100,7 @@ def main(instructions: int = 1_000_000) -> dict[str, float]:
         "simulated_ms": total_ps / 1e9,
     }
     for key, value in result.items():
-        print(f"{key:20} {value:,.3f}")  # noqa: T201 - a benchmark's output
+        print(f"{key:20} {value:,.3f}")
     return result
 
 

@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +22,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from edgefusion.compiler.bundle_manifest import Manifest, MemberInfo, manifest_from_json
+from edgefusion.compiler.bundle_check import (
+    LATENCY,
+    MANIFEST,
+    WEIGHTS,
+    reading,
+    stored_manifest,
+    stored_members,
+)
+from edgefusion.compiler.bundle_manifest import Manifest, MemberInfo
 from edgefusion.compiler.bundle_zip import (
     CHUNK_BYTES,
     Content,
@@ -33,6 +39,7 @@ from edgefusion.compiler.bundle_zip import (
     member_info,
     write_members,
 )
+from edgefusion.compiler.safetensors_map import mapped_tensors
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program import Program
@@ -41,24 +48,6 @@ from edgefusion.runtime.verifier import verify_program
 if TYPE_CHECKING:
     import onnx
 
-MANIFEST = "manifest.json"
-LATENCY = "latency.json"
-_MEMBER_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
-_WEIGHTS = "weights.safetensors"
-_NUMPY_TYPES = {
-    "F64": "<f8",
-    "F32": "<f4",
-    "F16": "<f2",
-    "I64": "<i8",
-    "I32": "<i4",
-    "I16": "<i2",
-    "I8": "i1",
-    "U64": "<u8",
-    "U32": "<u4",
-    "U16": "<u2",
-    "U8": "u1",
-    "BOOL": "?",
-}
 
 Array = npt.NDArray[Any]
 
@@ -102,13 +91,13 @@ class Bundle:
         second a gigabyte). Raises InputError for whatever is wrong.
         """
         path = Path(path)
-        with _damage(path), path.open("rb") as file, zipfile.ZipFile(file) as archive:
-            manifest = _manifest(archive)
-            entries = _entries(archive, manifest)
+        with reading(path), path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            manifest = stored_manifest(archive)
+            entries = stored_members(archive, manifest)
             offsets = {name: data_offset(file, entry) for name, entry in entries.items()}
         bundle = cls(path, manifest, offsets)
         for name in manifest.members:
-            if verify or not name.endswith(_WEIGHTS):
+            if verify or not name.endswith(WEIGHTS):
                 bundle._check_digest(name)
         return bundle
 
@@ -132,7 +121,7 @@ class Bundle:
     def program(self, component: str, *, verify: bool = True) -> Program:
         """A component's program; with ``verify`` checked for addresses and hazards first."""
         self.manifest.component(component)
-        with _damage(self.path):
+        with reading(self.path):
             program = Program.load(self.read(f"{component}/program.npz"))
         if verify:
             verify_program(program, self.machine)
@@ -140,7 +129,7 @@ class Bundle:
 
     def latency_json(self) -> dict[str, Any]:
         """The simulation as it was when the bundle was made."""
-        with _damage(self.path):
+        with reading(self.path):
             data: dict[str, Any] = json.loads(self.read(LATENCY))
         return data
 
@@ -163,7 +152,7 @@ class Bundle:
                 if entry.key == "location":
                     entry.value = self.path.name
                 elif entry.key == "offset":
-                    start = self.offsets[f"{component}/{_WEIGHTS}"]
+                    start = self.offsets[f"{component}/{WEIGHTS}"]
                     entry.value = str(int(entry.value) + start)
         return model
 
@@ -174,7 +163,10 @@ class Bundle:
         """
         import onnx
 
-        arrays = self._mapped_weights(component)
+        self.manifest.component(component)
+        name = f"{component}/{WEIGHTS}"
+        with reading(self.path):
+            arrays = mapped_tensors(self.path, self.offsets[name], self._member(name).nbytes)
         for tensor in self.graph_model(component).graph.initializer:
             if tensor.name not in arrays:
                 array = np.asarray(onnx.numpy_helper.to_array(tensor))
@@ -196,22 +188,6 @@ class Bundle:
                     sink.writelines(self._chunks(file, name))
                 written.append(target)
         return written
-
-    def _mapped_weights(self, component: str) -> dict[str, Array]:
-        self.manifest.component(component)
-        name = f"{component}/{_WEIGHTS}"
-        nbytes, start = self._member(name).nbytes, self.offsets[name]
-        with _damage(self.path):
-            data = np.memmap(self.path, np.uint8, "r", offset=start, shape=(nbytes,))
-            header_bytes = 8 + int(data[:8].view("<u8")[0])
-            header: dict[str, Any] = json.loads(data[8:header_bytes].tobytes())
-            arrays: dict[str, Array] = {}
-            for key, entry in header.items():
-                if key != "__metadata__":
-                    begin, end = (header_bytes + int(at) for at in entry["data_offsets"])
-                    typed = np.asarray(data[begin:end]).view(_NUMPY_TYPES[entry["dtype"]])
-                    arrays[key] = typed.reshape(entry["shape"])
-        return arrays
 
     def _member(self, name: str) -> MemberInfo:
         try:
@@ -243,53 +219,3 @@ class Bundle:
                 raise InputError(f"{self.path} ends within {name}: the file is truncated.")
             left -= len(chunk)
             yield chunk
-
-
-def _manifest(archive: zipfile.ZipFile) -> Manifest:
-    if MANIFEST not in archive.namelist():
-        raise InputError(f"it has no {MANIFEST}, so it is no bundle")
-    return manifest_from_json(json.loads(archive.read(MANIFEST)))
-
-
-def _entries(archive: zipfile.ZipFile, manifest: Manifest) -> dict[str, zipfile.ZipInfo]:
-    """The zip's entries by name, the manifest's own left out, once they agree with the manifest."""
-    entries = {entry.filename: entry for entry in archive.infolist()}
-    del entries[MANIFEST]
-    wanted = set(manifest.members)
-    required = {LATENCY} | {
-        f"{info.name}/{file}"
-        for info in manifest.components
-        for file in ("graph.onnx", _WEIGHTS, "program.npz")
-    }
-    missing = sorted((wanted | required) - entries.keys())
-    strange = sorted((entries.keys() - wanted) | (required - wanted))
-    strange += [name for name in entries if not _MEMBER_NAME.fullmatch(name)]
-    if missing or strange or len(entries) + 1 != len(archive.infolist()):
-        what = f"lacks {', '.join(missing)}" if missing else ""
-        what = what or f"holds {', '.join(strange) or 'a member twice'}, which is not in its list"
-        raise InputError(what)
-    for name, entry in entries.items():
-        expected = manifest.members[name].nbytes
-        if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != expected:
-            raise InputError(f"{name} has {entry.file_size} bytes, its manifest says {expected}")
-    return entries
-
-
-@contextmanager
-def _damage(path: Path) -> Iterator[None]:
-    """Whatever goes wrong while reading a bundle, as an InputError that names it."""
-    advice = "Copy the bundle again, or compile the model again."
-    try:
-        yield
-    except InputError as error:
-        text = str(error)
-        tail = "" if "ompile the model again" in text or "pdate the tool" in text else f". {advice}"
-        raise InputError(f"{path}: {text}{tail}") from error
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist. Check the path, or compile one first.") from None
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}.") from error
-    except (zipfile.BadZipFile, ValueError, KeyError, TypeError, EOFError) as error:
-        raise InputError(
-            f"{path} is no bundle, or is truncated or damaged: {error}. {advice}"
-        ) from error

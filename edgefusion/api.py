@@ -22,7 +22,8 @@ from edgefusion.compilation import (
     Stopwatch,
     compile_component,
 )
-from edgefusion.compiler.bundle import LATENCY, Bundle, json_bytes, write_bundle
+from edgefusion.compiler.bundle import Bundle, json_bytes, write_bundle
+from edgefusion.compiler.bundle_check import LATENCY
 from edgefusion.compiler.bundle_manifest import Manifest, MemberInfo, SourceInfo
 from edgefusion.compiler.bundle_zip import replacing
 from edgefusion.compiler.schedule import schedule_named

@@ -159,7 +159,7 @@ class _Conv:
         return self.w_buffer.view(self.w.operand.tensor, (c.size, *self.w.shape[1:]))
 
     def load_stripe(self, r: Tile, q: Tile, *, again: bool) -> tuple[View, tuple[int, ...]]:
-        """The input that rows ``r`` and columns ``q`` of the output need, halo included; its padding."""
+        """The input for rows ``r`` and columns ``q`` of the output, halo included; its padding."""
         top, high, before, after, row_phase = self.row_window.source(r)
         left, wide, west, east, column_phase = self.column_window.source(q)
         source = self.x.box((top, left, 0), (high, wide, self.x.shape[2]))

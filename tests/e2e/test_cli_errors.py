@@ -6,6 +6,7 @@ import errno
 import json
 import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,11 @@ from tests.graph_cases import parse
 from tests.network_cases import save
 
 USAGE, INPUT, UNSUPPORTED, DOES_NOT_FIT = 2, 3, 4, 5
+Refused = Callable[..., str]
 
 
 @pytest.fixture
-def refused(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def refused(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Refused:
     """Runs a command that must fail, and checks that it fails well; returns what it said."""
     temporary = tmp_path / "temporary"
     temporary.mkdir()
@@ -53,33 +55,33 @@ def compile_to(tmp_path: Path, source: str | Path, *options: str | Path) -> tupl
 
 
 @pytest.mark.parametrize("keep", [0, 100, 0.7])
-def test_truncated_onnx(refused, tmp_path: Path, keep: float) -> None:
+def test_truncated_onnx(refused: Refused, tmp_path: Path, keep: float) -> None:
     path = save(tmp_path, "cnn")
     data = path.read_bytes()
     path.write_bytes(data[: int(keep * len(data)) if isinstance(keep, float) else keep])
     assert "cnn.onnx" in refused(INPUT, *compile_to(tmp_path, path))
 
 
-def test_onnx_that_is_something_else(refused, tmp_path: Path) -> None:
+def test_onnx_that_is_something_else(refused: Refused, tmp_path: Path) -> None:
     path = tmp_path / "other.onnx"
     path.write_bytes(np.random.default_rng(0).bytes(5000))
     assert "other.onnx" in refused(INPUT, *compile_to(tmp_path, path))
 
 
-def test_missing_external_data(refused, tmp_path: Path) -> None:
+def test_missing_external_data(refused: Refused, tmp_path: Path) -> None:
     path = save(tmp_path, "transformer", external=True)
     (tmp_path / "transformer.data").unlink()
     assert "transformer.data" in refused(INPUT, *compile_to(tmp_path, path))
 
 
-def test_short_external_data(refused, tmp_path: Path) -> None:
+def test_short_external_data(refused: Refused, tmp_path: Path) -> None:
     path = save(tmp_path, "transformer", external=True)
     data = tmp_path / "transformer.data"
     data.write_bytes(data.read_bytes()[:1000])
     refused(INPUT, *compile_to(tmp_path, path))
 
 
-def test_checkpoint_without_a_component(refused, tmp_path: Path) -> None:
+def test_checkpoint_without_a_component(refused: Refused, tmp_path: Path) -> None:
     folder = tmp_path / "pipeline"
     folder.mkdir()
     index = {"unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"]}
@@ -90,7 +92,7 @@ def test_checkpoint_without_a_component(refused, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("values", [np.nan, np.inf])
-def test_weights_that_are_no_numbers(refused, tmp_path: Path, values: float) -> None:
+def test_weights_that_are_no_numbers(refused: Refused, tmp_path: Path, values: float) -> None:
     weight = np.ones((32, 16), np.float32)
     weight[3, 4] = values
     path = tmp_path / "nan.onnx"
@@ -101,7 +103,7 @@ def test_weights_that_are_no_numbers(refused, tmp_path: Path, values: float) -> 
     assert "'w'" in told or " w " in told
 
 
-def test_op_that_nothing_can_run(refused, tmp_path: Path) -> None:
+def test_op_that_nothing_can_run(refused: Refused, tmp_path: Path) -> None:
     model = parse("g (float[1,32] x) => (float[1,32] y) { y = Relu(x) }")
     model.graph.node[0].op_type, model.graph.node[0].domain = "Secret", "com.example"
     model.graph.node[0].name = "the_node"
@@ -111,7 +113,7 @@ def test_op_that_nothing_can_run(refused, tmp_path: Path) -> None:
     assert "Secret" in refused(UNSUPPORTED, *compile_to(tmp_path, path))
 
 
-def test_dynamic_shapes_want_values(refused, cli: Cli, tmp_path: Path) -> None:
+def test_dynamic_shapes_want_values(refused: Refused, cli: Cli, tmp_path: Path) -> None:
     text = "g (float[batch,32] x) => (float[batch,16] y) { y = MatMul(x, w) }"
     path = tmp_path / "dynamic.onnx"
     onnx.save(parse(text, {"w": [32, 16]}), path)
@@ -135,7 +137,7 @@ def target_file(tmp_path: Path, old: str, new: str) -> Path:
     return path
 
 
-def test_sram_too_small_for_any_tile(refused, tmp_path: Path) -> None:
+def test_sram_too_small_for_any_tile(refused: Refused, tmp_path: Path) -> None:
     target = target_file(tmp_path, "value = 6291456", "value = 256")
     told = refused(DOES_NOT_FIT, *compile_to(tmp_path, save(tmp_path, "cnn"), "--target", target))
     assert "256 bytes" in told
@@ -152,7 +154,7 @@ def test_sram_too_small_for_any_tile(refused, tmp_path: Path) -> None:
     ],
 )
 def test_target_that_is_not_understood(
-    refused, tmp_path: Path, old: str, new: str, told: str
+    refused: Refused, tmp_path: Path, old: str, new: str, told: str
 ) -> None:
     target = target_file(tmp_path, old, new)
     source = save(tmp_path, "cnn")
@@ -165,7 +167,7 @@ def test_target_that_is_not_understood(
     [("--max-sram-bytes", "bytes"), ("--max-dram-bytes", "bytes"), ("--max-latency-ms", "ms")],
 )
 def test_budget_names_the_op_the_need_and_the_excess(
-    refused, cli: Cli, tmp_path: Path, option: str, unit: str
+    refused: Refused, cli: Cli, tmp_path: Path, option: str, unit: str
 ) -> None:
     source = save(tmp_path, "transformer")
     limit = "0.001" if unit == "ms" else "1000"
@@ -177,7 +179,7 @@ def test_budget_names_the_op_the_need_and_the_excess(
     refused(USAGE, *compile_to(tmp_path, source, option, "-1"))
 
 
-def test_recipe_that_is_not_understood(refused, tmp_path: Path) -> None:
+def test_recipe_that_is_not_understood(refused: Refused, tmp_path: Path) -> None:
     source = save(tmp_path, "cnn")
     recipe = tmp_path / "recipe.toml"
     for text, told in (
@@ -193,7 +195,7 @@ def test_recipe_that_is_not_understood(refused, tmp_path: Path) -> None:
 # Names
 
 
-def test_unknown_names(refused, tmp_path: Path) -> None:
+def test_unknown_names(refused: Refused, tmp_path: Path) -> None:
     assert "bk-sdm-tiny" in refused(INPUT, *compile_to(tmp_path, "bk-sdm-huge"))
     refused(INPUT, *compile_to(tmp_path, tmp_path / "none.onnx"))
     source = save(tmp_path, "cnn")
@@ -208,7 +210,7 @@ def test_unknown_names(refused, tmp_path: Path) -> None:
     refused(USAGE, "compile", source, "-o", tmp_path)
 
 
-def test_output_that_cannot_be_written(refused, tmp_path: Path) -> None:
+def test_output_that_cannot_be_written(refused: Refused, tmp_path: Path) -> None:
     source = save(tmp_path, "cnn")
     (tmp_path / "file").write_text("")
     assert "file" in refused(INPUT, "compile", source, "-o", tmp_path / "file" / "out.npub")
@@ -221,7 +223,9 @@ COMMANDS = (("simulate",), ("traffic",), ("inspect",))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_damaged_bundles(refused, bundle: Path, tmp_path: Path, command: tuple[str, ...]) -> None:
+def test_damaged_bundles(
+    refused: Refused, bundle: Path, tmp_path: Path, command: tuple[str, ...]
+) -> None:
     data = bundle.read_bytes()
     damaged = tmp_path / "damaged.npub"
     for content in (
@@ -240,7 +244,7 @@ def test_damaged_bundles(refused, bundle: Path, tmp_path: Path, command: tuple[s
     refused(INPUT, *command, tmp_path)
 
 
-def test_newer_bundle_and_missing_member(refused, bundle: Path, tmp_path: Path) -> None:
+def test_newer_bundle_and_missing_member(refused: Refused, bundle: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(bundle) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     manifest = json.loads(members["manifest.json"])
@@ -255,7 +259,7 @@ def test_newer_bundle_and_missing_member(refused, bundle: Path, tmp_path: Path) 
     assert "unet/program.npz" in refused(INPUT, "simulate", short)
 
 
-def test_inspect_refuses_what_is_not_there(refused, bundle: Path) -> None:
+def test_inspect_refuses_what_is_not_there(refused: Refused, bundle: Path) -> None:
     assert "--component" in refused(USAGE, "inspect", bundle, "--program")
     refused(USAGE, "inspect", bundle, "--component", "encoder", "--program")
     refused(USAGE, "inspect", bundle, "--component", "unet", "--range", "7")
@@ -269,7 +273,9 @@ def test_inspect_refuses_what_is_not_there(refused, bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["zipfile._ZipWriteFile.write", "pathlib.Path.write_bytes"])
-def test_full_disk(refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+def test_full_disk(
+    refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
     def full(*_args: object, **_options: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -278,7 +284,9 @@ def test_full_disk(refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whe
     assert "disk is full" in refused(DOES_NOT_FIT, *compile_to(tmp_path, source))
 
 
-def test_full_disk_of_a_report(refused, bundle: Path, tmp_path: Path, monkeypatch) -> None:
+def test_full_disk_of_a_report(
+    refused: Refused, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_args: object, **_options: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -288,7 +296,7 @@ def test_full_disk_of_a_report(refused, bundle: Path, tmp_path: Path, monkeypatc
     )
 
 
-def test_a_defect_is_told_in_one_line(refused, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
+def test_a_defect_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
     def broken() -> None:
         raise ZeroDivisionError("division by zero")
 
@@ -297,4 +305,3 @@ def test_a_defect_is_told_in_one_line(refused, monkeypatch: pytest.MonkeyPatch, 
     assert outcome.code == 1
     assert outcome.err.count("\n") == 1
     assert "EDGEFUSION_DEBUG=1" in outcome.err
-    monkeypatch.setenv("EDGEFUSION_DEBUG", "1")

@@ -14,7 +14,8 @@ import onnx
 import pytest
 
 from edgefusion.compiler import bundle_zip
-from edgefusion.compiler.bundle import LATENCY, Bundle, json_bytes, write_bundle
+from edgefusion.compiler.bundle import Bundle, json_bytes, write_bundle
+from edgefusion.compiler.bundle_check import LATENCY
 from edgefusion.compiler.bundle_manifest import (
     FORMAT_VERSION,
     ComponentInfo,

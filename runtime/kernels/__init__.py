@@ -1,0 +1,1 @@
+"""Kernels: what each opcode computes, bit for bit. ``docs/arithmetic.md`` is the specification."""
