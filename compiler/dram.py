@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from edgefusion.compiler.lowering.attention import score_tensor
 from edgefusion.compiler.memory import Lifetime, place
-from edgefusion.compiler.network import NetTensor, Network, operands, results
+from edgefusion.compiler.network import NetTensor, Network, operands, results, stage_names
 from edgefusion.compiler.schedule import Schedule
 from edgefusion.runtime.isa import Role
 from edgefusion.runtime.machine import Machine
@@ -40,7 +40,11 @@ class DramPlan:
 
 def plan_dram(network: Network, machine: Machine, schedule: Schedule) -> DramPlan:
     """Place all tensors of ``network``; DoesNotFitError if the address space is too small."""
-    tensors = {**_used_tensors(network), **_score_tensors(network, schedule)}
+    tensors = {
+        **_used_tensors(network),
+        **_score_tensors(network, schedule),
+        **_stage_tensors(network),
+    }
     roots = _roots(network)
     tensors = _resolve_roles(network, tensors, roots)
     lifetimes = _lifetimes(network, tensors, roots)
@@ -110,6 +114,15 @@ def _score_tensors(network: Network, schedule: Schedule) -> dict[str, NetTensor]
                 name = score_tensor(op.name, stage)
                 made[name] = NetTensor(name, (rows, keys), q.dtype, Role.SPILL)
     return made
+
+
+def _stage_tensors(network: Network) -> dict[str, NetTensor]:
+    """Results that an epilogue overwrites in SRAM: a name and a scale, no bytes."""
+    return {
+        name: NetTensor(name, (0,), network.tensor(op.outputs[0]).dtype, Role.SPILL)
+        for op in network.ops
+        for name in stage_names(op)[:-1]
+    }
 
 
 def _roots(network: Network) -> dict[str, str]:

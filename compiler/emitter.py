@@ -63,6 +63,12 @@ class View:
         """The same start under any shape and byte strides (a stride of 0 broadcasts)."""
         return self._with(self.operand.address, shape, strides)
 
+    def as_tensor(self, tensor: int) -> View:
+        """The same memory holding tensor ``tensor``: a result overwritten in place."""
+        o = self.operand
+        operand = Operand(tensor, o.space, o.address, o.dtype, o.shape, o.strides)
+        return View(operand, self.region, self.role)
+
     def _with(self, address: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> View:
         o = self.operand
         return View(

@@ -118,6 +118,16 @@ def operands(op: NetOp) -> tuple[str, ...]:
     return tuple(reads)
 
 
+def stage_names(op: NetOp) -> tuple[str, ...]:
+    """Names of the op's result before its epilogue and after each step but statistics.
+
+    The last is the op's output; the others never leave SRAM, but each has a scale of its own.
+    """
+    steps = [step for step in op.epilogue if step.function != "stats"]
+    inner = [f"{op.name}:stage{i}" for i in range(len(steps))]
+    return (*inner, op.outputs[0])
+
+
 def results(op: NetOp) -> tuple[str, ...]:
     """Names of all tensors that ``op`` writes, statistics included."""
     return op.outputs + tuple(e.operand for e in op.epilogue if e.function == "stats")

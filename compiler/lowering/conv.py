@@ -175,7 +175,7 @@ class _Conv:
         """One output tile: convolve, run the epilogue, store."""
         attrs = self.context.op.attrs
         self.y_buffer.next()
-        tile = self.y_buffer.view(self.y.operand.tensor, (r.size, q.size, c.size))
+        tile = self.y_buffer.view(self.epilogue.stages[0], (r.size, q.size, c.size))
         constants = [constant.current(c) for constant in self.constants]
         self.e.tensor(
             Opcode.CONV2D,
@@ -193,7 +193,7 @@ class _Conv:
         )
         starts = (r.start, q.start, c.start)
         first = r.index == 0 and q.index == 0
-        self.epilogue.apply(self.e, tile, starts, c, first=first)
+        tile = self.epilogue.apply(self.e, tile, starts, c, first=first)
         self.e.store(self.y.box(starts, tile.shape), tile)
 
 

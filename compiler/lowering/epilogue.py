@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from edgefusion.compiler.emitter import Buffer, Emitter, Tile, View
 from edgefusion.compiler.lowering.rule import OpContext, columns, matrix
+from edgefusion.compiler.network import stage_names
 from edgefusion.runtime.isa import DType, Opcode, Role
 
 
@@ -26,6 +27,11 @@ class EpilogueBuffers:
     context: OpContext
     operands: list[Buffer | None]
     statistics: Buffer | None
+
+    @property
+    def stages(self) -> list[int]:
+        """Tensors that a result tile holds in turn: before the epilogue, and after each step."""
+        return [self.context.view(name).operand.tensor for name in stage_names(self.context.op)]
 
     @classmethod
     def reserve(
@@ -66,15 +72,19 @@ class EpilogueBuffers:
         channels: Tile,
         *,
         first: bool,
-    ) -> None:
-        """Run the epilogue on result ``tile``, which begins at ``starts`` of the whole result.
+    ) -> View:
+        """Run the epilogue on ``tile``, which holds the first of ``stages`` and begins at
+        ``starts`` of the whole result. Returns the tile as the finished result.
 
         ``first`` says that no statistics of these channels have been collected yet.
         """
+        stages = self.stages[1:]
         for step, buffer in zip(self.context.op.epilogue, self.operands, strict=True):
             if step.function == "stats":
                 self._collect(e, tile, channels, first=first)
-            elif step.operand and buffer is not None:
+                continue
+            result, stages = tile.as_tensor(stages[0]), stages[1:]
+            if step.operand and buffer is not None:
                 source = self.context.view(step.operand)
                 if _is_channel_vector(source):
                     vector = buffer.view(source.operand.tensor, (channels.size,))
@@ -88,9 +98,11 @@ class EpilogueBuffers:
                     other = buffer.view(source.operand.tensor, tile.shape)
                     e.load(other, part)
                 attrs = (("function", step.function),)
-                e.vector(Opcode.BINARY, tile, [tile, other], attrs)
+                e.vector(Opcode.BINARY, result, [tile, other], attrs)
             else:
-                e.vector(Opcode.UNARY, tile, [tile], (("function", step.function),))
+                e.vector(Opcode.UNARY, result, [tile], (("function", step.function),))
+            tile = result
+        return tile
 
     def finish(self, e: Emitter) -> None:
         """Store the statistics, once all tiles are done."""

@@ -58,11 +58,11 @@ def _emit(e: Emitter, context: OpContext, t: Tiling) -> None:
 
     def compute(x_tile: View, r: Tile, c: Tile) -> None:
         y_buffer.next()
-        tile = y_buffer.view(y.operand.tensor, (r.size, c.size))
+        tile = y_buffer.view(epilogue.stages[0], (r.size, c.size))
         w_tile = w_buffer.view(w.operand.tensor, (k, c.size))
         inputs = [x_tile, w_tile, *(constant.current(c) for constant in constants)]
         e.tensor(Opcode.MATMUL, tile, inputs, (("bias", int(context.has_input(2))),))
-        epilogue.apply(e, tile, (r.start, c.start), c, first=r.index == 0)
+        tile = epilogue.apply(e, tile, (r.start, c.start), c, first=r.index == 0)
         e.store(y.box((r.start, c.start), tile.shape), tile)
 
     if outer_rows:

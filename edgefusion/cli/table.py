@@ -19,7 +19,8 @@ from rich.text import Text
 Row = Mapping[str, Any]
 Format = Callable[[Any], str]
 
-WIDE = 150
+_FOLD_FROM = 28
+"""Texts up to this width are shown on one line."""
 
 
 def plain(value: Any) -> str:
@@ -73,7 +74,7 @@ _NUMBERS = (milliseconds, whole, megabytes, ratio, percent, signed_percent, quan
 class Column:
     """``key`` of the row, ``title`` on the terminal, and how its values are shown there.
 
-    ``detail`` is left out on terminals narrower than ``WIDE``; CSV has every column.
+    ``detail`` columns are the first to be left out on a narrow terminal; CSV has every column.
     """
 
     key: str
@@ -97,15 +98,20 @@ class Table:
     note: str = ""
 
     def show(self, console: Console) -> None:
-        """Print it; columns of numbers never wrap, names fold."""
-        columns = [c for c in self.columns if console.width >= WIDE or not c.detail]
+        """Print it, as many of the columns as fit: details give way first, then the last ones.
+
+        Numbers never wrap; long names and sentences fold.
+        """
         table = RichTable(title=self.title, title_justify="left", box=box.SIMPLE_HEAD)
+        columns = self._fitting(console.width)
         for column in columns:
+            number = column.is_number
             table.add_column(
                 column.title,
-                justify="right" if column.is_number else "left",
-                no_wrap=column.is_number,
+                justify="right" if number else "left",
+                no_wrap=number,
                 overflow="fold",
+                min_width=self._least_width(column),
             )
         for row in self.rows:
             # Text, because op names may hold brackets, which rich takes for markup
@@ -113,6 +119,18 @@ class Table:
         console.print(table)
         if self.note:
             console.print(Text(self.note))
+
+    def _fitting(self, width: int) -> list[Column]:
+        columns = list(self.columns)
+        while len(columns) > 1 and sum(map(self._least_width, columns)) + 2 * len(columns) > width:
+            details = [column for column in columns if column.detail]
+            columns.remove(details[-1] if details else columns[-1])
+        return columns
+
+    def _least_width(self, column: Column) -> int:
+        cells = (column.form(row[column.key]) for row in self.rows)
+        widest = max(map(len, (column.title, *cells)))
+        return widest if column.is_number else min(widest, _FOLD_FROM)
 
     def csv(self) -> str:
         """As CSV text with a header of keys."""
