@@ -104,12 +104,12 @@ def _dependence_graph(accesses: Sequence[Access]) -> _Graph:
     for index, access in enumerate(accesses):
         before: set[int] = set()
         for region in access.reads:
-            use = _pending_of(region, pending)
+            use = _pending_of(region, pending, graph)
             if len(use.writers) > _JOIN_ABOVE:
                 use.writers = [graph.join(use.writers)]
             before.update(use.writers)
         for region in access.writes:
-            use = _pending_of(region, pending)
+            use = _pending_of(region, pending, graph)
             if len(use.readers) > _JOIN_ABOVE:
                 use.readers = [graph.join(use.readers)]
             before.update(use.readers)
@@ -129,14 +129,18 @@ def _dependence_graph(accesses: Sequence[Access]) -> _Graph:
     return graph
 
 
-def _pending_of(region: Region, pending: dict[int, _Pending]) -> _Pending:
+def _pending_of(region: Region, pending: dict[int, _Pending], graph: _Graph) -> _Pending:
     """What is still under way on a region; at first, on the regions whose bytes it took over."""
     if id(region) not in pending:
         made = _Pending()
         for old in region.reuses:
             # Recursive, as a slot may be reserved, taken over and never touched. All uses must be
             # over before the first write here: they count as reading.
-            use = _pending_of(old, pending)
+            use = _pending_of(old, pending, graph)
             made.readers += use.writers + use.readers
+        # Neighbouring slots inherit from the same regions, again and again: keep it short.
+        made.readers = sorted(set(made.readers))
+        if len(made.readers) > _JOIN_ABOVE:
+            made.readers = [graph.join(made.readers)]
         pending[id(region)] = made
     return pending[id(region)]
