@@ -63,8 +63,6 @@ def deployment_passes(
     )
 
 
-def default_passes(
-    precision: str = "", rules: Sequence[tuple[str, str]] = ()
-) -> tuple[Pass, ...]:
+def default_passes(precision: str = "", rules: Sequence[tuple[str, str]] = ()) -> tuple[Pass, ...]:
     """Everything that ``edgefusion compile`` runs."""
     return (*recognition_passes(), *deployment_passes(precision, rules))

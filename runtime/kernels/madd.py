@@ -1,0 +1,101 @@
+"""The multiply-add of 16-bit integers (x86 ``vpmaddwd``) as a numba intrinsic.
+
+One micro-tile: 6 rows of INT16 activations times 16 columns of packed INT16 weights, summed over
+``pairs`` pairs of the reduction in twelve INT32 registers. 16 products an instruction make it about
+twice as fast as FP32 and exact while no sum leaves INT32: at most 510 products of 16 x 8 bits
+(2^15 * 2^7 * 512 = 2^31). The tile is then added to int64 accumulators.
+
+llvmlite has no name for the instruction, so the loop is built from LLVM's own intrinsic.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+ROWS = 6
+COLUMNS = 16
+MAX_TERMS = 510
+
+_VECTORS = 2
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
+_SUMS, _VALUES = ir.VectorType(_I32, 8), ir.VectorType(ir.IntType(16), 16)
+_WIDE = ir.VectorType(_I64, 8)
+_INSTRUCTION = "llvm.x86.avx2.pmadd.wd"
+
+
+def is_available() -> bool:
+    """Whether this CPU has the instruction."""
+    return bool(llvm.get_host_cpu_features().get("avx2", False))
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def multiply_add_tile(
+    typingctx: Any,  # noqa: ARG001
+    acc: Any,  # noqa: ARG001
+    row0: Any,  # noqa: ARG001
+    row1: Any,  # noqa: ARG001
+    row2: Any,  # noqa: ARG001
+    row3: Any,  # noqa: ARG001
+    row4: Any,  # noqa: ARG001
+    row5: Any,  # noqa: ARG001
+    weights: Any,  # noqa: ARG001
+    pairs: Any,  # noqa: ARG001
+    up: Any,  # noqa: ARG001
+) -> Any:
+    """int64 ``acc`` [6, 16] += (six rows x ``weights`` [pairs, 16, 2]) << ``up``.
+
+    All but the last two arguments are addresses; a row is 2 * ``pairs`` consecutive INT16 values.
+    """
+    return types.void(*([types.intp] * 10)), _build
+
+
+def _build(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+    acc, *rows, weights, pairs, up = args
+    madd = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(_SUMS, [_VALUES, _VALUES]), _INSTRUCTION
+    )
+    zero = ir.Constant(_SUMS, [0] * 8)
+    totals = [[cgutils.alloca_once(builder, _SUMS) for _ in range(_VECTORS)] for _ in range(ROWS)]
+    for row in totals:
+        for total in row:
+            builder.store(zero, total)
+    row_pointers = [builder.inttoptr(row, _I32.as_pointer()) for row in rows]
+    weight_pointer = builder.inttoptr(weights, _VALUES.as_pointer())
+    undefined = ir.Constant(_SUMS, ir.Undefined)
+
+    with cgutils.for_range(builder, pairs) as loop:
+        first = builder.mul(loop.index, ir.Constant(_I64, _VECTORS))
+        columns = [
+            builder.load(
+                builder.gep(weight_pointer, [builder.add(first, ir.Constant(_I64, c))]), align=4
+            )
+            for c in range(_VECTORS)
+        ]
+        for pointer, row in zip(row_pointers, totals, strict=True):
+            pair = builder.load(builder.gep(pointer, [loop.index]), align=2)
+            lane = builder.insert_element(undefined, pair, ir.Constant(_I32, 0))
+            spread = builder.bitcast(builder.shuffle_vector(lane, undefined, zero), _VALUES)
+            for total, column in zip(row, columns, strict=True):
+                product = builder.call(madd, [spread, column])
+                builder.store(builder.add(builder.load(total), product), total)
+    _widen_and_add(builder, acc, up, totals)
+    return _context.get_dummy_value()
+
+
+def _widen_and_add(builder: Any, acc: Any, up: Any, totals: list[list[Any]]) -> None:
+    """Add the INT32 ``totals``, shifted left by ``up``, to int64 [6, 16] at address ``acc``."""
+    target = builder.inttoptr(acc, _WIDE.as_pointer())
+    shift = ir.Constant(_WIDE, ir.Undefined)
+    for lane in range(8):
+        shift = builder.insert_element(shift, up, ir.Constant(_I32, lane))
+    for r, row in enumerate(totals):
+        for c, total in enumerate(row):
+            place = builder.gep(target, [ir.Constant(_I64, r * _VECTORS + c)])
+            wide = builder.shl(builder.sext(builder.load(total), _WIDE), shift)
+            builder.store(builder.add(builder.load(place, align=8), wide), place, align=8)
