@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml setup.py constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: $(STAMP) ## compile and run a small model end to end
+demo: $(STAMP) ## compile BK-SDM-Tiny at full size, simulate it, show the paper's tables
 	$(BIN)/edgefusion demo
 
 test: $(STAMP) ## tests, without the full-size ones
@@ -37,8 +37,8 @@ types: $(STAMP) ## mypy, strict
 imports: $(STAMP) ## direction of the imports
 	cd .namespace && ../$(BIN)/lint-imports --config ../pyproject.toml --no-cache
 
-bench: $(STAMP) ## the paper's tables, reproduced
-	$(BIN)/edgefusion bench paper
+bench: $(STAMP) ## all benchmarks at full size, results into benchmarks/results/
+	$(BIN)/python -m edgefusion.benchmarks.run
 
 clean: ## remove caches and build products, keep .venv
 	rm -rf build dist edgefusion.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
