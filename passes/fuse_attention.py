@@ -149,13 +149,13 @@ def _scores(tensor: Tensor) -> _Scores | str:
             return _Scores(node, nodes[::-1], scale, mask, masked)
         scaled = _scaling(node)
         if scaled:
-            if mask is not None:
-                return "the mask is scaled together with the scores"
             tensor, factor = scaled
             scale *= factor
         elif is_op(node, "Reshape") and node.inputs[0].shape[-2:] == tensor.shape[-2:]:
             tensor = node.inputs[0]
         elif is_op(node, "Add") and mask is None:
+            if any(_scaling(after) for after in nodes):
+                return "the mask is scaled together with the scores"
             sides = [side for side in node.inputs if isinstance(_scores(side), _Scores)]
             if len(sides) != 1:
                 return "a sum of two products, or of none"

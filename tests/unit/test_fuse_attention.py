@@ -96,6 +96,26 @@ def test_heads_folded_into_the_batch() -> None:
 GUARDED = CORE.replace(
     "o = MatMul(p, vh)", "n = IsNaN(p) w = Where(n, nought, p) o = MatMul(w, vh)"
 )
+@pytest.mark.parametrize("scaling", SCALED)
+def test_mask_on_scaled_scores(scaling: str) -> None:
+    core = CORE.replace(
+        "p = Softmax<axis = -1>(s)", f"{scaling} u = Add(t, mask) p = Softmax<axis = -1>(u)"
+    )
+    weights = {**WEIGHTS, "mask": (QUERIES, KEYS)}
+    check(
+        rewritten(FuseAttention(), case(Q, K, V, core, MERGE), weights), 0.5, op="Attention_mask"
+    )
+
+
+def test_a_scaled_mask_is_refused() -> None:
+    core = CORE.replace(
+        "p = Softmax<axis = -1>(s)", "u = Add(s, mask) t = Mul(u, half) p = Softmax<axis = -1>(t)"
+    )
+    weights = {**WEIGHTS, "mask": (QUERIES, KEYS)}
+    outcome = untouched(FuseAttention(), case(Q, K, V, core, MERGE), weights)
+    assert any("scaled together" in remark.reason for remark in outcome.record.remarks)
+
+
 MASKED = GUARDED.replace("p = Softmax<axis = -1>(s)", "t = Add(s, mask) p = Softmax<axis = -1>(t)")
 
 
