@@ -165,7 +165,8 @@ def _tensor(line: Line, builder: ProgramBuilder) -> TensorRecord:
     line.after("bytes")
     scale = float(line.number()) if line.accept("scale") else 0.0
     scale_tensor = line.reference("t", "a tensor, like t7") if line.accept("scales") else -1
-    return TensorRecord(name, dtype, shape, role, address, nbytes, scale, scale_tensor)
+    constant = line.name() if line.accept("constant") else ""
+    return TensorRecord(name, dtype, shape, role, address, nbytes, scale, scale_tensor, constant)
 
 
 def _op(line: Line, builder: ProgramBuilder) -> OpRecord:

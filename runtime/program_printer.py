@@ -38,19 +38,23 @@ def to_text(program: Program) -> str:
 
 
 def write_text(program: Program, file: TextIO, first: int = 0, last: int | None = None) -> None:
-    """Write instructions ``first`` to ``last`` (inclusive; to the end by default) and all tables.
+    """Write instructions ``first`` to ``last`` (inclusive; to the end by default).
 
-    Only the whole program can be parsed back.
+    The whole program comes with its tables and can be parsed back; a part comes with the ops and
+    tensors that it names.
     """
     stop = len(program) if last is None else min(last + 1, len(program))
-    for line in _table_lines(program):
-        file.write(line + "\n")
-    file.write("\ninstructions\n")
     if first > 0 or stop < len(program):
-        file.write(f"# {first} to {stop - 1} of {len(program)}\n")
+        for line in _excerpt_lines(program, first, stop):
+            file.write(line + "\n")
+        file.write(f"\n# instructions {first} to {stop - 1} of {len(program)}\n")
+    else:
+        for line in _table_lines(program):
+            file.write(line + "\n")
+        file.write("\ninstructions\n")
     shared = _attrs_in_order_of_use(program)
     for index in range(first, stop):
-        attrs = None if shared else int(program.columns.attrs[index])
+        attrs = None if shared or stop - first < len(program) else int(program.columns.attrs[index])
         file.write(instruction_text(program.instruction(index), index, attrs) + "\n")
 
 
@@ -106,13 +110,25 @@ def _table_lines(program: Program) -> Iterator[str]:
         yield from (f"{index}{_attrs_text(attrs)}" for index, attrs in enumerate(p.attrs))
 
 
+def _excerpt_lines(program: Program, first: int, stop: int) -> Iterator[str]:
+    """The ops and tensors that instructions ``first`` to ``stop`` (exclusive) name."""
+    c = program.columns
+    rows = slice(int(c.operand_begin[first]), int(c.operand_begin[stop]))
+    for index in sorted(set(c.op[first:stop].tolist())):
+        yield _op_text(index, program.ops[index])
+    for index in sorted(set(c.operand_tensor[rows].tolist()) - {-1}):
+        yield _tensor_text(index, program.tensors[index])
+
+
 def _tensor_text(index: int, t: TensorRecord) -> str:
     shape = "x".join(map(str, t.shape)) or "scalar"
     text = f"t{index} {name_text(t.name)} {DTYPE_NAMES[t.dtype]} {shape} {t.role.name.lower()} "
     text += f"@{_hex(t.address)} {t.nbytes} bytes"
     if t.scale != 0.0:
         text += f" scale {json.dumps(float(t.scale))}"
-    return text if t.scale_tensor == -1 else f"{text} scales t{t.scale_tensor}"
+    if t.scale_tensor != -1:
+        text += f" scales t{t.scale_tensor}"
+    return f"{text} constant {name_text(t.constant)}" if t.constant else text
 
 
 def _op_text(index: int, op: OpRecord) -> str:
