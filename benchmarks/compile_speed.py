@@ -55,9 +55,9 @@ def simulation_seconds(path: Path) -> float:
 def measure(schedule: str, folder: Path, source: str = "bk-sdm-tiny") -> dict[str, Any]:
     """Compile ``source`` twice under ``schedule`` and simulate both bundles."""
     bundles = [folder / f"{schedule}-{i}.npub" for i in (1, 2)]
-    compiled = [
-        run(["compile", source, "-o", str(path), "--schedule", schedule]) for path in bundles
-    ]
+    # Calibration runs the network; it is no part of compiling and would hide what is.
+    options = ["--schedule", schedule, "--calibration-prompts", "0"]
+    compiled = [run(["compile", source, "-o", str(path), *options]) for path in bundles]
     simulated = [run(["simulate", str(path)]) for path in bundles]
     document, wall_s, peak_bytes = compiled[0]
     stages = document["stages"]

@@ -5,6 +5,9 @@
     <component>/graph.onnx            the graph after all passes; opens in Netron once extracted
     <component>/weights.safetensors   its constants, 64-byte aligned in the file
     <component>/program.npz           the NPU program
+    <component>/host.json             its host functions: signatures, and what host.so is for
+    <component>/host.so               them, compiled by TVM; absent where that was not possible
+    <component>/<function>.onnx       them, for ONNX Runtime
 
 ``write_bundle`` makes one, ``Bundle.open`` checks one: a bundle that opened is whole.
 """

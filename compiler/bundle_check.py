@@ -18,7 +18,8 @@ from edgefusion.runtime.errors import InputError
 MANIFEST = "manifest.json"
 LATENCY = "latency.json"
 WEIGHTS = "weights.safetensors"
-_MEMBER_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")  # extracting stays inside its folder
+HOST = "host.json"
+_MEMBER_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*){0,2}")  # extracting stays in its folder
 
 
 def stored_manifest(archive: zipfile.ZipFile) -> Manifest:

@@ -7,9 +7,11 @@ on when or where it was made, so that the same input gives the same bytes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, TypeVar
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
+from edgefusion.compiler.bundle_scales import ScalesInfo, scales_from_json
+from edgefusion.compiler.manifest_fields import field_objects, field_value, json_object
 from edgefusion.runtime.errors import InputError, UsageError
 from edgefusion.runtime.machine import Machine
 
@@ -19,11 +21,13 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class SourceInfo:
-    """Where the weights came from: preset, folder, hub or onnx; ``digest`` is of all content."""
+    """Where the weights came from: preset, folder, hub or onnx; ``digest`` is of all content,
+    ``seed`` that of a preset's random weights."""
 
     kind: str
     name: str
     digest: str
+    seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +41,30 @@ class PassInfo:
 
 @dataclass(frozen=True, slots=True)
 class HostOp:
-    """An op that the NPU leaves to the host, the source nodes it stands for, and why."""
+    """An op that the NPU leaves to the host, the source nodes it stands for, and why.
+
+    ``function`` is the host function that it is part of.
+    """
 
     op: str
     origin: tuple[str, ...]
     reason: str
+    function: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HostCall:
+    """A host function as one evaluation calls it, with the bytes that cross to it and back.
+
+    ``backend`` is ``tvm`` if the bundle's library has it, else ``ort``, for the reason ``remark``.
+    """
+
+    function: str
+    calls: int
+    input_bytes: int
+    output_bytes: int
+    backend: str = ""
+    remark: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +79,8 @@ class ComponentInfo:
     dram_bytes: int
     passes: tuple[PassInfo, ...]
     host_ops: tuple[HostOp, ...]
+    host_calls: tuple[HostCall, ...] = ()
+    scales: ScalesInfo = field(default_factory=ScalesInfo)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,33 +139,33 @@ class Manifest:
 def manifest_from_json(data: object) -> Manifest:
     """Read what ``to_json`` made. Raises InputError for a newer format, and for keys that are
     missing or hold something else than expected; keys that this version does not know are left."""
-    top = _object(data, "manifest")
-    version = _value(top, "format_version", int)
+    top = json_object(data, "manifest")
+    version = field_value(top, "format_version", int)
     if version > FORMAT_VERSION:
         raise InputError(
             f"the bundle has format version {version}, this tool reads up to {FORMAT_VERSION}. "
             "Update the tool, or compile the model again with this one."
         )
-    components = _object(top.get("components"), "components")
-    pipeline = _value(top, "pipeline", list)
+    components = json_object(top.get("components"), "components")
+    pipeline = field_value(top, "pipeline", list)
     if sorted(map(str, pipeline)) != sorted(components):
         raise InputError(
             f"the bundle's manifest is damaged: its pipeline {pipeline} and its components "
             f"{sorted(components)} differ. Compile the model again."
         )
     members = {
-        name: MemberInfo(_value(entry, "bytes", int), _value(entry, "sha256", str))
-        for name, entry in _objects(top, "members")
+        name: MemberInfo(field_value(entry, "bytes", int), field_value(entry, "sha256", str))
+        for name, entry in field_objects(top, "members")
     }
-    source = _object(top.get("source"), "source")
+    source = json_object(top.get("source"), "source")
     return Manifest(
-        _value(top, "tool_version", str),
-        SourceInfo(*(_value(source, f.name, str) for f in fields(SourceInfo))),
-        _machine(_object(top.get("target"), "target")),
-        _value(top, "cost_model_version", int),
-        _value(top, "schedule", str),
-        _value(top, "steps", int),
-        tuple(_component(str(name), _object(components[name], str(name))) for name in pipeline),
+        field_value(top, "tool_version", str),
+        _source(source),
+        _machine(json_object(top.get("target"), "target")),
+        field_value(top, "cost_model_version", int),
+        field_value(top, "schedule", str),
+        field_value(top, "steps", int),
+        tuple(_component(str(name), json_object(components[name], str(name))) for name in pipeline),
         members,
         version,
     )
@@ -150,39 +175,64 @@ def _component_json(info: ComponentInfo) -> dict[str, Any]:
     values = asdict(info)
     del values["name"]
     values["host_ops"] = [{**op, "origin": list(op["origin"])} for op in values["host_ops"]]
+    values["host_calls"] = list(values["host_calls"])
     values["passes"] = list(values["passes"])
+    values["scales"] = info.scales.to_json()
     return values
 
 
 def _component(name: str, entry: dict[str, Any]) -> ComponentInfo:
-    passes = [_object(row, "passes") for row in _value(entry, "passes", list)]
-    host_ops = [_object(row, "host_ops") for row in _value(entry, "host_ops", list)]
+    passes = [json_object(row, "passes") for row in field_value(entry, "passes", list)]
+    host_ops = [json_object(row, "host_ops") for row in field_value(entry, "host_ops", list)]
+    host_calls = [json_object(row, "host_calls") for row in entry.get("host_calls", [])]
     return ComponentInfo(
         name=name,
-        precision=_value(entry, "precision", str),
-        evaluations=_value(entry, "evaluations", int),
-        instructions=_value(entry, "instructions", int),
-        sram_bytes=_value(entry, "sram_bytes", int),
-        dram_bytes=_value(entry, "dram_bytes", int),
+        precision=field_value(entry, "precision", str),
+        evaluations=field_value(entry, "evaluations", int),
+        instructions=field_value(entry, "instructions", int),
+        sram_bytes=field_value(entry, "sram_bytes", int),
+        dram_bytes=field_value(entry, "dram_bytes", int),
         passes=tuple(
             PassInfo(
-                _value(row, "name", str), _value(row, "matched", int), _value(row, "missed", int)
+                field_value(row, "name", str),
+                field_value(row, "matched", int),
+                field_value(row, "missed", int),
             )
             for row in passes
         ),
         host_ops=tuple(
             HostOp(
-                _value(row, "op", str),
-                tuple(map(str, _value(row, "origin", list))),
-                _value(row, "reason", str),
+                field_value(row, "op", str),
+                tuple(map(str, field_value(row, "origin", list))),
+                field_value(row, "reason", str),
+                field_value(row, "function", str) if "function" in row else "",
             )
             for row in host_ops
         ),
+        host_calls=tuple(map(_host_call, host_calls)),
+        scales=scales_from_json(entry.get("scales")),
+    )
+
+
+def _source(entry: dict[str, Any]) -> SourceInfo:
+    kind, name, digest = (field_value(entry, key, str) for key in ("kind", "name", "digest"))
+    seed = field_value(entry, "seed", int) if entry.get("seed") is not None else None
+    return SourceInfo(kind, name, digest, seed)
+
+
+def _host_call(row: dict[str, Any]) -> HostCall:
+    return HostCall(
+        field_value(row, "function", str),
+        field_value(row, "calls", int),
+        field_value(row, "input_bytes", int),
+        field_value(row, "output_bytes", int),
+        field_value(row, "backend", str),
+        field_value(row, "remark", str),
     )
 
 
 def _machine(entry: dict[str, Any]) -> Machine:
-    parameters = _object(entry.get("parameters"), "target parameters")
+    parameters = json_object(entry.get("parameters"), "target parameters")
     try:
         machine = Machine(**parameters)
     except TypeError as error:
@@ -190,35 +240,9 @@ def _machine(entry: dict[str, Any]) -> Machine:
             f"the bundle's target {entry.get('name')} has other parameters than this tool's "
             f"machine model ({error}). Compile the model again with this tool."
         ) from error
-    if machine.digest != _value(entry, "digest", str):
+    if machine.digest != field_value(entry, "digest", str):
         raise InputError(
             f"the bundle's target {machine.name} does not match its digest: the manifest is "
             "damaged or was edited. Compile the model again."
         )
     return machine
-
-
-Wanted = TypeVar("Wanted", int, str, list[Any])
-
-
-def _value(entry: dict[str, Any], key: str, kind: type[Wanted]) -> Wanted:
-    value = entry.get(key)
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise InputError(
-            f"the bundle's manifest is damaged: expected {key} to be of type {kind.__name__}, "
-            f"found {value!r}. Compile the model again."
-        )
-    return value
-
-
-def _object(value: object, what: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise InputError(
-            f"the bundle's manifest is damaged: expected {what} to be an object, found "
-            f"{type(value).__name__}. Compile the model again."
-        )
-    return value
-
-
-def _objects(entry: dict[str, Any], key: str) -> list[tuple[str, dict[str, Any]]]:
-    return [(name, _object(v, name)) for name, v in _object(entry.get(key), key).items()]

@@ -9,12 +9,12 @@ from __future__ import annotations
 import networkx as nx
 
 from edgefusion.compiler.functions import kind_and_tokens
-from edgefusion.compiler.graph import Graph, Node, Tensor
+from edgefusion.compiler.graph import Graph, Node
 from edgefusion.compiler.legality import makes_constant, refusal
-from edgefusion.compiler.legality_rules import stored_constant
 from edgefusion.compiler.network import NetOp, Network, operands, results
 from edgefusion.compiler.network_builder import NetworkBuilder
 from edgefusion.compiler.network_ops import CONVERT
+from edgefusion.compiler.placement import entering, leaving
 from edgefusion.compiler.scope import common_scope
 from edgefusion.runtime.errors import UnsupportedOpError
 
@@ -36,7 +36,7 @@ def network_from_graph(graph: Graph, component: str, default_precision: str = "f
         if group:
             hosted.setdefault(group, []).append(node)
     for nodes in hosted.values():
-        for tensor in _leaving(nodes):
+        for tensor in leaving(nodes):
             builder.external(tensor)
     for name, nodes in hosted.items():
         builder.ops.append(_host_op(builder, name, nodes))
@@ -59,27 +59,13 @@ def network_from_graph(graph: Graph, component: str, default_precision: str = "f
     )
 
 
-def _leaving(nodes: list[Node]) -> list[Tensor]:
-    """Results of a host group that something else reads."""
-    members = set(nodes)
-    made = [tensor for node in nodes for tensor in node.outputs if not tensor.is_absent]
-    return [t for t in made if t.is_output or any(c not in members for c in t.consumers)]
-
-
-def _entering(nodes: list[Node]) -> list[Tensor]:
-    """Activations that a host group reads from elsewhere, each once."""
-    members = set(nodes)
-    read = {t: None for node in nodes for t in node.inputs if not t.is_absent}
-    return [t for t in read if stored_constant(t) is None and t.producer not in members]
-
-
 def _host_op(builder: NetworkBuilder, name: str, nodes: list[Node]) -> NetOp:
     reasons = dict.fromkeys(node.annotations.get("host_reason", "") for node in nodes)
     return NetOp(
         name,
         "host",
-        tuple(tensor.name for tensor in _entering(nodes)),
-        tuple(builder.external(tensor) for tensor in _leaving(nodes)),
+        tuple(tensor.name for tensor in entering(nodes)),
+        tuple(builder.external(tensor) for tensor in leaving(nodes)),
         {"reason": "; ".join(reasons), "nodes": tuple(node.name for node in nodes)},
         (),
         tuple(dict.fromkeys(origin for node in nodes for origin in node.origin)),

@@ -7,7 +7,7 @@ rounds the timestep to 16 bits on the way to a sine.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -15,9 +15,14 @@ import networkx as nx
 import onnx
 
 from edgefusion.compiler.functions import DOMAIN, kind_and_tokens
-from edgefusion.compiler.graph import Graph, Node
+from edgefusion.compiler.graph import Graph, Node, Tensor
 from edgefusion.compiler.legality import SUPPORTED, makes_constant, refusal
+from edgefusion.compiler.legality_rules import stored_constant
 from edgefusion.runtime.errors import UnsupportedOpError
+
+PARTITION = "host_partition"
+REASON = "host_reason"
+"""Annotations of a node on the host: the name of its group, and why it is there."""
 
 SMALL_ELEMENTS = 4096
 """Results up to this size are worth no transfer between host and NPU."""
@@ -37,6 +42,32 @@ class HostGroup:
     def reason(self) -> str:
         """All reasons, each once."""
         return "; ".join(dict.fromkeys(self.reasons))
+
+
+def host_groups(graph: Graph) -> tuple[HostGroup, ...]:
+    """The groups that the pass ``partition-host`` marked, in order."""
+    groups: dict[str, list[Node]] = {}
+    for node in graph.nodes:
+        if name := node.annotations.get(PARTITION):
+            groups.setdefault(name, []).append(node)
+    return tuple(
+        HostGroup(name, tuple(nodes), tuple(node.annotations[REASON] for node in nodes))
+        for name, nodes in groups.items()
+    )
+
+
+def entering(nodes: Sequence[Node]) -> list[Tensor]:
+    """Activations that a host group reads from elsewhere, each once: the inputs of its call."""
+    members = set(nodes)
+    read = {t: None for node in nodes for t in node.inputs if not t.is_absent}
+    return [t for t in read if stored_constant(t) is None and t.producer not in members]
+
+
+def leaving(nodes: Sequence[Node]) -> list[Tensor]:
+    """Results of a host group that something else reads: the outputs of its call."""
+    members = set(nodes)
+    made = [tensor for node in nodes for tensor in node.outputs if not tensor.is_absent]
+    return [t for t in made if t.is_output or any(c not in members for c in t.consumers)]
 
 
 def host_nodes(graph: Graph) -> dict[Node, str]:

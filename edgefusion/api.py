@@ -32,6 +32,7 @@ from edgefusion.runtime.cost import COST_MODEL_VERSION
 from edgefusion.runtime.errors import UsageError
 from edgefusion.runtime.latency import PipelineLatency
 from edgefusion.runtime.machine import Machine, load_target
+from edgefusion.scaling import calibration_settings
 from edgefusion.workspace import Progress, Shapes, open_workspace
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ DEFAULT_TARGET = "exynos2400"
 DEFAULT_SCHEDULE = "pipelined"
 DEFAULT_STEPS = 2
 """Denoising steps, and so evaluations of the U-Net, for one image."""
+DEFAULT_CALIBRATION_PROMPTS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +73,19 @@ def compile_source(
     budgets: Budgets | None = None,
     work_dir: Path | None = None,
     dump_ir: Path | None = None,
+    calibration_prompts: int = DEFAULT_CALIBRATION_PROMPTS,
+    calibration: Path | None = None,
+    calibration_method: str = "minmax",
     progress: Progress | None = None,
 ) -> CompileResult:
     """Compile ``source`` (preset, pipeline folder, hub id or .onnx file) to a bundle a schedule.
 
     ``output`` is the bundle's path, or one for each schedule by name. Exports, passes and weights
     are made once for all schedules. Bundles appear whole, all of them or none.
+
+    Components with INT16 activations are calibrated on the trajectories of ``calibration_prompts``
+    prompts (0: not at all; the bundle then has latency but no values), or take the file
+    ``calibration``; ``calibration_method`` is minmax, percentile or mse.
 
     Raises the errors of ``runtime.errors``: UsageError, InputError, UnsupportedOpError,
     DoesNotFitError.
@@ -85,6 +94,11 @@ def compile_source(
     outputs = _outputs(output, schedules)
     if steps < 1:
         raise UsageError(f"--steps is {steps}; expected 1 or more.")
+    from edgefusion.models.pipeline_files import pipeline_files
+    from edgefusion.models.source import resolve_source
+
+    resolved = resolve_source(source, random_weights_seed=random_weights)
+    chosen = components_of(resolved, components)
     settings = Settings(
         machine=load_target(target).machine,
         schedules=tuple(schedule_named(name) for name in schedules),
@@ -93,11 +107,10 @@ def compile_source(
         shapes=shapes or {},
         dump_ir=dump_ir,
         progress=progress or _silent,
+        calibration=calibration_settings(
+            calibration_prompts, calibration, calibration_method, steps, chosen
+        ),
     )
-    from edgefusion.models.source import resolve_source
-
-    resolved = resolve_source(source, random_weights_seed=random_weights)
-    chosen = components_of(resolved, components)
     stopwatch = Stopwatch()
     with replacing(tuple(outputs.values())) as partial, open_workspace(work_dir) as workspace:
         # 2. Each component to files
@@ -112,13 +125,14 @@ def compile_source(
         for latency in latencies.values():
             settings.budgets.check_latency(latency)
         settings.progress("digesting the source")
-        origin = SourceInfo(resolved.kind, resolved.name, resolved.digest)
+        origin = SourceInfo(resolved.kind, resolved.name, resolved.digest, resolved.seed)
+        beside = pipeline_files(resolved)
         manifests = {}
         for name, file in zip(outputs, partial, strict=True):
             settings.progress(f"writing {outputs[name]}")
             with stopwatch.stage("", f"bundle {name}"):
                 manifest = _manifest(origin, settings.machine, name, steps, compiled)
-                manifests[name] = _write(file, manifest, compiled, latencies[name])
+                manifests[name] = _write(file, manifest, compiled, latencies[name], beside)
     passes = {component.name: component.passes for component in compiled}
     return CompileResult(
         settings.machine, outputs, latencies, manifests, passes, tuple(stopwatch.times)
@@ -223,6 +237,7 @@ def _write(
     manifest: Manifest,
     compiled: Sequence[CompiledComponent],
     latency: PipelineLatency,
+    beside: Mapping[str, Path],
 ) -> Manifest:
     """Write the bundle of the manifest's schedule; the manifest with its members."""
     members: dict[str, Path | bytes] = {LATENCY: json_bytes(latency.to_json())}
@@ -232,6 +247,7 @@ def _write(
         name = f"{component.name}/program.npz"
         members |= {**component.files, name: program.file}
         infos |= {**component.members, name: program.member}
+    members |= beside
     return write_bundle(file, manifest, members, infos)
 
 

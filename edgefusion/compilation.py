@@ -10,15 +10,22 @@ import gc
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefusion.budgets import Budgets
-from edgefusion.compiler.bundle_manifest import ComponentInfo, HostOp, MemberInfo, PassInfo
+from edgefusion.compiler.bundle_manifest import ComponentInfo, MemberInfo, PassInfo
 from edgefusion.compiler.bundle_zip import disk_errors, member_info
+from edgefusion.hosting import host_build, host_calls, host_files, host_ops, with_backends
 from edgefusion.recipe import Recipe
 from edgefusion.runtime.latency import ComponentLatency
+from edgefusion.scaling import (
+    CalibrationSettings,
+    component_scales,
+    needs_scales,
+    uncalibrated,
+)
 from edgefusion.workspace import Progress, Shapes, Workspace
 
 if TYPE_CHECKING:
@@ -41,6 +48,7 @@ class Settings:
     shapes: Shapes
     dump_ir: Path | None
     progress: Progress
+    calibration: CalibrationSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +111,23 @@ def compile_component(
     # 2. Passes
     with stopwatch.stage(component, "passes"):
         graph, network, records = optimise(exported, component, settings)
-    # 3. Lowering, verification and simulation, for each schedule
+    # 3. Graph and weights
     folder = workspace.staging / component
-    with disk_errors(folder):
+    say(f"{component}: writing weights")
+    with stopwatch.stage(component, "weights"), disk_errors(folder):
         folder.mkdir(parents=True)
+        graph_file, weights_file = folder / "graph.onnx", folder / "weights.safetensors"
+        graph.save(graph_file, weights_file)
+        files = {f"{component}/{path.name}": path for path in (graph_file, weights_file)}
+        members = {name: member_info(path) for name, path in files.items()}
+    # 4. Scales of INT16 activations, from the graph just written
+    scales = uncalibrated(network)
+    if needs_scales(network) and settings.calibration.is_wanted(component):
+        with stopwatch.stage(component, "calibration"):
+            scales = component_scales(
+                source, component, graph_file, network, settings.calibration, workspace, say
+            )
+    # 5. Lowering, verification and simulation, for each schedule
     shared = ComponentInfo(
         component,
         settings.recipe.precision_of(component),
@@ -115,20 +136,26 @@ def compile_component(
         sram_bytes=0,
         dram_bytes=0,
         passes=tuple(PassInfo(r.name, r.matched, r.missed) for r in records),
-        host_ops=_host_ops(graph),
+        host_ops=host_ops(graph),
+        scales=scales.info,
     )
     programs = {}
-    for schedule in settings.schedules:
-        with stopwatch.stage(component, f"lowering {schedule.name}"):
-            programs[schedule.name] = _program(network, shared, schedule, settings, folder)
-    # 4. Graph and weights
-    say(f"{component}: writing weights")
-    with stopwatch.stage(component, "weights"):
-        names = ("graph.onnx", "weights.safetensors")
-        files = {f"{component}/{name}": folder / name for name in names}
-        with disk_errors(folder):
-            graph.save(*files.values())
-            members = {name: member_info(path) for name, path in files.items()}
+    with host_build(graph, folder) as build:
+        for schedule in settings.schedules:
+            with stopwatch.stage(component, f"lowering {schedule.name}"):
+                programs[schedule.name] = _program(
+                    network, shared, schedule, settings, folder, scales.values
+                )
+        begin = time.perf_counter()
+        host = host_files(build, component, say)
+        if host.files:
+            took = time.perf_counter() - begin
+            stopwatch.times.append(StageTime(component, "host library (rest)", took))
+    programs = {
+        name: replace(p, info=with_backends(p.info, host.manifest)) for name, p in programs.items()
+    }
+    # 6. What all schedules share
+    files |= {**host.files, **scales.files}
     del graph, network
     gc.collect()  # graphs are cyclic
     workspace.release_export(exported)
@@ -165,15 +192,17 @@ def _program(
     schedule: Schedule,
     settings: Settings,
     folder: Path,
+    scales: Mapping[str, float],
 ) -> CompiledProgram:
-    from dataclasses import replace
-
     from edgefusion.compiler.lower import lower
+    from edgefusion.compiler.scales import with_scales
     from edgefusion.runtime.measurement import component_latency
     from edgefusion.runtime.verifier import verify_program
 
     say, component = settings.progress, shared.name
     program = lower(network, settings.machine, schedule, say).program
+    if scales:
+        program = with_scales(program, scales)
     settings.budgets.check_program(program)
     say(f"{component}: verifying {len(program)} instructions")
     verify_program(program, settings.machine)
@@ -188,15 +217,6 @@ def _program(
         instructions=len(program),
         sram_bytes=program.sram_bytes,
         dram_bytes=program.dram_bytes,
+        host_calls=host_calls(program),
     )
     return CompiledProgram(info, file, member, latency)
-
-
-def _host_ops(graph: Graph) -> tuple[HostOp, ...]:
-    from edgefusion.passes.partition_host import host_groups
-
-    return tuple(
-        HostOp(node.name, tuple(node.origin), reason)
-        for group in host_groups(graph)
-        for node, reason in zip(group.nodes, group.reasons, strict=True)
-    )

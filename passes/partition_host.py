@@ -1,7 +1,7 @@
 """Mark what runs on the host: ops that no legality rule admits, and small work around them.
 
 Neighbouring host ops become one group, annotated ``host_partition`` (its name) and ``host_reason``;
-``host_groups`` gives them back as data for reports and for compiling the host library.
+``compiler.placement.host_groups`` gives them back as data for reports and for the host library.
 """
 
 from __future__ import annotations
@@ -9,12 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from edgefusion.compiler.graph import Graph, Node
+from edgefusion.compiler.graph import Graph
 from edgefusion.compiler.pass_base import PassContext, PassResult, Remarks
-from edgefusion.compiler.placement import HostGroup, group_host_nodes, host_nodes
-
-PARTITION = "host_partition"
-REASON = "host_reason"
+from edgefusion.compiler.placement import PARTITION, REASON, group_host_nodes, host_nodes
 
 
 @dataclass(frozen=True)
@@ -41,15 +38,3 @@ class PartitionHost:
                 remarks.matched(node, f"{node.op} runs on the host ({group.name}): {reason}")
                 changed = True
         return remarks.result(changed)
-
-
-def host_groups(graph: Graph) -> tuple[HostGroup, ...]:
-    """The groups that ``PartitionHost`` marked, in order."""
-    groups: dict[str, list[Node]] = {}
-    for node in graph.nodes:
-        if name := node.annotations.get(PARTITION):
-            groups.setdefault(name, []).append(node)
-    return tuple(
-        HostGroup(name, tuple(nodes), tuple(node.annotations[REASON] for node in nodes))
-        for name, nodes in groups.items()
-    )

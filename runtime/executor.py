@@ -3,44 +3,65 @@
 Data moves between the memories by DMA instructions alone; every other instruction reads and writes
 through its operands' addresses and strides. What an instruction computes is up to the kernels
 (``runtime.kernels``, specified in ``docs/arithmetic.md``).
+
+Instructions run in program order. A checked executor verifies the program first
+(``runtime.verifier``), which proves that every order the machine may choose gives the same values;
+then it watches every access (``runtime.simulated_memory``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from edgefusion.runtime.errors import EdgeFusionError, InputError
+from edgefusion.runtime.host_signature import HostFunction
 from edgefusion.runtime.isa import Cause, DType, Opcode, Role, Space
-from edgefusion.runtime.kernels.contract import Kernel, Operands
+from edgefusion.runtime.kernels.contract import Array, Attrs, Kernel, Operands
 from edgefusion.runtime.kernels.table import KERNELS
 from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program import BufferRecord, Instruction, Operand, Program, TensorRecord
-from edgefusion.runtime.simulated_memory import SimulatedMemory
+from edgefusion.runtime.simulated_memory import Place, SimulatedMemory
+from edgefusion.runtime.stored_values import bias_scales, from_real, stored_bias, to_real
+from edgefusion.runtime.verifier import verify_program
 
-Values = Mapping[str, npt.NDArray[Any]]
-HostFunction = Callable[[Sequence[npt.NDArray[Any]]], Sequence[npt.NDArray[Any]]]
+Values = Mapping[str, Array]
 Progress = Callable[[int, int], None]
-Observe = Callable[[int, Instruction, SimulatedMemory], None]
+Observe = Callable[[int, Instruction, Operands], None]
+
+_CONSTANTS = (Role.WEIGHT, Role.TABLE)
 
 
 @dataclass(frozen=True, slots=True)
 class Execution:
     """Results as real numbers by tensor name, and the bytes that DMA moved, by cause."""
 
-    outputs: dict[str, npt.NDArray[Any]]
+    outputs: dict[str, Array]
     moved_bytes: dict[Cause, int]
 
 
-class Executor:
-    """A program with its constants, ready to run.
+@dataclass(frozen=True, slots=True, eq=False)
+class _Step:
+    """An instruction resolved against memory; ``kernel`` is None for DMA and host calls."""
 
-    ``constants`` are the bundle's weights by key, ``hosts`` the host functions by name. ``checked``
-    poisons memory and refuses reads of what nothing wrote.
+    instruction: Instruction
+    outputs: tuple[Place, ...]
+    inputs: tuple[Place, ...]
+    operands: Operands
+    attrs: Attrs
+    kernel: Kernel | None
+    births: tuple[BufferRecord, ...]
+
+
+class Executor:
+    """A program with its constants, ready to run, any number of times.
+
+    ``constants`` are the bundle's weights by key (FP32 or as stored), ``hosts`` the host functions
+    by name. ``checked`` verifies the program, poisons memory and refuses reads of what holds no
+    value, at most a third slower. Raises InputError for a program or constants that do not fit.
     """
 
     def __init__(
@@ -52,12 +73,17 @@ class Executor:
         hosts: Mapping[str, HostFunction] | None = None,
         checked: bool = True,
     ) -> None:
+        if checked:
+            verify_program(program, machine)
         self._program, self._hosts = program, dict(hosts or {})
         self._memory = SimulatedMemory(machine.sram_bytes, program.dram_bytes, checked=checked)
-        self._instructions = tuple(program.instructions())
-        self._births: dict[int, list[BufferRecord]] = {}
+        births: dict[int, list[BufferRecord]] = {}
         for record in program.buffers:
-            self._births.setdefault(record.first, []).append(record)
+            births.setdefault(record.first, []).append(record)
+        self._steps = tuple(
+            self._step(index, instruction, tuple(births.get(index, ())))
+            for index, instruction in enumerate(program.instructions())
+        )
         self._load_constants(constants)
 
     def run(
@@ -70,151 +96,146 @@ class Executor:
         """Execute once.
 
         ``inputs`` are real numbers (or integers, for integer inputs) by tensor name, as are the
-        results. ``observe`` is called after each instruction. Raises InputError for missing or
-        ill-shaped inputs and for every fault of the program, naming the instruction.
+        results. ``progress`` hears how many of how many instructions are done; ``observe`` sees
+        every instruction once it has run, with views of its operands. Raises InputError for missing
+        or ill-shaped inputs and for every fault of the program, naming the instruction.
         """
+        for record in self._program.tensors:
+            if record.role is Role.OUTPUT:
+                self._memory.poison(Space.DRAM, record.address, record.nbytes)
         self._load_inputs(inputs)
         moved = dict.fromkeys(Cause, 0)
-        count = len(self._instructions)
-        for index, instruction in enumerate(self._instructions):
+        for index, step in enumerate(self._steps):
             if progress is not None and index % 64 == 0:
-                progress(index, count)
-            for record in self._births.get(index, ()):
-                self._memory.poison(record.space, record.address, record.nbytes)
-            self._execute(index, instruction, moved)
+                progress(index, len(self._steps))
+            try:
+                self._execute(step, moved)
+            except EdgeFusionError as error:
+                raise type(error)(f"{self._where(index, step.instruction)}: {error}") from error
             if observe is not None:
-                observe(index, instruction, self._memory)
+                observe(index, step.instruction, step.operands)
         outputs = {t.name: self._read(t) for t in self._program.tensors if t.role is Role.OUTPUT}
-        return Execution(outputs, {c: n for c, n in moved.items() if n})
+        return Execution(outputs, {cause: n for cause, n in moved.items() if n})
 
-    def _execute(self, index: int, i: Instruction, moved: dict[Cause, int]) -> None:
-        where = f"instruction {index} ({i.opcode.name.lower()} of {self._program.ops[i.op].name})"
-        for operand in i.inputs:
-            self._memory.expect_written(operand, where)
+    def _where(self, index: int, i: Instruction) -> str:
+        op = self._program.ops[i.op]
+        origin = f", from {', '.join(op.origin)}" if op.origin else ""
+        return f"instruction {index} ({i.opcode.name.lower()} of {op.name}{origin})"
+
+    def _step(self, index: int, i: Instruction, births: tuple[BufferRecord, ...]) -> _Step:
         try:
-            outputs = tuple(self._memory.view(o) for o in i.outputs)
-            inputs = tuple(self._memory.view(o) for o in i.inputs)
-            if i.opcode in (Opcode.LOAD, Opcode.STORE):
-                np.copyto(outputs[0], inputs[0])
-                self._count(i, moved)
-            elif i.opcode is Opcode.CALL:
-                self._call(i, outputs, inputs)
-            else:
-                scales = [self._scale(o.tensor, o.dtype) for o in (*i.outputs, *i.inputs)]
-                split = len(outputs)
-                operands = Operands(outputs, inputs, tuple(scales[:split]), tuple(scales[split:]))
-                self._kernel(i, operands)(operands, dict(i.attrs))
-        except EdgeFusionError as error:
-            raise type(error)(f"{where}: {error}") from error
-        for operand in i.outputs:
-            self._memory.mark_written(operand)
+            outputs = tuple(self._memory.place(o) for o in i.outputs)
+            inputs = tuple(self._memory.place(o) for o in i.inputs)
+            kernel = None
+            if i.opcode not in (Opcode.LOAD, Opcode.STORE, Opcode.CALL):
+                kernel = _kernel(i)
+        except InputError as error:
+            raise InputError(f"{self._where(index, i)}: {error}") from error
+        operands = Operands(
+            tuple(p.values for p in outputs),
+            tuple(p.values for p in inputs),
+            tuple(self._scale(o) for o in i.outputs),
+            tuple(self._scale(o) for o in i.inputs),
+        )
+        return _Step(i, outputs, inputs, operands, dict(i.attrs), kernel, births)
 
-    def _kernel(self, i: Instruction, operands: Operands) -> Kernel:
-        family = "int" if operands.is_integer else "fp16"
-        kernel = KERNELS.get((i.opcode, family))
-        if kernel is None:
-            raise InputError(f"no kernel computes {i.opcode.name} on {i.inputs[0].dtype.name}")
-        return kernel
+    def _execute(self, step: _Step, moved: dict[Cause, int]) -> None:
+        for record in step.births:
+            self._memory.poison(record.space, record.address, record.nbytes)
+        for place in step.inputs:
+            self._memory.expect_written(place)
+        if step.kernel is not None:
+            if step.attrs.get("accumulate") or step.attrs.get("first") == 0:
+                self._memory.expect_written(step.outputs[0])
+            step.kernel(step.operands, step.attrs)
+        elif step.instruction.opcode is Opcode.CALL:
+            self._call(step)
+        else:
+            self._transfer(step, moved)
+        for place in step.outputs:
+            self._memory.mark_written(place)
 
-    def _count(self, i: Instruction, moved: dict[Cause, int]) -> None:
-        operand = i.inputs[0]
-        nbytes = operand.elements * operand.dtype.nbytes
-        again = 0 if i.cause is Cause.REREAD else int(dict(i.attrs).get("reread_bytes", 0))
-        moved[i.cause] += nbytes - again
+    def _transfer(self, step: _Step, moved: dict[Cause, int]) -> None:
+        """Copy, and count the bytes that arrived: attribute ``reread_bytes`` of them were here."""
+        (target,), (source,) = step.operands.outputs, step.operands.inputs
+        np.copyto(target, source, casting="no")
+        cause = step.instruction.cause
+        again = 0 if cause is Cause.REREAD else int(step.attrs.get("reread_bytes", 0))
+        moved[cause] += target.nbytes - again
         moved[Cause.REREAD] += again
 
-    def _call(
-        self,
-        i: Instruction,
-        outputs: Sequence[npt.NDArray[Any]],
-        inputs: Sequence[npt.NDArray[Any]],
-    ) -> None:
+    def _call(self, step: _Step) -> None:
         """A host function sees real numbers; they are rounded to the tensors' types here."""
-        name = str(dict(i.attrs)["function"])
+        name = str(step.attrs["function"])
         if name not in self._hosts:
             raise InputError(f"host function {name!r} is not in the bundle")
-        real = [
-            to_real(array, self._scale(o.tensor, o.dtype))
-            for array, o in zip(inputs, i.inputs, strict=True)
-        ]
-        for o, target, value in zip(i.outputs, outputs, self._hosts[name](real), strict=True):
+        o = step.operands
+        real = [to_real(v, scale) for v, scale in zip(o.inputs, o.input_scales, strict=True)]
+        results = self._hosts[name](real)
+        if len(results) != len(o.outputs):
+            raise InputError(f"expected {len(o.outputs)} results of {name}, found {len(results)}")
+        for place, scale, value in zip(step.outputs, o.output_scales, results, strict=True):
+            target = place.values
             target[...] = from_real(
-                np.reshape(value, o.shape), o.dtype, self._scale(o.tensor, o.dtype)
+                np.reshape(value, target.shape), place.operand.dtype, scale
             )
 
-    def _scale(self, tensor: int, dtype: DType) -> float:
-        return self._program.tensors[tensor].scale if dtype is DType.INT16 else 0.0
+    def _scale(self, operand: Operand) -> float:
+        if operand.dtype is not DType.INT16 or operand.tensor < 0:
+            return 0.0
+        return self._program.tensors[operand.tensor].scale
 
     def _load_constants(self, constants: Values) -> None:
-        bias_scales = _bias_scales(self._instructions, self._program.tensors, constants)
+        steps = bias_scales(self._program, constants)
         for index, record in enumerate(self._program.tensors):
-            if record.role not in (Role.WEIGHT, Role.TABLE):
+            if record.role not in _CONSTANTS or not record.constant:  # a view names none
                 continue
             if record.constant not in constants:
                 raise InputError(
                     f"constant {record.constant!r} of tensor {record.name} is not in the bundle"
                 )
-            values = constants[record.constant].reshape(record.shape)
-            if record.dtype is DType.INT64 and index in bias_scales:
-                values = np.rint(values.astype(np.float64) / bias_scales[index]).astype(np.int64)
+            values = _shaped(f"constant {record.constant!r}", constants[record.constant], record)
+            if record.dtype is DType.INT64 and index in steps:
+                values = stored_bias(values, steps[index])
             else:
                 values = from_real(values, record.dtype, record.scale)
             self._memory.write(record.address, values)
 
     def _load_inputs(self, inputs: Values) -> None:
+        wanted: dict[int, TensorRecord] = {}
         for record in self._program.tensors:
-            if record.role is not Role.INPUT:
-                continue
+            if record.role is Role.INPUT:
+                wanted.setdefault(record.address, record)  # the others there are views of it
+        for record in wanted.values():
             if record.name not in inputs:
-                expected = [t.name for t in self._program.tensors if t.role is Role.INPUT]
-                raise InputError(f"input {record.name!r} is missing; expected {expected}")
-            value = np.asarray(inputs[record.name])
-            if value.size != int(np.prod(record.shape, dtype=np.int64)):
-                raise InputError(
-                    f"input {record.name!r}: expected shape {record.shape}, found {value.shape}"
-                )
-            values = from_real(value.reshape(record.shape), record.dtype, record.scale)
-            self._memory.write(record.address, values)
+                names = ", ".join(repr(r.name) for r in wanted.values())
+                raise InputError(f"input {record.name!r} is missing; expected {names}")
+            values = _shaped(f"input {record.name!r}", np.asarray(inputs[record.name]), record)
+            self._memory.write(record.address, from_real(values, record.dtype, record.scale))
 
-    def _read(self, record: TensorRecord) -> npt.NDArray[Any]:
+    def _read(self, record: TensorRecord) -> Array:
         strides = np.empty(record.shape, record.dtype.numpy).strides
         operand = Operand(0, Space.DRAM, record.address, record.dtype, record.shape, strides)
-        self._memory.expect_written(operand, f"output {record.name}")
-        return to_real(self._memory.view(operand), record.scale)
+        place = self._memory.place(operand)
+        try:
+            self._memory.expect_written(place)
+        except InputError as error:
+            raise InputError(f"output {record.name!r} is incomplete: {error}") from error
+        return to_real(place.values, record.scale)
 
 
-def to_real(values: npt.NDArray[Any], scale: float) -> npt.NDArray[Any]:
-    """Stored values as real numbers: INT16 steps of ``scale`` and FP16 as FP32, others as is."""
-    if values.dtype == np.int16:
-        real: npt.NDArray[Any] = (values.astype(np.float64) * scale).astype(np.float32)
-        return real
-    return values.astype(np.float32) if values.dtype == np.float16 else values.copy()
+def _shaped(what: str, values: Array, record: TensorRecord) -> Array:
+    if values.size != int(np.prod(record.shape, dtype=np.int64)):
+        raise InputError(f"{what}: expected shape {record.shape}, found {values.shape}")
+    return values.reshape(record.shape)
 
 
-def from_real(values: npt.NDArray[Any], dtype: DType, scale: float) -> npt.NDArray[Any]:
-    """Real numbers as stored: INT16 rounded to nearest even steps of ``scale`` and saturated.
-
-    Raises InputError for an INT16 tensor that has no scale yet, and for NaN.
-    """
-    if dtype is not DType.INT16 or values.dtype == np.int16:
-        return values.astype(dtype.numpy, copy=False)
-    if scale <= 0.0:
-        raise InputError("an INT16 tensor has no scale; calibrate the bundle first")
-    steps = np.rint(values.astype(np.float64) / scale)
-    if np.isnan(steps).any():
-        raise InputError("found NaN among the values to quantize")
-    return np.clip(steps, -32768, 32767).astype(np.int16)
-
-
-def _bias_scales(
-    instructions: Sequence[Instruction], tensors: Sequence[TensorRecord], constants: Values
-) -> dict[int, npt.NDArray[np.float64]]:
-    """The step of each bias tensor: input scale times weight scale, one a channel."""
-    found: dict[int, npt.NDArray[np.float64]] = {}
-    for i in instructions:
-        if i.opcode in (Opcode.CONV2D, Opcode.MATMUL) and dict(i.attrs).get("bias"):
-            x, _, bias, *scale = i.inputs
-            if bias.dtype is DType.INT64:
-                weight_scale = constants[tensors[scale[0].tensor].constant].astype(np.float64)
-                found[bias.tensor] = tensors[x.tensor].scale * weight_scale.reshape(-1)
-    return found
+def _kernel(i: Instruction) -> Kernel:
+    """Integer activations pick the integer kernels, a float that becomes an integer its own."""
+    family = "fp16" if i.inputs[0].dtype in (DType.FP16, DType.FP32) else "int"
+    if family == "fp16" and i.outputs[0].dtype is DType.INT16:
+        family = "float to int"
+    kernel = KERNELS.get((i.opcode, family))
+    if kernel is None:
+        raise InputError(f"no kernel computes {i.opcode.name} on {i.inputs[0].dtype.name}")
+    return kernel

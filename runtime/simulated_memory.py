@@ -1,24 +1,47 @@
-"""SRAM and DRAM as arrays of bytes, with a shadow that knows which bytes hold a value.
+"""SRAM and DRAM as arrays of bytes, with a shadow that knows what each byte holds.
 
-Reading a byte that nothing has written since its buffer came to life is an error, as is any access
-beyond the memory. Checking costs about as much as moving the data; ``checked=False`` leaves it out.
+In checked mode these are errors:
+
+- reading a byte that nothing has written since its buffer came to life, or since the run began;
+- reading from SRAM as one tensor what was written as another: two buffers overlap, or an address is
+  wrong;
+- reading what was overwritten in part since it was last read: half of it is a tile of the past.
+  Once a range of SRAM has been read, writing a part of it makes the rest worthless;
+- any access beyond the memory (also unchecked).
+
+The shadow is a byte a byte. Checking costs about as much as moving the data; ``checked=False``
+leaves it out.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from edgefusion.runtime.compiled import compiled
 from edgefusion.runtime.errors import InputError
-from edgefusion.runtime.isa import Space
-from edgefusion.runtime.program import Operand
+from edgefusion.runtime.isa import MAX_RANK, Space
+from edgefusion.runtime.program import I64, Operand
 
 POISON = 0xA5
 """Unwritten memory: as INT16 -23131, as FP16 -0.022; values that do not go unnoticed."""
 
 Bytes = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Place:
+    """An operand resolved against the memories: its elements, and what the shadow needs of it.
+
+    ``axes`` [2, MAX_RANK] are sizes and byte strides, left-padded with 1 and 0.
+    """
+
+    operand: Operand
+    values: npt.NDArray[Any]
+    axes: I64
 
 
 class SimulatedMemory:
@@ -27,62 +50,139 @@ class SimulatedMemory:
     def __init__(self, sram_bytes: int, dram_bytes: int, *, checked: bool = True) -> None:
         self.checked = checked
         self._bytes = {
-            Space.SRAM: _poisoned(sram_bytes),
-            Space.DRAM: np.empty(dram_bytes, dtype=np.uint8),
+            Space.SRAM: np.zeros(sram_bytes, dtype=np.uint8),
+            Space.DRAM: np.zeros(dram_bytes, dtype=np.uint8),
         }
+        self._shadow: dict[Space, Bytes] = {}
+        self._consumed: dict[tuple[int, int], None] = {}  # ranges of SRAM that were read
         if checked:
-            self._bytes[Space.DRAM].fill(POISON)
-            self._written = {
-                space: np.zeros(len(data), dtype=np.bool_) for space, data in self._bytes.items()
-            }
+            self._shadow = {space: np.zeros_like(data) for space, data in self._bytes.items()}
+            for data in self._bytes.values():
+                data.fill(POISON)
 
-    def view(self, operand: Operand) -> npt.NDArray[Any]:
-        """The operand's elements, sharing memory."""
-        return _strided(self._bytes[operand.space], operand, operand.dtype.numpy)
-
-    def expect_written(self, operand: Operand, where: str) -> None:
-        """Raise InputError, beginning with ``where``, if any byte of ``operand`` is unwritten."""
-        if self.checked and not self._shadow(operand).all():
-            holes = int(np.count_nonzero(~self._shadow(operand)))
+    def place(self, operand: Operand) -> Place:
+        """Resolve ``operand``; InputError if it reaches beyond its memory."""
+        data = self._bytes[operand.space]
+        if operand.address < 0 or operand.end > len(data):
             raise InputError(
-                f"{where}: expected {operand.space.name} at 0x{operand.address:x} to be written "
-                f"before it is read, found {holes} of {operand.elements} elements unwritten. "
-                "Compile the model again; if this stays, report it as a defect of the compiler."
+                f"expected an operand within the {len(data)} bytes of {operand.space.name}, found "
+                f"bytes {operand.address} to {operand.end}"
             )
+        values: npt.NDArray[Any] = np.ndarray(
+            operand.shape,
+            operand.dtype.numpy,
+            data.data,
+            offset=operand.address,
+            strides=operand.strides,
+        )
+        axes = np.zeros((2, MAX_RANK), np.int64)
+        axes[0] = 1
+        if operand.shape:
+            axes[0, -len(operand.shape) :] = operand.shape
+            axes[1, -len(operand.shape) :] = operand.strides
+        return Place(operand, values, axes)
 
-    def mark_written(self, operand: Operand) -> None:
-        """Note that ``operand`` holds values."""
-        if self.checked:
-            self._shadow(operand)[...] = True
+    def expect_written(self, place: Place) -> None:
+        """Raise InputError if any byte of ``place`` holds no value; note that it was read."""
+        if not self.checked or not place.values.size:
+            return
+        o = place.operand
+        tag = _tag(o)
+        missing = _missing(self._shadow[o.space], tag, o.address, place.axes, o.dtype.nbytes)
+        if missing:
+            raise InputError(
+                f"expected {o.space.name} [0x{o.address:x}, 0x{o.end:x}) to hold a value that was "
+                f"written for this read, found {missing} of {o.elements * o.dtype.nbytes} bytes "
+                "unwritten, outdated or of another tensor. Compile the model again; if this stays, "
+                "report it as a defect of the compiler"
+            )
+        if o.space is Space.SRAM:
+            self._consumed[o.address, o.end] = None
+
+    def mark_written(self, place: Place) -> None:
+        """Note that ``place`` holds new values."""
+        if not self.checked or not place.values.size:
+            return
+        o = place.operand
+        if o.space is Space.SRAM:
+            self._outdate(o.address, o.end)
+        _mark(self._shadow[o.space], _tag(o), o.address, place.axes, o.dtype.nbytes)
+
+    def _outdate(self, start: int, end: int) -> None:
+        """Forget what was read around [start, end) and is now overwritten, in part or whole."""
+        for old in [r for r in self._consumed if r[0] < end and start < r[1]]:
+            del self._consumed[old]
+            if old[0] < start or end < old[1]:
+                self._shadow[Space.SRAM][old[0] : old[1]] = 0
 
     def poison(self, space: Space, address: int, nbytes: int) -> None:
         """Begin the life of a buffer: whatever was there is no longer a value."""
-        if self.checked:
-            self._bytes[space][address : address + nbytes] = POISON
-            self._written[space][address : address + nbytes] = False
+        if not self.checked:
+            return
+        self._bytes[space][address : address + nbytes] = POISON
+        self._shadow[space][address : address + nbytes] = 0
+        if space is Space.SRAM:
+            end = address + nbytes
+            for old in [r for r in self._consumed if r[0] < end and address < r[1]]:
+                del self._consumed[old]
 
     def write(self, address: int, values: npt.NDArray[Any]) -> None:
         """Put ``values`` densely into DRAM, as the host does."""
-        data = np.ascontiguousarray(values).view(np.uint8).reshape(-1)
+        data = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
         self._bytes[Space.DRAM][address : address + len(data)] = data
         if self.checked:
-            self._written[Space.DRAM][address : address + len(data)] = True
-
-    def _shadow(self, operand: Operand) -> npt.NDArray[np.bool_]:
-        """One flag an element: that of its first byte, as elements are written whole."""
-        return _strided(self._written[operand.space], operand, np.dtype(np.bool_))
+            self._shadow[Space.DRAM][address : address + len(data)] = 1
 
 
-def _poisoned(nbytes: int) -> Bytes:
-    return np.full(nbytes, POISON, dtype=np.uint8)
+def _tag(operand: Operand) -> int:
+    """What the shadow says of the operand's bytes: 0 is nothing, in DRAM 1 is a value (views share
+    bytes), in SRAM a tensor has a number, which few share."""
+    return 1 if operand.space is Space.DRAM else 1 + operand.tensor % 255
 
 
-def _strided(memory: npt.NDArray[Any], operand: Operand, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    if operand.address < 0 or operand.end > len(memory):
-        raise InputError(
-            f"expected an operand within the {len(memory)} bytes of {operand.space.name}, found "
-            f"bytes {operand.address} to {operand.end}"
-        )
-    return np.ndarray(
-        operand.shape, dtype, memory.data, offset=operand.address, strides=operand.strides
-    )
+@compiled
+def _run(axes: I64, nbytes: int) -> tuple[int, int]:
+    """Innermost axes that lie dense are one run of bytes: how many axes are left, and its size."""
+    rank, run = MAX_RANK, nbytes
+    while rank > 0 and (axes[0, rank - 1] == 1 or axes[1, rank - 1] == run):
+        run *= axes[0, rank - 1]
+        rank -= 1
+    return rank, run
+
+
+@compiled
+def _begin(axes: I64, rank: int, index: int) -> int:
+    """Byte offset of run number ``index``."""
+    offset = 0
+    for axis in range(rank - 1, -1, -1):
+        offset += (index % axes[0, axis]) * axes[1, axis]
+        index //= axes[0, axis]
+    return offset
+
+
+@compiled
+def _missing(shadow: Bytes, tag: int, address: int, axes: I64, nbytes: int) -> int:
+    """How many bytes of an operand lack the tag (repeated ones count once each time)."""
+    rank, run = _run(axes, nbytes)
+    count = 1
+    for axis in range(rank):
+        count *= axes[0, axis]
+    held = np.int64(0)
+    expected = np.uint8(tag)
+    for index in range(count):
+        begin = address + _begin(axes, rank, index)
+        tags = shadow[begin : begin + run]
+        for i in range(run):
+            held += tags[i] == expected
+    return count * run - held
+
+
+@compiled
+def _mark(shadow: Bytes, tag: int, address: int, axes: I64, nbytes: int) -> None:
+    rank, run = _run(axes, nbytes)
+    count = 1
+    for axis in range(rank):
+        count *= axes[0, axis]
+    for index in range(count):
+        begin = address + _begin(axes, rank, index)
+        shadow[begin : begin + run] = tag

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgefusion.budgets import Budgets
+from edgefusion.cli.host_tables import host_call_rows, host_op_rows, host_tables
 from edgefusion.cli.options import (
     ComponentsOption,
     RandomWeightsOption,
@@ -35,11 +36,6 @@ _COMPONENTS = (
     Column("dram_bytes", "DRAM MB", megabytes),
     Column("weight_bytes", "weights MB", megabytes),
     Column("host_ops", "host ops", whole),
-)
-_HOST = (
-    Column("component", "component"),
-    Column("op", "host op"),
-    Column("reason", "why the host runs it"),
 )
 _PASSES = (
     Column("component", "component"),
@@ -93,6 +89,17 @@ def compile_(
     max_latency_ms: Annotated[
         float | None, typer.Option(metavar="X", help="Fail if an image takes longer.")
     ] = None,
+    calibration_prompts: Annotated[
+        int,
+        typer.Option(metavar="N", help="Prompts to calibrate with; 0: latency only, no values."),
+    ] = 2,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Reuse a bundle's COMPONENT/calibration.json."),
+    ] = None,
+    calibration_method: Annotated[
+        str, typer.Option(metavar="minmax|percentile|mse", help="How ranges become scales.")
+    ] = "minmax",
     json_to: JsonOption = None,
 ) -> None:
     """Compile a checkpoint to an NPU bundle.
@@ -119,6 +126,9 @@ def compile_(
             budgets=Budgets(max_sram_bytes, max_dram_bytes, max_latency_ms),
             work_dir=work_dir,
             dump_ir=dump_ir,
+            calibration_prompts=calibration_prompts,
+            calibration=calibration,
+            calibration_method=calibration_method,
             progress=say,
         )
     document = compile_json(result, schedule)
@@ -156,11 +166,8 @@ def compile_json(result: CompileResult, schedule: str) -> dict[str, Any]:
         "steps": manifest.steps,
         "pipeline": {"total_ms": latency.total_ms, "bound_ms": latency.bound_ps / 1e9},
         "components": rows,
-        "host_ops": [
-            {"component": info.name, "op": op.op, "origin": list(op.origin), "reason": op.reason}
-            for info in manifest.components
-            for op in info.host_ops
-        ],
+        "host_ops": host_op_rows(manifest),
+        "host_calls": host_call_rows(manifest),
         "passes": [
             {
                 "component": name,
@@ -183,8 +190,7 @@ def compile_json(result: CompileResult, schedule: str) -> dict[str, Any]:
 def compile_tables(document: dict[str, Any], *, time_passes: bool = False) -> list[Table]:
     """The tables of ``compile_json``'s document."""
     tables = [Table("Components", _COMPONENTS, document["components"])]
-    if document["host_ops"]:
-        tables.append(Table("On the host", _HOST, document["host_ops"]))
+    tables += host_tables(document)
     if time_passes:
         tables.append(Table("Passes", _PASSES, document["passes"]))
         tables.append(Table("Stages", _STAGES, document["stages"]))

@@ -16,7 +16,8 @@ from edgefusion.cli.options import (
     split_names,
 )
 from edgefusion.cli.output import JsonOption, emit, progress
-from edgefusion.cli.table import Column, Table, megabytes
+from edgefusion.cli.table import Column, Table, megabytes, whole
+from edgefusion.runtime.errors import UsageError
 
 SCHEMA_VERSION = 1
 app = typer.Typer(add_completion=False)
@@ -29,6 +30,14 @@ _COLUMNS = (
 )
 
 
+_QDQ_COLUMNS = (
+    Column("component", "component"),
+    Column("graph", "graph"),
+    Column("qdq_pairs", "QDQ pairs", whole),
+    Column("weight_bytes", "weights MB", megabytes),
+)
+
+
 @app.command()
 def export(
     source: SourceArgument,
@@ -37,19 +46,48 @@ def export(
     random_weights: RandomWeightsOption = None,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Batch size.")] = 1,
     shape: ShapeOption = None,
+    qdq: Annotated[
+        bool,
+        typer.Option(
+            "--qdq",
+            help="SOURCE is a calibrated bundle: write its W8A16 components as standard ONNX, "
+            "INT8 weights and INT16 activations in QDQ pairs (operator set 21).",
+        ),
+    ] = False,
     json_to: JsonOption = None,
 ) -> None:
     """Write each component as ONNX: static shapes, weights in a file beside the graph.
 
     Examples: `edgefusion export bk-sdm-tiny -o onnx`;
-    `edgefusion export ./my-pipeline -o onnx --components unet`.
+    `edgefusion export ./my-pipeline -o onnx --components unet`;
+    `edgefusion export tiny.npub -o onnx --qdq`.
     """
+    if qdq:
+        if random_weights is not None or batch != 1 or shape:
+            raise UsageError("--qdq takes a bundle, whose weights, batch and shapes are fixed.")
+        name, rows = source, _quantized(Path(source), directory, components)
+    else:
+        shapes = parse_shapes(shape)
+        name, rows = _floating(source, directory, components, random_weights, batch, shapes)
+    document = {"schema_version": SCHEMA_VERSION, "source": name, "components": rows}
+    columns = _QDQ_COLUMNS if qdq else _COLUMNS
+    emit([Table(f"Exported {name}", columns, rows)], lambda: document, json_to=json_to)
+
+
+def _floating(
+    source: str,
+    directory: Path,
+    components: str | None,
+    random_weights: int | None,
+    batch: int,
+    shapes: dict[str, tuple[int, ...]],
+) -> tuple[str, list[dict[str, Any]]]:
+    """Export from the source; its name, and a row for each component."""
     from edgefusion.api import components_of
     from edgefusion.compiler.bundle_zip import disk_errors
     from edgefusion.models.export import export_component
     from edgefusion.models.source import resolve_source
 
-    shapes = parse_shapes(shape)
     resolved = resolve_source(source, random_weights_seed=random_weights)
     chosen = components_of(resolved, split_names(components))
     rows: list[dict[str, Any]] = []
@@ -67,5 +105,34 @@ def export(
                     "weight_bytes": data.stat().st_size if data.exists() else 0,
                 }
             )
-    document = {"schema_version": SCHEMA_VERSION, "source": resolved.name, "components": rows}
-    emit([Table(f"Exported {resolved.name}", _COLUMNS, rows)], lambda: document, json_to=json_to)
+    return resolved.name, rows
+
+
+def _quantized(bundle: Path, directory: Path, components: str | None) -> list[dict[str, Any]]:
+    """Export from a calibrated bundle; a row for each component."""
+    from edgefusion.api import open_bundle
+    from edgefusion.compiler.bundle_zip import disk_errors
+    from edgefusion.compiler.qdq_export import export_qdq
+
+    rows: list[dict[str, Any]] = []
+    with progress() as say, disk_errors(directory):
+        say(f"checking {bundle}")
+        opened = open_bundle(bundle)
+        infos = opened.manifest.components
+        chosen = split_names(components) or tuple(i.name for i in infos if i.precision == "w8a16")
+        if not chosen:
+            raise UsageError(f"{bundle} has no w8a16 component: there is nothing to quantize.")
+        directory.mkdir(parents=True, exist_ok=True)
+        for component in chosen:
+            say(f"{component}: writing QDQ")
+            made = export_qdq(opened, component, directory)
+            rows.append(
+                {
+                    "component": component,
+                    "graph": str(made.graph),
+                    "qdq_pairs": made.pairs,
+                    "graph_bytes": made.graph.stat().st_size,
+                    "weight_bytes": made.weights.stat().st_size,
+                }
+            )
+    return rows

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgefusion.cli.host_tables import host_call_rows, host_op_rows, host_tables
 from edgefusion.cli.memory_map import memory_table
 from edgefusion.cli.options import BundleArgument
 from edgefusion.cli.output import JsonOption, emit, progress, write_json
@@ -111,6 +112,8 @@ def summary_json(bundle: Bundle) -> dict[str, Any]:
         "manifest": bundle.manifest.to_json(),
         "latency": {"pipeline": latency["pipeline"], "components": latency["components"]},
         "graphs": counts,
+        "host_ops": host_op_rows(bundle.manifest),
+        "host_calls": host_call_rows(bundle.manifest),
     }
 
 
@@ -133,6 +136,7 @@ def _summary(bundle: Bundle, document: dict[str, Any]) -> list[Table]:
     members = [{"member": k, **v} for k, v in document["manifest"]["members"].items()]
     return [
         Table("Components", _COMPONENTS, rows),
+        *host_tables(document),
         Table("Ops of the graphs", _GRAPH, ops),
         Table("Members", _MEMBERS, members),
     ]

@@ -62,12 +62,17 @@ def signed_percent(value: float | None) -> str:
     return "" if value is None else f"{value:+.1f}"
 
 
+def decibels(value: float | None) -> str:
+    """One decimal; nothing for None."""
+    return "" if value is None else f"{value:.1f}"
+
+
 def quantity(value: int | float) -> str:
     """A parameter of any size: integers in full, others in six digits."""
     return f"{value:,g}" if isinstance(value, float) else f"{value:,}"
 
 
-_NUMBERS = (milliseconds, whole, megabytes, ratio, percent, signed_percent, quantity)
+_NUMBERS = (milliseconds, whole, megabytes, ratio, percent, signed_percent, decibels, quantity)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from edgefusion.runtime.compiled import compiled
 from edgefusion.runtime.kernels.contract import Array
 from edgefusion.runtime.kernels.madd import COLUMNS, MAX_TERMS, ROWS, multiply_add_tile
 from edgefusion.runtime.kernels.parallel import parallel
-from edgefusion.runtime.kernels.requantize import clamp16, requantize, requantize_wide
+from edgefusion.runtime.kernels.requantize import requantize, requantize_wide
 
 BLOCK_TILES = 8  # micro-tiles that share a panel of weights while it is in the L1 cache
 PANELS_PER_TASK = 4
@@ -24,11 +24,17 @@ PANELS_PER_TASK = 4
 REQUANTIZE, STORE, ADD = 0, 1, 2
 """What becomes of an accumulator: an INT16 activation, a raw int64, or added to a raw int64."""
 
+FLOAT, NARROW, WIDE = 0, 1, 2
+"""How it is requantized: in float64 where that is exact, with 15-bit factors, with longer ones."""
+
+FLOAT_ACC_BITS, FLOAT_SHIFT = 37, 53
+"""FLOAT is exact for |acc| < 2^37 and shifts <= 53: acc * factor + 2^(shift-1) is below 2^53."""
+
 
 def pack(weights: Array, run: int) -> Array:
-    """``weights`` [taps, k, n] (any strides, INT8 or INT16) as [planes, panels, taps, pairs, 16, 2].
+    """``weights`` [taps, k, n] as [planes, panels, taps, pairs, 16, 2].
 
-    ``run`` >= k is even; what exceeds k and n is zero.
+    ``weights`` are INT8 or INT16 of any strides; ``run`` >= k is even. Beyond k and n are zeros.
     """
     taps, _, n = weights.shape
     planes = 1 if weights.dtype == np.int8 else 2
@@ -47,7 +53,7 @@ def _pack_loop(weights: Array, packed: Array) -> None:
             for i in range(2 * pairs):
                 for c in range(COLUMNS):
                     column = panel * COLUMNS + c
-                    value = 0
+                    value = np.int64(0)
                     if i < k and column < n:
                         value = np.int64(weights[tap, i, column])
                     if planes == 1:
@@ -93,6 +99,34 @@ def _accumulate(
                     )
 
 
+@compiled
+def _finish(
+    acc: Array,
+    bias: Array,
+    factors: Array,
+    shifts: Array,
+    real: Array,
+    rounding: int,
+    out: Array,
+) -> None:
+    """Requantize ``acc`` [rows, >= width] into ``out`` [rows, width]; the rest is [width]."""
+    rows, width = out.shape
+    for r in range(rows):
+        if rounding == FLOAT:
+            # Floor of an exact float64 is the integer arithmetic, in a quarter of its instructions.
+            for c in range(width):
+                value = np.floor(np.float64(acc[r, c] + bias[c]) * real[c] + 0.5)
+                value = value if value > -32768.0 else -32768.0
+                value = value if value < 32767.0 else 32767.0
+                out[r, c] = np.int16(np.int32(value))
+        elif rounding == NARROW:
+            for c in range(width):
+                out[r, c] = requantize(acc[r, c] + bias[c], factors[c], shifts[c])
+        else:
+            for c in range(width):
+                out[r, c] = requantize_wide(acc[r, c] + bias[c], factors[c], shifts[c])
+
+
 @parallel
 def multiply(
     base: int,
@@ -110,47 +144,37 @@ def multiply(
 ) -> None:
     """``out`` [m, n] INT16 or ``raw`` [m, n] int64, by ``mode``, from ``offsets`` [m, taps].
 
-    ``bias``, ``factors`` and ``shifts`` are int64 [n]. ``rounding``: 0 for simple multipliers, 1
-    for 15-bit factors with any shift, 2 for factors of more bits.
+    ``bias``, ``factors`` and ``shifts`` are int64 [n]. ``rounding``: FLOAT, NARROW or WIDE.
     """
     m, n = len(offsets), len(bias)
     panels = packed.shape[1]
     block = BLOCK_TILES * ROWS
     groups = -(-panels // PANELS_PER_TASK)
     blocks = -(-m // block)
+    real = factors * 2.0 ** (-shifts.astype(np.float64))
     for task in prange(blocks * groups):
         first = (task // groups) * block
         rows = min(block, m - first)
         group = (task % groups) * PANELS_PER_TASK
         acc = np.empty((BLOCK_TILES, ROWS * COLUMNS), np.int64)
+        flat = acc.reshape(BLOCK_TILES * ROWS, COLUMNS)
         for panel in range(group, min(group + PANELS_PER_TASK, panels)):
             acc[:] = 0
             _accumulate(base, zeros, offsets, run, packed, panel, first, rows, acc)
             left = panel * COLUMNS
-            width = min(COLUMNS, n - left)
-            flat = acc.reshape(BLOCK_TILES * ROWS, COLUMNS)
-            for r in range(rows):
-                if mode == STORE:
-                    for c in range(width):
-                        raw[first + r, left + c] = flat[r, c] + bias[left + c]
-                elif mode == ADD:
-                    for c in range(width):
-                        raw[first + r, left + c] += flat[r, c] + bias[left + c]
-                elif rounding == 0:
-                    for c in range(width):
-                        shift = shifts[left + c]
-                        product = (flat[r, c] + bias[left + c]) * factors[left + c]
-                        half = np.int64(1) << (shift - 1)
-                        out[first + r, left + c] = clamp16((product + half) >> shift)
-                elif rounding == 1:
-                    for c in range(width):
-                        value = flat[r, c] + bias[left + c]
-                        out[first + r, left + c] = requantize(
-                            value, factors[left + c], shifts[left + c]
-                        )
-                else:
-                    for c in range(width):
-                        value = flat[r, c] + bias[left + c]
-                        out[first + r, left + c] = requantize_wide(
-                            value, factors[left + c], shifts[left + c]
-                        )
+            right = min(left + COLUMNS, n)
+            last = first + rows
+            if mode == STORE:
+                raw[first:last, left:right] = flat[:rows, : right - left] + bias[left:right]
+            elif mode == ADD:
+                raw[first:last, left:right] += flat[:rows, : right - left] + bias[left:right]
+            else:
+                _finish(
+                    flat,
+                    bias[left:right],
+                    factors[left:right],
+                    shifts[left:right],
+                    real[left:right],
+                    rounding,
+                    out[first:last, left:right],
+                )

@@ -34,8 +34,7 @@ def is_available() -> bool:
     return bool(llvm.get_host_cpu_features().get("avx2", False))
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def multiply_add_tile(
+def _multiply_add_tile(
     typingctx: Any,  # noqa: ARG001
     acc: Any,  # noqa: ARG001
     row0: Any,  # noqa: ARG001
@@ -55,13 +54,18 @@ def multiply_add_tile(
     return types.void(*([types.intp] * 10)), _build
 
 
+multiply_add_tile: Any = intrinsic(_multiply_add_tile)
+"""The micro-tile, callable from machine code."""
+
+
 def _build(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
     acc, *rows, weights, pairs, up = args
-    madd = cgutils.get_or_insert_function(
+    tools: Any = cgutils
+    madd = tools.get_or_insert_function(
         builder.module, ir.FunctionType(_SUMS, [_VALUES, _VALUES]), _INSTRUCTION
     )
     zero = ir.Constant(_SUMS, [0] * 8)
-    totals = [[cgutils.alloca_once(builder, _SUMS) for _ in range(_VECTORS)] for _ in range(ROWS)]
+    totals = [[tools.alloca_once(builder, _SUMS) for _ in range(_VECTORS)] for _ in range(ROWS)]
     for row in totals:
         for total in row:
             builder.store(zero, total)
@@ -69,7 +73,7 @@ def _build(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
     weight_pointer = builder.inttoptr(weights, _VALUES.as_pointer())
     undefined = ir.Constant(_SUMS, ir.Undefined)
 
-    with cgutils.for_range(builder, pairs) as loop:
+    with tools.for_range(builder, pairs) as loop:
         first = builder.mul(loop.index, ir.Constant(_I64, _VECTORS))
         columns = [
             builder.load(

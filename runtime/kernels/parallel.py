@@ -11,6 +11,12 @@ from collections.abc import Callable
 from typing import TypeVar, cast
 
 import numba
+from numba import config
+
+SMALL_WORK = 1 << 16
+"""Scalar operations that one core does in about the time it takes to wake another."""
+
+_CORES: int = getattr(config, "NUMBA_NUM_THREADS", 1)
 
 Loop = TypeVar("Loop", bound=Callable[..., object])
 
@@ -21,3 +27,8 @@ def parallel(loop: Loop) -> Loop:
         return cast(Loop, numba.njit(cache=True, nogil=True, parallel=True)(loop))
     except RuntimeError:  # no folder to cache in
         return cast(Loop, numba.njit(nogil=True, parallel=True)(loop))
+
+
+def use_threads(operations: int) -> None:
+    """Share the next loops among the cores only if they are worth it: waking costs microseconds."""
+    numba.set_num_threads(_CORES if operations > SMALL_WORK else 1)

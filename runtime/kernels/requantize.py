@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,8 @@ from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.kernels.contract import Array
 
 I64 = npt.NDArray[np.int64]
+Word = Any
+"""An int64 inside machine code: Python's int to a reader, numpy's to mypy."""
 
 ACC_BITS = 48
 """Width of the accumulator, sign included: int48 as in TOSA's CONV2D int16 x int8."""
@@ -35,11 +38,6 @@ class Multipliers:
     factors: I64
     shifts: I64
     wide: bool
-
-    @property
-    def simple(self) -> bool:
-        """Whether 64-bit arithmetic with shifts of 1..63 does: nearly always."""
-        return not self.wide and bool(np.all(self.shifts > 0))
 
 
 def multipliers(real: float | Array, mode: str = "tflite15") -> Multipliers:
@@ -87,13 +85,13 @@ def ratio(*scales: float) -> float:
 
 
 @compiled
-def clamp16(value: int) -> int:
+def clamp16(value: Word) -> Word:
     """``value`` limited to the range of INT16."""
     return min(max(value, -32768), 32767)
 
 
 @compiled
-def requantize(acc: int, factor: int, shift: int) -> int:
+def requantize(acc: Word, factor: Word, shift: Word) -> Word:
     """clamp(acc * factor * 2^-shift) for |acc| < 2^47 and a factor of 15 bits; any shift <= 63.
 
     The product stays below 2^62, so adding half of 2^63 at most cannot overflow.
@@ -107,7 +105,7 @@ def requantize(acc: int, factor: int, shift: int) -> int:
 
 
 @compiled
-def requantize_wide(acc: int, factor: int, shift: int) -> int:
+def requantize_wide(acc: Word, factor: Word, shift: Word) -> Word:
     """``requantize`` with factors up to 2^53: the product has 128 bits, as two uint64."""
     low_mask = np.uint64(0xFFFFFFFF)
     half_word = np.uint64(32)

@@ -71,3 +71,13 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bundle(demo: Path) -> Path:
     """The demo's bundle of schedule ``mlt``."""
     return demo / "tiny-test-mlt.npub"
+
+
+@pytest.fixture(scope="session")
+def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of ``tiny-test`` that can be run. Do not change it."""
+    from edgefusion.api import compile_source
+
+    path = tmp_path_factory.mktemp("calibrated") / "tiny.npub"
+    compile_source("tiny-test", output=path, schedules=("mlt",), calibration_prompts=8)
+    return path

@@ -118,7 +118,11 @@ def test_inspect_shows_the_manifest(cli: Cli, bundle: Path) -> None:
     manifest = document["manifest"]
     assert manifest["pipeline"] == COMPONENTS
     assert manifest["components"]["unet"]["precision"] == "w8a16"
-    assert manifest["components"]["unet"]["host_ops"][0].keys() == {"op", "origin", "reason"}
+    (call,) = manifest["components"]["unet"]["host_calls"]
+    assert (call["function"], call["backend"], call["input_bytes"]) == ("host0", "tvm", 8)
+    assert manifest["components"]["unet"]["host_ops"][0].keys() == {
+        "op", "origin", "reason", "function",
+    }  # fmt: skip
     assert manifest["source"]["kind"] == "preset"
     assert manifest["target"]["parameters"]["sram_bytes"] == 6291456
     assert document["graphs"]["unet"]["Attention"] == 18

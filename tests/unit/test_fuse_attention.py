@@ -80,31 +80,47 @@ def test_mask(add: str, shape: tuple[int, ...]) -> None:
     check(outcome, op="Attention_mask")
 
 
+FOLD = "qr = Reshape(qh, rows) kr = Reshape(kh, columns) vr = Reshape(vh, values)"
+FOLDED_CORE = (
+    "s = MatMul(qr, kr) p = Softmax<axis = -1>(s) o3 = MatMul(p, vr) o = Reshape(o3, heads)"
+)
+FOLDED: Weights = {
+    **WEIGHTS,
+    "rows": np.array([-1, QUERIES, DEPTH]),
+    "columns": np.array([-1, DEPTH, KEYS]),
+    "values": np.array([-1, KEYS, V_DEPTH]),
+    "heads": np.array([2, HEADS, QUERIES, V_DEPTH]),
+}
+
+
 def test_heads_folded_into_the_batch() -> None:
-    fold = "qr = Reshape(qh, rows) kr = Reshape(kh, columns) vr = Reshape(vh, values)"
-    core = "s = MatMul(qr, kr) p = Softmax<axis = -1>(s) o3 = MatMul(p, vr) o = Reshape(o3, heads)"
-    weights = {
-        **WEIGHTS,
-        "rows": np.array([-1, QUERIES, DEPTH]),
-        "columns": np.array([-1, DEPTH, KEYS]),
-        "values": np.array([-1, KEYS, V_DEPTH]),
-        "heads": np.array([2, HEADS, QUERIES, V_DEPTH]),
-    }
-    check(rewritten(FuseAttention(), case(Q, K, V, fold, core, MERGE, batch=2), weights))
+    text = case(Q, K, V, FOLD, FOLDED_CORE, MERGE, batch=2)
+    check(rewritten(FuseAttention(), text, FOLDED))
+
+
+@pytest.mark.parametrize("rows", [1, 2 * HEADS])
+def test_mask_on_folded_heads_must_be_the_same_for_all(rows: int) -> None:
+    core = FOLDED_CORE.replace("p = Softmax<axis = -1>(s)", "t = Add(s, m) p = Softmax(t)")
+    text = case(Q, K, V, FOLD, core, MERGE, batch=2)
+    weights = {**FOLDED, "m": (rows, QUERIES, KEYS)}
+    if rows == 1:
+        check(rewritten(FuseAttention(), text, weights), op="Attention_mask")
+    else:
+        assert "is added to scores" in untouched(FuseAttention(), text, weights).missed
 
 
 GUARDED = CORE.replace(
     "o = MatMul(p, vh)", "n = IsNaN(p) w = Where(n, nought, p) o = MatMul(w, vh)"
 )
+
+
 @pytest.mark.parametrize("scaling", SCALED)
 def test_mask_on_scaled_scores(scaling: str) -> None:
     core = CORE.replace(
         "p = Softmax<axis = -1>(s)", f"{scaling} u = Add(t, mask) p = Softmax<axis = -1>(u)"
     )
     weights = {**WEIGHTS, "mask": (QUERIES, KEYS)}
-    check(
-        rewritten(FuseAttention(), case(Q, K, V, core, MERGE), weights), 0.5, op="Attention_mask"
-    )
+    check(rewritten(FuseAttention(), case(Q, K, V, core, MERGE), weights), 0.5, op="Attention_mask")
 
 
 def test_a_scaled_mask_is_refused() -> None:

@@ -106,6 +106,11 @@ def test_other_argument_is_no_gelu() -> None:
     assert refused(f"f = Tanh(x) {RESULTS[0]}").record.remarks == ()
 
 
+def test_difference_in_the_argument_is_no_gelu() -> None:
+    body = "p = Pow(x, three) q = Mul(p, c) s = Sub(x, q) m = Mul(s, t) f = Tanh(m)"
+    assert refused(f"{body} {RESULTS[0]}").record.remarks == ()
+
+
 def test_erf_that_is_used_elsewhere_is_refused() -> None:
     outcome = untouched(
         FuseGelu(),

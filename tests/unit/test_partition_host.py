@@ -6,8 +6,8 @@ import pytest
 
 from edgefusion.compiler.graph import Graph
 from edgefusion.compiler.pass_base import PassContext
-from edgefusion.compiler.placement import group_host_nodes
-from edgefusion.passes.partition_host import PartitionHost, host_groups
+from edgefusion.compiler.placement import group_host_nodes, host_groups
+from edgefusion.passes.partition_host import PartitionHost
 from edgefusion.runtime.errors import UnsupportedOpError
 from tests.graph_cases import parse
 from tests.layout_cases import chained

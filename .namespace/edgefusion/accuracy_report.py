@@ -1,0 +1,1 @@
+../../edgefusion/accuracy_report.py

@@ -1,0 +1,1 @@
+../../edgefusion/fp16_candidates.py

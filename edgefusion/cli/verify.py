@@ -1,0 +1,165 @@
+"""``edgefusion verify``: a bundle's values against ONNX Runtime in FP32."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgefusion.accuracy_report import MIN_PSNR_DB, MIN_SQNR_DB, Gates, verification_json
+from edgefusion.cli.options import BundleArgument, split_names
+from edgefusion.cli.output import JsonOption, emit, progress
+from edgefusion.cli.table import Column, Table, decibels, milliseconds, percent
+from edgefusion.runtime.errors import UsageError
+
+app = typer.Typer(add_completion=False)
+
+_VALUES = (
+    Column("prompt", "prompt", detail=True),
+    Column("component", "component"),
+    Column("value", "value"),
+    Column("timestep", "timestep", lambda v: "" if v is None else str(v)),
+    Column("source_db", "dB, source weights", decibels),
+    Column("bundle_db", "dB, bundle weights", decibels),
+    Column("gate_db", "gate dB", decibels),
+    Column("passed", "passed", lambda v: "yes" if v else "NO"),
+)
+_LAYERS = (
+    Column("op", "op"),
+    Column("kind", "kind"),
+    Column("timestep", "timestep", lambda v: "" if v is None else str(v)),
+    Column("isolated_sqnr_db", "alone dB", decibels),
+    Column("accumulated_sqnr_db", "accumulated", decibels),
+    Column("weights_sqnr_db", "weights", decibels),
+    Column("inputs_sqnr_db", "inputs", decibels),
+    Column("output_sqnr_db", "output", decibels),
+    Column("clipping_sqnr_db", "clipping", decibels, detail=True),
+    Column("rest_sqnr_db", "rest", decibels),
+    Column("clipped_percent", "clipped %", percent, detail=True),
+    Column("scope", "module", detail=True),
+)
+_SUGGESTIONS = (
+    Column("component", "component"),
+    Column("op", "op"),
+    Column("isolated_sqnr_db", "alone dB", decibels),
+    Column("int16_ms", "INT16 ms", milliseconds),
+    Column("fp16_ms", "FP16 ms", milliseconds),
+    Column("extra_ms", "more ms", milliseconds),
+)
+_NOTE = (
+    "All columns are SQNR in dB: of the op alone, accumulated up to it, and of each cause alone; "
+    "empty: no error. output: rounding to the result's scale, clipping included; rest: tables and "
+    "roundings inside the op."
+)
+
+
+@app.command()
+def verify(
+    bundle: BundleArgument,
+    prompts: Annotated[
+        int,
+        typer.Option(min=1, max=8, metavar="N", help="How many held-out prompts to run."),
+    ] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 1000,
+    layers: Annotated[
+        str,
+        typer.Option(metavar="A,B|none", help="Components whose every layer is measured."),
+    ] = "unet",
+    source: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="What the bundle was compiled from, where it is a folder or file.",
+        ),
+    ] = None,
+    against: Annotated[
+        str,
+        typer.Option(
+            metavar="bundle|source", help="Gate against rounded or original weights in FP32."
+        ),
+    ] = "bundle",
+    min_sqnr_db: Annotated[
+        float, typer.Option(metavar="X", help="Gate for the U-Net's latent of every step.")
+    ] = MIN_SQNR_DB,
+    min_psnr_db: Annotated[
+        float, typer.Option(metavar="X", help="Gate for the image.")
+    ] = MIN_PSNR_DB,
+    suggest: Annotated[
+        bool, typer.Option("--suggest", help="Rank ops to run in FP16 by error and latency.")
+    ] = False,
+    top: Annotated[int, typer.Option(min=0, help="How many of the worst layers to show.")] = 15,
+    host: Annotated[str, typer.Option(metavar="tvm|ort", help="What runs host functions.")] = "tvm",
+    json_to: JsonOption = None,
+) -> None:
+    """Compare a bundle's values with ONNX Runtime in FP32: every layer, every step, the image.
+
+    Examples: `edgefusion verify tiny.npub`; `edgefusion verify my.npub --source ./my-pipeline
+    --prompts 4 --json accuracy.json`; `edgefusion verify tiny.npub --suggest`.
+
+    Exit code 6 means that a value misses its gate; the report is written all the same. A bundle
+    that is no whole pipeline runs on random inputs.
+    """
+    from edgefusion.api import open_bundle
+    from edgefusion.execution import require_calibrated
+    from edgefusion.fp16_candidates import suggestions
+    from edgefusion.verification import PROMPTS, Request, verify_bundle
+
+    if against not in ("bundle", "source"):
+        raise UsageError(f"--against {against}: expected bundle or source.")
+    gates = Gates(min_sqnr_db, min_psnr_db, against)
+    with progress() as say:
+        say(f"checking {bundle}")
+        opened = open_bundle(bundle)
+        require_calibrated(opened, *opened.components)
+        request = Request(
+            PROMPTS[:prompts],
+            seed,
+            opened.manifest.steps,
+            _layers(layers, opened.components),
+            source,
+            host,
+        )
+        found = verify_bundle(opened, request, say)
+        names = {component for component, _, _ in found.layers}
+        ops = {n: {op.name: op for op in opened.program(n, verify=False).ops} for n in names}
+        document = verification_json(found, gates, ops)
+        if suggest:
+            ranked = suggestions(opened, found.layers, say)
+            document["suggestions"] = [candidate.to_json() for candidate in ranked]
+    emit(_tables(document, bundle, top), lambda: document, json_to=json_to)
+    gates.check(found)
+
+
+def _layers(text: str, components: tuple[str, ...]) -> tuple[str, ...]:
+    """The components named; those of another bundle than a pipeline are all meant by default."""
+    if text == "none":
+        return ()
+    names = split_names(text) or ()
+    if names == ("unet",) and "unet" not in components:
+        return components
+    unknown = [name for name in names if name not in components]
+    if unknown:
+        raise UsageError(
+            f"--layers {text}: the bundle has no {', '.join(unknown)}; it holds "
+            f"{', '.join(components)}."
+        )
+    return names
+
+
+def _tables(document: dict[str, Any], bundle: Path, top: int) -> list[Table]:
+    weights = document["reference_weights"]
+    tables = [Table(f"{bundle.name} against ONNX Runtime FP32", _VALUES, document["values"])]
+    if document["layers"] and top:
+        worst = sorted(document["layers"], key=_isolated)[:top]
+        title = f"The {len(worst)} worst layers, against the {weights}'s weights"
+        tables.append(Table(title, _LAYERS, worst, _NOTE))
+    if document.get("suggestions"):
+        note = "In FP16 with conversions around it; best first. Recipe: [[rule]] match = the op."
+        tables.append(Table("Ops to run in FP16", _SUGGESTIONS, document["suggestions"], note))
+    return tables
+
+
+def _isolated(row: dict[str, Any]) -> float:
+    value = row["isolated_sqnr_db"]
+    return float("inf") if value is None else float(value)

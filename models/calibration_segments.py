@@ -1,0 +1,197 @@
+"""A model run a block at a time, every wanted inner value shown once and then forgotten.
+
+Asking ONNX Runtime for all inner values of a U-Net would keep them all (several gigabytes, most of
+it attention scores). So the graph is cut into segments whose shown values stay below a budget, at
+the narrowest place of each stretch; what crosses a cut is all that outlives its segment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime as ort
+
+Array = npt.NDArray[Any]
+Observe = Callable[[str, Array], None]
+
+DEFAULT_BUDGET_BYTES = 256 << 20
+
+
+def session(model: onnx.ModelProto | Path, folder: Path | None = None) -> ort.InferenceSession:
+    """An ONNX Runtime session that computes in FP32; ``folder`` holds the external data.
+
+    The option about QDQ matters: without it ONNX Runtime takes INT8 weights as leave to round
+    activations to eight bits. Without arena and patterns memory is given back between runs;
+    threads that wait sleep, for the sessions of a chain run one after another.
+    """
+    options = ort.SessionOptions()
+    options.enable_cpu_mem_arena = False
+    options.enable_mem_pattern = False
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if folder is not None:
+        options.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", str(folder.resolve())
+        )
+    content = model.SerializeToString() if isinstance(model, onnx.ModelProto) else str(model)
+    return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Nodes ``first`` up to ``last`` of a graph: what they read from before, what they hand on
+    (``kept``: needed later or an output of the graph), and which of their values are shown."""
+
+    first: int
+    last: int
+    inputs: tuple[str, ...]
+    kept: tuple[str, ...]
+    shown: tuple[str, ...]
+
+
+class SegmentedModel:
+    """A model of standard ops as a chain of sessions, made when first run, and kept."""
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        folder: Path,
+        shown: Iterable[str],
+        budget_bytes: int = DEFAULT_BUDGET_BYTES,
+    ) -> None:
+        """``model`` with static shapes of all values, its external data in ``folder``."""
+        self._model, self._folder = model, folder
+        self._types = {
+            info.name: info
+            for info in (*model.graph.input, *model.graph.value_info, *model.graph.output)
+        }
+        self._shown = frozenset(shown)
+        self._sessions: dict[Segment, ort.InferenceSession] = {}
+        self.segments = _segments(model.graph, self._shown, self._nbytes, budget_bytes)
+
+    def run(
+        self,
+        feeds: Mapping[str, Array],
+        observe: Observe | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> dict[str, Array]:
+        """The graph's outputs by name; each shown value goes to ``observe``, inputs first."""
+        wanted = {info.name for info in self._model.graph.output}
+        alive = {info.name: feeds[info.name] for info in self._model.graph.input}
+        if observe is not None:
+            for name in self._shown & alive.keys():
+                observe(name, alive[name])
+        for index, segment in enumerate(self.segments):
+            if progress is not None:
+                progress(index, len(self.segments))
+            names = list(dict.fromkeys((*segment.kept, *segment.shown)))
+            given = {name: alive[name] for name in segment.inputs}
+            results = dict(zip(names, self._session(segment).run(names, given), strict=True))
+            if observe is not None:
+                for name in segment.shown:
+                    observe(name, np.asarray(results[name]))
+            alive |= {name: np.asarray(results[name]) for name in segment.kept}
+            del results
+            later = {name for s in self.segments[index + 1 :] for name in s.inputs} | wanted
+            alive = {name: value for name, value in alive.items() if name in later}
+        return alive
+
+    def _session(self, segment: Segment) -> ort.InferenceSession:
+        if segment not in self._sessions:
+            self._sessions[segment] = session(self._extract(segment), self._folder)
+        return self._sessions[segment]
+
+    def _extract(self, segment: Segment) -> onnx.ModelProto:
+        source = self._model.graph
+        part = onnx.ModelProto(
+            ir_version=self._model.ir_version, opset_import=self._model.opset_import
+        )
+        part.graph.name = f"{source.name}:{segment.first}"
+        part.graph.node.extend(source.node[segment.first : segment.last])
+        read = {name for node in part.graph.node for name in node.input}
+        part.graph.initializer.extend(t for t in source.initializer if t.name in read)
+        part.graph.input.extend(self._types[name] for name in segment.inputs)
+        names = dict.fromkeys((*segment.kept, *segment.shown))
+        part.graph.output.extend(self._types[name] for name in names)
+        return part
+
+    def _nbytes(self, name: str) -> int:
+        tensor = self._types[name].type.tensor_type
+        itemsize = int(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).itemsize)
+        return itemsize * prod(int(dim.dim_value) for dim in tensor.shape.dim)
+
+
+def _segments(
+    graph: onnx.GraphProto,
+    shown: frozenset[str],
+    nbytes: Callable[[str], int],
+    budget_bytes: int,
+) -> tuple[Segment, ...]:
+    """Cut ``graph`` where little crosses, as soon as the shown values exceed the budget."""
+    nodes = graph.node
+    outputs = {info.name for info in graph.output}
+    maker = {name: i for i, node in enumerate(nodes) for name in node.output if name}
+    last_use = {name: len(nodes) if name in outputs else i for name, i in maker.items()}
+    for index, node in enumerate(nodes):
+        for name in node.input:
+            if name in maker:
+                last_use[name] = max(last_use[name], index)
+    crossing = _crossing(len(nodes), maker, last_use, nbytes)
+    loads = [sum(nbytes(name) for name in node.output if name in shown) for node in nodes]
+    cuts = [0]
+    for index in range(1, len(nodes)):
+        begin = cuts[-1]
+        if sum(loads[begin : index + 1]) > budget_bytes:
+            # Not too early either: the first half of the budget belongs together.
+            half = [i for i in range(begin + 1, index) if 2 * sum(loads[begin:i]) >= budget_bytes]
+            cuts.append(min([*half, index], key=lambda i: (crossing[i], -i)))
+    bounds = list(zip(cuts, [*cuts[1:], len(nodes)], strict=True))
+    return tuple(_segment(graph, first, last, maker, last_use, shown) for first, last in bounds)
+
+
+def _crossing(
+    count: int,
+    maker: Mapping[str, int],
+    last_use: Mapping[str, int],
+    nbytes: Callable[[str], int],
+) -> list[int]:
+    """Bytes made before node i and read from it on, for every i."""
+    change = [0] * (count + 2)
+    for name, made in maker.items():
+        if last_use[name] > made:
+            size = nbytes(name)
+            change[made + 1] += size
+            change[last_use[name] + 1] -= size
+    totals: list[int] = []
+    for step in change[: count + 1]:
+        totals.append(step + (totals[-1] if totals else 0))
+    return totals
+
+
+def _segment(
+    graph: onnx.GraphProto,
+    first: int,
+    last: int,
+    maker: Mapping[str, int],
+    last_use: Mapping[str, int],
+    shown: frozenset[str],
+) -> Segment:
+    nodes: Sequence[onnx.NodeProto] = graph.node[first:last]
+    external = {info.name for info in graph.input}
+    read = dict.fromkeys(name for node in nodes for name in node.input)
+    made = [name for node in nodes for name in node.output if name]
+    return Segment(
+        first,
+        last,
+        tuple(n for n in read if n in external or maker.get(n, last) < first),
+        tuple(name for name in made if last_use[name] >= last),
+        tuple(name for name in made if name in shown),
+    )

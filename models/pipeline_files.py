@@ -1,0 +1,87 @@
+"""Files beside the weights that running a pipeline needs: tokenizer, scheduler, the VAE's scaling.
+
+They travel in a bundle as ``pipeline/<folder>/<file>``, so that a bundle runs without its source.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgefusion.models.source import Source
+from edgefusion.runtime.errors import InputError
+
+PREFIX = "pipeline/"
+SCHEDULER_CONFIG = "pipeline/scheduler/scheduler_config.json"
+VAE_CONFIG = "pipeline/vae/config.json"
+_TOKENIZER = "pipeline/tokenizer/"
+_KINDS = (".json", ".txt", ".model")
+_LARGEST_BYTES = 32 << 20
+
+
+def pipeline_files(source: Source) -> dict[str, Path]:
+    """Members by name, with the files that they are made from; none for presets and .onnx files.
+
+    Raises InputError for a file too large to be what it is called.
+    """
+    if source.kind not in ("folder", "hub") or source.path is None:
+        return {}
+    found = {}
+    for folder in ("tokenizer", "scheduler"):
+        for path in sorted((source.path / folder).glob("*")):
+            if path.is_file() and path.suffix in _KINDS and not path.name.startswith("."):
+                found[f"{PREFIX}{folder}/{path.name}"] = path
+    config = source.path / "vae" / "config.json"
+    if config.is_file():
+        found[VAE_CONFIG] = config
+    for path in found.values():
+        if path.stat().st_size > _LARGEST_BYTES:
+            raise InputError(
+                f"{path} has {path.stat().st_size:,} bytes; expected at most {_LARGEST_BYTES:,} "
+                "for a tokenizer's or scheduler's file. Remove it if it is none."
+            )
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineConfig:
+    """``tokenizer`` files by name (none: it has none), the scheduler's configuration, and what
+    latents are divided by before decoding."""
+
+    tokenizer: Mapping[str, bytes]
+    scheduler: Mapping[str, Any]
+    scaling_factor: float
+
+
+DEFAULT_SCALING_FACTOR = 0.18215
+"""Of Stable Diffusion v1's image decoder."""
+
+
+def pipeline_config(members: Mapping[str, bytes]) -> PipelineConfig:
+    """What the ``pipeline/`` members of a bundle say; Stable Diffusion v1's values by default.
+
+    Raises InputError for members that are not understood.
+    """
+    vae = _json(members, VAE_CONFIG)
+    scaling = vae.get("scaling_factor", DEFAULT_SCALING_FACTOR)
+    if not isinstance(scaling, int | float) or not scaling > 0:
+        raise InputError(f"{VAE_CONFIG}: expected a positive scaling_factor, found {scaling!r}")
+    tokenizer = {
+        name.removeprefix(_TOKENIZER): content
+        for name, content in members.items()
+        if name.startswith(_TOKENIZER)
+    }
+    return PipelineConfig(tokenizer, _json(members, SCHEDULER_CONFIG), float(scaling))
+
+
+def _json(members: Mapping[str, bytes], name: str) -> dict[str, Any]:
+    try:
+        value = json.loads(members.get(name, b"{}"))
+    except ValueError as error:
+        raise InputError(f"{name} is no JSON: {error}. Check the pipeline's folder.") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{name} holds a {type(value).__name__}; expected an object.")
+    return value

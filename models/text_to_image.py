@@ -1,0 +1,217 @@
+"""A prompt's tokens to an image: text encoder, latent-consistency steps, image decoder.
+
+The three networks come as callables on named arrays; whether the simulated NPU or ONNX Runtime
+computes them makes no difference here. Noise depends on the seed alone, so two such runs compare.
+Method: latent consistency models (Luo et al., 2023), by diffusers' ``LCMScheduler``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from edgefusion.runtime.errors import InputError, UsageError
+
+Array = npt.NDArray[Any]
+Network = Callable[[Mapping[str, Array]], Mapping[str, Array]]
+"""Inputs by name to outputs by name, all real numbers (token ids and timesteps int64)."""
+
+STEPS = (1, 2, 4)
+"""Numbers of steps that latent-consistency students are used with."""
+
+ORIGINAL_STEPS = 50
+"""Timesteps that latent-consistency students are distilled on."""
+
+STABLE_DIFFUSION_SCHEDULE: Mapping[str, Any] = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+    "prediction_type": "epsilon",
+    "set_alpha_to_one": True,
+}
+"""The noise schedule of Stable Diffusion v1, where a pipeline brings none."""
+
+GUIDANCE_SCALE = 7.5
+"""For students that take the guidance as an input: the pipelines' usual value."""
+
+
+class Networks(Protocol):
+    """The three networks of a pipeline; each is asked for when it is wanted."""
+
+    @property
+    def text_encoder(self) -> Network:
+        """input_ids -> hidden_states."""
+        ...
+
+    @property
+    def unet(self) -> Network:
+        """sample, timestep, encoder_hidden_states, maybe timestep_cond -> noise_pred."""
+        ...
+
+    @property
+    def vae_decoder(self) -> Network:
+        """latent -> image."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How latents are made: ``latent_shape`` [1, c, h, w], the scheduler's configuration (over
+    ``STABLE_DIFFUSION_SCHEDULE``), the VAE's scaling, and the width of the guidance embedding
+    (0: the U-Net takes none)."""
+
+    latent_shape: tuple[int, ...]
+    scheduler: Mapping[str, Any]
+    scaling_factor: float
+    guidance_width: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One denoising step: what the U-Net was given and made, and the latent after it.
+
+    ``latent`` is the denoised estimate, before noise is added for the next step.
+    """
+
+    timestep: int
+    inputs: Mapping[str, Array]
+    noise: Array
+    latent: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """``context`` of the text encoder, all steps, and the image [h, w, 3] as bytes."""
+
+    context: Array
+    steps: tuple[Step, ...]
+    image: npt.NDArray[np.uint8]
+
+
+Say = Callable[[str], None]
+
+
+def generate(
+    networks: Networks,
+    sampling: Sampling,
+    ids: npt.NDArray[np.int64],
+    *,
+    seed: int = 0,
+    steps: int = 2,
+    say: Say | None = None,
+) -> Generation:
+    """Make an image. Raises UsageError for a number of steps that no student is distilled for,
+    InputError for a scheduler configuration that is not understood or values that overflow."""
+    # 1. Check the request
+    if steps not in STEPS:
+        raise UsageError(f"--steps is {steps}; expected one of {', '.join(map(str, STEPS))}.")
+    tell = say or (lambda _text: None)
+
+    # 2. Prompt to context
+    tell("text encoder")
+    context = _finite(networks.text_encoder({"input_ids": ids})["hidden_states"], "text encoder")
+
+    # 3. Denoise
+    done = denoise(networks.unet, sampling, context, seed=seed, steps=steps, say=say)
+
+    # 4. Decode
+    tell("image decoder")
+    latent = (done[-1].latent / sampling.scaling_factor).astype(np.float32)
+    image = _finite(networks.vae_decoder({"latent": latent})["image"], "image decoder")
+    return Generation(context, done, as_pixels(image))
+
+
+def denoise(
+    unet: Network,
+    sampling: Sampling,
+    context: Array,
+    *,
+    seed: int = 0,
+    steps: int = 2,
+    say: Say | None = None,
+) -> tuple[Step, ...]:
+    """The steps of one trajectory; the last latent is the result, not yet divided by the VAE's
+    scaling factor."""
+    import torch
+
+    scheduler = lcm_scheduler(sampling.scheduler)
+    scheduler.set_timesteps(steps, original_inference_steps=ORIGINAL_STEPS)
+    generator = torch.Generator().manual_seed(seed)
+    sample = torch.randn(sampling.latent_shape, generator=generator)
+    sample = sample * float(scheduler.init_noise_sigma)
+    done = []
+    for number, timestep in enumerate(scheduler.timesteps.tolist(), 1):
+        if say is not None:
+            say(f"U-Net, step {number} of {steps}, timestep {timestep}")
+        inputs = unet_inputs(sampling, sample.numpy(), timestep, context)
+        noise = _finite(unet(inputs)["noise_pred"], f"U-Net at timestep {timestep}")
+        sample, denoised = scheduler.step(
+            torch.from_numpy(noise), timestep, sample, generator=generator, return_dict=False
+        )
+        done.append(Step(timestep, inputs, noise, denoised.numpy().copy()))
+    return tuple(done)
+
+
+def unet_inputs(
+    sampling: Sampling, sample: Array, timestep: int, context: Array
+) -> dict[str, Array]:
+    """The U-Net's inputs by name."""
+    inputs: dict[str, Array] = {
+        "sample": sample.astype(np.float32),
+        "timestep": np.array([timestep], np.int64),
+        "encoder_hidden_states": context,
+    }
+    if sampling.guidance_width:
+        inputs["timestep_cond"] = guidance_embedding(GUIDANCE_SCALE, sampling.guidance_width)
+    return inputs
+
+
+def lcm_scheduler(config: Mapping[str, Any]) -> Any:
+    """diffusers' LCMScheduler with the noise schedule of ``config``, a scheduler_config.json."""
+    from diffusers import LCMScheduler
+
+    own = {key: value for key, value in config.items() if not key.startswith("_")}
+    try:
+        return LCMScheduler.from_config(
+            {**STABLE_DIFFUSION_SCHEDULE, **own, "original_inference_steps": ORIGINAL_STEPS}
+        )
+    except (ValueError, TypeError, NotImplementedError) as error:
+        raise InputError(
+            f"the pipeline's scheduler_config.json gives no LCMScheduler: {error}. Correct it in "
+            "the source and compile again."
+        ) from error
+
+
+def guidance_embedding(guidance: float, width: int) -> npt.NDArray[np.float32]:
+    """Sines and cosines [1, width] of 1000 (guidance - 1), as diffusers' latent-consistency
+    pipeline embeds it."""
+    half = width // 2
+    frequencies = np.exp(-np.log(10000.0) / (half - 1) * np.arange(half))
+    angles = (guidance - 1) * 1000.0 * frequencies
+    values = np.zeros((1, width), np.float32)
+    values[0, : 2 * half] = np.concatenate([np.sin(angles), np.cos(angles)])
+    return values
+
+
+def as_pixels(image: Array) -> npt.NDArray[np.uint8]:
+    """Decoder output [1, 3, h, w] in [-1, 1] to bytes [h, w, 3]."""
+    scaled = np.clip(image[0].astype(np.float64) / 2 + 0.5, 0.0, 1.0)
+    pixels: npt.NDArray[np.uint8] = np.rint(scaled.transpose(1, 2, 0) * 255).astype(np.uint8)
+    return pixels
+
+
+def _finite(values: Array, what: str) -> npt.NDArray[np.float32]:
+    if not np.isfinite(values).all():
+        bad = int(np.count_nonzero(~np.isfinite(values)))
+        raise InputError(
+            f"the {what} made {bad} values of {values.size} that are NaN or infinite. FP16 "
+            "overflows beyond 65504: give its ops precision w8a16 in the recipe, or check the "
+            "checkpoint with --reference."
+        )
+    return np.asarray(values, np.float32)

@@ -1,0 +1,136 @@
+"""Inputs for calibration as deployment sees them: real denoising trajectories.
+
+Prompts are tokenised, encoded, and denoised at exactly the timesteps that are deployed (2 steps:
+999 and 499), by the code that also runs a bundle (``models.text_to_image``). Everything follows
+from a seed. A trajectory asks a callable for the predicted noise, so whoever provides it (ONNX
+Runtime, a calibrator that looks at inner values, the executor) sees every input.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgefusion.models.pipeline_files import PipelineConfig, pipeline_config, pipeline_files
+from edgefusion.models.text_to_image import (
+    ORIGINAL_STEPS,
+    Network,
+    Sampling,
+    denoise,
+    lcm_scheduler,
+)
+from edgefusion.models.tokenization import HashingTokenizer, Tokenizer, clip_tokenizer
+from edgefusion.runtime.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from edgefusion.models.source import Source
+
+Array = npt.NDArray[Any]
+Shapes = Mapping[str, tuple[int, ...]]
+
+PROMPTS = (
+    "a photo of a red fox sitting in fresh snow, golden hour",
+    "an oil painting of a sailing ship in a storm, dramatic clouds",
+    "a bowl of ramen on a wooden table, studio food photography",
+    "portrait of an elderly woman laughing, 85mm, shallow depth of field",
+    "isometric drawing of a tiny house with a garden, pastel colours",
+    "a neon-lit street at night in the rain, reflections, wide angle",
+    "macro photo of a dew-covered spider web in the morning",
+    "a minimalist logo of a mountain and the moon, flat, white background",
+)
+"""Varied in subject, style and light, as the ranges of activations depend on all three."""
+
+CLIP_VOCABULARY = 49408
+
+
+def chosen_prompts(count: int, file: Path | None = None) -> tuple[str, ...]:
+    """The first ``count`` prompts of a file (one a line) or of the built-in list.
+
+    Raises UsageError if there are fewer, InputError for a file that cannot be read.
+    """
+    prompts: Sequence[str] = PROMPTS
+    if file is not None:
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot read the prompts in {file}: {error}") from error
+        prompts = [line.strip() for line in lines if line.strip()]
+    if not 1 <= count <= len(prompts):
+        raise UsageError(
+            f"{count} calibration prompts were asked for; expected 1 to {len(prompts)}, as many "
+            f"as {file or 'the built-in list'} holds."
+        )
+    return tuple(prompts[:count])
+
+
+@dataclass(frozen=True, slots=True)
+class Denoising:
+    """How a source's latents are made: its scheduler and tokenizer files, and the steps."""
+
+    config: PipelineConfig
+    steps: int
+
+    @classmethod
+    def of(cls, source: Source, steps: int) -> Denoising:
+        """From the files beside the weights; Stable Diffusion v1's where there are none.
+
+        Raises UsageError for a number of steps that the scheduler does not have.
+        """
+        if not 1 <= steps <= ORIGINAL_STEPS:
+            raise UsageError(
+                f"{steps} denoising steps; expected 1 to {ORIGINAL_STEPS}, for calibration takes "
+                "the timesteps of a latent-consistency model."
+            )
+        files = {name: path.read_bytes() for name, path in pipeline_files(source).items()}
+        return cls(pipeline_config(files), steps)
+
+    def timesteps(self) -> tuple[int, ...]:
+        """The deployed timesteps, first to last."""
+        scheduler = lcm_scheduler(self.config.scheduler)
+        scheduler.set_timesteps(self.steps, original_inference_steps=ORIGINAL_STEPS)
+        return tuple(int(t) for t in scheduler.timesteps)
+
+    def latent(self, predict: Network, shapes: Shapes, context: Array, seed: int) -> Array:
+        """What one trajectory ends in, as the decoder takes it: [1, 4, h, w], float32.
+
+        ``predict`` is the U-Net and sees the inputs of each step; ``shapes`` are those of its
+        inputs, ``context`` is the encoded prompt [1, tokens, width].
+        """
+        width = shapes["timestep_cond"][-1] if "timestep_cond" in shapes else 0
+        factor = self.config.scaling_factor
+        sampling = Sampling(shapes["sample"], self.config.scheduler, factor, width)
+        done = denoise(predict, sampling, context, seed=seed, steps=self.steps)
+        return (done[-1].latent / factor).astype(np.float32)
+
+    def tokenizer(self, source: Source, length: int) -> Tokenizer:
+        """The source's own tokenizer; one that hashes words where it has none."""
+        if self.config.tokenizer:
+            return clip_tokenizer(self.config.tokenizer, length)
+        return HashingTokenizer(_vocabulary(source), length)
+
+
+def token_ids(source: Source, prompts: Sequence[str], length: int) -> list[Array]:
+    """Token ids of each prompt, int64 [1, length]."""
+    tokenize = Denoising.of(source, 1).tokenizer(source, length)
+    return [tokenize(prompt).ids for prompt in prompts]
+
+
+def _vocabulary(source: Source) -> int:
+    """Tokens that the text encoder knows."""
+    from edgefusion.models.architectures import PRESETS
+
+    if source.kind == "preset":
+        return PRESETS[source.name].text_encoder.vocabulary
+    config = source.path / "text_encoder" / "config.json" if source.path else None
+    if config is None or not config.is_file():
+        return CLIP_VOCABULARY
+    try:
+        return int(json.loads(config.read_text(encoding="utf-8"))["vocab_size"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{config} names no vocab_size: {error}. Download it again.") from error

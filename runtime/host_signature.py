@@ -1,0 +1,132 @@
+"""What a bundle says of its host functions (``<component>/host.json``): signatures and library.
+
+Values only. A function takes its ``inputs`` in order, then its ``constants`` (keys of the bundle's
+weights, too large to be part of the code), and gives its ``outputs``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgefusion.runtime.errors import InputError
+
+SCHEMA_VERSION = 1
+
+Array = npt.NDArray[Any]
+HostFunction = Callable[[Sequence[Array]], Sequence[Array]]
+"""Real numbers in and out, as ``runtime.executor`` passes them."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostTensor:
+    """An operand. Where ``extent`` is not 0, its values are indices in [-extent, extent)."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    extent: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HostSignature:
+    """A host function. ``refusal`` says why the library lacks it; '' if it is there."""
+
+    name: str
+    inputs: tuple[HostTensor, ...]
+    constants: tuple[HostTensor, ...]
+    outputs: tuple[HostTensor, ...]
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HostTarget:
+    """What a library was compiled by and for; ``cpu`` is LLVM's name of the least CPU it needs."""
+
+    tvm_version: str
+    triple: str
+    cpu: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostManifest:
+    """All of a component's host functions. ``target`` is None where there is no library, for the
+    reason in ``remark``."""
+
+    functions: tuple[HostSignature, ...]
+    target: HostTarget | None
+    remark: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is stored."""
+        return {"schema_version": SCHEMA_VERSION, **asdict(self)}
+
+
+def host_manifest_from_json(data: Mapping[str, Any]) -> HostManifest:
+    """The inverse of ``to_json``. Raises InputError for a newer version, and KeyError or TypeError
+    for damage."""
+    if data["schema_version"] > SCHEMA_VERSION:
+        raise InputError(
+            f"host.json has version {data['schema_version']}, this tool reads {SCHEMA_VERSION}. "
+            "Update the tool, or compile the model again with this one."
+        )
+    target = data["target"]
+    return HostManifest(
+        tuple(
+            HostSignature(
+                f["name"],
+                _tensors(f["inputs"]),
+                _tensors(f["constants"]),
+                _tensors(f["outputs"]),
+                f["refusal"],
+            )
+            for f in data["functions"]
+        ),
+        HostTarget(**target) if target is not None else None,
+        data["remark"],
+    )
+
+
+def _tensors(entries: Sequence[Mapping[str, Any]]) -> tuple[HostTensor, ...]:
+    return tuple(HostTensor(**{**entry, "shape": tuple(entry["shape"])}) for entry in entries)
+
+
+def fitted(function: str, tensor: HostTensor, value: Array) -> Array:
+    """``value`` in the shape and type that ``function`` wants, dense.
+
+    Raises InputError for another number of elements, and for indices out of bounds.
+    """
+    array = np.asarray(value)
+    if array.size != int(np.prod(tensor.shape, dtype=np.int64)):
+        raise InputError(
+            f"host function {function}: expected '{tensor.name}' of shape {list(tensor.shape)}, "
+            f"got {list(array.shape)}"
+        )
+    if tensor.extent and array.size:
+        lowest, highest = int(array.min()), int(array.max())
+        if lowest < -tensor.extent or highest >= tensor.extent:
+            raise InputError(
+                f"host function {function}: '{tensor.name}' holds indices from {lowest} to "
+                f"{highest}; expected [{-tensor.extent}, {tensor.extent - 1}]"
+            )
+    return np.ascontiguousarray(array.reshape(tensor.shape), dtype=tensor.dtype)
+
+
+def arguments(signature: HostSignature, values: Sequence[Array]) -> list[Array]:
+    """The checked inputs of one call, in order."""
+    return [fitted(signature.name, t, v) for t, v in zip(signature.inputs, values, strict=True)]
+
+
+def constant_arguments(signature: HostSignature, constants: Mapping[str, Array]) -> list[Array]:
+    """The constants that a function takes after its inputs. InputError if one is missing."""
+    missing = [t.name for t in signature.constants if t.name not in constants]
+    if missing:
+        raise InputError(
+            f"host function {signature.name} needs the constant {missing[0]!r}, which is not in "
+            "the bundle. Compile the model again."
+        )
+    return [fitted(signature.name, t, np.asarray(constants[t.name])) for t in signature.constants]

@@ -1,0 +1,115 @@
+"""Tables of activation functions, and their evaluation on all 65,536 INT16 inputs.
+
+A table has 513 entries: f at the ends of 512 equal intervals, in steps of 2^-8 of an output step,
+interpolated linearly and rounded once. Wide inputs have nested tables, each over a quarter of the
+range of the one before, until the innermost spans at most +-4: the functions bend near zero. As an
+input has 16 bits, the executor keeps the result for every input and looks it up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from math import erf
+
+import numpy as np
+
+from edgefusion.runtime.errors import UnsupportedOpError
+from edgefusion.runtime.kernels.contract import Array
+from edgefusion.runtime.kernels.requantize import ratio
+
+INTERVALS = 512
+GUARD_BITS = 8
+INNER_RANGE = 4.0
+ENTRY_LIMIT = 1 << 30
+_RANGE_STEP_BITS = 2
+
+_SQRT_HALF = 0.7071067811865476
+_TANH_GELU = 0.7978845608028654  # sqrt(2 / pi), Hendrycks and Gimpel, "GELUs"
+
+
+_ERF = np.frompyfunc(erf, 1, 1)
+
+
+def _sigmoid(x: Array) -> Array:
+    """In a form that cannot overflow."""
+    made: Array = 0.5 * (1.0 + np.tanh(0.5 * x))
+    return made
+
+
+def _gelu(x: Array) -> Array:
+    made: Array = 0.5 * x * (1.0 + np.asarray(_ERF(x * _SQRT_HALF), dtype=np.float64))
+    return made
+
+
+def _exp(x: Array) -> Array:
+    made: Array = np.exp(np.minimum(x, 700.0))
+    return made
+
+
+FUNCTIONS: Mapping[str, Callable[[Array], Array]] = {
+    "relu": lambda x: np.maximum(x, 0.0),
+    "relu6": lambda x: np.clip(x, 0.0, 6.0),
+    "silu": lambda x: x * _sigmoid(x),
+    "gelu": _gelu,
+    "gelu_tanh": lambda x: 0.5 * x * (1.0 + np.tanh(_TANH_GELU * (x + 0.044715 * x**3))),
+    "quick_gelu": lambda x: x * _sigmoid(1.702 * x),
+    "sigmoid": _sigmoid,
+    "tanh": np.tanh,
+    "exp": _exp,
+    "softplus": lambda x: np.logaddexp(0.0, x),
+    "hardswish": lambda x: x * np.clip(x / 6.0 + 0.5, 0.0, 1.0),
+}
+"""The real functions, float64, by the names of ``attrs["function"]``."""
+
+
+def real_function(name: str) -> Callable[[Array], Array]:
+    """The function called ``name``. Raises UnsupportedOpError if there is none."""
+    if name not in FUNCTIONS:
+        raise UnsupportedOpError(
+            f"The vector engine has no table for '{name}'. It has: {', '.join(sorted(FUNCTIONS))}."
+        )
+    return FUNCTIONS[name]
+
+
+@lru_cache(maxsize=128)
+def lookup(name: str, x_scale: float, y_scale: float) -> Array:
+    """f(x * x_scale) / y_scale for x = -32768..32767, INT16 [65536], by the specified tables.
+
+    Index it with x + 32768.
+    """
+    x = np.arange(-32768, 32768, dtype=np.int64)
+    made: Array = np.empty(len(x), np.int16)
+    for bits in segment_bits(x_scale):
+        inside = slice(32768 - (1 << (bits + 8)), 32768 + (1 << (bits + 8)))
+        made[inside] = _interpolate(x[inside], table(name, x_scale, y_scale, bits), bits)
+    made.flags.writeable = False
+    return made
+
+
+def segment_bits(x_scale: float) -> tuple[int, ...]:
+    """log2 of the interval of each nested table, in input steps: 7 spans the whole range."""
+    bits = 7
+    made = [bits]
+    while (1 << (bits + 8)) * ratio(x_scale, 1.0) > INNER_RANGE and bits >= _RANGE_STEP_BITS + 1:
+        bits -= _RANGE_STEP_BITS
+        made.append(bits)
+    return tuple(made)
+
+
+def table(name: str, x_scale: float, y_scale: float, bits: int) -> Array:
+    """The 513 entries over |x| <= 2^(bits + 8), int64: round(f * 2^8 / y_scale), half up."""
+    at = np.arange(-INTERVALS // 2, INTERVALS // 2 + 1, dtype=np.float64) * 2.0**bits * x_scale
+    entries = real_function(name)(at) * (2.0**GUARD_BITS / ratio(y_scale, 1.0))
+    made: Array = np.floor(np.clip(entries, -ENTRY_LIMIT, ENTRY_LIMIT) + 0.5).astype(np.int64)
+    return made
+
+
+def _interpolate(x: Array, entries: Array, bits: int) -> Array:
+    index = (x >> bits) + INTERVALS // 2
+    weight = x & ((1 << bits) - 1)
+    down = bits + GUARD_BITS
+    left, right = entries[index], entries[index + 1]
+    value = ((left << bits) + (right - left) * weight + (1 << (down - 1))) >> down
+    made: Array = np.clip(value, -32768, 32767).astype(np.int16)
+    return made

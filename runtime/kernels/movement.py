@@ -1,0 +1,110 @@
+"""COPY, RESIZE, POOL, REDUCE and DMA on integers (docs/arithmetic.md, section 9)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from edgefusion.runtime.errors import UnsupportedOpError
+from edgefusion.runtime.kernels.contract import Array, Attrs, Operands
+from edgefusion.runtime.kernels.requantize import (
+    activation_multiplier,
+    multipliers,
+    ratio,
+    requantize_array,
+)
+from edgefusion.runtime.kernels.softmax import divide_by_row_sums
+
+
+def transfer(ops: Operands, attrs: Attrs) -> None:  # noqa: ARG001
+    """LOAD and STORE: the same bytes, element by element."""
+    np.copyto(ops.outputs[0], ops.inputs[0], casting="no")
+
+
+def copy(ops: Operands, attrs: Attrs) -> None:
+    """y <- x with other strides, another type or another scale.
+
+    int64 sums have the scale of their products; with one column more than y, that column holds the
+    row sums to divide by.
+    """
+    x, y = ops.inputs[0], ops.outputs[0]
+    x_scale = ops.input_scales[0] * float(attrs.get("scale", 1.0))
+    y_scale = ops.output_scales[0]
+    if x.dtype == np.int64 and y.dtype == np.int16:
+        if x.shape[-1] == y.shape[-1] + 1:
+            y[...] = divide_by_row_sums(x[:, :-1], x[:, -1], ratio(x_scale, y_scale))
+        else:
+            y[...] = requantize_array(x, multipliers(ratio(x_scale, y_scale)))
+    elif np.issubdtype(y.dtype, np.floating):
+        y[...] = (x * ratio(x_scale, 1.0)).astype(y.dtype)
+    else:
+        y[...] = rescaled(x, x_scale, y_scale)
+
+
+def quantize(ops: Operands, attrs: Attrs) -> None:  # noqa: ARG001
+    """COPY from FP16 or FP32 to INT16: floor(x / s_y + 1/2), clamped; not a number becomes 0."""
+    real = np.nan_to_num(ops.inputs[0].astype(np.float64), posinf=np.inf, neginf=-np.inf)
+    steps = np.floor(real / ratio(ops.output_scales[0], 1.0) + 0.5)
+    ops.outputs[0][...] = np.clip(steps, -32768, 32767).astype(np.int16)
+
+
+def rescaled(x: Array, x_scale: float, y_scale: float) -> Array:
+    """INT16 ``x`` in steps of ``y_scale``; untouched if the scales agree."""
+    if x_scale == y_scale:
+        return x
+    return requantize_array(x.astype(np.int64), activation_multiplier(x_scale, y_scale))
+
+
+def resize(ops: Operands, attrs: Attrs) -> None:
+    """y[h*s,w*s,c] <- x[h,w,c], every element repeated."""
+    factor = int(attrs["scale"])
+    x = rescaled(ops.inputs[0], ops.input_scales[0], ops.output_scales[0])
+    ops.outputs[0][...] = x.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def pool(ops: Operands, attrs: Attrs) -> None:
+    """y[h,w,c] <- the largest or the mean of each window of x; padding never wins a maximum."""
+    x, y = ops.inputs[0], ops.outputs[0]
+    kernel, strides, pads = (tuple(attrs[name]) for name in ("kernel", "strides", "pads"))
+    edges = ((pads[0], pads[2]), (pads[1], pads[3]), (0, 0))
+
+    def windows(values: Array, fill: int) -> Array:
+        padded = np.pad(values, edges, constant_values=fill)
+        view = sliding_window_view(padded, kernel, axis=(0, 1))
+        return view[:: strides[0], :: strides[1]][: y.shape[0], : y.shape[1]]
+
+    if attrs["function"] == "max":
+        largest = windows(x.astype(np.int64), -32768).max(axis=(-2, -1))
+        y[...] = rescaled(largest.astype(np.int16), ops.input_scales[0], ops.output_scales[0])
+        return
+    sums = windows(x.astype(np.int64), 0).sum(axis=(-2, -1))
+    inside = windows(np.ones((*x.shape[:2], 1), np.int64), int(attrs["count_include_pad"]))
+    counts = np.broadcast_to(inside.sum(axis=(-2, -1)), y.shape)
+    for count in np.unique(counts):  # corners and edges of the image divide by less
+        here = counts == count
+        m = ratio(ops.input_scales[0], ops.output_scales[0]) / int(count)
+        y[here] = requantize_array(sums[here], multipliers(m))
+
+
+def reduce(ops: Operands, attrs: Attrs) -> None:
+    """y[m,1] or y[c] <- sum, mean or maximum of x[m,c] along ``axis``.
+
+    Along axis 0 an op may be split among instructions; an INT16 result can carry a maximum from one
+    to the next, but not a sum.
+    """
+    x, y = ops.inputs[0], ops.outputs[0]
+    axis, function = int(attrs["axis"]), str(attrs["function"])
+    first, last = bool(attrs.get("first", 1)), bool(attrs.get("last", 1))
+    if function == "max":
+        largest = rescaled(x.max(axis=axis), ops.input_scales[0], ops.output_scales[0])
+        largest = largest.reshape(y.shape)
+        y[...] = largest if first else np.maximum(y, largest)
+        return
+    if not (first and last):
+        raise UnsupportedOpError(
+            f"Integer '{function}' over rows must be one instruction, because its INT16 result "
+            "cannot hold a partial sum. Choose tiles that hold all rows."
+        )
+    count = int(attrs["count"]) if function == "mean" else 1
+    m = ratio(ops.input_scales[0], ops.output_scales[0]) / count
+    y[...] = requantize_array(x.sum(axis=axis, dtype=np.int64), multipliers(m)).reshape(y.shape)

@@ -1,0 +1,42 @@
+"""Bundles changed on purpose: a program with other scales, members added or left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+from edgefusion.compiler.bundle import Bundle, write_bundle
+from edgefusion.compiler.bundle_manifest import Manifest
+from edgefusion.runtime.isa import DType
+from edgefusion.runtime.program import Program, TensorRecord
+
+
+def changed(
+    source: Path,
+    target: Path,
+    members: Mapping[str, bytes],
+    manifest: Callable[[Manifest], Manifest] = lambda m: m,
+) -> Path:
+    """A copy of the bundle ``source`` with other or more ``members``."""
+    bundle = Bundle.open(source)
+    contents = {name: bundle.read(name) for name in bundle.manifest.members} | dict(members)
+    write_bundle(target, manifest(replace(bundle.manifest, members={})), contents)
+    return target
+
+
+def rescaled(source: Path, target: Path, scale: Callable[[TensorRecord], float]) -> Path:
+    """A copy whose U-Net has other scales of INT16 tensors."""
+    program = Bundle.open(source).program("unet", verify=False)
+    records = [
+        replace(t, scale=scale(t)) if t.dtype is DType.INT16 and t.scale > 0 else t
+        for t in program.tensors
+    ]
+    return changed(source, target, {"unet/program.npz": _saved(program, records)})
+
+
+def _saved(program: Program, tensors: list[TensorRecord]) -> bytes:
+    file = BytesIO()
+    replace(program, tensors=tuple(tensors)).save(file)
+    return file.getvalue()

@@ -1,0 +1,24 @@
+"""Our CONV2D kernel on a case of the outside oracles."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgefusion.runtime.isa import Opcode
+from edgefusion.runtime.kernels.contract import Array, Operands
+from edgefusion.runtime.kernels.table import KERNELS
+from tests.differential.conv_cases import ConvCase, operands
+
+
+def run_kernel(case: ConvCase) -> Array:
+    """y [h', w', co] INT16 of ``case``."""
+    x, w, bias, scales = operands(case)
+    edge = case.kernel - 1
+    y = np.empty((case.height - edge, case.width - edge, case.channels_out), np.int16)
+    weights = np.ascontiguousarray(w.transpose(0, 3, 1, 2))
+    float32_scales = (float(np.float32(case.x_scale)), float(np.float32(case.y_scale)))
+    ops = Operands(
+        (y,), (x, weights, bias, scales), (float32_scales[1],), (float32_scales[0], 0.0, 0.0, 0.0)
+    )
+    KERNELS[Opcode.CONV2D, "int"](ops, {"bias": 1})
+    return y

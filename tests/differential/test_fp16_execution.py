@@ -1,0 +1,136 @@
+"""FP16 programs of every lowering rule, executed, against float64: values, tilings, bytes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+
+from edgefusion.compiler.lower import lower
+from edgefusion.compiler.network import Epilogue, Network
+from edgefusion.compiler.schedule import SCHEDULES, Schedule
+from edgefusion.runtime.executor import Execution, Executor
+from edgefusion.runtime.isa import Role
+from edgefusion.runtime.kernels.contract import Array
+from edgefusion.runtime.ledger import traffic_ledger
+from edgefusion.runtime.machine import Machine, load_target
+from edgefusion.runtime.program import Program
+from tests.fp16_reference import draw, evaluate, half_network, ulp
+from tests.lowering_cases import NetworkBuilder, all_cases, attention_case
+
+MACHINE = load_target("exynos2400").machine
+SMALL = replace(MACHINE, sram_bytes=64 * 1024)
+"""Little SRAM, so that every case needs several tiles and ragged tails."""
+MACHINES = {"full": MACHINE, "small": SMALL}
+CASES = {
+    **{name: half_network(network) for name, network in all_cases().items()},
+    "attention_row_mask": half_network(attention_case(60, 77, mask=True)),
+}
+TILED_SUMS = ("reduce",)
+"""Whose FP16 result is also the carrier of partial sums: a rounding a tile."""
+
+
+def run(program: Program, machine: Machine, network: Network) -> Execution:
+    inputs, constants = draw(network)
+    hosts = {"host": lambda values: [2.0 * values[0]]}
+    return Executor(program, machine, constants, hosts=hosts).run(inputs)
+
+
+@cache
+def program_of(case: str, machine: str, schedule: Schedule) -> Program:
+    return lower(CASES[case], MACHINES[machine], schedule).program
+
+
+@cache
+def executed(case: str, machine: str, schedule: Schedule) -> Execution:
+    return run(program_of(case, machine, schedule), MACHINES[machine], CASES[case])
+
+
+def everywhere(case: str) -> dict[str, Array]:
+    return {
+        f"{schedule.name} {machine}": executed(case, machine, schedule).outputs["y"]
+        for machine in MACHINES
+        for schedule in SCHEDULES
+    }
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_values_are_those_of_float64_rounded_after_each_instruction(case: str) -> None:
+    inputs, constants = draw(CASES[case])
+    expected, tolerance = evaluate(CASES[case], inputs | constants)
+    for where, found in everywhere(case).items():
+        error = np.abs(found - expected)
+        assert (error <= tolerance).all(), f"{where}: {error.max()}"
+        assert np.mean(error == 0.0) >= (0.5 if case in TILED_SUMS else 0.97), where
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_tiling_and_no_schedule_changes_a_bit(case: str) -> None:
+    results = everywhere(case)
+    first = next(iter(results.values()))
+    for where, found in results.items():
+        if case not in TILED_SUMS:  # the test above has their bound
+            np.testing.assert_array_equal(found, first, err_msg=where)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: s.name)
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("case", CASES)
+def test_bytes_moved_are_the_ledgers(case: str, machine: str, schedule: Schedule) -> None:
+    program = program_of(case, machine, schedule)
+    rows = traffic_ledger(program, MACHINES[machine]).by("cause")
+    ledger = {row.name: row.bytes for row in rows if row.bytes}
+    moved = executed(case, machine, schedule).moved_bytes
+    assert {cause.name.lower(): n for cause, n in moved.items()} == ledger
+
+
+def norm_of_conv() -> Network:
+    """A convolution that collects statistics in its epilogue, and the GroupNorm that uses them."""
+    b = NetworkBuilder()
+    b.add("x", 1, 24, 20, 48, role=Role.INPUT)
+    b.weight("w", 96, 48, 3, 3)
+    b.add("bias", 96, role=Role.WEIGHT)
+    b.add("stats", 2, 96)
+    b.add("h", 1, 24, 20, 96)
+    b.add("gamma", 96, role=Role.WEIGHT)
+    b.add("beta", 96, role=Role.WEIGHT)
+    b.add("y", 1, 24, 20, 96, role=Role.OUTPUT)
+    attrs = {"strides": (1, 1), "pads": (1, 1, 1, 1)}
+    b.op("conv", "conv", ("x", "w", "bias"), "h", (Epilogue("stats", "stats"),), **attrs)
+    norm = {"groups": 8, "epsilon": 1e-5, "function": "silu"}
+    b.op("norm", "group_norm", ("h", "gamma", "beta", "stats"), "y", **norm)
+    return half_network(b.build())
+
+
+def test_statistics_of_an_epilogue_show_tiles_by_an_ulp_at_most() -> None:
+    """Tiles narrower than the image (pipelined, small) add the same values in another order."""
+    network = norm_of_conv()
+    results, tiles = {}, set()
+    for machine in MACHINES.values():
+        for schedule in SCHEDULES:
+            program = lower(network, machine, schedule).program
+            tiles.add(program.ops[0].tile)
+            found = run(program, machine, network).outputs["y"]
+            results[program.ops[0].tile] = found
+    assert len(tiles) >= 3
+    assert any("columns=20 " not in tile for tile in tiles)
+    first = next(found for tile, found in results.items() if "columns=20 " in tile)
+    for tile, found in results.items():
+        if "columns=20 " in tile:
+            np.testing.assert_array_equal(found, first, err_msg=tile)
+        assert (np.abs(found - first) <= ulp(first)).all(), tile
+        assert np.mean(found == first) > 0.99, tile
+
+
+def test_running_again_gives_the_same() -> None:
+    network = CASES["conv"]
+    inputs, constants = draw(network)
+    executor = Executor(program_of("conv", "small", SCHEDULES[2]), SMALL, constants)
+    first = executor.run(inputs).outputs["y"]
+    np.testing.assert_array_equal(executor.run(inputs).outputs["y"], first)
+    unchecked = Executor(
+        program_of("conv", "small", SCHEDULES[2]), SMALL, constants, checked=False
+    )
+    np.testing.assert_array_equal(unchecked.run(inputs).outputs["y"], first)

@@ -1,0 +1,119 @@
+"""``edgefusion verify``: gates that hold, and gates that fire."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.bundle_changes import rescaled
+from tests.e2e.conftest import Cli, Outcome
+
+
+@pytest.fixture(scope="module")
+def report(calibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """The report on a sound bundle."""
+    from edgefusion.cli.main import main
+
+    path = tmp_path_factory.mktemp("verify") / "report.json"
+    with pytest.raises(SystemExit) as ended:
+        main(["verify", str(calibrated), "--suggest", "--json", str(path)])
+    assert not ended.value.code
+    loaded: dict[str, object] = json.loads(path.read_text())
+    return loaded
+
+
+def test_a_sound_bundle_passes_its_gates(report: dict[str, object]) -> None:
+    assert report["schema_version"] == 1
+    assert report["reference_weights"] == "source"
+    values = {(row["value"], row["timestep"]): row for row in report["values"]}  # type: ignore[attr-defined]
+    assert {("latent", 999), ("latent", 499), ("image", None)} <= values.keys()
+    assert values["latent", 499]["bundle_db"] > 40
+    assert values["image", None]["bundle_db"] > 35
+    assert values["latent", 499]["source_db"] < values["latent", 499]["bundle_db"]
+    assert report["gates"]["passed"] is True  # type: ignore[index]
+
+
+def test_every_layer_is_measured_and_its_causes_explain_it(report: dict[str, object]) -> None:
+    rows = report["layers"]
+    assert isinstance(rows, list)
+    assert {row["timestep"] for row in rows} == {999, 499}
+    assert len(rows) > 400
+    for row in rows:
+        if row["kind"] in ("conv", "matmul"):
+            assert row["weights_sqnr_db"] > 35, row["op"]
+            powers = [
+                10 ** (-row[f"{cause}_sqnr_db"] / 10)
+                for cause in ("weights", "inputs", "output", "rest")
+                if row[f"{cause}_sqnr_db"] is not None
+            ]
+            total = 10 ** (-row["isolated_sqnr_db"] / 10)
+            assert sum(powers) == pytest.approx(total, rel=0.6), row["op"]
+        if row["kind"] in ("group_norm", "layer_norm"):
+            assert row["weights_sqnr_db"] is None, "these have no rounded weights"
+            assert row["rest_sqnr_db"] is None or row["rest_sqnr_db"] > 60, row["op"]
+
+
+def test_suggestions_are_ranked_and_cost_time(report: dict[str, object]) -> None:
+    rows = report["suggestions"]
+    assert isinstance(rows, list)
+    assert len(rows) == 20
+    assert all(row["fp16_ms"] > row["int16_ms"] > 0 for row in rows)
+    gains = [row["noise_per_extra_ms"] for row in rows]
+    assert gains == sorted(gains, reverse=True)
+
+
+def quick(cli: Cli, bundle: Path, *arguments: str) -> Outcome:
+    return cli("verify", bundle, "--layers", "none", "--json", "-", *arguments)
+
+
+@pytest.mark.parametrize("option", ["--min-sqnr-db", "--min-psnr-db"])
+def test_a_gate_that_is_too_high_fires(cli: Cli, calibrated: Path, option: str) -> None:
+    result = quick(cli, calibrated, option, "200")
+    assert result.code == 6
+    assert "at least 200 dB" in result.err
+    assert result.json["gates"]["passed"] is False
+
+
+def test_one_scale_too_large_fires_and_is_blamed(
+    cli: Cli, calibrated: Path, tmp_path: Path
+) -> None:
+    bundle = rescaled(
+        calibrated, tmp_path / "x.npub", lambda t: t.scale * (5000 if t.name == "view_9" else 1)
+    )
+    result = cli("verify", bundle, "--json", tmp_path / "report.json")
+    assert result.code == 6
+    assert "miss their gate" in result.err
+    assert (tmp_path / "report.json").exists()
+
+
+def test_all_scales_fifty_times_too_large_fire(cli: Cli, calibrated: Path, tmp_path: Path) -> None:
+    bundle = rescaled(calibrated, tmp_path / "x.npub", lambda t: t.scale * 50)
+    assert quick(cli, bundle).code == 6
+
+
+def test_a_scale_too_small_clips_and_fires(cli: Cli, calibrated: Path, tmp_path: Path) -> None:
+    bundle = rescaled(
+        calibrated, tmp_path / "x.npub", lambda t: t.scale / (50 if t.name == "conv2d_last" else 1)
+    )
+    result = cli("verify", bundle, "--json", tmp_path / "report.json")
+    assert result.code == 6
+    assert "node_conv2d" in result.err
+    assert "output" in result.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("--against", "nothing"), 2, "expected bundle or source"),
+        (("--layers", "tail"), 2, "has no tail"),
+        (("--source", "bk-sdm-tiny"), 3, "not what the bundle was compiled from"),
+    ],
+)
+def test_wrong_requests_are_refused(
+    cli: Cli, calibrated: Path, arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    result = cli("verify", calibrated, *arguments)
+    assert result.code == code
+    assert said in result.err

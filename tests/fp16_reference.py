@@ -1,0 +1,205 @@
+"""What a small network computes in FP16, written apart from the kernels, in float64.
+
+Everything is float64 but for one rounding to FP16 where an instruction stores a result. A
+reference comes with a tolerance for each element: what a last-place difference in any result on the
+way (FP32 instead of float64 inside the kernels) can do to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from math import erf
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgefusion.compiler.network import NetOp, Network
+from edgefusion.runtime.isa import DType, Role
+
+F64 = npt.NDArray[np.float64]
+Array = npt.NDArray[Any]
+
+
+def half_network(network: Network) -> Network:
+    """``network`` of INT16 activations in FP16: no scales, FP32 statistics, named constants."""
+    tensors = {}
+    for name, tensor in network.tensors.items():
+        if tensor.role is Role.TABLE:
+            continue
+        dtype = DType.FP32 if tensor.shape[:1] == (2,) and len(tensor.shape) == 2 else DType.FP16
+        constant = name if tensor.role is Role.WEIGHT else ""
+        tensors[name] = replace(tensor, dtype=dtype, scale_tensor="", constant=constant)
+    return replace(network, tensors=tensors)
+
+
+def draw(network: Network, seed: int = 0) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Random inputs and constants, FP16 values in FP32 arrays; statistics fit the input x."""
+    rng = np.random.default_rng(seed)
+    drawn = {
+        t.name: rounded(rng.standard_normal(t.shape) * (0.1 if t.role is Role.WEIGHT else 1.0))
+        for t in network.tensors.values()
+        if t.role in (Role.INPUT, Role.WEIGHT)
+    }
+    if "stats" in drawn:
+        x = drawn["x"].reshape(-1, drawn["x"].shape[-1])
+        drawn["stats"] = np.stack([x.sum(axis=0), (x**2).sum(axis=0)])
+    arrays = {name: values.astype(np.float32) for name, values in drawn.items()}
+    inputs = {n: v for n, v in arrays.items() if network.tensors[n].role is Role.INPUT}
+    return inputs, {n: v for n, v in arrays.items() if n not in inputs}
+
+
+def rounded(values: Array) -> F64:
+    """To FP16 and back."""
+    return values.astype(np.float16).astype(np.float64)
+
+
+def ulp(values: Array) -> F64:
+    """The distance of neighbouring FP16 numbers at ``values``."""
+    _, exponent = np.frexp(np.abs(values).astype(np.float64))
+    return np.asarray(2.0 ** (np.maximum(exponent, -13) - 11))
+
+
+def silu(x: F64) -> F64:
+    return np.asarray(x / (1.0 + np.exp(-x)))
+
+
+def gelu(x: F64) -> F64:
+    return np.asarray(0.5 * x * (1.0 + np.vectorize(erf)(x / np.sqrt(2.0))))
+
+
+UNARY: Mapping[str, Callable[[F64], F64]] = {"silu": silu, "gelu": gelu}
+
+
+def evaluate(network: Network, values: Mapping[str, Array]) -> tuple[F64, F64]:
+    """Result ``y`` of a network of one op, and its tolerance, both float64 of y's shape."""
+    (op,) = network.ops
+    known = {name: value.astype(np.float64) for name, value in values.items()}
+    shape = network.tensor("y").shape
+    result, tolerance = _KINDS[op.kind](op, known, shape)
+    for step in op.epilogue:
+        if step.function == "stats":
+            continue
+        exact = UNARY[step.function](result) if not step.operand else result + known[step.operand]
+        result = rounded(exact)
+        tolerance = 1.1 * tolerance + ulp(result)  # no function here is steeper than 1.1
+    return result, np.broadcast_to(tolerance, result.shape)
+
+
+def _once(exact: F64, blur: F64 | float = 0.0) -> tuple[F64, F64]:
+    """One rounding of what FP32 arithmetic gets wrong by ``blur`` at most."""
+    result = rounded(exact)
+    return result, ulp(result) + blur
+
+
+def chain_error(terms: int, magnitude: F64) -> F64:
+    """Largest error of an FP32 chain of products whose absolute values sum to ``magnitude``."""
+    return np.asarray((terms + 2) * 2.0**-24 * magnitude)
+
+
+def _product(a: F64, b: F64, bias: F64 | float = 0.0) -> tuple[F64, F64]:
+    return _once(a @ b + bias, chain_error(a.shape[-1], np.abs(a) @ np.abs(b) + np.abs(bias)))
+
+
+def _same(exact: F64) -> tuple[F64, F64]:
+    return exact, np.zeros(())
+
+
+def _conv(op: NetOp, v: Mapping[str, F64], shape: tuple[int, ...]) -> tuple[F64, F64]:
+    x, w = v["x"][0], v["w"]
+    factor, (sh, sw) = op.attrs["upsample"], op.attrs["strides"]
+    pads = op.attrs["pads"]
+    x = x.repeat(factor, axis=0).repeat(factor, axis=1)
+    x = np.pad(x, ((pads[0], pads[2]), (pads[1], pads[3]), (0, 0)))
+    rows, columns = shape[1:3]
+    y = np.broadcast_to(v["bias"], (rows, columns, len(w)))
+    magnitude = np.abs(y)
+    for i in range(w.shape[2]):
+        for j in range(w.shape[3]):
+            window = x[i : i + (rows - 1) * sh + 1 : sh, j : j + (columns - 1) * sw + 1 : sw]
+            y = y + window @ w[:, :, i, j].T
+            magnitude = magnitude + np.abs(window) @ np.abs(w[:, :, i, j].T)
+    return _once(y[None], chain_error(w[0].size, magnitude[None]))
+
+
+def _attention(op: NetOp, v: Mapping[str, F64], shape: tuple[int, ...]) -> tuple[F64, F64]:
+    heads, scale = op.attrs["heads"], op.attrs["scale"]
+    parts, tolerances = [], []
+    q, k, values = (np.split(v[name][0], heads, axis=-1) for name in "qkv")
+    for qh, kh, vh in zip(q, k, values, strict=True):
+        scores = rounded(qh @ kh.T * np.float32(scale))
+        blur = ulp(scores) + chain_error(qh.shape[1], np.abs(qh) @ np.abs(kh.T)) * scale
+        if "mask" in v:
+            scores = rounded(scores + v["mask"].reshape(-1, scores.shape[1]))
+            blur = blur + ulp(scores)
+        powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+        weights = rounded(powers / powers.sum(axis=1, keepdims=True))
+        result = rounded(weights @ vh)
+        # A score off by its last place moves all weights of its row by that factor.
+        factor = blur.max(axis=1, keepdims=True)
+        spread = (ulp(weights) + 2.0 * factor * weights) @ np.abs(vh)
+        parts.append(result)
+        chain = chain_error(len(vh), weights @ np.abs(vh))
+        tolerances.append(spread + ulp(result) + chain)
+    return np.concatenate(parts, axis=-1)[None], np.concatenate(tolerances, axis=-1)[None]
+
+
+def _group_norm(op: NetOp, v: Mapping[str, F64], shape: tuple[int, ...]) -> tuple[F64, F64]:
+    groups = op.attrs["groups"]
+    x = v["x"].reshape(-1, groups, shape[-1] // groups)
+    mean, variance = x.mean(axis=(0, 2), keepdims=True), x.var(axis=(0, 2), keepdims=True)
+    y = ((x - mean) / np.sqrt(variance + op.attrs["epsilon"])).reshape(shape)
+    return _once(silu(y * v["gamma"] + v["beta"]))
+
+
+def _layer_norm(op: NetOp, v: Mapping[str, F64], shape: tuple[int, ...]) -> tuple[F64, F64]:
+    x = v["x"]
+    mean, variance = x.mean(axis=-1, keepdims=True), x.var(axis=-1, keepdims=True)
+    return _once(
+        (x - mean) / np.sqrt(variance + op.attrs["epsilon"]) * v["gamma"] + v["beta"]
+    )
+
+
+def _softmax(op: NetOp, v: Mapping[str, F64], shape: tuple[int, ...]) -> tuple[F64, F64]:
+    powers = np.exp(v["x"] - v["x"].max(axis=-1, keepdims=True))
+    return _once(powers / powers.sum(axis=-1, keepdims=True))
+
+
+def _pool(op: NetOp, v: Mapping[str, F64], shape: tuple[int, ...]) -> tuple[F64, F64]:
+    x = np.pad(v["x"][0], ((1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
+    rows, columns = shape[1:3]
+    windows = [
+        x[i : i + 2 * rows - 1 : 2, j : j + 2 * columns - 1 : 2]
+        for i in range(3)
+        for j in range(3)
+    ]
+    return _same(np.max(windows, axis=0)[None])
+
+
+def _reduce(op: NetOp, v: Mapping[str, F64], shape: tuple[int, ...]) -> tuple[F64, F64]:
+    """Partial sums are FP16 too: a rounding a tile, and no case here has more than three."""
+    x = v["x"].reshape(-1, shape[-1])
+    largest = np.abs(x.cumsum(axis=0)).max(axis=0) / len(x)
+    return rounded(x.mean(axis=0)).reshape(shape), (3.0 * ulp(largest)).reshape(shape)
+
+
+_KINDS: Mapping[str, Callable[..., tuple[F64, F64]]] = {
+    "conv": _conv,
+    "matmul": lambda op, v, shape: _product(v["x"], v["w"], v["bias"]),
+    "batch_matmul": lambda op, v, shape: _product(v["x"], v["other"]),
+    "attention": _attention,
+    "group_norm": _group_norm,
+    "layer_norm": _layer_norm,
+    "softmax": _softmax,
+    "unary": lambda op, v, shape: _once(UNARY[op.attrs["function"]](v["x"])),
+    "binary": lambda op, v, shape: _once(v["x"] + v["other"]),
+    "glu": lambda op, v, shape: _once(v["x"][..., :32] * gelu(v["x"][..., 32:])),
+    "concat": lambda op, v, shape: _same(np.concatenate([v["x"], v["other"]], axis=-1)),
+    "slice": lambda op, v, shape: _same(v["x"][:, ::2, :, 32:]),
+    "transpose": lambda op, v, shape: _same(v["x"].transpose(op.attrs["perm"])),
+    "resize": lambda op, v, shape: _same(v["x"].repeat(2, axis=1).repeat(2, axis=2)),
+    "pool": _pool,
+    "reduce": _reduce,
+    "host": lambda op, v, shape: _once(2.0 * v["x"]),
+}

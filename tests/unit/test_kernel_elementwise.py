@@ -1,0 +1,120 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgefusion.runtime.errors import UnsupportedOpError
+from edgefusion.runtime.isa import Opcode
+from edgefusion.runtime.kernels.contract import Array
+from edgefusion.runtime.kernels.elementwise import gate_result_scale
+from edgefusion.runtime.kernels.lookup import FUNCTIONS, segment_bits
+from tests.kernel_cases import call, lsb_error
+
+X = np.arange(-32768, 32768)
+INT16 = X.astype(np.int16)
+CURVED = sorted(set(FUNCTIONS) - {"relu", "relu6"})
+
+
+def interpolation_error(name: str, x_scale: float) -> Array:
+    """|f - its linear interpolation| of all inputs, real units, from the specified intervals."""
+    f = FUNCTIONS[name]
+    error = np.zeros(65536)
+    for bits in segment_bits(x_scale):
+        inside = np.abs(X + 0.5) < 1 << (bits + 8)
+        x = X[inside]
+        left = (x >> bits) << bits
+        weight = (x - left) / (1 << bits)
+        ends = f(left * x_scale), f((left + (1 << bits)) * x_scale)
+        error[inside] = np.abs(f(x * x_scale) - (ends[0] + (ends[1] - ends[0]) * weight))
+    return error
+
+
+@pytest.mark.parametrize("reach", [0.1, 1.0, 8.0, 50.0, 300.0])
+@pytest.mark.parametrize("name", CURVED)
+def test_tables(name: str, reach: float) -> None:
+    """Bound: 0.51 steps and the error of linear interpolation, wherever y does not saturate."""
+    x_scale = reach / 32767
+    real = FUNCTIONS[name](X * x_scale)
+    for y_scale in (np.abs(real).max() / 32767, np.abs(real).max() / 10000):
+        y = call(Opcode.UNARY, np.empty_like(INT16), y_scale, [(INT16, x_scale)], function=name)
+        error = np.abs(y - np.clip(real / y_scale, -32768, 32767))
+        assert np.all(error <= 0.51 + interpolation_error(name, x_scale) / y_scale)
+
+
+@pytest.mark.parametrize("reach", [0.1, 1.0, 8.0, 50.0, 300.0])
+@pytest.mark.parametrize("name", sorted(set(CURVED) - {"exp"}))
+def test_tables_are_within_two_steps(name: str, reach: float) -> None:
+    """exp is not: over a wide range its last intervals bend too much."""
+    x_scale = reach / 32767
+    real = FUNCTIONS[name](X * x_scale)
+    y_scale = float(np.abs(real).max()) / 32767
+    y = call(Opcode.UNARY, np.empty_like(INT16), y_scale, [(INT16, x_scale)], function=name)
+    assert lsb_error(y, y_scale, real) <= 1.6
+
+
+@given(st.floats(1e-6, 1e-1), st.floats(1e-6, 1e-1))
+@settings(deadline=None)
+def test_relu_is_a_requantization(x_scale: float, y_scale: float) -> None:
+    for name in ("relu", "relu6"):
+        y = call(Opcode.UNARY, np.empty_like(INT16), y_scale, [(INT16, x_scale)], function=name)
+        assert lsb_error(y, y_scale, FUNCTIONS[name](X * x_scale)) <= 1.5
+
+
+def test_unknown_function() -> None:
+    with pytest.raises(UnsupportedOpError, match="no table for 'erfc'"):
+        call(Opcode.UNARY, INT16.copy(), 1.0, [(INT16, 1.0)], function="erfc")
+
+
+SCALES = st.floats(1e-6, 1.0)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32), SCALES, SCALES, SCALES)
+def test_sums_and_products(seed: int, a_scale: float, b_scale: float, y_scale: float) -> None:
+    rng = np.random.default_rng(seed)
+    a = rng.integers(-32768, 32768, (6, 9)).astype(np.int16)
+    b = rng.integers(-32768, 32768, 9).astype(np.int16)
+    a[0, 0], b[0] = -32768, -32768
+    wide = np.broadcast_to(b, a.shape)
+    left, right = a * a_scale, wide * b_scale
+    largest = max(a_scale, b_scale) / y_scale
+    for name, real, bound in (
+        ("add", left + right, 0.5 + largest * 2.0**-13),
+        ("sub", left - right, 0.5 + largest * 2.0**-13),
+        ("max", np.maximum(left, right), 0.5 + largest * 2.0**-13),
+        ("min", np.minimum(left, right), 0.5 + largest * 2.0**-13),
+        ("mul", left * right, 1.5),
+    ):
+        y = np.empty_like(a)
+        call(Opcode.BINARY, y, y_scale, [(a, a_scale), (wide, b_scale)], function=name)
+        assert lsb_error(y, y_scale, real) <= bound
+
+
+def test_addition_in_place() -> None:
+    a, b = INT16.reshape(256, 256).copy(), INT16[::-1].reshape(256, 256).copy()
+    expected = call(Opcode.BINARY, np.empty_like(a), 2.0, [(a, 1.0), (b, 2.0)], function="add")
+    call(Opcode.BINARY, a, 2.0, [(a, 1.0), (b, 2.0)], function="add")
+    np.testing.assert_array_equal(a, expected)
+
+
+def test_no_integer_division() -> None:
+    with pytest.raises(UnsupportedOpError, match="no integer 'div'"):
+        call(Opcode.BINARY, INT16.copy(), 1.0, [(INT16, 1.0), (INT16, 1.0)], function="div")
+
+
+@pytest.mark.parametrize("name", ["gelu", "silu", "sigmoid"])
+@settings(deadline=None)
+@given(seed=st.integers(0, 2**32), v_scale=SCALES, g_scale=SCALES)
+def test_gated_units(name: str, seed: int, v_scale: float, g_scale: float) -> None:
+    """Bound: the table's error times the value, and the rounding of the product."""
+    rng = np.random.default_rng(seed)
+    halves = rng.integers(-32768, 32768, (7, 20)).astype(np.int16)
+    value, gate = halves[:, :10], halves[:, 10:]
+    real = value * v_scale * FUNCTIONS[name](gate * g_scale)
+    y_scale = float(np.abs(real).max()) / 32767
+    y = np.empty((7, 10), np.int16)
+    call(Opcode.GLU, y, y_scale, [(value, v_scale), (gate, g_scale)], function=name)
+    f_scale = gate_result_scale(name, g_scale)
+    table = 0.51 * f_scale + interpolation_error(name, g_scale)[gate.astype(int) + 32768]
+    bound = 1.5 + table * np.abs(value) * v_scale / y_scale
+    assert np.all(np.abs(y - np.clip(real / y_scale, -32768, 32767)) <= bound)
