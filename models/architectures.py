@@ -8,7 +8,7 @@ counts tests/unit/test_architectures.py asserts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
@@ -131,6 +131,8 @@ class Architecture:
     unet: UNetArchitecture
     text_encoder: TextEncoderArchitecture = TextEncoderArchitecture()
     vae_decoder: VaeDecoderArchitecture = VaeDecoderArchitecture()
+    stress: bool = False
+    """Random weights that are hard to quantize: models.random_weights.STRESS_SCHEME."""
 
 
 _SD_CHANNELS = (320, 640, 1280, 1280)
@@ -139,39 +141,43 @@ _SD_UP = ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3
 _TINY_DOWN = ("CrossAttnDownBlock2D",) * 3
 _TINY_UP = ("CrossAttnUpBlock2D",) * 3
 
+_ARCHITECTURES = (
+    Architecture("sd-v1.5", UNetArchitecture(_SD_CHANNELS, _SD_DOWN, _SD_UP, 2, True)),
+    Architecture("bk-sdm-base", UNetArchitecture(_SD_CHANNELS, _SD_DOWN, _SD_UP, 1, True)),
+    Architecture("bk-sdm-small", UNetArchitecture(_SD_CHANNELS, _SD_DOWN, _SD_UP, 1, False)),
+    Architecture("bk-sdm-tiny", UNetArchitecture(_SD_CHANNELS[:3], _TINY_DOWN, _TINY_UP, 1, False)),
+    # The block types of BK-SDM-Tiny at a size that exports in about a second.
+    Architecture(
+        "tiny-test",
+        UNetArchitecture(
+            channels=(32, 64, 64),
+            down_blocks=_TINY_DOWN,
+            up_blocks=_TINY_UP,
+            layers_per_block=1,
+            has_mid_block=False,
+            latent_size=16,
+            context_width=32,
+            heads=2,
+            norm_groups=8,
+        ),
+        TextEncoderArchitecture(
+            vocabulary=512, width=32, feed_forward_width=128, layers=2, heads=2
+        ),
+        VaeDecoderArchitecture(
+            channels=(32, 32, 64, 64), layers_per_block=1, latent_size=16, norm_groups=8
+        ),
+    ),
+)
+
+_STRESSED = ("bk-sdm-tiny", "tiny-test")
+
 PRESETS: Mapping[str, Architecture] = MappingProxyType(
-    {
-        architecture.name: architecture
-        for architecture in (
-            Architecture("sd-v1.5", UNetArchitecture(_SD_CHANNELS, _SD_DOWN, _SD_UP, 2, True)),
-            Architecture("bk-sdm-base", UNetArchitecture(_SD_CHANNELS, _SD_DOWN, _SD_UP, 1, True)),
-            Architecture(
-                "bk-sdm-small", UNetArchitecture(_SD_CHANNELS, _SD_DOWN, _SD_UP, 1, False)
-            ),
-            Architecture(
-                "bk-sdm-tiny", UNetArchitecture(_SD_CHANNELS[:3], _TINY_DOWN, _TINY_UP, 1, False)
-            ),
-            # The block types of BK-SDM-Tiny at a size that exports in about a second.
-            Architecture(
-                "tiny-test",
-                UNetArchitecture(
-                    channels=(32, 64, 64),
-                    down_blocks=_TINY_DOWN,
-                    up_blocks=_TINY_UP,
-                    layers_per_block=1,
-                    has_mid_block=False,
-                    latent_size=16,
-                    context_width=32,
-                    heads=2,
-                    norm_groups=8,
-                ),
-                TextEncoderArchitecture(
-                    vocabulary=512, width=32, feed_forward_width=128, layers=2, heads=2
-                ),
-                VaeDecoderArchitecture(
-                    channels=(32, 32, 64, 64), layers_per_block=1, latent_size=16, norm_groups=8
-                ),
-            ),
+    {architecture.name: architecture for architecture in _ARCHITECTURES}
+    | {
+        f"{architecture.name}-stress": replace(
+            architecture, name=f"{architecture.name}-stress", stress=True
         )
+        for architecture in _ARCHITECTURES
+        if architecture.name in _STRESSED
     }
 )

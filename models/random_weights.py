@@ -18,14 +18,21 @@ if TYPE_CHECKING:
     from torch import nn
 
 SCHEME = "normal; matrices 1/sqrt(fan-in), biases 0.02, norm scales 1 + 0.02, embeddings 0.05"
+STRESS_SCHEME = "U-Net: matrices Student t(4), channels lognormal 0.5, norm scales 12x in 2 %"
+"""Normal weights flatter any quantizer. Trained ones have heavy tails, channels of different size
+and a few channels with large activations: the U-Net of presets called ``-stress`` has all three."""
+
 _SMALL = 0.02
 _EMBEDDING = 0.05
 
 
-def fill_with_random_weights(module: nn.Module, component: str, seed: int) -> None:
+def fill_with_random_weights(
+    module: nn.Module, component: str, seed: int, *, stress: bool = False
+) -> None:
     """Replaces every parameter of `module` (which may lie on the meta device) by seeded draws.
 
-    Float32 on the CPU. The same seed, component and parameter name give the same values.
+    Float32 on the CPU. The same seed, component and parameter name give the same values. `stress`
+    makes a U-Net hard to quantize: STRESS_SCHEME.
     """
     embeddings = {
         f"{name}.weight"
@@ -43,6 +50,30 @@ def fill_with_random_weights(module: nn.Module, component: str, seed: int) -> No
         else:
             mean = 1.0 if name.endswith("weight") else 0.0
             values.normal_(mean, _SMALL, generator=generator)
+        if stress and component == "unet" and name not in embeddings:
+            values = _stressed(values, name, generator)
         owner_name, _, leaf = name.rpartition(".")
         owner = module.get_submodule(owner_name)
         setattr(owner, leaf, torch.nn.Parameter(values, requires_grad=False))
+
+
+_CHANNEL_SPREAD = 0.5
+_OUTLIER_CHANNELS = 0.02
+_OUTLIER = 12.0
+
+
+def _stressed(values: torch.Tensor, name: str, generator: torch.Generator) -> torch.Tensor:
+    """Heavy tails and unequal channels for matrices, a few large channels for norm scales."""
+    if values.dim() >= 2:
+        # Student t with 4 degrees of freedom: a normal over the root of a chi-square / 4; its
+        # variance is 2.
+        squares = torch.empty((4, *values.shape)).normal_(generator=generator).square_()
+        tailed = values / squares.mean(dim=0).sqrt() / math.sqrt(2)
+        spread = torch.empty(values.shape[0]).normal_(0.0, _CHANNEL_SPREAD, generator=generator)
+        factors = torch.exp(spread - _CHANNEL_SPREAD**2)
+        return tailed * factors.reshape(-1, *[1] * (values.dim() - 1))
+    if name.endswith("weight"):
+        count = max(1, round(_OUTLIER_CHANNELS * values.numel()))
+        chosen = torch.randperm(values.numel(), generator=generator)[:count]
+        values[chosen] *= _OUTLIER
+    return values

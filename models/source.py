@@ -49,12 +49,13 @@ class Source:
         Reads every file of a folder or .onnx once (about a second a gigabyte).
         """
         if self.kind == "preset":
-            from edgefusion.models.random_weights import SCHEME
+            from edgefusion.models.random_weights import SCHEME, STRESS_SCHEME
 
+            stress = PRESETS[self.name].stress
             identity = {
                 "preset": asdict(PRESETS[self.name]),
                 "seed": self.seed,
-                "initialisation": SCHEME,
+                "initialisation": [SCHEME, STRESS_SCHEME] if stress else SCHEME,
             }
             return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         assert self.path is not None
@@ -140,5 +141,5 @@ def _random_module(preset: str, component: Component, seed: int) -> nn.Module:
         module: nn.Module = getattr(architecture, component).build()
     if component == "vae_decoder":
         module = VaeDecoder(module)
-    fill_with_random_weights(module, component, seed)
+    fill_with_random_weights(module, component, seed, stress=architecture.stress)
     return module.eval()

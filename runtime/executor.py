@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -176,9 +175,7 @@ class Executor:
             raise InputError(f"expected {len(o.outputs)} results of {name}, found {len(results)}")
         for place, scale, value in zip(step.outputs, o.output_scales, results, strict=True):
             target = place.values
-            target[...] = from_real(
-                np.reshape(value, target.shape), place.operand.dtype, scale
-            )
+            target[...] = from_real(np.reshape(value, target.shape), place.operand.dtype, scale)
 
     def _scale(self, operand: Operand) -> float:
         if operand.dtype is not DType.INT16 or operand.tensor < 0:

@@ -49,16 +49,14 @@ class SimulatedMemory:
 
     def __init__(self, sram_bytes: int, dram_bytes: int, *, checked: bool = True) -> None:
         self.checked = checked
-        self._bytes = {
-            Space.SRAM: np.zeros(sram_bytes, dtype=np.uint8),
-            Space.DRAM: np.zeros(dram_bytes, dtype=np.uint8),
-        }
+        sizes = {Space.SRAM: sram_bytes, Space.DRAM: dram_bytes}
+        # Zeros cost nothing until they are touched; DRAM is poisoned as its buffers come to life.
+        self._bytes = {space: np.zeros(size, np.uint8) for space, size in sizes.items()}
         self._shadow: dict[Space, Bytes] = {}
         self._consumed: dict[tuple[int, int], None] = {}  # ranges of SRAM that were read
         if checked:
-            self._shadow = {space: np.zeros_like(data) for space, data in self._bytes.items()}
-            for data in self._bytes.values():
-                data.fill(POISON)
+            self._shadow = {space: np.zeros(size, np.uint8) for space, size in sizes.items()}
+            self._bytes[Space.SRAM].fill(POISON)
 
     def place(self, operand: Operand) -> Place:
         """Resolve ``operand``; InputError if it reaches beyond its memory."""
@@ -174,7 +172,7 @@ def _missing(shadow: Bytes, tag: int, address: int, axes: I64, nbytes: int) -> i
         tags = shadow[begin : begin + run]
         for i in range(run):
             held += tags[i] == expected
-    return count * run - held
+    return int(count * run - held)
 
 
 @compiled

@@ -61,8 +61,9 @@ def bias_scales(
 ) -> dict[int, npt.NDArray[np.float64]]:
     """The step of each integer bias, by tensor: input scale times weight scale, one a channel."""
     found: dict[int, npt.NDArray[np.float64]] = {}
-    for i in program.instructions():
-        if i.opcode not in (Opcode.CONV2D, Opcode.MATMUL) or not dict(i.attrs).get("bias"):
+    for index in np.flatnonzero(np.isin(program.columns.opcode, (Opcode.CONV2D, Opcode.MATMUL))):
+        i = program.instruction(int(index))
+        if not dict(i.attrs).get("bias"):
             continue
         x, _, bias, *scale = i.inputs
         if bias.dtype is DType.INT64 and bias.tensor not in found:

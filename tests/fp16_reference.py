@@ -156,9 +156,7 @@ def _group_norm(op: NetOp, v: Mapping[str, F64], shape: tuple[int, ...]) -> tupl
 def _layer_norm(op: NetOp, v: Mapping[str, F64], shape: tuple[int, ...]) -> tuple[F64, F64]:
     x = v["x"]
     mean, variance = x.mean(axis=-1, keepdims=True), x.var(axis=-1, keepdims=True)
-    return _once(
-        (x - mean) / np.sqrt(variance + op.attrs["epsilon"]) * v["gamma"] + v["beta"]
-    )
+    return _once((x - mean) / np.sqrt(variance + op.attrs["epsilon"]) * v["gamma"] + v["beta"])
 
 
 def _softmax(op: NetOp, v: Mapping[str, F64], shape: tuple[int, ...]) -> tuple[F64, F64]:
@@ -170,9 +168,7 @@ def _pool(op: NetOp, v: Mapping[str, F64], shape: tuple[int, ...]) -> tuple[F64,
     x = np.pad(v["x"][0], ((1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
     rows, columns = shape[1:3]
     windows = [
-        x[i : i + 2 * rows - 1 : 2, j : j + 2 * columns - 1 : 2]
-        for i in range(3)
-        for j in range(3)
+        x[i : i + 2 * rows - 1 : 2, j : j + 2 * columns - 1 : 2] for i in range(3) for j in range(3)
     ]
     return _same(np.max(windows, axis=0)[None])
 

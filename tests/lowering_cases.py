@@ -116,7 +116,7 @@ def attention_case(
 
 
 def group_norm_case(
-    height: int = 16, width: int = 16, channels: int = 64, *, given: bool = False
+    height: int = 16, width: int = 16, channels: int = 64, groups: int = 8, *, given: bool = False
 ) -> Network:
     b = NetworkBuilder()
     b.add("x", 1, height, width, channels, role=Role.INPUT)
@@ -127,7 +127,7 @@ def group_norm_case(
         b.add("stats", 2, channels, dtype=DType.INT64, role=Role.INPUT)
         inputs += ("stats",)
     b.add("y", 1, height, width, channels, role=Role.OUTPUT)
-    b.op("norm", "group_norm", inputs, "y", groups=8, epsilon=1e-5, function="silu")
+    b.op("norm", "group_norm", inputs, "y", groups=groups, epsilon=1e-5, function="silu")
     return b.build()
 
 

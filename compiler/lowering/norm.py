@@ -51,13 +51,6 @@ def _emit_group_norm(e: Emitter, context: OpContext, t: Tiling) -> None:
         for label, v in (("gamma", gamma), ("beta", beta))
     ]
     sums = e.buffer("stats", 2 * width, statistics_dtype(dtype), streamed=False)
-    attrs = (
-        ("epsilon", float(context.op.attrs["epsilon"])),
-        ("function", str(context.op.attrs.get("function", ""))),
-        ("groups", groups * width // channels),
-        ("rows", m),
-    )
-
     def stats_view(c: Tile) -> View:
         return sums.view(x.operand.tensor, (2, c.size))
 
@@ -79,6 +72,12 @@ def _emit_group_norm(e: Emitter, context: OpContext, t: Tiling) -> None:
     def normalise(tile: View, r: Tile, c: Tile, loaded: list[View]) -> None:
         y_buffer.next()
         result = y_buffer.view(y.operand.tensor, tile.shape)
+        attrs = (
+            ("epsilon", float(context.op.attrs["epsilon"])),
+            ("function", str(context.op.attrs.get("function", ""))),
+            ("groups", groups * c.size // channels),
+            ("rows", m),
+        )
         e.vector(Opcode.GROUP_NORM, result, [tile, stats_view(c), *loaded], attrs)
         e.store(y.box((r.start, c.start), tile.shape), result)
 

@@ -8,12 +8,15 @@ no such promise. The code is LLVM's own vectors and ``llvm.fma``: AVX2 and NEON 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+_inlined: Callable[[Callable[..., Any]], Any] = intrinsic  # numba types it as taking a context
 
 ROWS = 6
 COLUMNS = 16
@@ -24,7 +27,7 @@ _I32, _I64, _F32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
 _VECTOR = ir.VectorType(_F32, _LANES)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_inlined
 def fused_multiply_add_tile(
     typingctx: Any,  # noqa: ARG001
     acc: Any,  # noqa: ARG001
@@ -46,7 +49,7 @@ def fused_multiply_add_tile(
 
 def _build(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
     acc, *rows, weights, count = args
-    fma = cgutils.get_or_insert_function(
+    fma = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
         builder.module, ir.FunctionType(_VECTOR, [_VECTOR] * 3), "llvm.fma.v8f32"
     )
     target = builder.inttoptr(acc, _VECTOR.as_pointer())
@@ -55,7 +58,10 @@ def _build(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         for r in range(ROWS)
     ]
     # Stack slots in the source, registers once LLVM has promoted them.
-    sums = [[cgutils.alloca_once(builder, _VECTOR) for _ in range(_VECTORS)] for _ in range(ROWS)]
+    sums = [
+        [cgutils.alloca_once(builder, _VECTOR) for _ in range(_VECTORS)]  # type: ignore[no-untyped-call]
+        for _ in range(ROWS)
+    ]
     for row_places, row_sums in zip(places, sums, strict=True):
         for place, total in zip(row_places, row_sums, strict=True):
             builder.store(builder.load(place, align=4), total)

@@ -24,6 +24,8 @@ F32 = npt.NDArray[np.float32]
 U16 = npt.NDArray[np.uint16]
 Loop = TypeVar("Loop", bound=Callable[..., object])
 
+_inlined: Callable[[Callable[..., Any]], Any] = intrinsic  # numba types it as taking a context
+
 _CHUNK = 1 << 15  # elements a thread converts at a time
 _MANY = 1 << 18  # elements whose conversion takes longer than to wake another core
 
@@ -41,7 +43,7 @@ def ieee(*, threads: bool) -> Callable[[Loop], Loop]:
     return compile_loop
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_inlined
 def widen(typingctx: Any, bits: Any) -> Any:  # noqa: ARG001
     """float32 of the half-precision number with these uint16 ``bits``."""
 
@@ -51,7 +53,7 @@ def widen(typingctx: Any, bits: Any) -> Any:  # noqa: ARG001
     return types.float32(types.uint16), build
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_inlined
 def narrow(typingctx: Any, value: Any) -> Any:  # noqa: ARG001
     """uint16 bits of a float32 ``value`` rounded to half precision, ties to even."""
 
@@ -61,7 +63,7 @@ def narrow(typingctx: Any, value: Any) -> Any:  # noqa: ARG001
     return types.uint16(types.float32), build
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_inlined
 def from_bits(typingctx: Any, bits: Any) -> Any:  # noqa: ARG001
     """float32 with these int32 ``bits``."""
 

@@ -15,11 +15,12 @@ from numba import prange
 
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.kernels.contract import Attrs, Operands
-from edgefusion.runtime.kernels.fp16_functions import exp32, silu32, table16
+from edgefusion.runtime.kernels.fp16_functions import table16
 from edgefusion.runtime.kernels.fp16_half import (
     F32,
     U16,
     bits,
+    from_bits,
     ieee,
     narrow,
     put_bits,
@@ -30,6 +31,43 @@ from edgefusion.runtime.kernels.parallel import use_threads
 
 _LANES = 16  # partial sums of a row: one chain would wait for every addition
 _STRIP = 64  # channels that a thread sums
+
+_LOG2_E = np.float32(1.44269504)
+# ln 2 in two parts: the first has 9 bits, so that its product with an exponent is exact.
+_LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
+# Coefficients of Cephes' expf (Moshier): (e^r - 1 - r) / r^2 on |r| <= ln(2) / 2.
+_C0, _C1, _C2 = (
+    np.float32(1.9875691500e-4),
+    np.float32(1.3981999507e-3),
+    np.float32(8.3334519073e-3),
+)
+_C3, _C4, _C5 = (
+    np.float32(4.1665795894e-2),
+    np.float32(1.6666665459e-1),
+    np.float32(5.0000001201e-1),
+)
+_LOWEST, _HIGHEST = np.float32(-87.0), np.float32(88.0)
+_HALF, _ONE = np.float32(0.5), np.float32(1.0)
+
+
+@ieee(threads=False)
+def exp32(x: np.float32) -> np.float32:
+    """e^x within 2 ulp of FP32 for -87 <= x <= 88; beyond, the value at the end; NaN stays.
+
+    Without branches, so that LLVM makes vectors of it.
+    """
+    bounded = min(max(x, _LOWEST), _HIGHEST)
+    n = np.floor(bounded * _LOG2_E + _HALF)
+    r = bounded - n * _LN2_HIGH - n * _LN2_LOW
+    p = ((((_C0 * r + _C1) * r + _C2) * r + _C3) * r + _C4) * r + _C5
+    power = from_bits((np.int32(n) + np.int32(127)) << np.int32(23))
+    return x if x != x else (p * r * r + r + _ONE) * power
+
+
+@ieee(threads=False)
+def silu32(x: np.float32) -> np.float32:
+    """x / (1 + e^-x) in FP32."""
+    return x / (_ONE + exp32(-x))
 
 
 @ieee(threads=True)

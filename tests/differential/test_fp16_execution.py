@@ -130,7 +130,5 @@ def test_running_again_gives_the_same() -> None:
     executor = Executor(program_of("conv", "small", SCHEDULES[2]), SMALL, constants)
     first = executor.run(inputs).outputs["y"]
     np.testing.assert_array_equal(executor.run(inputs).outputs["y"], first)
-    unchecked = Executor(
-        program_of("conv", "small", SCHEDULES[2]), SMALL, constants, checked=False
-    )
+    unchecked = Executor(program_of("conv", "small", SCHEDULES[2]), SMALL, constants, checked=False)
     np.testing.assert_array_equal(unchecked.run(inputs).outputs["y"], first)

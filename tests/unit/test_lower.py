@@ -19,7 +19,7 @@ from edgefusion.runtime.program import Program
 from edgefusion.runtime.simulator import simulate
 from edgefusion.runtime.verifier import verify_program
 from edgefusion.runtime.work import derive_work
-from tests.lowering_cases import all_cases, attention_case, conv_case
+from tests.lowering_cases import all_cases, attention_case, conv_case, group_norm_case
 
 CASES = all_cases()
 MACHINE = load_target("exynos2400").machine
@@ -153,3 +153,17 @@ def test_ledger_separates_the_halo_from_compulsory_bytes() -> None:
         assert by_cause["input"] == network.tensor("x").nbytes
         assert by_cause["reread"] == by_tensor["x"] - network.tensor("x").nbytes > 0
         assert ledger.total().bytes == dma_bytes(program)
+
+
+def test_group_norm_tiles_hold_whole_groups() -> None:
+    """A ragged last tile has fewer channels, and so fewer groups."""
+    network = group_norm_case(channels=72, groups=9)
+    found = set()
+    for sram_bytes in (24_000, 32_000, 48_000, 64_000):
+        machine = replace(MACHINE, sram_bytes=sram_bytes)
+        program = lower(network, machine, schedule_named("mlt")).program
+        for i in program.instructions():
+            if i.opcode == Opcode.GROUP_NORM:
+                found.add(i.inputs[0].shape[1])
+                assert i.inputs[0].shape[1] == dict(i.attrs)["groups"] * 8
+    assert len(found) > 1, "the sizes should include ragged tiles"
