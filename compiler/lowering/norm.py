@@ -51,6 +51,7 @@ def _emit_group_norm(e: Emitter, context: OpContext, t: Tiling) -> None:
         for label, v in (("gamma", gamma), ("beta", beta))
     ]
     sums = e.buffer("stats", 2 * width, statistics_dtype(dtype), streamed=False)
+
     def stats_view(c: Tile) -> View:
         return sums.view(x.operand.tensor, (2, c.size))
 

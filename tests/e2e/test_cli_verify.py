@@ -10,7 +10,6 @@ import pytest
 from tests.bundle_changes import rescaled
 from tests.e2e.conftest import Cli, Outcome
 
-
 TENSOR, OP = "silu_3_last", "node_silu_3"
 """A tensor whose scale no other one shares, and the op that makes it."""
 

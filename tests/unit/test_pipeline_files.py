@@ -39,5 +39,5 @@ def test_presets_have_none_and_get_defaults() -> None:
 
 @pytest.mark.parametrize("content", [b"{", b"[]", json.dumps({"scaling_factor": -1}).encode()])
 def test_damage_is_told(content: bytes) -> None:
-    with pytest.raises(InputError, match="vae/config.json"):
+    with pytest.raises(InputError, match=r"vae/config\.json"):
         pipeline_config({"pipeline/vae/config.json": content})

@@ -42,9 +42,7 @@ class Networks:
 @pytest.mark.parametrize(
     ("steps", "timesteps"), [(1, [999]), (2, [999, 499]), (4, [999, 759, 499, 259])]
 )
-def test_timesteps_are_those_of_latent_consistency_models(
-    steps: int, timesteps: list[int]
-) -> None:
+def test_timesteps_are_those_of_latent_consistency_models(steps: int, timesteps: list[int]) -> None:
     networks = Networks()
     ids = np.ones((1, 3), np.int64)
     made = generate(networks, SAMPLING, ids, steps=steps)
