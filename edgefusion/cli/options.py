@@ -13,8 +13,9 @@ SourceArgument = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="Preset (bk-sdm-tiny, bk-sdm-small, bk-sdm-base, sd-v1.5, tiny-test), diffusers "
-        "pipeline folder, hub id (owner/name), or .onnx file.",
+        help="Preset (bk-sdm-tiny, bk-sdm-small, bk-sdm-base, sd-v1.5, tiny-test; some "
+        "also as NAME-stress, hard to quantize), diffusers pipeline folder, hub id (owner/name), "
+        "or .onnx file.",
         show_default=False,
     ),
 ]
