@@ -40,7 +40,7 @@ def optimised_unet(exports: Path) -> Optimised:
     """Made once a process, in a folder beside the exports."""
     graph = Graph.load(exports / "unet.onnx")
     PassManager(default_passes()).run(graph, PassContext("unet"))
-    folder = exports / "optimised"
+    folder = exports.with_name(f"{exports.name}-optimised")  # the exports are others' too
     folder.mkdir(exist_ok=True)
     graph.save(folder / "graph.onnx", folder / "weights.safetensors")
     return Optimised(folder / "graph.onnx", network_from_graph(graph, "unet"))

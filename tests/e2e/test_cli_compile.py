@@ -127,7 +127,7 @@ def test_interruption_leaves_nothing(tmp_path: Path, sent: signal.Signals, code:
         text=True,
         env=os.environ | {"TMPDIR": str(temporary)},
         # A shell's background jobs ignore SIGINT, and hand that down to their children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
     deadline = time.monotonic() + 60
     while not list(temporary.iterdir()):  # the workspace: the compilation has begun
