@@ -10,7 +10,7 @@ from edgefusion.compiler.bounds import op_bound
 from edgefusion.compiler.dram import DramPlan, plan_dram
 from edgefusion.compiler.emitter import Emitter, View, dense_strides
 from edgefusion.compiler.hazards import Region
-from edgefusion.compiler.lowering.rule import OpContext
+from edgefusion.compiler.lowering.rule import OpContext, Rule
 from edgefusion.compiler.lowering.rules import RULES
 from edgefusion.compiler.network import NetOp, Network, macs
 from edgefusion.compiler.schedule import Schedule
@@ -93,7 +93,7 @@ def candidates_of(
     return search(_rule(op), context, machine, schedule)
 
 
-def _rule(op: NetOp) -> Any:
+def _rule(op: NetOp) -> Rule:
     try:
         return RULES[op.kind]
     except KeyError:

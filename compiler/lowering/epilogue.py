@@ -22,16 +22,16 @@ def statistics_dtype(activation: DType) -> DType:
 
 @dataclass(slots=True)
 class EpilogueBuffers:
-    """SRAM that an op's epilogue needs: a buffer per operand, and the running statistics."""
+    """SRAM that an op's epilogue needs: a buffer per operand, and the running statistics.
+
+    ``stages`` are the tensors that a result tile holds in turn: before the epilogue, and after each
+    step.
+    """
 
     context: OpContext
     operands: list[Buffer | None]
     statistics: Buffer | None
-
-    @property
-    def stages(self) -> list[int]:
-        """Tensors that a result tile holds in turn: before the epilogue, and after each step."""
-        return [self.context.view(name).operand.tensor for name in stage_names(self.context.op)]
+    stages: list[int]
 
     @classmethod
     def reserve(
@@ -54,7 +54,8 @@ class EpilogueBuffers:
                 made.append(e.buffer(f"epilogue{i}", elements, source.operand.dtype, streamed=full))
             else:
                 made.append(None)
-        return cls(context, made, statistics)
+        stages = [context.view(name).operand.tensor for name in stage_names(context.op)]
+        return cls(context, made, statistics, stages)
 
     def load_vectors(self, e: Emitter, channels: Tile, *, again: bool) -> None:
         """Load operands that hold one value a channel, for the channels of a tile."""
