@@ -20,7 +20,7 @@ from edgefusion.compiler.synchronise import Reservation
 from edgefusion.runtime.errors import DoesNotFitError
 from edgefusion.runtime.isa import ROLE_CAUSE, Cause, DType, EngineKind, Opcode, Role, Space
 from edgefusion.runtime.machine import Machine
-from edgefusion.runtime.program import Operand
+from edgefusion.runtime.program import Operand, dense_strides
 from edgefusion.runtime.program_builder import Attrs, ProgramBuilder
 
 
@@ -74,15 +74,6 @@ class View:
         return View(
             Operand(o.tensor, o.space, address, o.dtype, shape, strides), self.region, self.role
         )
-
-
-def dense_strides(shape: Sequence[int], dtype: DType) -> tuple[int, ...]:
-    """Byte strides of a dense row-major tensor."""
-    strides, step = [], dtype.nbytes
-    for size in reversed(shape):
-        strides.append(step)
-        step *= size
-    return tuple(reversed(strides))
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgefusion.compiler.bounds import op_bound
 from edgefusion.compiler.dram import DramPlan, plan_dram
-from edgefusion.compiler.emitter import Emitter, View, dense_strides
+from edgefusion.compiler.emitter import Emitter, View
 from edgefusion.compiler.hazards import Region
 from edgefusion.compiler.lowering.rule import OpContext, Rule
 from edgefusion.compiler.lowering.rules import RULES
@@ -19,7 +19,13 @@ from edgefusion.compiler.tile_search import Candidate, best, search
 from edgefusion.runtime.errors import InputError, UnsupportedOpError
 from edgefusion.runtime.isa import MAX_RANK, Space
 from edgefusion.runtime.machine import Machine
-from edgefusion.runtime.program import Operand, OpRecord, Program, TensorRecord
+from edgefusion.runtime.program import (
+    Operand,
+    OpRecord,
+    Program,
+    TensorRecord,
+    dense_strides,
+)
 from edgefusion.runtime.program_builder import ProgramBuilder
 
 Progress = Callable[[str], None]

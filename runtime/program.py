@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from math import prod
 from pathlib import Path
@@ -29,6 +29,15 @@ PROGRAM_VERSION = 1
 I64 = npt.NDArray[np.int64]
 U8 = npt.NDArray[np.uint8]
 I32 = npt.NDArray[np.int32]
+
+
+def dense_strides(shape: Sequence[int], dtype: DType) -> tuple[int, ...]:
+    """Strides in bytes of a row-major tensor without gaps."""
+    strides, stride = [], dtype.nbytes
+    for count in reversed(shape):
+        strides.append(stride)
+        stride *= count
+    return tuple(reversed(strides))
 
 
 @dataclass(frozen=True, slots=True)

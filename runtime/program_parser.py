@@ -18,9 +18,10 @@ from edgefusion.runtime.program import (
     OpRecord,
     Program,
     TensorRecord,
+    dense_strides,
 )
 from edgefusion.runtime.program_builder import Attrs, ProgramBuilder
-from edgefusion.runtime.program_printer import DTYPE_NAMES, contiguous_strides
+from edgefusion.runtime.program_printer import DTYPE_NAMES
 from edgefusion.runtime.text_line import Line
 
 _DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
@@ -140,7 +141,7 @@ def _operand(line: Line) -> Operand:
     shape = _shape(line)
     if len(shape) > MAX_RANK:
         raise line.error(f"at most {MAX_RANK} dimensions before this, not {len(shape)}")
-    strides = contiguous_strides(shape, dtype)
+    strides = dense_strides(shape, dtype)
     if line.accept("strides"):
         strides = tuple(
             (line.after(",") if k else line).integer("a stride") for k in range(len(shape))

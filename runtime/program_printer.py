@@ -15,6 +15,7 @@ from edgefusion.runtime.program import (
     OpRecord,
     Program,
     TensorRecord,
+    dense_strides,
 )
 from edgefusion.runtime.text_line import name_text
 
@@ -80,18 +81,9 @@ def operand_text(operand: Operand) -> str:
     shape = "x".join(map(str, operand.shape)) or "scalar"
     text = f"{operand.space.name.lower()}[{_hex(operand.address)}] "
     text += f"{DTYPE_NAMES[operand.dtype]} {shape}"
-    if operand.strides != contiguous_strides(operand.shape, operand.dtype):
+    if operand.strides != dense_strides(operand.shape, operand.dtype):
         text += " strides " + ",".join(map(str, operand.strides))
     return text if operand.tensor == -1 else f"{text} t{operand.tensor}"
-
-
-def contiguous_strides(shape: tuple[int, ...], dtype: DType) -> tuple[int, ...]:
-    """Strides in bytes of a row-major tensor without gaps."""
-    strides, stride = [], dtype.nbytes
-    for count in reversed(shape):
-        strides.append(stride)
-        stride *= count
-    return tuple(reversed(strides))
 
 
 def _table_lines(program: Program) -> Iterator[str]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from edgefusion.compiler.emitter import Buffer, Emitter, Tile, View, dense_strides
+from edgefusion.compiler.emitter import Buffer, Emitter, Tile, View
 from edgefusion.compiler.lowering.epilogue import statistics_dtype
 from edgefusion.compiler.lowering.rule import (
     OpContext,
@@ -27,6 +27,7 @@ from edgefusion.compiler.lowering.rule import (
     tiling,
 )
 from edgefusion.runtime.isa import Opcode
+from edgefusion.runtime.program import dense_strides
 
 
 def score_tensor(op_name: str, stage: str) -> str:

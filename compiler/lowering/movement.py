@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import prod
 
-from edgefusion.compiler.emitter import Emitter, View, dense_strides
+from edgefusion.compiler.emitter import Emitter, View
 from edgefusion.compiler.lowering.rule import (
     OpContext,
     Rule,
@@ -16,6 +16,7 @@ from edgefusion.compiler.lowering.rule import (
     tiling,
 )
 from edgefusion.runtime.isa import Opcode
+from edgefusion.runtime.program import dense_strides
 
 
 def _concat_tilings(context: OpContext) -> Iterator[Tiling]:
