@@ -1,7 +1,7 @@
 """``edgefusion``: finds the command, loads its file alone, and turns errors into exit codes.
 
 Exit codes: 0 done, 1 a defect of ours, 2 usage, 3 bad input, 4 unsupported op, 5 does not fit or
-over budget, 6 numeric gate, 7 regression, 130 interrupted.
+over budget, 6 numeric gate, 7 regression, 130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations
@@ -45,7 +45,6 @@ COMMANDS = (
 )
 """In the order of the help; each is ``edgefusion.cli.<name>``, whose ``app`` is a typer app."""
 DEBUG_VARIABLE = "EDGEFUSION_DEBUG"
-INTERRUPTED, TERMINATED = 130, 143
 
 
 class LazyCommands(TyperGroup):
@@ -96,15 +95,15 @@ def _top(
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _end)
     try:
         get_command(app).main(
             args=None if arguments is None else list(arguments), prog_name="edgefusion"
         )
     except EdgeFusionError as error:
         _fail(error, error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -134,6 +133,10 @@ def _fail(error: BaseException, code: int, text: str = "") -> NoReturn:
     sys.exit(code)
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
-    """SIGTERM ends like an interruption: whatever cleans up runs."""
-    sys.exit(TERMINATED)
+def _end(number: int, _frame: FrameType | None) -> NoReturn:
+    """End with the shell's code for a signal; whatever cleans up runs.
+
+    Not by KeyboardInterrupt: where one passes through ``exec`` of a string (any dataclass being
+    defined), ``python -m`` dies of SIGINT at its end whatever code it was given.
+    """
+    sys.exit(128 + number)
