@@ -53,9 +53,16 @@ class BundleNetworks:
 
 
 def npu_executor(
-    bundle: Bundle, component: str, *, say: Say | None = None, host: str = "tvm"
+    bundle: Bundle,
+    component: str,
+    *,
+    say: Say | None = None,
+    host: str = "tvm",
+    checked: bool = True,
 ) -> tuple[Program, Executor]:
     """A component's program and what executes it, instruction by instruction.
+
+    ``checked`` watches every access to memory (``runtime.executor``); values are the same without.
 
     Raises InputError for a bundle without calibration.
     """
@@ -70,7 +77,8 @@ def npu_executor(
             say(f"{component}: {remark}")
         say(f"{component}: loading {len(program)} instructions and their constants")
     constants = bundle.weights(component)
-    return program, Executor(program, bundle.machine, constants, hosts=hosts.functions)
+    executor = Executor(program, bundle.machine, constants, hosts=hosts.functions, checked=checked)
+    return program, executor
 
 
 def npu_network(

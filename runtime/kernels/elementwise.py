@@ -20,6 +20,7 @@ from edgefusion.runtime.kernels.requantize import (
     requantize,
     requantize_array,
 )
+from edgefusion.runtime.kernels.softmax import divide_by_row_sums
 
 _LARGEST_RATIO = 2.0**40
 
@@ -88,8 +89,16 @@ def _multiply_loop(a: Array, b: Array, factor: int, shift: int, y: Array) -> Non
         y[i] = requantize(np.int64(a[i]) * np.int64(b[i]), factor, shift)
 
 
+def _quotient(a: Array, b: Array, m: float) -> Array:
+    """clamp(a * m / b), half up, INT16; a divisor of 0 counts as 1. Element by element."""
+    signed = a.astype(np.int64) * np.where(b < 0, -1, 1)
+    magnitude = np.abs(b.astype(np.int64))
+    result: Array = divide_by_row_sums(signed.reshape(-1, 1), magnitude.reshape(-1), m)
+    return result.reshape(a.shape)
+
+
 def binary(ops: Operands, attrs: Attrs) -> None:
-    """y <- a op b for add, sub, mul, max and min; zero strides repeat elements."""
+    """y <- a op b for add, sub, mul, div, max and min; zero strides repeat elements."""
     a, b = ops.inputs
     y = ops.outputs[0]
     name = str(attrs["function"])
@@ -97,6 +106,9 @@ def binary(ops: Operands, attrs: Attrs) -> None:
     if name == "mul":
         m = multipliers(ratio(a_scale, b_scale, ops.output_scales[0]))
         y[...] = _product(a, b, int(m.factors[0]), int(m.shifts[0]))
+        return
+    if name == "div":
+        y[...] = _quotient(a, b, ratio(a_scale, b_scale) / ops.output_scales[0])
         return
     if name not in ("add", "sub", "max", "min"):
         raise UnsupportedOpError(

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from edgefusion.runtime.kernels import gemm_madd, madd
 from edgefusion.runtime.kernels.contract import Array
-from edgefusion.runtime.kernels.parallel import use_threads
+from edgefusion.runtime.kernels.parallel import CORES, use_threads
 from edgefusion.runtime.kernels.requantize import Multipliers, multipliers, requantize_array
 
 _FLOAT_ROWS = 512
@@ -79,26 +80,36 @@ def _run(
     out: Array,
     raw: Array,
 ) -> None:
-    n = weights.shape[2]
+    taps, k, n = weights.shape
     use_threads(len(rows.offsets) * weights.size)
-    packed = gemm_madd.pack(weights, rows.run)
     zeros = np.zeros(rows.run, np.int16)
-    terms = weights.shape[0] * weights.shape[1]
-    rounding = _rounding(terms * (1 << (22 if weights.dtype == np.int8 else 30)), bias, scale)
+    largest = taps * k * (1 << (22 if weights.dtype == np.int8 else 30))
+    flat, strides = _flat(weights)
     gemm_madd.multiply(
         rows.values.ctypes.data,
         zeros.ctypes.data,
         rows.offsets,
         rows.run,
-        packed,
+        flat,
+        strides,
+        k,
+        gemm_madd.block_rows(len(rows.offsets), n, CORES),
         bias,
         np.broadcast_to(scale.factors, n).copy(),
         np.broadcast_to(scale.shifts, n).copy(),
-        rounding,
+        _rounding(largest, bias, scale),
         mode,
         out,
         raw,
     )
+
+
+def _flat(values: Array) -> tuple[Array, tuple[int, int, int]]:
+    """The memory from the first element of 3-D ``values`` to the last as 1-D, and its strides."""
+    first, second, third = (s // values.itemsize for s in values.strides)
+    strides = (first, second, third)
+    reach = 1 + sum(s * (n - 1) for s, n in zip(strides, values.shape, strict=True))
+    return as_strided(values, (reach,), (values.itemsize,), writeable=False), strides
 
 
 def _rounding(largest: int, bias: Array, scale: Multipliers) -> int:

@@ -16,6 +16,7 @@ import numpy as np
 
 from edgefusion.runtime.errors import UnsupportedOpError
 from edgefusion.runtime.kernels.contract import Array
+from edgefusion.runtime.kernels.exact_tables import tables_are_exact
 from edgefusion.runtime.kernels.requantize import ratio
 
 INTERVALS = 512
@@ -72,12 +73,27 @@ def real_function(name: str) -> Callable[[Array], Array]:
     return FUNCTIONS[name]
 
 
-@lru_cache(maxsize=128)
 def lookup(name: str, x_scale: float, y_scale: float) -> Array:
     """f(x * x_scale) / y_scale for x = -32768..32767, INT16 [65536], by the specified tables.
 
     Index it with x + 32768.
     """
+    make = _rounded if tables_are_exact() else _tabulated
+    return make(name, x_scale, y_scale)
+
+
+@lru_cache(maxsize=128)
+def _rounded(name: str, x_scale: float, y_scale: float) -> Array:
+    """Without tables: the function in float64, rounded once."""
+    x = np.arange(-32768, 32768, dtype=np.float64) * x_scale
+    values = real_function(name)(x) / ratio(y_scale, 1.0)
+    made: Array = np.clip(np.floor(values + 0.5), -32768, 32767).astype(np.int16)
+    made.flags.writeable = False
+    return made
+
+
+@lru_cache(maxsize=128)
+def _tabulated(name: str, x_scale: float, y_scale: float) -> Array:
     x = np.arange(-32768, 32768, dtype=np.int64)
     made: Array = np.empty(len(x), np.int16)
     for bits in segment_bits(x_scale):

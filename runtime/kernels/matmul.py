@@ -12,7 +12,7 @@ from edgefusion.runtime.errors import InputError, UnsupportedOpError
 from edgefusion.runtime.kernels import gemm
 from edgefusion.runtime.kernels.contract import Array, Attrs, Operands
 from edgefusion.runtime.kernels.requantize import Multipliers, multipliers, ratio
-from edgefusion.runtime.kernels.softmax import ROW_NORMALISED, divide_by_row_sums
+from edgefusion.runtime.kernels.softmax import ROW_NORMALISED, divide_by_row_sums, row_sums
 
 BIAS_LIMIT = 1 << 46
 """Biases are clamped so that with 2^23 products the accumulator stays in 48 bits."""
@@ -74,12 +74,6 @@ def matmul(ops: Operands, attrs: Attrs) -> None:
             gemm.requantized(gemm.matrix_rows(a_i), b_i[None], bias, multiplier, dense)
             if dense is not y_i:
                 y_i[...] = dense
-
-
-def row_sums(a: Array) -> Array:
-    """Exact sums of the rows of ``a`` [m, k], int64 [m]."""
-    sums: Array = np.einsum("mk->m", a, dtype=np.int64)
-    return sums
 
 
 def _accumulate(y: Array, a: Array, b: Array, *, add: bool) -> None:

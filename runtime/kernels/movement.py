@@ -8,6 +8,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from edgefusion.runtime.errors import UnsupportedOpError
 from edgefusion.runtime.kernels.contract import Array, Attrs, Operands
 from edgefusion.runtime.kernels.requantize import (
+    Multipliers,
     activation_multiplier,
     multipliers,
     ratio,
@@ -24,17 +25,16 @@ def transfer(ops: Operands, attrs: Attrs) -> None:  # noqa: ARG001
 def copy(ops: Operands, attrs: Attrs) -> None:
     """y <- x with other strides, another type or another scale.
 
-    int64 sums have the scale of their products; with one column more than y, that column holds the
-    row sums to divide by.
+    int64 sums have the scale of what they add up, ``count`` of them make a mean; with one column
+    more than y, that column holds the row sums to divide by.
     """
     x, y = ops.inputs[0], ops.outputs[0]
-    x_scale = ops.input_scales[0] * float(attrs.get("scale", 1.0))
-    y_scale = ops.output_scales[0]
+    x_scale, y_scale = ops.input_scales[0], ops.output_scales[0]
     if x.dtype == np.int64 and y.dtype == np.int16:
         if x.shape[-1] == y.shape[-1] + 1:
             y[...] = divide_by_row_sums(x[:, :-1], x[:, -1], ratio(x_scale, y_scale))
         else:
-            y[...] = requantize_array(x, multipliers(ratio(x_scale, y_scale)))
+            y[...] = requantize_array(x, _mean_multiplier(ops, int(attrs.get("count", 1))))
     elif np.issubdtype(y.dtype, np.floating):
         y[...] = (x * ratio(x_scale, 1.0)).astype(y.dtype)
     else:
@@ -82,15 +82,14 @@ def pool(ops: Operands, attrs: Attrs) -> None:
     counts = np.broadcast_to(inside.sum(axis=(-2, -1)), y.shape)
     for count in np.unique(counts):  # corners and edges of the image divide by less
         here = counts == count
-        m = ratio(ops.input_scales[0], ops.output_scales[0]) / int(count)
-        y[here] = requantize_array(sums[here], multipliers(m))
+        y[here] = requantize_array(sums[here], _mean_multiplier(ops, int(count)))
 
 
 def reduce(ops: Operands, attrs: Attrs) -> None:
     """y[m,1] or y[c] <- sum, mean or maximum of x[m,c] along ``axis``.
 
-    Along axis 0 an op may be split among instructions; an INT16 result can carry a maximum from one
-    to the next, but not a sum.
+    Along axis 0 an op may be split among instructions. An INT16 result carries a maximum from one
+    to the next; an int64 result carries sums, in steps of x, for COPY to requantize.
     """
     x, y = ops.inputs[0], ops.outputs[0]
     axis, function = int(attrs["axis"]), str(attrs["function"])
@@ -100,11 +99,19 @@ def reduce(ops: Operands, attrs: Attrs) -> None:
         largest = largest.reshape(y.shape)
         y[...] = largest if first else np.maximum(y, largest)
         return
+    sums = x.sum(axis=axis, dtype=np.int64).reshape(y.shape)
+    if y.dtype == np.int64:
+        y[...] = sums if first else y + sums
+        return
     if not (first and last):
         raise UnsupportedOpError(
-            f"Integer '{function}' over rows must be one instruction, because its INT16 result "
-            "cannot hold a partial sum. Choose tiles that hold all rows."
+            f"An INT16 result cannot hold a partial {function}. Collect it in int64 and let COPY "
+            "requantize it."
         )
     count = int(attrs["count"]) if function == "mean" else 1
-    m = ratio(ops.input_scales[0], ops.output_scales[0]) / count
-    y[...] = requantize_array(x.sum(axis=axis, dtype=np.int64), multipliers(m)).reshape(y.shape)
+    y[...] = requantize_array(sums, _mean_multiplier(ops, count))
+
+
+def _mean_multiplier(ops: Operands, count: int) -> Multipliers:
+    """s_x / s_y / count."""
+    return multipliers(ratio(ops.input_scales[0], ops.output_scales[0]) / count)

@@ -7,6 +7,7 @@ the bits of the factor. ``tflite15`` is LiteRT's for CONV_2D 16x8 and TOSA's RES
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -55,18 +56,27 @@ def multipliers(real: float | Array, mode: str = "tflite15") -> Multipliers:
             "An integer kernel got a scale that is zero, negative or not finite. Calibrate the "
             "activations of this bundle before running it."
         )
-    q, e = np.frexp(m)
-    exponent = e.astype(np.int64)
     bits = MODE_BITS[mode]
-    if bits == MODE_BITS["exact"]:
-        factors = np.ldexp(q, bits).astype(np.int64)
-    else:
-        q31 = np.floor(np.ldexp(q, 31) + 0.5).astype(np.int64)
-        carry = q31 == 1 << 31
-        q31, exponent = np.where(carry, 1 << 30, q31), exponent + carry
-        factors = q31 if bits == 31 else np.minimum((q31 + (1 << 15)) >> 16, 0x7FFF)
-    limit = MAX_SHIFT if bits > 15 else 63
-    return Multipliers(factors, np.minimum(bits - exponent, limit), bits > 15)
+    factors, shifts = np.empty(len(m), np.int64), np.empty(len(m), np.int64)
+    _split(m, bits, MAX_SHIFT if bits > 15 else 63, factors, shifts)
+    return Multipliers(factors, shifts, bits > 15)
+
+
+@compiled
+def _split(m: Array, bits: int, limit: int, factors: I64, shifts: I64) -> None:
+    """``m`` as factors of ``bits`` bits and shifts of at most ``limit``."""
+    for i in range(len(m)):
+        q, exponent = math.frexp(m[i])
+        if bits > 31:
+            factor = int(math.ldexp(q, bits))
+        else:
+            factor = int(math.ldexp(q, 31) + 0.5)
+            if factor == 1 << 31:
+                factor, exponent = 1 << 30, exponent + 1
+            if bits == 15:
+                factor = min((factor + (1 << 15)) >> 16, 0x7FFF)
+        factors[i] = factor
+        shifts[i] = min(bits - exponent, limit)
 
 
 def activation_multiplier(scale_in: float, scale_out: float) -> Multipliers:

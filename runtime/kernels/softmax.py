@@ -15,6 +15,7 @@ import numpy as np
 from numba import prange
 
 from edgefusion.runtime.kernels.contract import Array, Attrs, Operands
+from edgefusion.runtime.kernels.exact_tables import tables_are_exact
 from edgefusion.runtime.kernels.parallel import parallel, use_threads
 from edgefusion.runtime.kernels.requantize import multipliers, ratio
 
@@ -31,10 +32,12 @@ def softmax(ops: Operands, attrs: Attrs) -> None:  # noqa: ARG001
     source = np.ascontiguousarray(x).reshape(-1, n)
     result = np.empty(source.shape, np.int16)
     use_threads(2 * source.size)
-    _exponentials(source, exponential_table(ops.input_scales[0]), result)
+    table = exact_exponentials if tables_are_exact() else exponential_table
+    _exponentials(source, table(ops.input_scales[0]), result)
     if ops.output_scales[0] != ROW_NORMALISED:
-        sums = result.sum(axis=1, dtype=np.int64)
-        result = divide_by_row_sums(result.astype(np.int64), sums, ratio(1.0, ops.output_scales[0]))
+        result = divide_by_row_sums(
+            result.astype(np.int64), row_sums(result), ratio(1.0, ops.output_scales[0])
+        )
     y[...] = result.reshape(y.shape)
 
 
@@ -63,15 +66,42 @@ def exponential_table(scale: float) -> Array:
     return made
 
 
+@lru_cache(maxsize=64)
+def exact_exponentials(scale: float) -> Array:
+    """What ``exponential_table`` approximates: float64, rounded once."""
+    d = np.arange(65536, dtype=np.float64)
+    made: Array = np.floor(32767 * np.exp(-d * ratio(scale, 1.0)) + 0.5).astype(np.int16)
+    made.flags.writeable = False
+    return made
+
+
 @parallel
 def _exponentials(x: Array, table: Array, y: Array) -> None:
     m, n = x.shape
     for r in prange(m):
-        largest = np.int32(-32768)
+        row, to, largest = x[r], y[r], np.int16(-32768)
         for c in range(n):
-            largest = max(largest, np.int32(x[r, c]))
+            largest = row[c] if row[c] > largest else largest
         for c in range(n):
-            y[r, c] = table[largest - x[r, c]]
+            to[c] = table[np.uint64(np.int32(largest) - row[c])]
+
+
+def row_sums(a: Array) -> Array:
+    """Exact sums of the rows of INT16 ``a`` [m, k], int64 [m]."""
+    sums = np.empty(len(a), np.int64)
+    use_threads(a.size)
+    _row_sums(np.ascontiguousarray(a), sums)
+    return sums
+
+
+@parallel
+def _row_sums(a: Array, sums: Array) -> None:
+    m, k = a.shape
+    for r in prange(m):
+        row, total = a[r], np.int64(0)
+        for c in range(k):
+            total += row[c]
+        sums[r] = total
 
 
 def divide_by_row_sums(total: Array, sums: Array, m: float) -> Array:
