@@ -98,11 +98,26 @@ def load_from_folder(folder: Path, component: Component) -> nn.Module:
     A vae_decoder comes as models.components.VaeDecoder. Raises InputError for missing or damaged
     files, weights that do not fit the configuration, and weights that are NaN or infinite.
     """
+    from edgefusion.models.components import VaeDecoder
+
+    module = _load(folder, component)
+    if component == "vae_decoder":
+        module = VaeDecoder(module)
+    check_finite(module, str(folder / _FOLDERS[component]))
+    return module
+
+
+def load_whole(folder: Path, component: Component) -> nn.Module:
+    """As ``load_from_folder``, but a vae_decoder comes as the AutoencoderKL that it is part of."""
+    module = _load(folder, component)
+    check_finite(module, str(folder / _FOLDERS[component]))
+    return module
+
+
+def _load(folder: Path, component: Component) -> nn.Module:
     import diffusers
     import torch
     import transformers
-
-    from edgefusion.models.components import VaeDecoder
 
     place = folder / _FOLDERS[component]
     if not place.is_dir():
@@ -113,7 +128,7 @@ def load_from_folder(folder: Path, component: Component) -> nn.Module:
     _check_weight_files(place)
     library = transformers if component == "text_encoder" else diffusers
     options = {"variant": "fp16"} if _only_half_precision(place) else {}
-    with _quiet_libraries(), _as_input_error(place):
+    with quiet_libraries(), as_input_error(place):
         module, info = getattr(library, _CLASSES[component]).from_pretrained(
             place,
             local_files_only=True,
@@ -122,12 +137,8 @@ def load_from_folder(folder: Path, component: Component) -> nn.Module:
             **options,
         )
     _check_loading(place, info)
-    if component == "vae_decoder":
-        module = VaeDecoder(module)
-    module.requires_grad_(False)
-    check_finite(module, str(place))
-    checked: nn.Module = module.float().eval()
-    return checked
+    loaded: nn.Module = module.requires_grad_(False).float().eval()
+    return loaded
 
 
 def check_finite(module: nn.Module, where: str) -> None:
@@ -189,7 +200,8 @@ def _check_loading(place: Path, info: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _as_input_error(place: Path) -> Iterator[None]:
+def as_input_error(place: Path | str) -> Iterator[None]:
+    """What the libraries say of a place they cannot load or run, as one paragraph."""
     try:
         yield
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError) as error:
@@ -201,7 +213,7 @@ def _as_input_error(place: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet_libraries() -> Iterator[None]:
+def quiet_libraries() -> Iterator[None]:
     """Loading bars and load reports off: what matters in them becomes an InputError."""
     import warnings
 

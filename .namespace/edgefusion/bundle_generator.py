@@ -1,0 +1,1 @@
+../../edgefusion/bundle_generator.py

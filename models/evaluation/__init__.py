@@ -1,0 +1,1 @@
+"""Evaluation of text-to-image models: IS, FID and CLIP score by the paper's protocol."""

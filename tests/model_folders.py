@@ -1,0 +1,140 @@
+"""Tiny models with random weights, in the layouts that their libraries save."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+WORDS = ("<|startoftext|>", "<|endoftext|>", "a</w>", "b</w>", "a", "b")
+
+
+def tokenizer_files() -> dict[str, bytes]:
+    """A CLIP tokenizer that knows two words."""
+    special = {
+        "bos_token": WORDS[0],
+        "eos_token": WORDS[1],
+        "unk_token": WORDS[1],
+        "pad_token": WORDS[1],
+        "model_max_length": 77,
+    }
+    return {
+        "vocab.json": json.dumps({word: i for i, word in enumerate(WORDS)}).encode(),
+        "merges.txt": b"#version: 0.2\n",
+        "tokenizer_config.json": json.dumps(special).encode(),
+    }
+
+
+def _write_tokenizer(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in tokenizer_files().items():
+        (folder / name).write_bytes(content)
+
+
+def clip_folder(folder: Path) -> Path:
+    """A CLIP model of images at 32 pixels."""
+    from transformers import CLIPConfig, CLIPModel
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    config = CLIPConfig(
+        text_config={
+            **size,
+            "num_hidden_layers": 1,
+            "vocab_size": len(WORDS),
+            "bos_token_id": 0,
+            "eos_token_id": 1,
+            "pad_token_id": 1,
+        },
+        vision_config={**size, "num_hidden_layers": 1, "image_size": 32, "patch_size": 8},
+        projection_dim=8,
+    )
+    CLIPModel(config).save_pretrained(folder)
+    CLIPImageProcessorPil(
+        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
+    ).save_pretrained(folder)
+    _write_tokenizer(folder)
+    return folder
+
+
+def blip_folder(folder: Path) -> Path:
+    """A BLIP captioner."""
+    from transformers import BertTokenizer, BlipConfig, BlipForConditionalGeneration, BlipProcessor
+    from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", "red", "blue", "hill", "lake"]
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    config = BlipConfig(
+        text_config={
+            **size,
+            "encoder_hidden_size": 16,
+            "num_hidden_layers": 1,
+            "vocab_size": len(words),
+            "bos_token_id": 5,
+            "eos_token_id": 3,
+            "pad_token_id": 0,
+            "sep_token_id": 3,
+        },
+        vision_config={**size, "num_hidden_layers": 1, "image_size": 32, "patch_size": 8},
+        projection_dim=8,
+    )
+    BlipForConditionalGeneration(config).save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    tokenizer = BertTokenizer(str(folder / "vocab.txt"))
+    images = BlipImageProcessorPil(size={"height": 32, "width": 32})
+    BlipProcessor(images, tokenizer).save_pretrained(folder)
+    return folder
+
+
+def pipeline_folder(folder: Path) -> Path:
+    """A Stable Diffusion pipeline of images at 16 pixels, without safety checker."""
+    from diffusers import (
+        AutoencoderKL,
+        DDIMScheduler,
+        StableDiffusionPipeline,
+        UNet2DConditionModel,
+    )
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    _write_tokenizer(folder / "given")
+    torch.manual_seed(0)
+    text = CLIPTextConfig(
+        hidden_size=8,
+        intermediate_size=8,
+        num_attention_heads=2,
+        num_hidden_layers=1,
+        vocab_size=len(WORDS),
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+    pipeline = StableDiffusionPipeline(
+        vae=AutoencoderKL(
+            block_out_channels=(8, 8),
+            norm_num_groups=2,
+            latent_channels=4,
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+        ),
+        text_encoder=CLIPTextModel(text),
+        tokenizer=CLIPTokenizer.from_pretrained(folder / "given"),
+        unet=UNet2DConditionModel(
+            sample_size=8,
+            block_out_channels=(8,),
+            norm_num_groups=2,
+            layers_per_block=1,
+            cross_attention_dim=8,
+            attention_head_dim=2,
+            down_block_types=("CrossAttnDownBlock2D",),
+            up_block_types=("CrossAttnUpBlock2D",),
+        ),
+        scheduler=DDIMScheduler(beta_schedule="scaled_linear", steps_offset=1, clip_sample=False),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(folder / "pipeline")
+    return folder / "pipeline"
