@@ -141,11 +141,16 @@ _SD_UP = ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3
 _TINY_DOWN = ("CrossAttnDownBlock2D",) * 3
 _TINY_UP = ("CrossAttnUpBlock2D",) * 3
 
+_TINY = UNetArchitecture(_SD_CHANNELS[:3], _TINY_DOWN, _TINY_UP, 1, False)
+
 _ARCHITECTURES = (
+    Architecture("sd-v1.4", UNetArchitecture(_SD_CHANNELS, _SD_DOWN, _SD_UP, 2, True)),
     Architecture("sd-v1.5", UNetArchitecture(_SD_CHANNELS, _SD_DOWN, _SD_UP, 2, True)),
     Architecture("bk-sdm-base", UNetArchitecture(_SD_CHANNELS, _SD_DOWN, _SD_UP, 1, True)),
     Architecture("bk-sdm-small", UNetArchitecture(_SD_CHANNELS, _SD_DOWN, _SD_UP, 1, False)),
-    Architecture("bk-sdm-tiny", UNetArchitecture(_SD_CHANNELS[:3], _TINY_DOWN, _TINY_UP, 1, False)),
+    Architecture("bk-sdm-tiny", _TINY),
+    # What latent-consistency distillation makes of BK-SDM-Tiny: EdgeFusion's U-Net.
+    Architecture("bk-sdm-tiny-lcm", replace(_TINY, guidance_embedding_width=256)),
     # The block types of BK-SDM-Tiny at a size that exports in about a second.
     Architecture(
         "tiny-test",

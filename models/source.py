@@ -18,6 +18,7 @@ from edgefusion.models.checkpoint import (
     components_of,
     folder_digest,
     load_from_folder,
+    load_whole,
 )
 from edgefusion.models.onnx_source import component_of_onnx, onnx_digest
 from edgefusion.runtime.errors import InputError, UsageError
@@ -66,15 +67,23 @@ class Source:
 
         Raises UsageError for a component the source has not, InputError for damaged content.
         """
+        return self._loaded(component, whole=False)
+
+    def load_whole(self, component: Component) -> nn.Module:
+        """As ``load``, but the vae_decoder comes as the AutoencoderKL that it is part of."""
+        return self._loaded(component, whole=True)
+
+    def _loaded(self, component: Component, *, whole: bool) -> nn.Module:
         if component not in self.components or self.kind == "onnx":
             raise UsageError(
                 f"{self.name} has no torch component {component}; it holds "
                 f"{', '.join(self.components)} ({self.kind}). Choose among these."
             )
         if self.kind == "preset":
-            return _random_module(self.name, component, self.seed or 0)
+            return _random_module(self.name, component, self.seed or 0, whole=whole)
         assert self.path is not None
-        return load_from_folder(self.path, component)
+        load = load_whole if whole else load_from_folder
+        return load(self.path, component)
 
 
 def resolve_source(text: str, *, random_weights_seed: int | None = None) -> Source:
@@ -128,7 +137,7 @@ def _download(hub_id: str) -> Path:
     return Path(folder)
 
 
-def _random_module(preset: str, component: Component, seed: int) -> nn.Module:
+def _random_module(preset: str, component: Component, seed: int, *, whole: bool) -> nn.Module:
     from accelerate import init_empty_weights
 
     from edgefusion.models.components import VaeDecoder
@@ -139,7 +148,7 @@ def _random_module(preset: str, component: Component, seed: int) -> nn.Module:
     # buffers are real: they are computed, not drawn.
     with init_empty_weights(include_buffers=False):
         module: nn.Module = getattr(architecture, component).build()
-    if component == "vae_decoder":
+    if component == "vae_decoder" and not whole:
         module = VaeDecoder(module)
     fill_with_random_weights(module, component, seed, stress=architecture.stress)
     return module.eval()

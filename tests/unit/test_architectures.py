@@ -24,10 +24,12 @@ def build(preset: str, component: str) -> nn.Module:
 @pytest.mark.parametrize(
     ("preset", "expected"),
     [
+        ("sd-v1.4", 859_520_964),
         ("sd-v1.5", 859_520_964),
         ("bk-sdm-base", 579_384_964),
         ("bk-sdm-small", 482_346_884),
         ("bk-sdm-tiny", 323_384_964),
+        ("bk-sdm-tiny-lcm", 323_466_884),
     ],
 )
 def test_unet_parameters(preset: str, expected: int) -> None:

@@ -1,0 +1,2 @@
+"""Training of the networks that are deployed: block-removed, latent-consistency and decoder
+distillation, around one loop (``trainer``)."""
