@@ -111,6 +111,11 @@ class Network:
         return self.tensors[name]
 
 
+def statistics_dtype(activation: DType) -> DType:
+    """Sums of integer activations are exact integers, those of others FP32."""
+    return DType.INT64 if activation == DType.INT16 else DType.FP32
+
+
 def operands(op: NetOp) -> tuple[str, ...]:
     """Names of all tensors that ``op`` reads, epilogue operands included."""
     reads = [name for name in op.inputs if name]

@@ -21,9 +21,6 @@ from edgefusion.runtime.isa import DType, Role
 
 ACTIVATION_DTYPE: Mapping[str, DType] = {"fp16": DType.FP16, "w8a16": DType.INT16}
 
-STATISTICS_DTYPE: Mapping[str, DType] = {"fp16": DType.FP32, "w8a16": DType.INT64}
-"""Channel sums are exact integers for integer activations."""
-
 CONSTANT_DTYPE: Mapping[str, Mapping[str, DType]] = {
     "fp16": {},
     "w8a16": {"weight": DType.INT8, "bias": DType.INT64, "norm": DType.FP32},

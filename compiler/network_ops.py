@@ -22,8 +22,8 @@ from edgefusion.compiler.legality_rules import (
     reduced_axes,
     stored_constant,
 )
-from edgefusion.compiler.network import Epilogue, NetTensor
-from edgefusion.compiler.network_builder import STATISTICS_DTYPE, NetworkBuilder
+from edgefusion.compiler.network import Epilogue, NetTensor, statistics_dtype
+from edgefusion.compiler.network_builder import ACTIVATION_DTYPE, NetworkBuilder
 
 Convert = Callable[[NetworkBuilder, Node], None]
 
@@ -44,7 +44,7 @@ def _epilogue(
         elif token == "stats":
             statistics = node.outputs[1]
             steps.append(Epilogue("stats", statistics.name))
-            dtype = STATISTICS_DTYPE[b.precision_of(node)]
+            dtype = statistics_dtype(ACTIVATION_DTYPE[b.precision_of(node)])
             b.tensors[statistics.name] = NetTensor(statistics.name, statistics.shape, dtype)
         else:
             steps.append(Epilogue(network_function(token)))

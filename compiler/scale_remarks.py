@@ -11,7 +11,7 @@ from edgefusion.compiler.network import NetOp, Network, stage_names
 from edgefusion.compiler.scales import LEVELS, MASK_MARGIN, Ranges
 from edgefusion.runtime.isa import DType
 
-RemarkKind = Literal["accumulator", "mask", "outlier", "table", "zero"]
+RemarkKind = Literal["accumulator", "divisor", "mask", "outlier", "table", "zero"]
 
 ACCUMULATOR_LIMIT = 2**47
 """The accumulator holds 48 bits, one of them the sign."""
@@ -53,7 +53,7 @@ def scale_remarks(
         remark
         for op in network.ops
         if network.tensor(op.outputs[0]).dtype == DType.INT16
-        for check in (_accumulator, _mask, _table)
+        for check in (_accumulator, _divisor, _mask, _table)
         for remark in check(network, op, ranges)
     ]
     return (*found, *_spread(ranges, typical or {}))
@@ -75,6 +75,20 @@ def _accumulator(network: Network, op: NetOp, _: Ranges) -> Iterator[ScaleRemark
             "accumulator",
             op.outputs[0],
             f"'{op.name}' sums {depth} products, which can exceed 48 bits; split its depth",
+        )
+
+
+def _divisor(network: Network, op: NetOp, ranges: Ranges) -> Iterator[ScaleRemark]:
+    """A divisor is known to half a step, which is much of it near zero."""
+    if op.kind != "binary" or op.attrs["function"] != "div":
+        return
+    found = ranges.get(network.tensor(op.inputs[1]).constant or op.inputs[1])
+    if found is not None and found.low <= 0 <= found.high:
+        yield ScaleRemark(
+            "divisor",
+            op.inputs[1],
+            f"spans {found.low:.3g} to {found.high:.3g} and divides in '{op.name}': quotients by "
+            "values near zero are coarse; try precision fp16 for that op",
         )
 
 

@@ -1,10 +1,11 @@
 """Scales of INT16 activations: from measured ranges to one number for each tensor of a program.
 
 A scale is the real value of one step: symmetric, ``max|range| / 32767``. Tensors between which data
-is moved and not computed (views, concatenations, slices, transposes, copies) share one, for nothing
-on the way could rescale; ``scale_groups`` finds them. ``measured_tensors`` says what has to be
-measured, ``assign_scales`` makes the scales, ``with_scales`` puts them into a program, whose
-instructions do not depend on them.
+is moved and not computed (views, slices, transposes, copies) share one, for nothing on the way
+would gain by another; ``scale_groups`` finds them. The inputs of a concatenation keep their own: it
+rescales them to the widest among them. ``measured_tensors`` says what has to be measured,
+``assign_scales`` makes the scales, ``with_scales`` puts them into a program, whose instructions do
+not depend on them.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def scale_groups(network: Network) -> dict[str, str]:
         return name
 
     for op in network.ops:
-        if is_move(op) and op.outputs[0] in parent:
+        if is_move(op) and op.kind != "concat" and op.outputs[0] in parent:
             for name in op.inputs:
                 if name in parent:
                     parent[find(name)] = find(op.outputs[0])
@@ -116,6 +117,9 @@ def assign_scales(network: Network, ranges: Ranges) -> dict[str, float]:
         else:
             continue
         largest[group] = max(largest.get(group, 0.0), value)
+    for op in network.ops:  # in order: an input may itself be a concatenation
+        if op.kind == "concat" and _is_known(network, op):
+            largest[groups[op.outputs[0]]] = max(largest[groups[name]] for name in op.inputs)
     _bound_masks(network, ranges, groups, largest)
     scales = {name: _scale(largest[group]) for name, group in groups.items()}
     for op in network.ops:

@@ -178,8 +178,8 @@ class Executor:
             target[...] = from_real(np.reshape(value, target.shape), place.operand.dtype, scale)
 
     def _scale(self, operand: Operand) -> float:
-        if operand.dtype is not DType.INT16 or operand.tensor < 0:
-            return 0.0
+        if operand.dtype not in (DType.INT16, DType.INT64) or operand.tensor < 0:
+            return 0.0  # INT64 sums are in steps of the tensor that they add up
         return self._program.tensors[operand.tensor].scale
 
     def _load_constants(self, constants: Values) -> None:

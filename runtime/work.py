@@ -169,7 +169,10 @@ for _types, _name in {
 
 
 def _tensor_work(program: Program, operands: OperandRows, index: I64) -> TensorWork:
-    """CONV2D y[h,w,n], x, w[n,c,kh,kw] and MATMUL y[b,m,n], a[b,m,k], b[b,k,n], left-padded."""
+    """CONV2D y[h,w,n], x, w[n,c,kh,kw] and MATMUL y[b,m,n], a[b,m,k], b[b,k,n], left-padded.
+
+    An INT64 product may have a column more, which sums the rows of a: they pass by anyway.
+    """
     operands.require(index, outputs=1, inputs=2)
     y, x = operands.first_output[index], operands.first_input[index]
     w = x + 1
@@ -184,7 +187,8 @@ def _tensor_work(program: Program, operands: OperandRows, index: I64) -> TensorW
         )
     conv = program.columns.opcode[index] == Opcode.CONV2D
     outer = operands.size(y, 0) * operands.size(y, 1)
-    inner, n = operands.size(y, 2), operands.size(y, 3)
+    with_sums = ~conv & (types[y] == DType.INT64) & (operands.size(y, 3) > operands.size(w, 3))
+    inner, n = operands.size(y, 2), operands.size(y, 3) - with_sums
     window = operands.size(w, 1) * operands.size(w, 2) * operands.size(w, 3)
     depth = operands.size(x, 3)
     agrees = np.where(

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgefusion.compiler.emitter import Buffer, Emitter, Tile, View
-from edgefusion.compiler.lowering.epilogue import statistics_dtype
 from edgefusion.compiler.lowering.rule import (
     OpContext,
     Rule,
@@ -26,7 +25,8 @@ from edgefusion.compiler.lowering.rule import (
     tile_sizes,
     tiling,
 )
-from edgefusion.runtime.isa import Opcode
+from edgefusion.compiler.network import statistics_dtype
+from edgefusion.runtime.isa import DType, Opcode
 from edgefusion.runtime.program import dense_strides
 
 
@@ -139,14 +139,20 @@ def _emit_tiled(e: Emitter, context: OpContext, t: Tiling) -> None:
 
 
 def _emit_streamed(e: Emitter, context: OpContext, t: Tiling) -> None:
-    """Scores stay in SRAM, K and V stream past each query tile."""
+    """Scores stay in SRAM, K and V stream past each query tile.
+
+    Integer sums are in steps of V, and their last column sums the exponentials, for the copy to
+    divide by.
+    """
     a = _Attention(e, context)
     size, key_tile = t["queries"], t["keys"]
     kv_buffer = e.buffer("kv", key_tile * max(a.depth, a.value_depth), a.dtype)
     q_buffer = e.buffer("q", size * a.depth, a.dtype)
     s_buffer = e.buffer("scores", size * a.keys, a.dtype)
     m_buffer = a.mask_buffer(size)
-    sum_buffer = e.buffer("sum", size * a.value_depth, statistics_dtype(a.dtype))
+    sum_dtype = statistics_dtype(a.dtype)
+    sum_columns = a.value_depth + (sum_dtype is DType.INT64)
+    sum_buffer = e.buffer("sum", size * sum_columns, sum_dtype)
     y_buffer = e.buffer("y", size * a.value_depth, a.dtype)
     for h in e.tiles(a.heads, 1):
         for r in e.tiles(a.queries, size):
@@ -161,7 +167,7 @@ def _emit_streamed(e: Emitter, context: OpContext, t: Tiling) -> None:
             a.add_mask(m_buffer, scores_in, h, r)
             e.vector(Opcode.SOFTMAX, scores_out, [scores_in])
             sum_buffer.next()
-            total = sum_buffer.view(a.y.operand.tensor, (r.size, a.value_depth))
+            total = sum_buffer.view(a.v.operand.tensor, (r.size, sum_columns))
             for c in e.tiles(a.keys, key_tile):
                 source = rows(a.head(a.v, h, a.value_depth), c.start, c.size)
                 v = a.load(kv_buffer, source, again=r.index > 0)

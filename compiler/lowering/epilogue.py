@@ -12,12 +12,7 @@ from dataclasses import dataclass
 from edgefusion.compiler.emitter import Buffer, Emitter, Tile, View
 from edgefusion.compiler.lowering.rule import OpContext, columns, matrix
 from edgefusion.compiler.network import stage_names
-from edgefusion.runtime.isa import DType, Opcode, Role
-
-
-def statistics_dtype(activation: DType) -> DType:
-    """Channel sums are exact integers for integer activations, FP32 otherwise."""
-    return DType.INT64 if activation == DType.INT16 else DType.FP32
+from edgefusion.runtime.isa import Opcode, Role
 
 
 @dataclass(slots=True)

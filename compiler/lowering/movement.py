@@ -15,7 +15,7 @@ from edgefusion.compiler.lowering.rule import (
     tile_sizes,
     tiling,
 )
-from edgefusion.runtime.isa import Opcode
+from edgefusion.runtime.isa import DType, Opcode
 from edgefusion.runtime.program import dense_strides
 
 
@@ -27,7 +27,10 @@ def _concat_tilings(context: OpContext) -> Iterator[Tiling]:
 
 
 def _emit_concat(e: Emitter, context: OpContext, t: Tiling) -> None:
-    """Each input, folded to [outer, axis x inner], is copied into its columns of the result."""
+    """Each input, folded to [outer, axis x inner], is copied into its columns of the result.
+
+    Integers are rescaled on the way, for every branch has its own scale.
+    """
     axis = int(context.op.attrs["axis"])
     shape = context.output().shape
     outer = prod(shape[:axis])
@@ -44,6 +47,9 @@ def _emit_concat(e: Emitter, context: OpContext, t: Tiling) -> None:
             buffer.next()
             tile = buffer.view(source.operand.tensor, (r.size, source.shape[1]))
             e.load(tile, rows(source, r.start, r.size))
+            if y.operand.dtype is DType.INT16:
+                branch, tile = tile, tile.as_tensor(y.operand.tensor)
+                e.vector(Opcode.COPY, tile, [branch])
             e.store(y.box((r.start, column), tile.shape), tile)
         column += source.shape[1]
 

@@ -16,7 +16,8 @@ from edgefusion.compiler.lowering.rule import (
     tile_sizes,
     tiling,
 )
-from edgefusion.runtime.isa import Opcode
+from edgefusion.compiler.network import statistics_dtype
+from edgefusion.runtime.isa import DType, Opcode
 
 
 def _pool_tilings(context: OpContext) -> Iterator[Tiling]:
@@ -67,7 +68,10 @@ def _reduce_tilings(context: OpContext) -> Iterator[Tiling]:
 
 
 def _emit_reduce(e: Emitter, context: OpContext, t: Tiling) -> None:
-    """Over the last axis, row tiles are independent; over all others, they accumulate."""
+    """Over the last axis, row tiles are independent; over all others, they accumulate.
+
+    Integer sums accumulate whole, in steps of x, and are rounded once, when all rows are in.
+    """
     x = matrix(context.input(0))
     m, n = x.shape
     axes = sequence(context.op.attrs["axes"])
@@ -76,12 +80,19 @@ def _emit_reduce(e: Emitter, context: OpContext, t: Tiling) -> None:
     x_buffer = e.buffer("x", t["rows"] * n, x.operand.dtype)
     y_buffer = e.buffer("y", t["rows"] if last else n, y.operand.dtype, streamed=last)
     function = str(context.op.attrs["function"])
+    whole = y_buffer.view(y.operand.tensor, (n,))
+    carried = whole
+    if not last and function != "max" and x.operand.dtype is DType.INT16:
+        sums = e.buffer("sum", n, statistics_dtype(x.operand.dtype), streamed=False)
+        carried = sums.view(x.operand.tensor, (n,))
     for r in e.tiles(m, t["rows"]):
         x_buffer.next()
         tile = x_buffer.view(x.operand.tensor, (r.size, n))
         e.load(tile, rows(x, r.start, r.size))
-        y_buffer.next()
-        result = y_buffer.view(y.operand.tensor, (r.size, 1) if last else (n,))
+        result = carried
+        if last:
+            y_buffer.next()
+            result = y_buffer.view(y.operand.tensor, (r.size, 1))
         attrs = (
             ("axis", 1 if last else 0),
             ("count", n if last else m),
@@ -92,8 +103,10 @@ def _emit_reduce(e: Emitter, context: OpContext, t: Tiling) -> None:
         e.vector(Opcode.REDUCE, result, [tile], attrs)
         if last:
             e.store(rows(y, r.start, r.size), result)
+    if carried is not whole:
+        e.vector(Opcode.COPY, whole, [carried], (("count", m if function == "mean" else 1),))
     if not last:
-        e.store(y, y_buffer.view(y.operand.tensor, (n,)))
+        e.store(y, whole)
 
 
 POOL = Rule(_pool_tilings, _emit_pool)

@@ -14,9 +14,10 @@ from typing import TypeVar, cast
 import numba
 from numba import config
 
-# Threads that spin between loops take their cores from whoever could use them: on a busy machine a
-# step of a U-Net takes 2.4 times the processor's time. Read once, when numba starts its threads.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Threads spin for microseconds between loops, not for the milliseconds that libgomp prefers, which
+# take the cores from whoever could use them: on a busy machine 2.4 times the processor time of a
+# step. Not at all would be slower, since loops come close together. Read once, at numba's start.
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 SMALL_WORK = 1 << 16
 """Scalar operations that one core does in about the time it takes to wake another."""

@@ -1,4 +1,6 @@
 import numpy as np
+import onnx.parser
+import onnxruntime as ort
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -60,6 +62,23 @@ def test_relu_is_a_requantization(x_scale: float, y_scale: float) -> None:
         assert lsb_error(y, y_scale, FUNCTIONS[name](X * x_scale)) <= 1.5
 
 
+@pytest.mark.parametrize("reach", [3.0, 6.0, 8.0, 100.0])
+@pytest.mark.parametrize("y_reach", [2.0, 6.0, 7.5, 50.0])
+def test_relu6_is_the_clip_of_onnx_runtime(reach: float, y_reach: float) -> None:
+    """All inputs, whether 6 saturates or lies inside; bound: a requantization's."""
+    graph = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[65536] x) => (float[65536] y) '
+        "<float low = {0.0}, float high = {6.0}> { y = Clip(x, low, high) }"
+    )
+    session = ort.InferenceSession(graph.SerializeToString())
+    x_scale, y_scale = reach / 32767, y_reach / 32767
+    (real,) = session.run(None, {"x": (X * x_scale).astype(np.float32)})
+    y = call(Opcode.UNARY, np.empty_like(INT16), y_scale, [(INT16, x_scale)], function="relu6")
+    expected = np.clip(real / y_scale, -32768, 32767)
+    assert (np.abs(y - expected) <= 0.5 + np.abs(expected) * 2.0**-14).all()
+    assert y.max() == min(int(6 / y_scale + 0.5), 32767) if reach > 6 else y.max() > 0
+
+
 def test_unknown_function() -> None:
     with pytest.raises(UnsupportedOpError, match="no table for 'erfc'"):
         call(Opcode.UNARY, INT16.copy(), 1.0, [(INT16, 1.0)], function="erfc")
@@ -97,9 +116,31 @@ def test_addition_in_place() -> None:
     np.testing.assert_array_equal(a, expected)
 
 
-def test_no_integer_division() -> None:
-    with pytest.raises(UnsupportedOpError, match="no integer 'div'"):
-        call(Opcode.BINARY, INT16.copy(), 1.0, [(INT16, 1.0), (INT16, 1.0)], function="div")
+@settings(deadline=None)
+@given(st.integers(0, 2**32), SCALES, SCALES, SCALES)
+def test_quotients(seed: int, a_scale: float, b_scale: float, y_scale: float) -> None:
+    """Bound: the factor's 15 bits; divisors of all sizes and both signs, repeated by row."""
+    rng = np.random.default_rng(seed)
+    a = rng.integers(-32768, 32768, (6, 9)).astype(np.int16)
+    b = (rng.integers(1, 32769, 9) >> rng.integers(0, 15, 9)) * rng.choice([-1, 1], 9)
+    b = np.clip(np.where(b == 0, 1, b), -32768, 32767).astype(np.int16)
+    wide = np.broadcast_to(b, a.shape)
+    y = np.empty_like(a)
+    call(Opcode.BINARY, y, y_scale, [(a, a_scale), (wide, b_scale)], function="div")
+    real = np.clip((a * a_scale) / (wide * b_scale) / y_scale, -32768, 32767)
+    assert (np.abs(y - real) <= 0.5 + np.abs(real) * 2.0**-15 + 1e-9).all()
+
+
+def test_quotients_round_half_up_and_zero_divides_as_one() -> None:
+    a = np.array([3, -3, 5, -5, 7, -7, 0, 9], np.int16)
+    b = np.array([2, 2, -2, -2, 0, 0, 0, 1], np.int16)
+    y = call(Opcode.BINARY, np.empty_like(a), 1.0, [(a, 1.0), (b, 1.0)], function="div")
+    np.testing.assert_array_equal(y, [2, -1, -2, 3, 7, -7, 0, 9])
+
+
+def test_unknown_operators_are_refused() -> None:
+    with pytest.raises(UnsupportedOpError, match="no integer 'pow'"):
+        call(Opcode.BINARY, INT16.copy(), 1.0, [(INT16, 1.0), (INT16, 1.0)], function="pow")
 
 
 @pytest.mark.parametrize("name", ["gelu", "silu", "sigmoid"])

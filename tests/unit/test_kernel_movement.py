@@ -84,6 +84,22 @@ def test_reduce(function: str, axis: int) -> None:
     assert lsb_error(y, y_scale, real) <= 1.5
 
 
+@pytest.mark.parametrize("function", ["mean", "sum"])
+def test_a_sum_may_be_split_if_it_is_carried_in_int64(function: str) -> None:
+    """To the same bits as one instruction gives, whatever the scales."""
+    x = X.reshape(48, 5)
+    for y_scale in RNG.uniform(1e-4, 1e-1, 20):
+        attrs = {"function": function, "axis": 0, "count": 48}
+        whole = np.empty(5, np.int16)
+        call(Opcode.REDUCE, whole, y_scale, [(x, 1e-3)], first=1, last=1, **attrs)
+        sums = np.full(5, 77, np.int64)
+        for i, part in enumerate((x[:20], x[20:45], x[45:])):
+            call(Opcode.REDUCE, sums, 1e-3, [(part, 1e-3)], first=int(i == 0), last=i // 2, **attrs)
+        count = 48 if function == "mean" else 1
+        y = call(Opcode.COPY, np.empty(5, np.int16), y_scale, [(sums, 1e-3)], count=count)
+        np.testing.assert_array_equal(y, whole)
+
+
 def test_a_maximum_may_be_split_but_not_a_sum() -> None:
     x = X.reshape(48, 5)
     y = np.empty(5, np.int16)
@@ -91,5 +107,5 @@ def test_a_maximum_may_be_split_but_not_a_sum() -> None:
         attrs = {"axis": 0, "count": 48, "first": int(i == 0), "last": i}
         call(Opcode.REDUCE, y, 1.0, [(part, 1.0)], function="max", **attrs)
     np.testing.assert_array_equal(y, x.max(0))
-    with pytest.raises(UnsupportedOpError, match="must be one instruction"):
+    with pytest.raises(UnsupportedOpError, match="cannot hold a partial sum"):
         call(Opcode.REDUCE, y, 1.0, [(x, 1.0)], function="sum", axis=0, count=48, first=1, last=0)

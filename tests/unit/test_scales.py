@@ -67,12 +67,27 @@ TOKENS = tuple(NetTensor(n, (1, 16, 8), DType.INT16, Role.INPUT) for n in "qkv")
 def test_moved_data_shares_a_scale_and_computed_data_does_not() -> None:
     net = network([unary("x", "a"), view("a", "b"), unary("b", "c"), concat("d", "b", "c")])
     groups = scale_groups(net)
-    assert groups["a"] == groups["b"] == groups["c"] == groups["d"] != groups["x"]
+    assert groups["a"] == groups["b"]
+    assert len({groups[name] for name in "xacd"}) == 4
     assert measured_tensors(net) == ("x", "a", "c")
     ranges = {"x": Range(-1, 2), "a": Range(-5, 1), "c": Range(0, 3)}
     scales = assign_scales(net, ranges)
-    assert scales["d"] == scales["a"] == 5 / LEVELS
+    assert scales["b"] == scales["a"] == 5 / LEVELS
     assert scales["x"] == 2 / LEVELS
+
+
+def test_branches_of_a_concatenation_keep_their_scales() -> None:
+    """Whatever is concatenated again, or viewed in between, the result holds the widest."""
+    net = network(
+        [unary("x", "a"), unary("a", "b"), concat("c", "a", "b"), view("c", "d"),
+         unary("d", "e"), concat("f", "e", "d", "x"), view("f", "g")]
+    )  # fmt: skip
+    ranges = {"x": Range(-1, 2), "a": Range(-5, 1), "b": Range(0, 3), "e": Range(0, 4)}
+    assert set(measured_tensors(net)) == set(ranges)
+    scales = assign_scales(net, ranges)
+    reach = {name: scale * LEVELS for name, scale in scales.items()}
+    expected = {"x": 2, "a": 5, "b": 3, "c": 5, "d": 5, "e": 4, "f": 5, "g": 5}
+    assert reach == pytest.approx(expected)
 
 
 @given(st.data())
@@ -88,7 +103,7 @@ def test_groups_are_the_connected_moves(data: st.DataObject) -> None:
         else:
             sources = sources[:1]
             ops.append(view(sources[0], name) if kind == "view" else unary(sources[0], name))
-        members = {name}.union(*(reached[s] for s in sources)) if kind != "unary" else {name}
+        members = {name}.union(*(reached[s] for s in sources)) if kind == "view" else {name}
         reached |= dict.fromkeys(members, members)
         names.append(name)
     net = network(ops)
@@ -169,6 +184,13 @@ def test_a_program_gets_all_scales_and_keeps_its_instructions(schedule: str) -> 
 def test_a_range_that_is_missing_is_named() -> None:
     with pytest.raises(InputError, match=r"'a'.*calibrate again"):
         assign_scales(network([unary("x", "a")]), {"x": Range(0, 1)})
+
+
+@pytest.mark.parametrize(("low", "count"), [(-1.0, 1), (0.0, 1), (0.5, 0)])
+def test_a_divisor_that_spans_zero_is_remarked(low: float, count: int) -> None:
+    net = network([NetOp("q", "binary", ("x", "d"), ("y",), {"function": "div"})], ("x", "d"))
+    ranges = {"x": Range(-8, 8), "d": Range(low, 2), "y": Range(-4, 4)}
+    assert [(r.kind, r.tensor) for r in scale_remarks(net, ranges)] == [("divisor", "d")] * count
 
 
 def test_remarks() -> None:

@@ -187,6 +187,14 @@ def test_durations_are_the_cost_functions() -> None:
     assert durations_ps(program, MACHINE).tolist() == expected.tolist()
 
 
+def test_a_column_of_row_sums_costs_no_products() -> None:
+    a, b = view((2, 4), DType.INT16), view((4, 3), DType.INT16)
+    with_sums = program_of(Opcode.MATMUL, [view((2, 4), DType.INT64)], [a, b])
+    plain = program_of(Opcode.MATMUL, [view((2, 3), DType.INT64)], [a, b])
+    assert derive_work(with_sums).tensor.n.tolist() == [3]
+    assert durations_ps(with_sums, MACHINE).tolist() == durations_ps(plain, MACHINE).tolist()
+
+
 def test_empty_program() -> None:
     program = ProgramBuilder("unet", "exynos2400", "serial").build()
     assert durations_ps(program, MACHINE).tolist() == []
@@ -200,6 +208,14 @@ def test_empty_program() -> None:
         (program_of(Opcode.COPY, [], [SMALL]), "found 0 and 1"),
         (
             program_of(Opcode.MATMUL, [view((2, 3))], [view((2, 4)), view((5, 3))]),
+            "operand shapes disagree",
+        ),
+        (
+            program_of(Opcode.MATMUL, [view((2, 4), DType.INT16)], [view((2, 4)), view((4, 3))]),
+            "operand shapes disagree",
+        ),
+        (
+            program_of(Opcode.MATMUL, [view((2, 5), DType.INT64)], [view((2, 4)), view((4, 3))]),
             "operand shapes disagree",
         ),
         (
