@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from edgefusion.runtime.program import OpRecord
     from edgefusion.verification import LayerKey, ValueAccuracy, Verification
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2: causes ``requantization`` and ``tables`` instead of ``rest``."""
 MIN_SQNR_DB = 40.0
 """Gate for the U-Net's latents: the error of a step stays below a hundredth of its values."""
 MIN_PSNR_DB = 35.0
@@ -117,6 +118,7 @@ def _value_row(row: ValueAccuracy, gates: Gates) -> dict[str, Any]:
         "timestep": row.timestep,
         "source_db": None if row.source_db is None else db(row.source_db),
         "bundle_db": db(row.bundle_db),
+        "weights_db": None if row.weights_db is None else db(row.weights_db),
         "gate_db": None if isinf(limit) else limit,
         "passed": gates.found(row) >= limit,
     }

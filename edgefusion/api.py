@@ -73,7 +73,7 @@ def compile_source(
     budgets: Budgets | None = None,
     work_dir: Path | None = None,
     dump_ir: Path | None = None,
-    calibration_prompts: int = DEFAULT_CALIBRATION_PROMPTS,
+    calibration_prompts: int | Sequence[str] = DEFAULT_CALIBRATION_PROMPTS,
     calibration: Path | None = None,
     calibration_method: str = "minmax",
     progress: Progress | None = None,
@@ -83,9 +83,9 @@ def compile_source(
     ``output`` is the bundle's path, or one for each schedule by name. Exports, passes and weights
     are made once for all schedules. Bundles appear whole, all of them or none.
 
-    Components with INT16 activations are calibrated on the trajectories of ``calibration_prompts``
-    prompts (0: not at all; the bundle then has latency but no values), or take the file
-    ``calibration``; ``calibration_method`` is minmax, percentile or mse.
+    Components with INT16 activations are calibrated on the trajectories of ``calibration_prompts``,
+    texts or so many of a built-in list (0: not at all; the bundle then has latency but no values),
+    or take the file ``calibration``; ``calibration_method`` is minmax, percentile or mse.
 
     Raises the errors of ``runtime.errors``: UsageError, InputError, UnsupportedOpError,
     DoesNotFitError.

@@ -1,8 +1,8 @@
 """Which ops to run in FP16: what each would gain in accuracy, against what it would cost in time.
 
 Each INT16 op is compiled twice by itself, as it is and in FP16 with conversions around it, and
-timed by the simulator. Its gain is the noise that its isolated error adds, relative to its signal,
-summed over all timesteps: an estimate, as how much of it reaches the image depends on what follows.
+timed by the simulator. Its gain is the noise that its own roundings, clipping and tables put on the
+component's output (``models.sensitivity``), relative to the output and summed over all timesteps.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from edgefusion.compiler.network import NetOp, NetTensor, Network, operands, results
-from edgefusion.models.layer_accuracy import LayerError
+from edgefusion.models.sensitivity import Contribution
 from edgefusion.runtime.accuracy import decibels
 from edgefusion.runtime.errors import EdgeFusionError
 from edgefusion.runtime.isa import DType, Role
@@ -32,12 +32,14 @@ _FP16 = {
     DType.FP32: DType.FP16,
 }
 _CONSTANT = (Role.WEIGHT, Role.TABLE)
+_FREE = ("host", "view", "concat", "transpose")
+"""Kinds that move data or run elsewhere: no candidates of their own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An op: its noise to signal ratio summed over timesteps, and its latencies in one evaluation
-    (FP16 includes the conversions of its inputs and results)."""
+    """An op: what it alone makes of the output's noise to signal ratio, summed over timesteps, and
+    its latencies in one evaluation (FP16 includes the conversions of its inputs and results)."""
 
     component: str
     op: str
@@ -55,7 +57,7 @@ class Candidate:
         return {
             "component": self.component,
             "op": self.op,
-            "isolated_sqnr_db": round(decibels(1.0, self.noise), 3) if self.noise else None,
+            "output_sqnr_db": round(decibels(1.0, self.noise), 3) if self.noise else None,
             "int16_ms": self.int16_ms,
             "fp16_ms": self.fp16_ms,
             "extra_ms": self.extra_ms,
@@ -64,15 +66,13 @@ class Candidate:
 
 
 def suggestions(
-    bundle: Bundle, layers: Mapping[LayerKey, LayerError], say: Say, *, count: int = 20
+    bundle: Bundle, contributions: Mapping[LayerKey, Contribution], say: Say, *, count: int = 20
 ) -> tuple[Candidate, ...]:
-    """The ``count`` noisiest INT16 ops, best first: those that cost nothing, then by the noise that
-    a millisecond takes away."""
+    """The ``count`` noisiest INT16 ops by what they contribute to the output, best first: those
+    that cost nothing, then by the noise that a millisecond takes away."""
     noise: dict[tuple[str, str], float] = {}
-    for (component, op, _), error in layers.items():
-        if error.isolated.signal > 0:
-            share = error.isolated.noise / error.isolated.signal
-            noise[component, op] = noise.get((component, op), 0.0) + share
+    for (component, op, _), share in contributions.items():
+        noise[component, op] = noise.get((component, op), 0.0) + share.as_is
     noisiest = sorted(noise, key=lambda key: noise[key], reverse=True)
     networks: dict[str, Network] = {}
     found: list[Candidate] = []
@@ -80,10 +80,10 @@ def suggestions(
         if len(found) == count:
             break
         if component not in networks:
-            networks[component] = _network(bundle, component)
+            networks[component] = network_of(bundle, component)
         network = networks[component]
         node = next((o for o in network.ops if o.name == op), None)
-        if node is None or node.kind in ("host", "view", "concat", "transpose"):
+        if node is None or node.kind in _FREE:
             continue
         if network.tensor(node.outputs[0]).dtype is not DType.INT16:
             continue
@@ -99,12 +99,21 @@ def _rank(candidate: Candidate) -> tuple[bool, float]:
     return not free, -candidate.noise / (1.0 if free else candidate.extra_ms)
 
 
-def _network(bundle: Bundle, component: str) -> Network:
+def network_of(bundle: Bundle, component: str) -> Network:
+    """A component of ``bundle`` as the compiler's network."""
     from edgefusion.compiler.graph import Graph
     from edgefusion.compiler.network_from_graph import network_from_graph
 
     graph = Graph.from_model(bundle.graph_model(component), bundle.path.parent)
     return network_from_graph(graph, component)
+
+
+def extra_ms(bundle: Bundle, network: Network, ops: Sequence[str]) -> float:
+    """What FP16 costs ``ops`` in one evaluation, each by itself: an upper estimate, as neighbours
+    in FP16 need no conversion between them."""
+    made = {op.name: op for op in network.ops}
+    times = [_times(network, made[name], bundle) for name in ops if made[name].kind not in _FREE]
+    return sum(half - plain for plain, half in filter(None, times))
 
 
 def _times(network: Network, op: NetOp, bundle: Bundle) -> tuple[float, float] | None:

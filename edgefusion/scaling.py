@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,7 +49,11 @@ class Scales:
 
 
 def calibration_settings(
-    prompts: int, file: Path | None, method: str, steps: int, components: tuple[str, ...]
+    prompts: int | Sequence[str],
+    file: Path | None,
+    method: str,
+    steps: int,
+    components: tuple[str, ...],
 ) -> CalibrationSettings:
     """Check what the user asks for. Raises UsageError and InputError."""
     from edgefusion.models.calibration_file import METHODS, load_calibration
@@ -66,8 +70,7 @@ def calibration_settings(
             f"{file} calibrates the component {given.identity.component}, which is not compiled; "
             f"expected one of {', '.join(components)}."
         )
-    chosen = chosen_prompts(prompts) if prompts else ()
-    return CalibrationSettings(chosen, steps, known, given)
+    return CalibrationSettings(chosen_prompts(prompts), steps, known, given)
 
 
 def needs_scales(network: Network) -> bool:

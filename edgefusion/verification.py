@@ -35,6 +35,7 @@ from edgefusion.models.float_reference import (
     source_of,
 )
 from edgefusion.models.layer_accuracy import LayerError, LayerProbe
+from edgefusion.models.sensitivity import Contribution, output_noise
 from edgefusion.models.text_to_image import Generation, Network, generate
 from edgefusion.runtime.accuracy import psnr_db, sqnr_db
 
@@ -62,11 +63,15 @@ PROMPTS = (
 SEED = 1000
 """Of the noise; calibration counts from 0."""
 
+_MOST_DISTURBED = 250
+"""Ops whose contribution is measured, noisiest first; each takes an evaluation in FP32."""
+
 
 @dataclass(frozen=True, slots=True)
 class ValueAccuracy:
     """One value of the pipeline. Decibels against the reference with the source's weights (None
-    without a source) and against the one with the bundle's; an image's are PSNR, others SQNR."""
+    without a source) and against the one with the bundle's; an image's are PSNR, others SQNR.
+    ``weights_db`` compares the two references: what rounding the weights alone costs."""
 
     prompt: str
     component: str
@@ -74,6 +79,7 @@ class ValueAccuracy:
     timestep: int | None
     source_db: float | None
     bundle_db: float
+    weights_db: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +91,16 @@ class Verification:
     values: tuple[ValueAccuracy, ...]
     layers: Mapping[LayerKey, LayerError]
     has_source: bool
+    contributions: Mapping[LayerKey, Contribution] = field(default_factory=dict)
+    """What each op's own error alone does to the output, on the worst prompt; measured only where
+    it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """What to verify with: prompts, a seed, the components whose layers are wanted, the source
-    where the bundle's manifest cannot name it, and what runs host functions."""
+    where the bundle's manifest cannot name it, what runs host functions, and whether each op's
+    contribution to the output is wanted."""
 
     prompts: tuple[str, ...]
     seed: int = SEED
@@ -98,6 +108,7 @@ class Request:
     layers: tuple[str, ...] = ("unet",)
     source: str | None = None
     host: str = "tvm"
+    contributions: bool = False
 
 
 @dataclass(slots=True)
@@ -109,6 +120,7 @@ class _Bench:
     references: Mapping[str, ReferenceGraph]
     say: Say
     layers: dict[LayerKey, LayerError] = field(default_factory=dict)
+    contributions: dict[LayerKey, Contribution] = field(default_factory=dict)
 
     def from_source(self, component: str) -> Network:
         """The FP32 network with the source's weights."""
@@ -140,9 +152,45 @@ class _Bench:
             for op, error in errors.items():
                 key = (component, op, timestep)
                 self.layers[key] = self.layers.get(key, LayerError()) + error
+            if self.request.contributions:
+                self._contribute(component, timestep, errors, expected)
             return {name: value.reshape(shapes[name]) for name, value in outputs.items()}
 
         return run
+
+    def _contribute(
+        self,
+        component: str,
+        timestep: int | None,
+        errors: Mapping[str, LayerError],
+        inputs: Mapping[str, Array],
+    ) -> None:
+        """Measure what the noisiest ops do to the output."""
+        graph = self.bundle.graph_model(component).graph
+        ports = {info.name for info in graph.input}
+        nodes = {node.name: node for node in graph.node if node.name in errors}
+        powers = {
+            op: errors[op].own_noise(reads_input=not ports.isdisjoint(node.input))
+            for op, node in nodes.items()
+        }
+        noisiest = sorted(
+            (op for op in powers if powers[op] > 0),
+            key=lambda op: powers[op] / max(errors[op].isolated.signal, 1e-30),
+            reverse=True,
+        )[:_MOST_DISTURBED]
+        deviations = {
+            nodes[op].output[0]: (powers[op] / errors[op].isolated.count) ** 0.5 for op in noisiest
+        }
+
+        def report(done: int, count: int) -> None:
+            self.say(f"{component}: disturbing op {done + 1} of {count} at timestep {timestep}")
+
+        found = output_noise(self.references[component], deviations, inputs, report)
+        for op in noisiest:
+            key, share = (component, op, timestep), found.get(nodes[op].output[0], 0.0)
+            made = Contribution.of(share, powers[op], errors[op].isolated.signal)
+            if share >= self.contributions.get(key, Contribution()).as_is:
+                self.contributions[key] = made
 
 
 def verify_bundle(bundle: Bundle, request: Request, say: Say) -> Verification:
@@ -165,7 +213,9 @@ def verify_bundle(bundle: Bundle, request: Request, say: Say) -> Verification:
         measure = _pipeline if whole else _alone
         values = measure(bench, has_source)
     name = bundle.manifest.source.name
-    return Verification(bundle.path, name, tuple(values), bench.layers, has_source)
+    return Verification(
+        bundle.path, name, tuple(values), bench.layers, has_source, bench.contributions
+    )
 
 
 def _pipeline(bench: _Bench, has_source: bool) -> list[ValueAccuracy]:
@@ -205,7 +255,8 @@ def _compared(
         measure = psnr_db if value == "image" else sqnr_db
         from_source = None if exact is None else measure(pick(exact), pick(npu))
         from_bundle = measure(pick(rounded), pick(npu))
-        return ValueAccuracy(prompt, component, value, timestep, from_source, from_bundle)
+        weights = None if exact is None else measure(pick(exact), pick(rounded))
+        return ValueAccuracy(prompt, component, value, timestep, from_source, from_bundle, weights)
 
     rows = [row("text_encoder", "context", None, lambda g: g.context)]
     for k, step in enumerate(npu.steps):
@@ -242,5 +293,8 @@ def _alone(bench: _Bench, has_source: bool) -> list[ValueAccuracy]:
                 from_source = None if original is None else sqnr_db(original[output], value)
                 from_bundle = sqnr_db(reference[output], value)
                 label = f"random inputs {number + 1}"
-                found.append(ValueAccuracy(label, name, output, None, from_source, from_bundle))
+                weights = None if original is None else sqnr_db(original[output], reference[output])
+                found.append(
+                    ValueAccuracy(label, name, output, None, from_source, from_bundle, weights)
+                )
     return found

@@ -9,13 +9,16 @@ Three executions of the same inputs are compared, op by op:
 
 The isolated error is split by running the op in FP32 between the two, y being its result:
 
-    y(x, w) -> y(x, w') -> y(x', w') -> rounded y(x', w') -> the program's y
-          weights       inputs        output               rest
+    y(x, w) -> y(x, w') -> y(x', w') -> rounded y(x', w') -> y without tables -> the program's y
+          weights       inputs        output        requantization          tables
 
-w' are the bundle's weights, x' the reference's inputs rounded as stored. The four differences add
-up to the error exactly; their powers do so as far as they are uncorrelated. ``output`` includes
-what is clipped, whose own power is ``clipping``; ``rest`` is what happens inside the op: lookup
-tables, softmax, roundings between an op and its epilogue.
+w' are the bundle's weights, x' the reference's inputs rounded as stored. The five differences add
+up to the error exactly; their powers do so as far as they are uncorrelated. ``inputs`` and
+``output`` are the rounding of activations; ``output`` includes what is clipped, whose own power is
+``clipping``. ``y without tables`` is the program once more with every table replaced by its
+function in float64 (``runtime.kernels.exact_tables``): what it lacks against the ideal rounding is
+``requantization``, all integer roundings inside the op (multipliers of 15 bits, roundings between
+an op and its epilogue, the fixed-point statistics of norms); what is left are the ``tables``.
 """
 
 from __future__ import annotations
@@ -37,7 +40,9 @@ from edgefusion.models.float_reference import ReferenceGraph
 from edgefusion.models.op_session import OpGraph
 from edgefusion.runtime.accuracy import NO_NOISE, Noise, noise_of
 from edgefusion.runtime.executor import Executor
-from edgefusion.runtime.isa import DType
+from edgefusion.runtime.isa import DType, Opcode
+from edgefusion.runtime.kernels.exact_tables import exact_tables
+from edgefusion.runtime.kernels.lookup import FUNCTIONS
 from edgefusion.runtime.program import Program, TensorRecord
 from edgefusion.runtime.store_watch import StoreWatch, reference_name
 from edgefusion.runtime.stored_values import from_real, to_real
@@ -45,7 +50,7 @@ from edgefusion.runtime.stored_values import from_real, to_real
 Array = npt.NDArray[Any]
 Inputs = Mapping[str, Array]
 
-CAUSES = ("weights", "inputs", "output", "rest")
+CAUSES = ("weights", "inputs", "output", "requantization", "tables")
 """What an op's isolated error is made of; see above. ``clipping`` is a part of ``output``."""
 
 
@@ -59,6 +64,14 @@ class LayerError:
     causes: Mapping[str, float] = field(default_factory=dict)
     clipped: int = 0
 
+    def own_noise(self, *, reads_input: bool = False) -> float:
+        """Noise power that the op's arithmetic adds: not what its weights' rounding costs, nor what
+        its operands' (which their makers answer for), unless it ``reads_input``s of the graph."""
+        if not self.causes:
+            return self.isolated.noise
+        left_out = ("weights",) if reads_input else ("weights", "inputs")
+        return sum(self.causes[name] for name in CAUSES if name not in left_out)
+
     def __add__(self, other: LayerError) -> LayerError:
         names = {**self.causes, **other.causes}
         return LayerError(
@@ -67,6 +80,9 @@ class LayerError:
             {n: self.causes.get(n, 0.0) + other.causes.get(n, 0.0) for n in names},
             self.clipped + other.clipped,
         )
+
+
+_TABLE_OPCODES = (Opcode.UNARY, Opcode.GLU, Opcode.GROUP_NORM, Opcode.SOFTMAX)
 
 
 class LayerProbe:
@@ -83,6 +99,7 @@ class LayerProbe:
         self._program, self._executor = program, executor
         self._ops = OpGraph(graph, constants)
         self._records = {record.name: record for record in program.tensors}
+        self._tabulated = _ops_with_tables(program)
         model = expand_functions(reference.model)
         shown = {name for node in graph.graph.node for name in node.output if name}
         shown &= {name for node in model.graph.node for name in node.output}
@@ -99,17 +116,26 @@ class LayerProbe:
         def add(op: str, error: LayerError) -> None:
             errors[op] = errors.get(op, LayerError()) + error
 
-        with _values_on_disk() as values:
+        with _values_on_disk() as values, _values_on_disk() as without_tables:
             self._reference.run(exact, values.put)
 
+            def keep(op: str, record: TensorRecord, stored: Array) -> None:
+                if op in self._tabulated:
+                    without_tables.put(record.name, stored)
+
             def alone(op: str, record: TensorRecord, stored: Array) -> None:
-                add(op, self._isolated(op, record, stored, values))
+                plain = without_tables.get(record.name, stored)
+                add(op, self._isolated(op, record, stored, plain, values))
 
             def whole(op: str, record: TensorRecord, stored: Array) -> None:
                 exact_values = values[reference_name(record.name)].reshape(record.shape)
                 noise = noise_of(exact_values, to_real(stored, record.scale))
                 add(op, LayerError(accumulated=noise))
 
+            if self._tabulated:
+                watch = StoreWatch(self._program, values, keep, replace=True)
+                with exact_tables():
+                    self._executor.run(exact, observe=watch)
             watch = StoreWatch(self._program, values, alone, replace=True)
             self._executor.run(exact, observe=watch)
             watch = StoreWatch(self._program, values, whole, replace=False)
@@ -117,7 +143,12 @@ class LayerProbe:
         return errors, outputs
 
     def _isolated(
-        self, op: str, record: TensorRecord, stored: Array, values: Mapping[str, Array]
+        self,
+        op: str,
+        record: TensorRecord,
+        stored: Array,
+        without_tables: Array,
+        values: Mapping[str, Array],
     ) -> LayerError:
         exact = np.asarray(values[reference_name(record.name)], np.float32).reshape(-1)
         found = to_real(stored, record.scale).reshape(-1)
@@ -132,11 +163,13 @@ class LayerProbe:
         with_weights, with_inputs = (y.reshape(-1) for y in self._ops.run(op, plain, rounded))
         kept = from_real(with_inputs, record.dtype, record.scale)
         final = to_real(kept, record.scale)
+        untabled = to_real(without_tables, record.scale).reshape(-1)
         causes = {
             "weights": _power(with_weights, exact),
             "inputs": _power(with_inputs, with_weights),
             "output": _power(final, with_inputs),
-            "rest": _power(found, final),
+            "requantization": _power(untabled, final),
+            "tables": _power(found, untabled),
             "clipping": 0.0,
         }
         if record.dtype is DType.INT16:
@@ -154,6 +187,18 @@ class LayerProbe:
             return values
         stored = from_real(values, record.dtype, record.scale)
         return to_real(stored, record.scale).astype(np.float32)
+
+
+def _ops_with_tables(program: Program) -> frozenset[str]:
+    """Names of the ops that look an integer function up."""
+    columns = program.columns
+    chosen = np.flatnonzero(np.isin(columns.opcode, _TABLE_OPCODES))
+    return frozenset(
+        program.ops[i.op].name
+        for i in (program.instruction(int(index)) for index in chosen)
+        if i.inputs[0].dtype is DType.INT16
+        and (i.opcode is Opcode.SOFTMAX or dict(i.attrs).get("function") in FUNCTIONS)
+    )
 
 
 class _Values(Mapping[str, Array]):

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,24 +48,19 @@ PROMPTS = (
 CLIP_VOCABULARY = 49408
 
 
-def chosen_prompts(count: int, file: Path | None = None) -> tuple[str, ...]:
-    """The first ``count`` prompts of a file (one a line) or of the built-in list.
+def chosen_prompts(wanted: int | Sequence[str]) -> tuple[str, ...]:
+    """The prompts given, or the first ``wanted`` of the built-in list.
 
-    Raises UsageError if there are fewer, InputError for a file that cannot be read.
+    Raises UsageError where that list has fewer.
     """
-    prompts: Sequence[str] = PROMPTS
-    if file is not None:
-        try:
-            lines = file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot read the prompts in {file}: {error}") from error
-        prompts = [line.strip() for line in lines if line.strip()]
-    if not 1 <= count <= len(prompts):
+    if not isinstance(wanted, int):
+        return tuple(wanted)
+    if not 0 <= wanted <= len(PROMPTS):
         raise UsageError(
-            f"{count} calibration prompts were asked for; expected 1 to {len(prompts)}, as many "
-            f"as {file or 'the built-in list'} holds."
+            f"{wanted} calibration prompts were asked for; expected 0 to {len(PROMPTS)}, as many "
+            "as the built-in list holds."
         )
-    return tuple(prompts[:count])
+    return PROMPTS[:wanted]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgefusion.budgets import Budgets
+from edgefusion.cli.component_table import component_rows, components_table
 from edgefusion.cli.host_tables import host_call_rows, host_op_rows, host_tables
 from edgefusion.cli.options import (
     ComponentsOption,
@@ -18,7 +19,8 @@ from edgefusion.cli.options import (
     split_names,
 )
 from edgefusion.cli.output import JsonOption, emit, progress
-from edgefusion.cli.table import Column, Table, megabytes, milliseconds, plain, whole
+from edgefusion.cli.table import Column, Table, plain, seconds, whole
+from edgefusion.runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from edgefusion.api import CompileResult
@@ -26,21 +28,10 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 app = typer.Typer(add_completion=False)
 
-_COMPONENTS = (
-    Column("component", "component"),
-    Column("precision", "precision"),
-    Column("evaluations", "runs", whole),
-    Column("instructions", "instructions", whole),
-    Column("latency_ms", "latency ms", milliseconds),
-    Column("sram_bytes", "SRAM MB", megabytes),
-    Column("dram_bytes", "DRAM MB", megabytes),
-    Column("weight_bytes", "weights MB", megabytes),
-    Column("host_ops", "host ops", whole),
-)
 _PASSES = (
     Column("component", "component"),
     Column("name", "pass"),
-    Column("duration_s", "seconds", milliseconds),
+    Column("duration_s", "seconds", seconds),
     Column("matched", "rewrites", whole),
     Column("missed", "near-matches", whole),
     Column("nodes_after", "nodes after", whole),
@@ -48,7 +39,7 @@ _PASSES = (
 _STAGES = (
     Column("component", "component", lambda v: plain(v) or "(all)"),
     Column("stage", "stage"),
-    Column("seconds", "seconds", milliseconds),
+    Column("seconds", "seconds", seconds),
 )
 
 
@@ -90,9 +81,17 @@ def compile_(
         float | None, typer.Option(metavar="X", help="Fail if an image takes longer.")
     ] = None,
     calibration_prompts: Annotated[
-        int,
-        typer.Option(metavar="N", help="Prompts to calibrate with; 0: latency only, no values."),
-    ] = 2,
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="How many prompts to calibrate with: 2 built-in ones, or all of --prompts, when "
+            "left out; 0: latency only, no values.",
+        ),
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Calibrate with these, one a line; # begins a comment."),
+    ] = None,
     calibration: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Reuse a bundle's COMPONENT/calibration.json."),
@@ -106,12 +105,14 @@ def compile_(
 
     Examples: `edgefusion compile bk-sdm-tiny -o tiny.npub --schedule mlt`;
     `edgefusion compile ./my-pipeline -o my.npub --steps 4 --max-latency-ms 500`;
+    `edgefusion compile ./my-pipeline -o my.npub --prompts ours.txt --calibration-prompts 8`;
     `edgefusion compile resnet.onnx -o resnet.npub --shape input=1x3x224x224`.
 
     Exit code 5 means that something does not fit or exceeds a budget; no bundle is written then.
     """
     from edgefusion.api import compile_source
 
+    chosen = _calibration_prompts(calibration_prompts, prompts)
     with progress() as say:
         result = compile_source(
             source,
@@ -126,7 +127,7 @@ def compile_(
             budgets=Budgets(max_sram_bytes, max_dram_bytes, max_latency_ms),
             work_dir=work_dir,
             dump_ir=dump_ir,
-            calibration_prompts=calibration_prompts,
+            calibration_prompts=chosen,
             calibration=calibration,
             calibration_method=calibration_method,
             progress=say,
@@ -138,24 +139,25 @@ def compile_(
     emit(tables, lambda: document, json_to=json_to, lines=lines)
 
 
+def _calibration_prompts(count: int | None, file: Path | None) -> int | tuple[str, ...]:
+    """What ``compile_source`` takes. Raises UsageError for a file of fewer prompts than wanted."""
+    from edgefusion.api import DEFAULT_CALIBRATION_PROMPTS
+    from edgefusion.models.prompt_file import read_prompts
+
+    if file is None:
+        return DEFAULT_CALIBRATION_PROMPTS if count is None else count
+    found = read_prompts(file)
+    if count is not None and not 0 <= count <= len(found):
+        raise UsageError(
+            f"--calibration-prompts {count}: expected 0 to {len(found)}, as many as {file} holds."
+        )
+    return found[:count]
+
+
 def compile_json(result: CompileResult, schedule: str) -> dict[str, Any]:
     """What ``compile --json`` writes, for one schedule of ``result``."""
     manifest, latency = result.manifests[schedule], result.latencies[schedule]
-    latencies = {component.name: component for component, _ in latency.components}
-    rows = [
-        {
-            "component": info.name,
-            "precision": info.precision,
-            "evaluations": info.evaluations,
-            "instructions": info.instructions,
-            "latency_ms": latencies[info.name].latency_ms,
-            "sram_bytes": info.sram_bytes,
-            "dram_bytes": info.dram_bytes,
-            "weight_bytes": manifest.members[f"{info.name}/weights.safetensors"].nbytes,
-            "host_ops": len(info.host_ops),
-        }
-        for info in manifest.components
-    ]
+    latencies = {component.name: component.latency_ms for component, _ in latency.components}
     return {
         "schema_version": SCHEMA_VERSION,
         "bundle": str(result.bundles[schedule]),
@@ -165,7 +167,7 @@ def compile_json(result: CompileResult, schedule: str) -> dict[str, Any]:
         "schedule": schedule,
         "steps": manifest.steps,
         "pipeline": {"total_ms": latency.total_ms, "bound_ms": latency.bound_ps / 1e9},
-        "components": rows,
+        "components": component_rows(manifest, latencies),
         "host_ops": host_op_rows(manifest),
         "host_calls": host_call_rows(manifest),
         "passes": [
@@ -189,7 +191,7 @@ def compile_json(result: CompileResult, schedule: str) -> dict[str, Any]:
 
 def compile_tables(document: dict[str, Any], *, time_passes: bool = False) -> list[Table]:
     """The tables of ``compile_json``'s document."""
-    tables = [Table("Components", _COMPONENTS, document["components"])]
+    tables = [components_table(document["components"])]
     tables += host_tables(document)
     if time_passes:
         tables.append(Table("Passes", _PASSES, document["passes"]))

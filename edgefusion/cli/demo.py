@@ -1,4 +1,5 @@
-"""``edgefusion demo``: the paper's model without and with model-level tiling, end to end."""
+"""``edgefusion demo``: the paper's model without and with model-level tiling, end to end, and the
+values that its programs compute."""
 
 from __future__ import annotations
 
@@ -8,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgefusion.cli.demo_values import full_step, value_lines, value_tables, verify_small
 from edgefusion.cli.latency_tables import cause_table, component_table, op_table
 from edgefusion.cli.output import JsonOption, emit, progress
 from edgefusion.cli.paper_tables import table6, table7
-from edgefusion.cli.table import Column, Table, milliseconds, plain
+from edgefusion.cli.table import Column, Table, plain, seconds
 
 if TYPE_CHECKING:
     from edgefusion.cli.output import Progress
@@ -20,12 +22,14 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 PAPER_SOURCE = "bk-sdm-tiny"
 SCHEDULES = ("serial", "mlt")
+CALIBRATION_PROMPTS = 1
+"""At the deployed timesteps: two evaluations of the U-Net, half a minute at full size."""
 app = typer.Typer(add_completion=False)
 
 _STAGES = (
     Column("component", "component", lambda name: plain(name) or "(all)"),
     Column("stage", "stage"),
-    Column("seconds", "seconds", milliseconds),
+    Column("seconds", "seconds", seconds),
 )
 
 
@@ -44,12 +48,18 @@ def demo(
     sdm: Annotated[
         bool, typer.Option(help="With the paper's SD v1.5 rows (exports 860 M parameters more).")
     ] = True,
+    values: Annotated[
+        bool,
+        typer.Option(help="Execute programs too: verify tiny-test, run one step of the U-Net."),
+    ] = True,
     json_to: JsonOption = None,
 ) -> None:
     """Compile BK-SDM-Tiny at full size with random weights, without MLT (`serial`) and with it
-    (`mlt`), simulate both, and show the paper's Tables 6 and 7 beside ours.
+    (`mlt`), simulate both, and show the paper's Tables 6 and 7 beside ours. Then execute: verify a
+    small model, and run one full-size U-Net step beside ONNX Runtime.
 
-    Examples: `edgefusion demo`; `edgefusion demo --source tiny-test`.
+    Examples: `edgefusion demo`; `edgefusion demo --source tiny-test`; `edgefusion demo --no-values`
+    (times and bytes alone, without calibration).
     """
     from edgefusion.api import compile_source, open_bundle
 
@@ -62,7 +72,7 @@ def demo(
             schedules=SCHEDULES,
             steps=steps,
             work_dir=directory / "work",
-            calibration_prompts=0,  # times and bytes do not depend on scales
+            calibration_prompts=CALIBRATION_PROMPTS if values else 0,
             progress=say,
         )
         bundles = {}
@@ -71,6 +81,7 @@ def demo(
             bundles[name] = open_bundle(path)
         schedules = {name: _measure(bundle, say) for name, bundle in bundles.items()}
         compared = _paper(bundles, sdm, say) if paper and source == PAPER_SOURCE else None
+        executed = _executed(directory, bundles[SCHEDULES[-1]], say) if values else None
     stages = [
         {"component": t.component, "stage": t.stage, "seconds": t.seconds} for t in result.stages
     ]
@@ -82,6 +93,7 @@ def demo(
         "schedules": schedules,
         "stages": stages,
         "paper": compared,
+        "values": executed,
     }
     emit(_tables(document), lambda: document, json_to=json_to, lines=_lines(document))
 
@@ -111,6 +123,13 @@ def _paper(bundles: dict[str, Bundle], sdm: bool, say: Progress) -> dict[str, An
     return run_paper(machine, programs=programs, with_sdm=sdm, progress=say).to_json()
 
 
+def _executed(directory: Path, bundle: Bundle, say: Progress) -> dict[str, Any]:
+    begin = time.perf_counter()
+    small = verify_small(directory, say)
+    verified_s = time.perf_counter() - begin
+    return {"verify": small, "verify_s": verified_s, "step": full_step(bundle, say)}
+
+
 def _tables(document: dict[str, Any]) -> list[Table]:
     tables = []
     for name, measured in document["schedules"].items():
@@ -122,7 +141,10 @@ def _tables(document: dict[str, Any]) -> list[Table]:
         ]
     if document["paper"]:
         tables += [table6(document["paper"]), table7(document["paper"])]
-    return [*tables, Table("Where the time went", _STAGES, document["stages"])]
+    tables.append(Table("Where the time of compiling went", _STAGES, document["stages"]))
+    if document["values"]:
+        tables += value_tables(document["values"]["verify"], document["values"]["step"])
+    return tables
 
 
 def _lines(document: dict[str, Any]) -> list[str]:
@@ -130,6 +152,8 @@ def _lines(document: dict[str, Any]) -> list[str]:
         f"{measured['bundle']}: {measured['simulate']['pipeline']['total_ms']:,.1f} ms an image"
         for measured in document["schedules"].values()
     ]
+    if document["values"]:
+        lines += value_lines(document["values"]["verify"], document["values"]["step"])
     lines.append(f"done in {document['wall_s']:.0f} s")
     if document["paper"] is None:
         lines.append(f"The paper's tables are compared for {PAPER_SOURCE} alone.")

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgefusion.cli.component_table import component_rows, components_table
 from edgefusion.cli.host_tables import host_call_rows, host_op_rows, host_tables
 from edgefusion.cli.memory_map import memory_table
 from edgefusion.cli.options import BundleArgument
 from edgefusion.cli.output import JsonOption, emit, progress, write_json
-from edgefusion.cli.table import Column, Table, megabytes, milliseconds, whole
+from edgefusion.cli.table import Column, Table, whole
 from edgefusion.cli.tiles import tile_table
 from edgefusion.runtime.errors import UsageError
 
@@ -23,16 +24,6 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 app = typer.Typer(add_completion=False)
 
-_COMPONENTS = (
-    Column("component", "component"),
-    Column("precision", "precision"),
-    Column("evaluations", "runs", whole),
-    Column("instructions", "instructions", whole),
-    Column("latency_ms", "latency ms", milliseconds),
-    Column("sram_bytes", "SRAM MB", megabytes),
-    Column("dram_bytes", "DRAM MB", megabytes),
-    Column("host_ops", "host ops", whole),
-)
 _MEMBERS = (
     Column("member", "member"),
     Column("bytes", "bytes", whole),
@@ -118,16 +109,7 @@ def summary_json(bundle: Bundle) -> dict[str, Any]:
 
 
 def _summary(bundle: Bundle, document: dict[str, Any]) -> list[Table]:
-    entries, latencies = document["manifest"]["components"], document["latency"]["components"]
-    rows = [
-        {
-            "component": name,
-            **entries[name],
-            "latency_ms": latencies[name]["latency_ms"],
-            "host_ops": len(entries[name]["host_ops"]),
-        }
-        for name in bundle.components
-    ]
+    latencies = {name: e["latency_ms"] for name, e in document["latency"]["components"].items()}
     ops = [
         {"component": name, "op": op, "count": count}
         for name, counts in document["graphs"].items()
@@ -135,7 +117,7 @@ def _summary(bundle: Bundle, document: dict[str, Any]) -> list[Table]:
     ]
     members = [{"member": k, **v} for k, v in document["manifest"]["members"].items()]
     return [
-        Table("Components", _COMPONENTS, rows),
+        components_table(component_rows(bundle.manifest, latencies)),
         *host_tables(document),
         Table("Ops of the graphs", _GRAPH, ops),
         Table("Members", _MEMBERS, members),

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -45,6 +45,8 @@ COMMANDS = (
 )
 """In the order of the help; each is ``edgefusion.cli.<name>``, whose ``app`` is a typer app."""
 DEBUG_VARIABLE = "EDGEFUSION_DEBUG"
+MARKUP: Literal["markdown"] = "markdown"
+"""Of help texts: lines of a paragraph flow together."""
 
 
 class LazyCommands(TyperGroup):
@@ -59,8 +61,9 @@ class LazyCommands(TyperGroup):
         """The command called ``cmd_name``, or None."""
         if cmd_name not in self.list_commands(ctx):
             return None
-        command = get_command(import_module(f"edgefusion.cli.{cmd_name}").app)
+        command: Any = get_command(import_module(f"edgefusion.cli.{cmd_name}").app)
         command.name = cmd_name
+        command.rich_markup_mode = MARKUP
         return command
 
 
@@ -68,7 +71,7 @@ app = typer.Typer(
     cls=LazyCommands,
     no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode="markdown",
+    rich_markup_mode=MARKUP,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

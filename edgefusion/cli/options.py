@@ -68,3 +68,20 @@ def parse_shapes(texts: list[str] | None) -> dict[str, tuple[int, ...]]:
             raise UsageError(f"--shape {text}: expected NAME=1x77, as in --shape input_ids=1x77.")
         shapes[name] = shape
     return shapes
+
+
+def count_or_prompts(text: str, built_in: tuple[str, ...]) -> tuple[str, ...]:
+    """``--prompts N|FILE``: the first N of the ``built_in`` prompts, or all of a file.
+
+    Raises UsageError for another number, InputError for a file that holds no prompts.
+    """
+    from edgefusion.models.prompt_file import read_prompts
+
+    if not text.lstrip("-").isdecimal():
+        return read_prompts(Path(text))
+    if not 1 <= int(text) <= len(built_in):
+        raise UsageError(
+            f"--prompts {text}: expected 1 to {len(built_in)}, as many as there are built in, or "
+            "a file of prompts."
+        )
+    return built_in[: int(text)]

@@ -24,7 +24,8 @@ STDOUT = "-"
 Progress = Callable[[str], None]
 _WIDTH_WITHOUT_TERMINAL = 240
 _LINE_EVERY_SECONDS = 2.0
-_COUNTED = re.compile(r"\d+ of .*")
+_LAST_COUNT = re.compile(r"(.*)\b\d+ of \d+.*")
+_WARNING = "warning: "
 
 JsonOption = Annotated[
     str | None,
@@ -91,21 +92,29 @@ def emit(
 @contextmanager
 def progress() -> Iterator[Progress]:
     """A callback for lines of progress: a spinner on a terminal, elsewhere plain lines with the
-    time since the start. Of lines that differ in their numbers alone, one every two seconds."""
+    time since the start. Of lines that differ in their last count alone ("3 of 9"), one every two
+    seconds. Warnings stay on the terminal."""
     err = Console(stderr=True, highlight=False)
     begin = time.perf_counter()
     if err.is_terminal:
         with err.status("starting") as status:
-            yield lambda text: status.update(
-                Text(f"{text} ({time.perf_counter() - begin:.0f} s)", overflow="ellipsis")
-            )
+
+            def spin(text: str) -> None:
+                if text.startswith(_WARNING):
+                    err.print(Text(text))
+                    return
+                passed = time.perf_counter() - begin
+                line = Text(f"{text} ({passed:.0f} s)", overflow="ellipsis", no_wrap=True)
+                status.update(line)
+
+            yield spin
         return
     last, last_kind = 0.0, ""
 
     def line(text: str) -> None:
         nonlocal last, last_kind
         now = time.perf_counter() - begin
-        kind = _COUNTED.sub("", text)
+        kind = _LAST_COUNT.sub(r"\1", text)
         if kind != last_kind or now - last >= _LINE_EVERY_SECONDS:
             last, last_kind = now, kind
             sys.stderr.write(f"[{now:6.1f} s] {text}\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgefusion.cli.table import Column, Table, milliseconds, percent, plain, signed_percent
+from edgefusion.cli.table import Column, Table, percent, plain, signed_percent, tenths
 
 _TABLE6 = (
     Column("operation", "operation"),
@@ -19,7 +19,7 @@ _TABLE6 = (
 _TABLE7_HEAD = (
     Column("model", "model"),
     Column("mlt", "MLT"),
-    Column("unet_evaluations", "U-Net runs", plain),
+    Column("unet_evaluations", "runs", plain),
 )
 
 
@@ -33,8 +33,9 @@ def table7(document: dict[str, Any]) -> Table:
     columns = list(_TABLE7_HEAD)
     for part in ("encoder", "unet", "decoder", "total"):
         columns += [
-            Column(f"{part}_ms", f"{part} ms", milliseconds),
-            Column(f"paper_{part}_ms", "paper", milliseconds),
-            Column(f"error_{part}_percent", "error %", signed_percent),
+            Column(f"{part}_ms", part, tenths),
+            Column(f"paper_{part}_ms", "paper", tenths),
+            Column(f"error_{part}_percent", "error %", signed_percent, detail=True),
         ]
-    return Table("Table 7: latency on the Exynos 2400", tuple(columns), document["table7"])
+    title = "Table 7: latency on the Exynos 2400 in ms, by number of U-Net runs"
+    return Table(title, tuple(columns), document["table7"])

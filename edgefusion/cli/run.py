@@ -10,14 +10,14 @@ import typer
 
 from edgefusion.cli.options import BundleArgument
 from edgefusion.cli.output import JsonOption, emit, progress
-from edgefusion.runtime.errors import InputError, UsageError
+from edgefusion.cli.run_images import Easel, network
+from edgefusion.runtime.errors import EdgeFusionError, InputError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from edgefusion.compiler.bundle import Bundle
     from edgefusion.execution import Say
-    from edgefusion.models.text_to_image import Network
 
 SCHEMA_VERSION = 1
 app = typer.Typer(add_completion=False)
@@ -32,6 +32,13 @@ def run(
     prompt: Annotated[
         str | None, typer.Option(metavar="TEXT", help="What the image is to show.")
     ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Prompts, one a line; # begins a comment."),
+    ] = None,
+    grid: Annotated[
+        bool, typer.Option("--grid", help="Lay the images of --prompts out in one more, -o.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the initial and all later noise.")] = 0,
     steps: Annotated[
         int | None,
@@ -54,80 +61,43 @@ def run(
     """Run a bundle's programs, instruction by instruction, on values.
 
     Examples: `edgefusion run tiny.npub --prompt "a red boat" -o boat.png`;
-    `edgefusion run tiny.npub --component unet --inputs x.npz -o y.npz`.
+    `edgefusion run tiny.npub --prompts prompts.txt -o out.png --grid` (out-1.png, out-2.png, ...
+    and the grid out.png); `edgefusion run tiny.npub --component unet --inputs x.npz -o y.npz`.
 
     Results are what the NPU's arithmetic gives, bit for bit (docs/arithmetic.md). The bundle must
-    have been compiled with --calibration-prompts.
+    have been compiled with --calibration-prompts 1 or more. Every prompt of a file gets the same
+    noise as it gets alone; images are written as they are made, and a prompt that fails is named
+    at the end. Host functions are native code: use --host ort for bundles that you do not trust.
     """
+    if sum(given is not None for given in (prompt, prompts, component)) != 1 or (
+        (component is None) != (inputs is None)
+    ):
+        raise UsageError("expected either --prompt, --prompts, or --component with --inputs.")
+    if grid and prompts is None:
+        raise UsageError("--grid lays out the images of --prompts; name a file of them.")
     from edgefusion.api import open_bundle
+    from edgefusion.models.prompt_file import read_prompts
 
-    if (prompt is None) == (component is None) or (component is None) != (inputs is None):
-        raise UsageError("expected either --prompt, or --component together with --inputs.")
+    texts = (prompt,) if prompt is not None else read_prompts(prompts) if prompts else ()
+    if texts and output.suffix.lower() != ".png":
+        raise UsageError(f"-o {output}: expected a file that ends in .png.")
+    failed: EdgeFusionError | None = None
     with progress() as say:
         say(f"checking {bundle}")
         opened = open_bundle(bundle)
-        if prompt is not None:
-            wanted = opened.manifest.steps if steps is None else steps
-            document = _image(opened, prompt, output, seed, wanted, reference, host, say)
-        else:
-            assert component is not None
-            assert inputs is not None
+        if component is not None and inputs is not None:
             document = _arrays(opened, component, inputs, output, reference, host, say)
+        else:
+            wanted = opened.manifest.steps if steps is None else steps
+            easel = Easel.of(opened, seed, wanted, reference, host, say)
+            if prompt is not None:
+                document = easel.paint(prompt, output)
+            else:
+                document, failed = easel.paint_all(texts, output, grid)
     lines = [f"{output}: {document['summary']}"]
     emit([], lambda: document, json_to=json_to, lines=lines)
-
-
-def _image(
-    bundle: Bundle,
-    prompt: str,
-    output: Path,
-    seed: int,
-    steps: int,
-    reference: bool,
-    host: str,
-    say: Say,
-) -> dict[str, Any]:
-    from PIL import Image
-
-    from edgefusion.compiler.bundle_zip import disk_errors, replacing
-    from edgefusion.execution import (
-        PIPELINE,
-        BundleNetworks,
-        pipeline_of,
-        require_calibrated,
-        tokenizer_of,
-    )
-    from edgefusion.models.text_to_image import generate
-
-    if output.suffix.lower() != ".png":
-        raise UsageError(f"-o {output}: expected a file that ends in .png.")
-    config, sampling = pipeline_of(bundle)
-    if not reference:
-        require_calibrated(bundle, *PIPELINE)
-    tokens = tokenizer_of(bundle, config, say)(prompt)
-    if tokens.dropped:
-        say(
-            f"warning: the prompt is {tokens.dropped} tokens longer than the {tokens.ids.size} "
-            "that the text encoder takes (two of them mark begin and end); its end is left out"
-        )
-    networks = BundleNetworks(lambda name: _network(bundle, name, reference, host, say))
-    made = generate(networks, sampling, tokens.ids, seed=seed, steps=steps, say=say)
-    with replacing((output,)) as (partial,), disk_errors(output):
-        Image.fromarray(made.image).save(partial, format="PNG")
-    height, width = made.image.shape[:2]
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "summary": f"{width} x {height} pixels, {steps} steps, seed {seed}",
-        "image": str(output),
-        "width_pixels": width,
-        "height_pixels": height,
-        "prompt": prompt,
-        "dropped_tokens": tokens.dropped,
-        "seed": seed,
-        "steps": steps,
-        "timesteps": [step.timestep for step in made.steps],
-        "executed_by": "onnxruntime" if reference else "npu",
-    }
+    if failed is not None:
+        raise failed
 
 
 def _arrays(
@@ -146,7 +116,7 @@ def _arrays(
 
     bundle.manifest.component(component)
     given = checked_inputs(bundle, component, _load(inputs))
-    results = _network(bundle, component, reference, host, say)(given)
+    results = network(bundle, component, reference, host, say)(given)
     with replacing((output,)) as (partial,), disk_errors(output), partial.open("wb") as file:
         np.savez(file, **dict(results))  # type: ignore[arg-type]  # its stubs mix up options
     shapes = {name: list(value.shape) for name, value in results.items()}
@@ -160,14 +130,6 @@ def _arrays(
     }
 
 
-def _network(bundle: Bundle, component: str, reference: bool, host: str, say: Say) -> Network:
-    from edgefusion.execution import npu_network, reference_network
-
-    if reference:
-        return reference_network(bundle, component)
-    return npu_network(bundle, component, say=say, host=host)
-
-
 def _load(path: Path) -> Mapping[str, Any]:
     """The arrays of an .npz file; InputError for whatever else it is."""
     import numpy as np
@@ -175,8 +137,9 @@ def _load(path: Path) -> Mapping[str, Any]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        reason = getattr(error, "strerror", None) or error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}.") from error
+    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         raise InputError(
-            f"{path} is no .npz file of arrays: {reason}. Write one with numpy.savez."
+            f"{path} is no .npz file of numbers. Write one with numpy.savez, arrays by name."
         ) from error

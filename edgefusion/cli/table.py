@@ -21,6 +21,8 @@ Format = Callable[[Any], str]
 
 _FOLD_FROM = 28
 """Texts up to this width are shown on one line."""
+_BETWEEN = 2
+"""Characters between two columns, the last one's included; one more is before the first."""
 
 
 def plain(value: Any) -> str:
@@ -37,9 +39,19 @@ def milliseconds(value: float) -> str:
     return f"{value:,.3f}"
 
 
-def whole(value: float) -> str:
-    """An integer with thousands separated."""
-    return f"{value:,.0f}"
+def tenths(value: float) -> str:
+    """One decimal, as the paper gives milliseconds."""
+    return f"{value:,.1f}"
+
+
+def seconds(value: float) -> str:
+    """Two decimals."""
+    return f"{value:,.2f}"
+
+
+def whole(value: float | None) -> str:
+    """An integer with thousands separated; nothing for None."""
+    return "" if value is None else f"{value:,.0f}"
 
 
 def megabytes(value: float) -> str:
@@ -72,7 +84,18 @@ def quantity(value: int | float) -> str:
     return f"{value:,g}" if isinstance(value, float) else f"{value:,}"
 
 
-_NUMBERS = (milliseconds, whole, megabytes, ratio, percent, signed_percent, decibels, quantity)
+_NUMBERS = (
+    milliseconds,
+    tenths,
+    seconds,
+    whole,
+    megabytes,
+    ratio,
+    percent,
+    signed_percent,
+    decibels,
+    quantity,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +130,9 @@ class Table:
 
         Numbers never wrap; long names and sentences fold.
         """
-        table = RichTable(title=self.title, title_justify="left", box=box.SIMPLE_HEAD)
+        table = RichTable(
+            title=self.title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+        )
         columns = self._fitting(console.width)
         for column in columns:
             number = column.is_number
@@ -127,7 +152,11 @@ class Table:
 
     def _fitting(self, width: int) -> list[Column]:
         columns = list(self.columns)
-        while len(columns) > 1 and sum(map(self._least_width, columns)) + 2 * len(columns) > width:
+
+        def needed() -> int:
+            return sum(self._least_width(column) + _BETWEEN for column in columns) + 1
+
+        while len(columns) > 1 and needed() > width:
             details = [column for column in columns if column.detail]
             columns.remove(details[-1] if details else columns[-1])
         return columns

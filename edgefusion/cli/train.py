@@ -9,6 +9,7 @@ import typer
 
 from edgefusion.cli.output import JsonOption, emit, progress
 from edgefusion.cli.table import Column, Table
+from edgefusion.cli.train_miniature import miniature
 
 SCHEMA_VERSION = 1
 _LONG = """
@@ -41,6 +42,8 @@ ResumeOption = Annotated[
     bool, typer.Option("--resume", help="Go on from the last whole checkpoint, if there is one.")
 ]
 _COLUMNS = (Column("key", "setting"), Column("value", "value", str))
+
+app.command()(miniature)
 
 
 @app.command()

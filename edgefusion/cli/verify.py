@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgefusion.accuracy_report import MIN_PSNR_DB, MIN_SQNR_DB, Gates, verification_json
-from edgefusion.cli.options import BundleArgument, split_names
-from edgefusion.cli.output import JsonOption, emit, progress
+from edgefusion.accuracy_report import MIN_PSNR_DB, MIN_SQNR_DB, Gates, db, verification_json
+from edgefusion.cli.options import BundleArgument, count_or_prompts, split_names
+from edgefusion.cli.output import JsonOption, Progress, emit, progress, write_text
 from edgefusion.cli.table import Column, Table, decibels, milliseconds, percent
 from edgefusion.runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgefusion.compiler.bundle import Bundle
+    from edgefusion.verification import Verification
 
 app = typer.Typer(add_completion=False)
 
@@ -22,6 +26,7 @@ _VALUES = (
     Column("timestep", "timestep", lambda v: "" if v is None else str(v)),
     Column("source_db", "dB, source weights", decibels),
     Column("bundle_db", "dB, bundle weights", decibels),
+    Column("weights_db", "dB, weights alone", decibels),
     Column("gate_db", "gate dB", decibels),
     Column("passed", "passed", lambda v: "yes" if v else "NO"),
 )
@@ -34,23 +39,24 @@ _LAYERS = (
     Column("weights_sqnr_db", "weights", decibels),
     Column("inputs_sqnr_db", "inputs", decibels),
     Column("output_sqnr_db", "output", decibels),
-    Column("clipping_sqnr_db", "clipping", decibels, detail=True),
-    Column("rest_sqnr_db", "rest", decibels),
+    Column("clipping_sqnr_db", "clipping", decibels),
+    Column("requantization_sqnr_db", "requant.", decibels),
+    Column("tables_sqnr_db", "tables", decibels),
     Column("clipped_percent", "clipped %", percent, detail=True),
     Column("scope", "module", detail=True),
 )
 _SUGGESTIONS = (
     Column("component", "component"),
     Column("op", "op"),
-    Column("isolated_sqnr_db", "alone dB", decibels),
+    Column("output_sqnr_db", "output dB", decibels),
     Column("int16_ms", "INT16 ms", milliseconds),
     Column("fp16_ms", "FP16 ms", milliseconds),
     Column("extra_ms", "more ms", milliseconds),
 )
 _NOTE = (
     "All columns are SQNR in dB: of the op alone, accumulated up to it, and of each cause alone; "
-    "empty: no error. output: rounding to the result's scale, clipping included; rest: tables and "
-    "roundings inside the op."
+    "empty: no error. inputs: rounding of what it reads; output: rounding to the result's scale, "
+    "clipping included; requant.: roundings inside the op; tables: activation functions, softmax."
 )
 
 
@@ -58,9 +64,12 @@ _NOTE = (
 def verify(
     bundle: BundleArgument,
     prompts: Annotated[
-        int,
-        typer.Option(min=1, max=8, metavar="N", help="How many held-out prompts to run."),
-    ] = 1,
+        str,
+        typer.Option(
+            metavar="N|FILE",
+            help="Held-out prompts: N of the built-in ones, or a file, one a line.",
+        ),
+    ] = "1",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 1000,
     layers: Annotated[
         str,
@@ -88,6 +97,12 @@ def verify(
     suggest: Annotated[
         bool, typer.Option("--suggest", help="Rank ops to run in FP16 by error and latency.")
     ] = False,
+    recipe_out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.toml", help="Write a recipe predicted to pass --min-sqnr-db; see below."
+        ),
+    ] = None,
     top: Annotated[int, typer.Option(min=0, help="How many of the worst layers to show.")] = 15,
     host: Annotated[str, typer.Option(metavar="tvm|ort", help="What runs host functions.")] = "tvm",
     json_to: JsonOption = None,
@@ -95,7 +110,9 @@ def verify(
     """Compare a bundle's values with ONNX Runtime in FP32: every layer, every step, the image.
 
     Examples: `edgefusion verify tiny.npub`; `edgefusion verify my.npub --source ./my-pipeline
-    --prompts 4 --json accuracy.json`; `edgefusion verify tiny.npub --suggest`.
+    --prompts 4 --json accuracy.json`; `edgefusion verify tiny.npub --suggest`;
+    `edgefusion verify tiny.npub --recipe-out fp16.toml`, then compile again with `--recipe
+    fp16.toml` and verify: the recipe keeps those ops in FP16 whose roundings reach the output.
 
     Exit code 6 means that a value misses its gate; the report is written all the same. A bundle
     that is no whole pipeline runs on random inputs.
@@ -108,27 +125,69 @@ def verify(
     if against not in ("bundle", "source"):
         raise UsageError(f"--against {against}: expected bundle or source.")
     gates = Gates(min_sqnr_db, min_psnr_db, against)
+    chosen = count_or_prompts(prompts, PROMPTS)
     with progress() as say:
         say(f"checking {bundle}")
         opened = open_bundle(bundle)
         require_calibrated(opened, *opened.components)
         request = Request(
-            PROMPTS[:prompts],
+            chosen,
             seed,
             opened.manifest.steps,
             _layers(layers, opened.components),
             source,
             host,
+            contributions=suggest or recipe_out is not None,
         )
         found = verify_bundle(opened, request, say)
         names = {component for component, _, _ in found.layers}
         ops = {n: {op.name: op for op in opened.program(n, verify=False).ops} for n in names}
         document = verification_json(found, gates, ops)
         if suggest:
-            ranked = suggestions(opened, found.layers, say)
+            ranked = suggestions(opened, found.contributions, say)
             document["suggestions"] = [candidate.to_json() for candidate in ranked]
-    emit(_tables(document, bundle, top), lambda: document, json_to=json_to)
+        if recipe_out is not None:
+            document["recipe"] = _write_recipe(recipe_out, opened, found, min_sqnr_db, say)
+    lines = [_recipe_line(document["recipe"])] if recipe_out is not None else []
+    emit(_tables(document, bundle, top), lambda: document, json_to=json_to, lines=lines)
     gates.check(found)
+
+
+def _write_recipe(
+    path: Path, bundle: Bundle, found: Verification, gate_db: float, say: Progress
+) -> dict[str, Any]:
+    """Write the recipe of the component whose layers were measured; its row in the JSON."""
+    from edgefusion.fp16_candidates import extra_ms, network_of
+    from edgefusion.recipe_search import propose
+
+    components = sorted({component for component, _, _ in found.contributions})
+    if len(components) != 1:
+        raise UsageError("--recipe-out needs --layers with one component that is in the bundle.")
+    (component,) = components
+    network = network_of(bundle, component)
+    shares = {(op, at): share for (_, op, at), share in found.contributions.items()}
+    proposal = propose(network, shares, gate_db)
+    say(f"{component}: timing {len(proposal.added)} ops in FP16")
+    row = {
+        "file": str(path),
+        "component": component,
+        "added_ops": list(proposal.added),
+        "ops": len(proposal.already) + len(proposal.added),
+        "predicted_sqnr_db": db(proposal.predicted_db),
+        "predicted_to_pass": proposal.reached,
+        "extra_ms_an_evaluation_at_most": extra_ms(bundle, network, proposal.added),
+    }
+    write_text(str(path), proposal.to_toml([_recipe_line(row), f"from {bundle.path.name}"]))
+    return row
+
+
+def _recipe_line(row: dict[str, Any]) -> str:
+    predicted = row["predicted_sqnr_db"]
+    level = "no INT16 error" if predicted is None else f"{predicted:.1f} dB"
+    return (
+        f"{row['file']}: {row['ops']} ops of {row['component']} in FP16, predicted {level} at its "
+        f"output, at most {row['extra_ms_an_evaluation_at_most']:.3f} ms more an evaluation"
+    )
 
 
 def _layers(text: str, components: tuple[str, ...]) -> tuple[str, ...]:
@@ -147,9 +206,14 @@ def _layers(text: str, components: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+def values_table(document: dict[str, Any], title: str) -> Table:
+    """The pipeline's values, from what ``verification_json`` gives."""
+    return Table(title, _VALUES, document["values"])
+
+
 def _tables(document: dict[str, Any], bundle: Path, top: int) -> list[Table]:
     weights = document["reference_weights"]
-    tables = [Table(f"{bundle.name} against ONNX Runtime FP32", _VALUES, document["values"])]
+    tables = [values_table(document, f"{bundle.name} against ONNX Runtime FP32")]
     if document["layers"] and top:
         worst = sorted(document["layers"], key=_isolated)[:top]
         title = f"The {len(worst)} worst layers, against the {weights}'s weights"

@@ -4,8 +4,8 @@ Rows are given indirectly: row m is ``taps`` runs of consecutive INT16 values, e
 offset from a base address (-1: a run of zeros). A matrix has one tap; a convolution has one per
 kernel element and needs no im2col copy (Dukhan, "The Indirect Convolution Algorithm", 2019).
 A task is a block of rows for four panels of 16 columns; it packs 510 terms of a panel at a time, a
-size that stays in the L1 cache while rows pass by. INT16 weights become two planes of 8 bits, b = 256 * high + low with low in
-[-128, 127], so that every INT32 partial sum of 510 terms is exact.
+size that stays in the L1 cache while rows pass by. INT16 weights become two planes of 8 bits,
+b = 256 * high + low with low in [-128, 127], so that every INT32 partial sum of 510 terms is exact.
 """
 
 from __future__ import annotations

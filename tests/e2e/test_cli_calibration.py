@@ -66,10 +66,23 @@ def test_without_prompts_placeholders_stay(demo: Path, cli: Cli, tmp_path: Path)
     assert not any(tensor.scale for tensor in bundle.program("unet").tensors)
 
 
+def test_prompts_of_a_file_calibrate(demo: Path, cli: Cli, tmp_path: Path) -> None:
+    file, out = tmp_path / "prompts.txt", tmp_path / "t.npub"
+    file.write_text("# ours\na boat\na house\na hill\n")
+    given = ("-o", out, "--prompts", file, "--work-dir", demo / "work", "--steps", "1")
+    outcome = cli(*COMPILE, *given, "--calibration-prompts", "2")
+    assert outcome.code == 0, outcome.err
+    assert Bundle.open(out).manifest.component("unet").scales.prompts == ("a boat", "a house")
+    outcome = cli(*COMPILE, *given, "--calibration-prompts", "4")
+    assert outcome.code == 2
+    assert "expected 0 to 3" in outcome.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--calibration-prompts", "99"), "expected 1 to"),
+        (("--calibration-prompts", "99"), "expected 0 to"),
+        (("--prompts", "none.txt"), "cannot read the prompts in none.txt"),
         (("--calibration-method", "median"), "expected one of minmax, percentile, mse"),
         (("--calibration", "none.json"), "is no calibration file"),
     ],

@@ -24,7 +24,7 @@ def test_two_compilations_give_the_same_bytes(demo: Path, bundle: Path, tmp_path
     command = [sys.executable, "-m", "edgefusion", "compile", "tiny-test", "-o", str(again)]
     result = subprocess.run(
         [
-            *[*command, "--schedule", "mlt", "--calibration-prompts", "0"],
+            *[*command, "--schedule", "mlt", "--calibration-prompts", "1"],
             *["--work-dir", str(demo / "work"), "--json", "-"],
         ],
         capture_output=True,

@@ -42,6 +42,20 @@ def test_demo_reports_both_schedules(demo: Path) -> None:
     assert {path.name for path in demo.iterdir()} >= {"tiny-test-serial.npub", "tiny-test-mlt.npub"}
 
 
+def test_demo_executes_what_it_compiled(demo: Path) -> None:
+    values = json.loads((demo / "demo.json").read_text())["values"]
+    assert values["verify"]["gates"]["passed"]
+    assert values["verify"]["image_psnr_db"] > 40
+    step = values["step"]
+    assert step["sqnr_db"] > 40
+    assert step["calibration_prompts"] == 1
+    assert step["calibration_timesteps"] == [999, 499]
+    assert step["npu"]["seconds"] > 0 < step["onnxruntime_fp32"]["seconds"]
+    printed = (demo / "stdout.txt").read_text()
+    assert "tiny-test verified" in printed
+    assert "from 2 evaluations only: 1 prompt" in printed
+
+
 def test_simulate_json_has_the_fixed_keys(cli: Cli, bundle: Path, tmp_path: Path) -> None:
     trace = tmp_path / "trace.json"
     outcome = cli("simulate", bundle, "--json", "-", "--csv", tmp_path, "--trace", trace)

@@ -12,7 +12,9 @@ from PIL import Image
 
 from edgefusion.compiler.bundle_manifest import Manifest
 from edgefusion.compiler.bundle_scales import PLACEHOLDER, ScalesInfo
+from edgefusion.models import text_to_image
 from edgefusion.runtime.accuracy import psnr_db, sqnr_db
+from edgefusion.runtime.errors import InputError
 from tests.bundle_changes import changed
 from tests.e2e.conftest import Cli
 
@@ -61,6 +63,54 @@ def test_long_prompts_are_cut_with_a_warning(cli: Cli, calibrated: Path, tmp_pat
     assert result.code == 0
     assert result.json["dropped_tokens"] == 5
     assert "5 tokens longer" in result.err
+
+
+def test_prompts_of_a_file(cli: Cli, calibrated: Path, tmp_path: Path) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text("# two of them\na red boat on a lake\n\na blue house\n")
+    common = ("--reference", "--seed", "3", "--json", "-")
+    result = cli(
+        "run", calibrated, "--prompts", file, "--grid", "-o", tmp_path / "out.png", *common
+    )
+    assert result.code == 0, result.err
+    names = [Path(image["image"]).name for image in result.json["images"]]
+    assert names == ["out-1.png", "out-2.png"]
+    assert [image["prompt"] for image in result.json["images"]][1] == "a blue house"
+    assert "prompt 2 of 2; U-Net, step " in result.err
+    alone = tmp_path / "alone.png"
+    assert cli("run", calibrated, *PROMPT, "-o", alone, *common).code == 0
+    assert (tmp_path / "out-1.png").read_bytes() == alone.read_bytes()
+    sheet = pixels(tmp_path / "out.png")
+    assert sheet.shape == (128, 256, 3)
+    np.testing.assert_array_equal(sheet[:, 128:], pixels(tmp_path / "out-2.png"))
+
+
+def test_a_prompt_that_fails_costs_the_others_nothing(
+    cli: Cli, calibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids_seen = []
+
+    def generate(*arguments: Any, **options: Any) -> text_to_image.Generation:
+        ids_seen.append(arguments[2])
+        if len(ids_seen) == 2:
+            raise InputError("values overflow")
+        return real(*arguments, **options)
+
+    real = text_to_image.generate
+    monkeypatch.setattr(text_to_image, "generate", generate)
+    file = tmp_path / "prompts.txt"
+    file.write_text("a boat\na house\na hill\n")
+    out = tmp_path / "out.png"
+    arguments = ("--prompts", file, "--grid", "-o", out, "--reference", "--json", "-")
+    result = cli("run", calibrated, *arguments)
+    assert result.code == 3
+    assert "2 of 3 images were made" in result.err
+    assert "prompt 2, 'a house'" in result.err
+    assert result.json["failed"] == [{"number": 2, "prompt": "a house", "error": "values overflow"}]
+    assert sorted(p.name for p in tmp_path.glob("*.png")) == ["out-1.png", "out-3.png", "out.png"]
+    sheet = pixels(out)
+    assert not sheet[:128, 128:].any(), "the place of the missing image stays black"
+    np.testing.assert_array_equal(sheet[128:, :128], pixels(tmp_path / "out-3.png"))
 
 
 def test_a_component_runs_on_arrays(cli: Cli, calibrated: Path, tmp_path: Path) -> None:
@@ -112,7 +162,10 @@ def test_what_is_no_npz_is_refused(cli: Cli, calibrated: Path, tmp_path: Path) -
     [
         (("-o", "x.png"), 2, "either --prompt"),
         ((*PROMPT, "--component", "unet", "-o", "x.png"), 2, "either --prompt"),
-        (("--component", "unet", "-o", "y.npz"), 2, "together with --inputs"),
+        (("--component", "unet", "-o", "y.npz"), 2, "--component with --inputs"),
+        ((*PROMPT, "--prompts", "p.txt", "-o", "x.png"), 2, "either --prompt"),
+        ((*PROMPT, "--grid", "-o", "x.png"), 2, "images of --prompts"),
+        (("--prompts", "p.txt", "-o", "x.png"), 3, "cannot read the prompts"),
         ((*PROMPT, "-o", "x.jpg"), 2, ".png"),
         ((*PROMPT, "-o", "x.png", "--steps", "3"), 2, "one of 1, 2, 4"),
     ],

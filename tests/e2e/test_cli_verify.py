@@ -28,7 +28,7 @@ def report(calibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 
 def test_a_sound_bundle_passes_its_gates(report: dict[str, object]) -> None:
-    assert report["schema_version"] == 1
+    assert report["schema_version"] == 2
     assert report["reference_weights"] == "source"
     values = {(row["value"], row["timestep"]): row for row in report["values"]}  # type: ignore[attr-defined]
     assert {("latent", 999), ("latent", 499), ("image", None)} <= values.keys()
@@ -48,14 +48,15 @@ def test_every_layer_is_measured_and_its_causes_explain_it(report: dict[str, obj
             assert row["weights_sqnr_db"] > 35, row["op"]
             powers = [
                 10 ** (-row[f"{cause}_sqnr_db"] / 10)
-                for cause in ("weights", "inputs", "output", "rest")
+                for cause in ("weights", "inputs", "output", "requantization", "tables")
                 if row[f"{cause}_sqnr_db"] is not None
             ]
             total = 10 ** (-row["isolated_sqnr_db"] / 10)
             assert sum(powers) == pytest.approx(total, rel=0.6), row["op"]
         if row["kind"] in ("group_norm", "layer_norm"):
             assert row["weights_sqnr_db"] is None, "these have no rounded weights"
-            assert row["rest_sqnr_db"] is None or row["rest_sqnr_db"] > 60, row["op"]
+            rounded = row["requantization_sqnr_db"]
+            assert rounded is None or rounded > 60, row["op"]
 
 
 def test_suggestions_are_ranked_and_cost_time(report: dict[str, object]) -> None:

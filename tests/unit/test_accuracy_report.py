@@ -19,7 +19,8 @@ def found(latent_db: float, source_db: float | None = None) -> Verification:
         ValueAccuracy("p", "vae_decoder", "image", None, source_db, 60.0),
     )
     good = LayerError(isolated=Noise(1.0, 1e-9, 1))
-    causes = {"weights": 1e-3, "inputs": 1e-9, "output": 1e-5, "rest": 0.0, "clipping": 0.0}
+    causes = {"weights": 1e-3, "inputs": 1e-9, "output": 1e-5, "requantization": 0.0,
+              "tables": 0.0, "clipping": 0.0}  # fmt: skip
     bad = LayerError(isolated=Noise(1.0, 1e-3, 1), causes=causes)
     layers = {("unet", "fine", 999): good, ("unet", "coarse", 999): bad}
     return Verification(Path("x.npub"), "s", values, layers, source_db is not None)

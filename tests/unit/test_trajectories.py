@@ -68,17 +68,13 @@ def test_steps_that_no_student_has() -> None:
         Denoising.of(resolve_source("tiny-test"), 51)
 
 
-def test_prompts(tmp_path: Path) -> None:
+def test_prompts() -> None:
     assert chosen_prompts(2) == PROMPTS[:2]
-    file = tmp_path / "prompts.txt"
-    file.write_text("a fox\n\n  a ship \na tree\n")
-    assert chosen_prompts(2, file) == ("a fox", "a ship")
-    with pytest.raises(UsageError, match="4 calibration prompts"):
-        chosen_prompts(4, file)
-    with pytest.raises(UsageError, match="built-in list"):
-        chosen_prompts(99)
-    with pytest.raises(InputError, match="cannot read the prompts"):
-        chosen_prompts(1, tmp_path / "none.txt")
+    assert chosen_prompts(0) == ()
+    assert chosen_prompts(["a fox", "a ship"]) == ("a fox", "a ship")
+    for count in (-1, 99):
+        with pytest.raises(UsageError, match="built-in list"):
+            chosen_prompts(count)
 
 
 def test_tokens_without_a_tokenizer() -> None:

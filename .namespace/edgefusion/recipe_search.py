@@ -1,0 +1,1 @@
+../../edgefusion/recipe_search.py

@@ -1,0 +1,169 @@
+"""Images for ``edgefusion run``: one prompt, or the prompts of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from math import ceil, sqrt
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgefusion.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from edgefusion.compiler.bundle import Bundle
+    from edgefusion.execution import Say
+    from edgefusion.models.text_to_image import Network, Sampling
+    from edgefusion.models.tokenization import Tokenizer
+
+SCHEMA_VERSION = 1
+
+
+def network(bundle: Bundle, component: str, reference: bool, host: str, say: Say) -> Network:
+    """A component on the NPU, or in ONNX Runtime as a ``reference``."""
+    from edgefusion.execution import npu_network, reference_network
+
+    if reference:
+        return reference_network(bundle, component)
+    return npu_network(bundle, component, say=say, host=host)
+
+
+@dataclass(slots=True)
+class Easel:
+    """A bundle set up to paint; ``stage`` says which prompt and step it is at."""
+
+    sampling: Sampling
+    tokenizer: Tokenizer
+    make: Callable[[str, Say], Network]
+    details: dict[str, Any]
+    say: Say
+    stage: str = ""
+
+    @classmethod
+    def of(
+        cls, bundle: Bundle, seed: int, steps: int, reference: bool, host: str, say: Say
+    ) -> Easel:
+        """Raises InputError for a bundle that makes no images."""
+        from edgefusion.execution import PIPELINE, pipeline_of, require_calibrated, tokenizer_of
+
+        config, sampling = pipeline_of(bundle)
+        if not reference:
+            require_calibrated(bundle, *PIPELINE)
+        executed_by = "onnxruntime" if reference else "npu"
+        return cls(
+            sampling,
+            tokenizer_of(bundle, config, say),
+            lambda name, detail: network(bundle, name, reference, host, detail),
+            {"seed": seed, "steps": steps, "executed_by": executed_by},
+            say,
+        )
+
+    def paint(self, prompt: str, output: Path) -> dict[str, Any]:
+        """Write the image of one prompt; its record."""
+        return self._paint(prompt, output, self._made, "")
+
+    def paint_all(
+        self, prompts: Sequence[str], output: Path, grid: bool
+    ) -> tuple[dict[str, Any], InputError | None]:
+        """Write numbered images as they are made, and a ``grid`` of them as ``output``.
+
+        The record, and what to raise at the end for prompts whose values overflow.
+        """
+        keep = cache(self._made)  # networks load once for all prompts
+        images, failed, errors = [], [], []
+        for number, prompt in enumerate(prompts, 1):
+            file = output.with_stem(f"{output.stem}-{number:0{len(str(len(prompts)))}d}")
+            where = f"prompt {number} of {len(prompts)}; "
+            try:
+                images.append({"number": number, **self._paint(prompt, file, keep, where)})
+            except InputError as error:
+                failed.append({"number": number, "prompt": prompt, "error": str(error)})
+                errors.append(error)
+                self.say(f"warning: prompt {number} failed: {error}")
+        if grid and images:
+            _write_grid(output, {i["number"]: Path(i["image"]) for i in images}, len(prompts))
+        document = {
+            "schema_version": SCHEMA_VERSION,
+            "summary": f"{len(images)} of {len(prompts)} images, numbered; "
+            f"{self.details['steps']} steps, seed {self.details['seed']}",
+            "grid": str(output) if grid and images else None,
+            "images": images,
+            "failed": failed,
+        }
+        return document, _failure(failed, errors, len(prompts))
+
+    def _made(self, component: str) -> Network:
+        return self.make(component, lambda text: self.say(f"{self.stage}; {text}"))
+
+    def _paint(
+        self, prompt: str, output: Path, make: Callable[[str], Network], where: str
+    ) -> dict[str, Any]:
+        from PIL import Image
+
+        from edgefusion.compiler.bundle_zip import disk_errors, replacing
+        from edgefusion.execution import BundleNetworks
+        from edgefusion.models.text_to_image import generate
+
+        def enter(text: str) -> None:
+            self.stage = where + text
+            self.say(self.stage)
+
+        tokens = self.tokenizer(prompt)
+        if tokens.dropped:
+            self.say(
+                f"warning: {where}the prompt is {tokens.dropped} tokens longer than the "
+                f"{tokens.ids.size} that the text encoder takes (two of them mark begin and end); "
+                "its end is left out"
+            )
+        seed, steps = self.details["seed"], self.details["steps"]
+        made = generate(
+            BundleNetworks(make), self.sampling, tokens.ids, seed=seed, steps=steps, say=enter
+        )
+        with replacing((output,)) as (partial,), disk_errors(output):
+            Image.fromarray(made.image).save(partial, format="PNG")
+        height, width = made.image.shape[:2]
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "summary": f"{width} x {height} pixels, {steps} steps, seed {seed}",
+            "image": str(output),
+            "width_pixels": width,
+            "height_pixels": height,
+            "prompt": prompt,
+            "dropped_tokens": tokens.dropped,
+            "timesteps": [step.timestep for step in made.steps],
+            **self.details,
+        }
+
+
+def _failure(
+    failed: Sequence[dict[str, Any]], errors: Sequence[InputError], count: int
+) -> InputError | None:
+    if not failed:
+        return None
+    others = f" (and of {len(failed) - 1} more)" if len(failed) > 1 else ""
+    first = failed[0]
+    made = InputError(
+        f"{count - len(failed)} of {count} images were made; that of prompt {first['number']}, "
+        f"'{first['prompt']}', was not{others}: {first['error']}"
+    )
+    made.__cause__ = errors[0]
+    return made
+
+
+def _write_grid(output: Path, images: dict[int, Path], count: int) -> None:
+    """Images by number from left to right and down; black where one is missing."""
+    from PIL import Image
+
+    from edgefusion.compiler.bundle_zip import disk_errors, replacing
+
+    columns = ceil(sqrt(count))
+    with Image.open(next(iter(images.values()))) as one:
+        width, height = one.size
+    sheet = Image.new("RGB", (columns * width, -(-count // columns) * height))
+    for number, path in images.items():
+        row, column = divmod(number - 1, columns)
+        with Image.open(path) as image:
+            sheet.paste(image, (column * width, row * height))
+    with replacing((output,)) as (partial,), disk_errors(output):
+        sheet.save(partial, format="PNG")

@@ -1,0 +1,1 @@
+"""The whole recipe at a size that two CPU cores train: captioned shapes instead of photographs."""

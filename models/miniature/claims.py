@@ -1,0 +1,138 @@
+"""The paper's orderings, each as two sets of pictures to compare, and what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from edgefusion.models.miniature.comparison import Difference, paired_difference
+from edgefusion.models.miniature.presets import Preset
+from edgefusion.models.miniature.repetition import BEST_DISTILLING, EDGEFUSION, Scores
+from edgefusion.models.miniature.stages import CLEANED, CURATED, RAW, RECAPTIONED, SYNTHETIC
+
+Verdict = Literal["held", "not shown", "failed"]
+Pictures = tuple[str, int]
+"""Of which network, in how many steps."""
+NPU, FP32 = "W8A16 on the NPU", "FP32"
+"""Names of the deployed network beside those of ``repetition``."""
+DEPLOYED_STEPS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """``first`` is better than ``second``; with ``margin``, they differ by no more than that."""
+
+    text: str
+    source: str
+    first: Pictures
+    second: Pictures
+    margin: float | None = None
+
+    def verdict(self, difference: Difference) -> Verdict:
+        """By the difference's 95 % interval."""
+        if self.margin is None:
+            if difference.low > 0:
+                return "held"
+            return "failed" if difference.high < 0 else "not shown"
+        if -self.margin <= difference.low and difference.high <= self.margin:
+            return "held"
+        apart = difference.low > self.margin or difference.high < -self.margin
+        return "failed" if apart else "not shown"
+
+
+def claims(preset: Preset) -> tuple[Claim, ...]:
+    """Those that the preset's networks can test."""
+    many = preset.many_steps
+    found = [Claim("the advanced teacher is better", "Table 9", ("advanced", many), ("base", many))]
+    tuned = f"tuned/{CURATED}"
+    found.append(
+        Claim("Adv-Tiny is better than Tiny", "Tables 2, 4", (tuned, many), ("tiny", many))
+    )
+    for better, worse in (
+        (CLEANED, RAW),
+        (RECAPTIONED, CLEANED),
+        (RECAPTIONED, RAW),
+        (BEST_DISTILLING, RECAPTIONED),
+        (CURATED, SYNTHETIC),
+    ):
+        for kind, source, steps in (
+            ("tuned", "Table 2", (many,)),
+            ("few", "Tables 3, 11", (4, 2)),
+        ):
+            found += [
+                Claim(
+                    f"{better} is better than {worse}",
+                    source,
+                    (f"{kind}/{better}", n),
+                    (f"{kind}/{worse}", n),
+                )
+                for n in steps
+            ]
+    for other, text in (
+        ("few/tiny", "tuning the student first helps"),
+        (f"few/{RAW}", "improved data help"),
+    ):
+        found += [
+            Claim(text, f"Tables 3, 4, 11 ({n} steps)", (EDGEFUSION, n), (other, n)) for n in (4, 2)
+        ]
+    found += [
+        Claim("2 steps are better than 1", "Figs. 5, 6", (EDGEFUSION, 2), (EDGEFUSION, 1)),
+        Claim("4 steps are close to 2", "Tables 3, 11", (EDGEFUSION, 4), (EDGEFUSION, 2), 0.05),
+        Claim(f"2 steps are close to {many}", "section 2", (EDGEFUSION, 2), (tuned, many), 0.05),
+        Claim("W8A16 loses nothing", "Fig. 3", (NPU, DEPLOYED_STEPS), (FP32, DEPLOYED_STEPS), 0.02),
+    ]
+    return tuple(found)
+
+
+def tested(claim: Claim, repetitions: Sequence[Scores]) -> dict[str, Any] | None:
+    """A row of the report; None where a side was not drawn."""
+    sides = [_scores(repetitions, pictures) for pictures in (claim.first, claim.second)]
+    if not all(sides):
+        return None
+    difference = paired_difference(sides[0], sides[1])
+    return {
+        "claim": claim.text,
+        "source": claim.source,
+        "first": _name(claim.first),
+        "second": _name(claim.second),
+        "first_score": float(np.mean(sides[0])),
+        "second_score": float(np.mean(sides[1])),
+        "difference": difference.mean,
+        "low": difference.low,
+        "high": difference.high,
+        "share_above": difference.share_above,
+        "margin": claim.margin,
+        "verdict": claim.verdict(difference),
+    }
+
+
+def _scores(repetitions: Sequence[Scores], pictures: Pictures) -> list[list[float]]:
+    network, steps = pictures
+    found = [scores.get(network, {}).get(str(steps)) for scores in repetitions]
+    return [] if None in found else [list(scores or ()) for scores in found]
+
+
+def _name(pictures: Pictures) -> str:
+    return f"{pictures[0]}, {pictures[1]} step{'s' if pictures[1] > 1 else ''}"
+
+
+def score_rows(repetitions: Sequence[Scores]) -> list[dict[str, Any]]:
+    """Mean of each network at each number of steps, and of each repetition."""
+    first: Mapping[str, Mapping[str, Any]] = repetitions[0]
+    rows = []
+    for network, by_steps in first.items():
+        for steps in by_steps:
+            means = [float(np.mean(scores[network][steps])) for scores in repetitions]
+            rows.append(
+                {
+                    "network": network,
+                    "steps": int(steps),
+                    "mean": float(np.mean(means)),
+                    "std": float(np.std(means, ddof=1)) if len(means) > 1 else None,
+                    "repetitions": means,
+                }
+            )
+    return rows

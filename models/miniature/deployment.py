@@ -1,0 +1,84 @@
+"""The deployed student, in floating point and as the compiled bundle draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from edgefusion.models.miniature.claims import DEPLOYED_STEPS, FP32, NPU
+from edgefusion.models.miniature.codec import SCALING_FACTOR
+from edgefusion.models.miniature.evaluation import (
+    NOISE_SEED,
+    Judge,
+    few_step_sampler,
+    mean,
+)
+from edgefusion.models.miniature.networks import LATENT_SHAPE
+from edgefusion.models.miniature.pairs import as_pixels, token_ids
+from edgefusion.models.miniature.pipeline import write_miniature
+from edgefusion.models.miniature.repetition import Repetition, Scores
+from edgefusion.models.miniature.store import Step
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+DrawOnNpu = Callable[[Path, Path, Sequence[str], Sequence[int], int], "Sequence[Image.Image]"]
+"""Compiles the pipeline in the first folder to a bundle in the second, and draws the prompts from
+the seeds in so many steps."""
+PIPELINE = "pipeline"
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """Of one repetition. ``folder`` holds the pipeline."""
+
+    folder: Path
+    scores: Scores
+
+
+def deploy(repetition: Repetition, draw: DrawOnNpu) -> Deployment:
+    """Export the student of few steps, compile it, and judge pictures by both."""
+    preset, tools = repetition.preset, repetition.tools
+    trained = repetition.edgefusion
+    step = Step(
+        f"repetition-{repetition.seed}/deployed",
+        {"prompts": preset.npu_prompts, "steps": DEPLOYED_STEPS},
+        (trained.step, tools.step),
+    )
+    texts = repetition.judge.prompts[: preset.npu_prompts]
+    judge = Judge(tools.encoders, tools.judge, texts)
+
+    def make(place: Path) -> Scores:
+        unet = repetition.unet(trained)
+        in_float = judge.judged(_decoded(unet, judge, tools.autoencoder))
+        facts = {
+            "U-Net weights": f"{sum(p.numel() for p in unet.parameters()):,}",
+            "preset, repetition": f"{preset.name}, {repetition.seed}",
+            f"attributes right in {DEPLOYED_STEPS} steps": f"{mean(in_float):.3f}, by a classifier",
+        }
+        encoder = tools.encoders.text_encoder
+        write_miniature(place / PIPELINE, unet, encoder, tools.autoencoder, facts)
+        repetition.say(f"repetition {repetition.seed}: compiling")
+        seeds = range(NOISE_SEED, NOISE_SEED + len(texts))
+        images = draw(place / PIPELINE, place, texts, seeds, DEPLOYED_STEPS)
+        steps = str(DEPLOYED_STEPS)
+        return {FP32: {steps: in_float}, NPU: {steps: judge.judged(as_pixels(images))}}
+
+    scores = repetition.store.result(step, make)
+    return Deployment(repetition.store.place(step) / PIPELINE, scores)
+
+
+@torch.no_grad()
+def _decoded(unet: Any, judge: Judge, autoencoder: Any) -> torch.Tensor:
+    """As ``Judge.pictures``, but through the pipeline's decoder, as the bundle has it."""
+    context = judge.encoders.encode(torch.stack([token_ids(text) for text in judge.prompts]))
+    null = judge.encoders.null_context(len(context))
+    latents = few_step_sampler().sample(
+        unet, context, null, LATENT_SHAPE, DEPLOYED_STEPS, NOISE_SEED
+    )
+    pixels: torch.Tensor = autoencoder.decoder(latents / SCALING_FACTOR)
+    return pixels.clamp(-1, 1)

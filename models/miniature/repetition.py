@@ -1,0 +1,219 @@
+"""One repetition of the experiment, from raw data to students of few steps, with its own seed.
+
+Names of networks: ``base`` and ``advanced`` teachers; ``tiny``, the base teacher's student; then
+``tuned/X``, that student after more distillation by the advanced teacher on dataset X, and
+``few/X``, its latent-consistency student on the same data (the rows of the paper's Tables 2, 3 and
+11). ``few/tiny`` leaves the tuning out; ``few/edgefusion`` is tuned on synt-cur and distilled on
+L-pps & synt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgefusion.models.miniature.classifier import Labeller
+from edgefusion.models.miniature.encoded import EncodedPairs
+from edgefusion.models.miniature.evaluation import (
+    Judge,
+    few_step_sampler,
+    many_step_sampler,
+    prompts,
+)
+from edgefusion.models.miniature.networks import student_of, teacher_unet, tiny_unet
+from edgefusion.models.miniature.pairs import Pairs
+from edgefusion.models.miniature.presets import Preset
+from edgefusion.models.miniature.stages import (
+    CURATED,
+    MIXTURES,
+    RAW,
+    RECAPTIONED,
+    SYNTHETIC,
+    make_datasets,
+)
+from edgefusion.models.miniature.store import Step, Store
+from edgefusion.models.miniature.tools import Tools
+from edgefusion.models.miniature.trainings import Lesson
+from edgefusion.models.text_to_image import STEPS
+
+Say = Callable[[str], None]
+Scores = dict[str, dict[str, list[float]]]
+"""By network and number of steps, a score a prompt."""
+BEST_TEACHING = f"{RECAPTIONED} & {CURATED}"
+BEST_DISTILLING = f"{RECAPTIONED} & {SYNTHETIC}"
+EDGEFUSION = "few/edgefusion"
+_DATA_SEEDS = 1000
+"""Of repetition 0; the classifiers' seeds lie below."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A network by the step that trains it: its shape, and the training."""
+
+    step: Step
+    empty: Callable[[], Any]
+    make: Callable[[Path], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Repetition:
+    """Number ``seed``."""
+
+    preset: Preset
+    store: Store
+    tools: Tools
+    seed: int
+    say: Say
+
+    def scores(self) -> Scores:
+        """Train what is not yet trained, and judge it."""
+        found = {}
+        many = (self.preset.many_steps,)
+        base, advanced = self._teachers()
+        found["base"] = self._judged("base", base, many)
+        found["advanced"] = self._judged("advanced", advanced, many)
+        tiny = self._tiny()
+        found["tiny"] = self._judged("tiny", tiny, many)
+        found["few/tiny"] = self._judged("few/tiny", self._few(tiny, BEST_DISTILLING), STEPS)
+        for mixture in self.preset.mixtures:
+            tuned = self._tuned(mixture)
+            found[f"tuned/{mixture}"] = self._judged(f"tuned/{mixture}", tuned, many)
+            few = self._few(tuned, mixture)
+            found[f"few/{mixture}"] = self._judged(f"few/{mixture}", few, STEPS)
+        found[EDGEFUSION] = self._judged(EDGEFUSION, self.edgefusion, STEPS)
+        return found
+
+    @property
+    def edgefusion(self) -> Trained:
+        """The network that is deployed."""
+        return self._few(self._tuned(CURATED), BEST_DISTILLING)
+
+    def unet(self, trained: Trained) -> Any:
+        """The network itself, trained now if it was not before."""
+        self.say(f"repetition {self.seed}: {trained.step.name}")
+        return self.store.network(trained.step, trained.empty(), trained.make)
+
+    def _teachers(self) -> tuple[Trained, Trained]:
+        preset = self.preset
+
+        def empty() -> Any:
+            return teacher_unet(preset.channels, self.seed)
+
+        base_step = self._step("base", RAW, preset.base_steps)
+        base = Trained(
+            base_step,
+            empty,
+            lambda place: self._lesson(RAW, place).teach(empty(), preset.base_steps),
+        )
+        step = self._step("advanced", BEST_TEACHING, preset.advanced_steps, base_step)
+        advanced = Trained(
+            step,
+            empty,
+            lambda place: self._lesson(BEST_TEACHING, place).teach(
+                self.unet(base), preset.advanced_steps
+            ),
+        )
+        return base, advanced
+
+    def _student(self) -> Any:
+        return tiny_unet(teacher_unet(self.preset.channels, self.seed))
+
+    def _tiny(self) -> Trained:
+        base, _ = self._teachers()
+        steps = self.preset.tiny_steps
+
+        def make(place: Path) -> Any:
+            teacher = self.unet(base)
+            torch.manual_seed(self.seed)
+            return self._lesson(RAW, place).distil(teacher, student_of(teacher), steps)
+
+        return Trained(self._step("tiny", RAW, steps, base.step), self._student, make)
+
+    def _tuned(self, mixture: str) -> Trained:
+        _, advanced = self._teachers()
+        tiny, steps = self._tiny(), self.preset.tuning_steps
+
+        def make(place: Path) -> Any:
+            lesson = self._lesson(mixture, place)
+            return lesson.distil(self.unet(advanced), self.unet(tiny), steps)
+
+        step = self._step("tuned", mixture, steps, advanced.step, tiny.step)
+        return Trained(step, self._student, make)
+
+    def _few(self, start: Trained, mixture: str) -> Trained:
+        _, advanced = self._teachers()
+        steps = self.preset.consistency_steps
+
+        def make(place: Path) -> Any:
+            lesson = self._lesson(mixture, place)
+            return lesson.reduce_steps(self.unet(advanced), self.unet(start), steps)
+
+        step = self._step("few", mixture, steps, advanced.step, start.step)
+        return Trained(step, self._student, make)
+
+    def _step(self, name: str, data: str, steps: int, *parents: Step) -> Step:
+        settings = {
+            "data": data,
+            "steps": steps,
+            "batch_size": self.preset.batch_size,
+            "channels": self.preset.channels,
+            "guidance": self.preset.guidance if name == "few" else None,
+        }
+        return Step(f"repetition-{self.seed}/{name}", settings, (*parents, self._data()))
+
+    def _data(self) -> Step:
+        settings = {"raw": self.preset.raw_pairs, "prompts": self.preset.prompts_asked}
+        return Step(f"repetition-{self.seed}/data", settings, (self.tools.step,))
+
+    def datasets(self) -> Path:
+        """The folder of all datasets, made now if they were not before."""
+        preset = self.preset
+
+        def make(place: Path) -> dict[str, Any]:
+            seed = _DATA_SEEDS + self.seed
+            labeller = Labeller(self.tools.labeller)
+            reports = make_datasets(place, seed, preset.raw_pairs, preset.prompts_asked, labeller)
+            return {name: report.to_json() for name, report in reports.items()}
+
+        self.store.result(self._data(), make)
+        return self.store.place(self._data())
+
+    def _lesson(self, mixture: str, place: Path) -> Lesson:
+        folder = self.datasets()
+        pairs = Pairs.of([folder / name for name in MIXTURES[mixture]])
+        data = EncodedPairs.of(pairs, self.tools.encoders)
+        name = place.parent.name
+
+        def say(text: str) -> None:
+            self.say(f"repetition {self.seed}: {name} on {mixture}: {text}")
+
+        return Lesson(self.preset, self.tools.encoders, data, self.seed, place, say)
+
+    @property
+    def judge(self) -> Judge:
+        """Of all networks."""
+        texts = prompts(self.preset.evaluation_prompts)
+        return Judge(self.tools.encoders, self.tools.judge, texts)
+
+    def _judged(
+        self, name: str, trained: Trained, steps: tuple[int, ...]
+    ) -> dict[str, list[float]]:
+        few = name.startswith("few")
+        guidance = self.preset.guidance
+        settings = {
+            "prompts": self.preset.evaluation_prompts,
+            "steps": steps,
+            "guidance": None if few else guidance,
+        }
+        sampler = few_step_sampler() if few else many_step_sampler(guidance)
+        step = Step(f"repetition-{self.seed}/scores", settings, (trained.step,))
+
+        def make(_place: Path) -> dict[str, list[float]]:
+            network = self.unet(trained)
+            return {str(n): self.judge.scores(network, sampler, n) for n in steps}
+
+        return self.store.result(step, make)
