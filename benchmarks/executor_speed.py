@@ -175,7 +175,9 @@ def measure(path: Path, component: str, export: Path, repeats: int) -> dict[str,
         "load_s": load_s,
         "npu_peak_bytes": npu_peak_bytes,
         "checked_equals_unchecked": same,
-        "sqnr_db": {k: sqnr_db(v, found[k].reshape(v.shape)) for k, v in exact.items()},
+        "sqnr_with_weight_rounding_db": {
+            name: sqnr_db(value, found[name].reshape(value.shape)) for name, value in exact.items()
+        },
         "by_opcode": profile.rows(with_checks, lambda i: Opcode(instructions[i].opcode).name),
         "by_kind": profile.rows(with_checks, lambda i: program.ops[instructions[i].op].kind),
     }
