@@ -58,16 +58,20 @@ class Programs:
 
 def build_network(preset: str, component: Component) -> Network:
     """Export a preset's component and run all passes."""
+    from edgefusion.api import DEFAULT_STEPS
     from edgefusion.compiler.graph import Graph
     from edgefusion.compiler.network_from_graph import network_from_graph
     from edgefusion.compiler.pass_base import PassContext
     from edgefusion.compiler.pass_manager import PassManager
     from edgefusion.models.export import export_component
     from edgefusion.models.source import resolve_source
+    from edgefusion.models.trajectories import tabulated_timesteps
     from edgefusion.passes.pipeline import default_passes
 
     source = resolve_source(preset, random_weights_seed=0)
     with tempfile.TemporaryDirectory() as folder:
         graph = Graph.load(export_component(source, component, Path(folder)))
-        PassManager(default_passes()).run(graph, PassContext(component=component))
+        timesteps = tabulated_timesteps(source, DEFAULT_STEPS) if component == "unet" else ()
+        passes = default_passes(timesteps=timesteps)
+        PassManager(passes).run(graph, PassContext(component=component))
         return network_from_graph(graph, component)

@@ -81,6 +81,8 @@ class ComponentInfo:
     host_ops: tuple[HostOp, ...]
     host_calls: tuple[HostCall, ...] = ()
     scales: ScalesInfo = field(default_factory=ScalesInfo)
+    timesteps: tuple[int, ...] = ()
+    """Those that it has tables for; if any, it takes no others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +180,7 @@ def _component_json(info: ComponentInfo) -> dict[str, Any]:
     values["host_calls"] = list(values["host_calls"])
     values["passes"] = list(values["passes"])
     values["scales"] = info.scales.to_json()
+    values["timesteps"] = list(info.timesteps)
     return values
 
 
@@ -211,7 +214,14 @@ def _component(name: str, entry: dict[str, Any]) -> ComponentInfo:
         ),
         host_calls=tuple(map(_host_call, host_calls)),
         scales=scales_from_json(entry.get("scales")),
+        timesteps=_integers(entry, "timesteps"),
     )
+
+
+def _integers(entry: dict[str, Any], key: str) -> tuple[int, ...]:
+    """A list that bundles of earlier versions lack."""
+    values = field_value(entry, key, list) if key in entry else []
+    return tuple(field_value({key: value}, key, int) for value in values)
 
 
 def _source(entry: dict[str, Any]) -> SourceInfo:

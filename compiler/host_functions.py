@@ -111,12 +111,17 @@ def index_extents(model: onnx.ModelProto) -> tuple[dict[str, int], str]:
     inputs = {info.name for info in model.graph.input}
     constants = {entry.name: entry for entry in model.graph.initializer}
     extents: dict[str, int] = {}
+    below: dict[str, int] = {}  # what an ArgMax makes lies in its axis
     for node in model.graph.node:
         if node.op_type in UNCHECKED_OPS:
             return {}, f"{node.op_type} has indices that only ONNX Runtime checks"
+        axis = next(
+            (a.i for a in node.attribute if a.name == "axis"), INDEX_AXIS.get(node.op_type, 0)
+        )
+        if node.op_type in ("ArgMax", "ArgMin"):
+            below[node.output[0]] = shapes[node.input[0]][axis]
         if node.op_type not in INDEX_AXIS:
             continue
-        axis = next((a.i for a in node.attribute if a.name == "axis"), INDEX_AXIS[node.op_type])
         data, indices = node.input[:2]
         extent = shapes[data][axis]
         if indices in constants:
@@ -125,7 +130,7 @@ def index_extents(model: onnx.ModelProto) -> tuple[dict[str, int], str]:
                 return {}, f"{node.op_type} has indices out of bounds"
         elif indices in inputs:
             extents[indices] = min(extent, extents.get(indices, extent))
-        else:
+        elif below.get(indices, extent + 1) > extent:
             return {}, f"{node.op_type} has computed indices, which only ONNX Runtime checks"
     return extents, ""
 

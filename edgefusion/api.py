@@ -9,7 +9,7 @@ print(simulate_bundle(open_bundle("tiny.npub")).total_ms)
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,6 +76,7 @@ def compile_source(
     calibration_prompts: int | Sequence[str] = DEFAULT_CALIBRATION_PROMPTS,
     calibration: Path | None = None,
     calibration_method: str = "minmax",
+    timestep_tables: bool = True,
     progress: Progress | None = None,
 ) -> CompileResult:
     """Compile ``source`` (preset, pipeline folder, hub id or .onnx file) to a bundle a schedule.
@@ -87,6 +88,9 @@ def compile_source(
     texts or so many of a built-in list (0: not at all; the bundle then has latency but no values),
     or take the file ``calibration``; ``calibration_method`` is minmax, percentile or mse.
 
+    With ``timestep_tables`` the U-Net looks up what depends on the timestep alone, and runs at the
+    timesteps of 1, 2, 4 and ``steps`` steps only; without, it computes that, for any timestep.
+
     Raises the errors of ``runtime.errors``: UsageError, InputError, UnsupportedOpError,
     DoesNotFitError.
     """
@@ -96,6 +100,7 @@ def compile_source(
         raise UsageError(f"--steps is {steps}; expected 1 or more.")
     from edgefusion.models.pipeline_files import pipeline_files
     from edgefusion.models.source import resolve_source
+    from edgefusion.models.trajectories import tabulated_timesteps
 
     resolved = resolve_source(source, random_weights_seed=random_weights)
     chosen = components_of(resolved, components)
@@ -111,6 +116,8 @@ def compile_source(
             calibration_prompts, calibration, calibration_method, steps, chosen
         ),
     )
+    if timestep_tables and "unet" in chosen:
+        settings = replace(settings, timesteps=tabulated_timesteps(resolved, steps))
     stopwatch = Stopwatch()
     with replacing(tuple(outputs.values())) as partial, open_workspace(work_dir) as workspace:
         # 2. Each component to files

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -49,6 +49,12 @@ class Settings:
     dump_ir: Path | None
     progress: Progress
     calibration: CalibrationSettings
+    timesteps: tuple[int, ...] = ()
+    """Those that the U-Net's tables have; without any, it computes what depends on them."""
+
+    def timesteps_of(self, component: str) -> tuple[int, ...]:
+        """The timesteps to tabulate in ``component``."""
+        return self.timesteps if component == "unet" else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +144,7 @@ def compile_component(
         passes=tuple(PassInfo(r.name, r.matched, r.missed) for r in records),
         host_ops=host_ops(graph),
         scales=scales.info,
+        timesteps=settings.timesteps_of(component) if _tabulated(records) else (),
     )
     programs = {}
     with host_build(graph, folder) as build:
@@ -177,13 +184,21 @@ def optimise(
 
     dump_dir = settings.dump_ir / component if settings.dump_ir else None
     recipe = settings.recipe
-    passes = default_passes(recipe.precision_of(component), recipe.rules)
+    passes = default_passes(
+        recipe.precision_of(component), recipe.rules, settings.timesteps_of(component)
+    )
     settings.progress(f"{component}: reading the graph")
     graph = Graph.load(exported)
     with disk_errors(dump_dir or exported):
         manager = PassManager(passes, dump_dir, report)
         records = manager.run(graph, PassContext(component))
     return graph, network_from_graph(graph, component), records
+
+
+def _tabulated(records: Sequence[PassRecord]) -> bool:
+    from edgefusion.passes.tabulate_timestep import TabulateTimestep
+
+    return any(record.name == TabulateTimestep.name and record.matched for record in records)
 
 
 def _program(

@@ -6,7 +6,7 @@ Both take named arrays of real numbers and give named arrays. ``BundleNetworks``
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -88,7 +88,11 @@ def npu_network(
     _, executor = npu_executor(bundle, component, say=say, host=host)
     shapes = output_shapes(bundle, component)
 
+    timesteps = bundle.manifest.component(component).timesteps
+
     def run(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        check_timestep(timesteps, inputs)
+
         def progress(done: int, count: int) -> None:
             if say is not None:
                 say(f"{component}: instruction {done} of {count}")
@@ -106,13 +110,27 @@ def reference_network(bundle: Bundle, component: str) -> Network:
     runner = session(bundle.graph_model(component), bundle.path.parent)
     outputs = [info.name for info in runner.get_outputs()]
     wanted = {info.name for info in runner.get_inputs()}
+    timesteps = bundle.manifest.component(component).timesteps
 
     def run(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        check_timestep(timesteps, inputs)
         feeds = {name: value for name, value in inputs.items() if name in wanted}
         results = runner.run(outputs, feeds)
         return {name: np.asarray(r) for name, r in zip(outputs, results, strict=True)}
 
     return run
+
+
+def check_timestep(tabulated: Sequence[int], inputs: Mapping[str, Array]) -> None:
+    """Raises InputError for a timestep that a network with tables has none for."""
+    if not tabulated or "timestep" not in inputs:
+        return
+    timestep = int(np.asarray(inputs["timestep"]).flat[0])
+    if timestep not in tabulated:
+        raise InputError(
+            f"timestep {timestep}: the bundle has tables for {', '.join(map(str, tabulated))} "
+            "only. Compile with the --steps that it belongs to, or with --any-timestep."
+        )
 
 
 def require_calibrated(bundle: Bundle, *components: str) -> None:

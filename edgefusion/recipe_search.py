@@ -1,14 +1,14 @@
 """A recipe that should pass a gate: the least set of tensors to keep in FP16, by measured effect.
 
-What an op's rounding does to the network's output (``models.sensitivity``) adds up over ops, as far
-as errors of different ops are uncorrelated. So the ops are taken worst first until what is left,
-the rounding to FP16 included, is below the gate. A tensor escapes INT16 only if all that read it
-do: an op goes to FP16 together with its readers, through views, transposes and concatenations.
+What an op's rounding does to the network's output (``models.sensitivity``) adds up over ops, as
+far as errors of different ops are uncorrelated. So the ops are taken worst first until what INT16
+leaves is below the gate. A tensor escapes INT16 only if all that read it do: an op goes to FP16
+together with its readers, through views, transposes and concatenations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
 from edgefusion.compiler.network import NetOp, Network, operands
@@ -18,18 +18,15 @@ from edgefusion.runtime.accuracy import decibels
 from edgefusion.runtime.isa import DType
 
 MARGIN_DB = 3.0
-"""Between the prediction and the gate: errors are not quite uncorrelated, prompts differ."""
-
-TOLERANCE_DB = 1.0
-"""Where the gate is out of reach, ops that gain less than this together stay in INT16."""
+"""Between what INT16 may leave and the gate: errors are not quite uncorrelated, FP16 rounds too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
     """Ops of a component to run in FP16: those that do ``already`` and ``added`` ones, worst first.
 
-    ``predicted_db`` is the least SQNR of the output over all timesteps that remains; ``reached``
-    whether it meets the gate with its margin.
+    ``predicted_db`` is the least SQNR of the output over all timesteps, rounding to FP16 included;
+    ``reached`` whether it meets the gate.
     """
 
     component: str
@@ -51,36 +48,34 @@ def propose(
 ) -> Proposal:
     """The recipe for ``network``; ``contributions`` to the noise of its output by op and timestep.
 
-    Greedy: the tensor whose FP16 takes most noise away comes first; one that would add noise (its
-    INT16 values are finer than FP16) is left alone.
+    Tensors leave INT16 worst first until its noise is below the gate by the margin. What FP16 makes
+    of them then is in the prediction: where that alone exceeds the gate, no recipe reaches it.
     """
     limit = 10 ** (-(gate_db + MARGIN_DB) / 10)
     integer = {op.name for op in network.ops if _is_int16(network, op.outputs[0])}
     groups = {op.name: _with_readers(network, op) & integer for op in network.ops}
-    gains: dict[str, float] = {}
+    shares: dict[str, float] = {}
     for (op, _), share in contributions.items():
         if op in integer:
-            gains[op] = gains.get(op, 0.0) + share.as_is - share.in_fp16
-    chosen: set[str] = set()
-    added: list[str] = []
-    path = [(_left(contributions, groups, integer, chosen), 0)]
-    for op in sorted(gains, key=lambda name: gains[name], reverse=True):
-        after = _left(contributions, groups, integer, chosen | groups[op])
-        if path[-1][0] > limit and after < path[-1][0]:
-            added += [o.name for o in network.ops if o.name in groups[op] - chosen]
-            chosen |= groups[op]
-            path.append((after, len(added)))
-    enough = max(limit, path[-1][0] * 10 ** (TOLERANCE_DB / 10))
-    left, count = next(step for step in path if step[0] <= enough)
+            shares[op] = shares.get(op, 0.0) + share.as_is
+    int16 = {key: Contribution(s.as_is) for key, s in contributions.items() if key[0] in integer}
+    added: dict[str, None] = {}
+    for op in sorted(shares, key=lambda name: shares[name], reverse=True):
+        if _noise(int16, groups, integer, added.keys()) <= limit:
+            break
+        added.update(dict.fromkeys(o.name for o in network.ops if o.name in groups[op]))
+    left = _noise(contributions, groups, integer, added.keys())
     already = tuple(op.name for op in network.ops if _is_half(network, op))
-    return Proposal(network.name, already, tuple(added[:count]), decibels(1.0, left), left <= limit)
+    return Proposal(
+        network.name, already, tuple(added), decibels(1.0, left), left <= 10 ** (-gate_db / 10)
+    )
 
 
-def _left(
+def _noise(
     contributions: Mapping[tuple[str, int | None], Contribution],
     groups: Mapping[str, set[str]],
     integer: set[str],
-    chosen: set[str],
+    chosen: Set[str],
 ) -> float:
     """The worst timestep's noise if the ``chosen`` ones of the ``integer`` ops run in FP16."""
     by_timestep: dict[int | None, float] = {}

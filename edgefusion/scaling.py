@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edgefusion.workspace import Progress, Workspace
 
 CALIBRATION = "calibration.json"
+_REMARKS_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,10 @@ def component_scales(
         )
     ranges = calibration.ranges(settings.method)
     remarks = scale_remarks(network, calibration.extremes(), calibration.typical())
+    for remark in remarks[:_REMARKS_SHOWN]:
+        progress(f"{component}: {remark}")
+    if len(remarks) > _REMARKS_SHOWN:
+        progress(f"{component}: {len(remarks) - _REMARKS_SHOWN} more such remarks in the manifest")
     made = calibration.identity
     file = graph_path.with_name(CALIBRATION)
     with disk_errors(file):

@@ -92,7 +92,8 @@ def reference_graph(
     exported = export_component(source, component, place / "export", shapes=shapes, progress=say)
     say(f"{component}: optimising the graph")
     graph = Graph.load(exported)
-    passes = tuple(p for p in default_passes() if not isinstance(p, _ROUNDING))
+    timesteps = bundle.manifest.component(component).timesteps
+    passes = tuple(p for p in default_passes(timesteps=timesteps) if not isinstance(p, _ROUNDING))
     PassManager(passes).run(graph, PassContext(component))
     graph.save(place / "graph.onnx", place / "weights.safetensors")
     for file in (exported, exported.with_name(f"{exported.name}.data")):

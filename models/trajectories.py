@@ -45,6 +45,9 @@ PROMPTS = (
 )
 """Varied in subject, style and light, as the ranges of activations depend on all three."""
 
+USUAL_STEPS = (1, 2, 4)
+"""Denoising steps of few-step models."""
+
 CLIP_VOCABULARY = 49408
 
 
@@ -107,6 +110,17 @@ class Denoising:
         if self.config.tokenizer:
             return clip_tokenizer(self.config.tokenizer, length)
         return HashingTokenizer(_vocabulary(source), length)
+
+
+def tabulated_timesteps(source: Source, steps: int) -> tuple[int, ...]:
+    """The timesteps of 1, 2, 4 and ``steps`` denoising steps, descending: all that a bundle runs.
+
+    None where ``steps`` are more than the scheduler of a latent-consistency model has.
+    """
+    if steps > ORIGINAL_STEPS:
+        return ()
+    runs = {Denoising.of(source, count).timesteps() for count in (*USUAL_STEPS, steps)}
+    return tuple(sorted({timestep for run in runs for timestep in run}, reverse=True))
 
 
 def token_ids(source: Source, prompts: Sequence[str], length: int) -> list[Array]:

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import onnx
-import onnxruntime as ort
 
 from edgefusion.compiler.graph import Graph
 from edgefusion.compiler.node import Node, Tensor
 from edgefusion.compiler.pass_base import PassContext, PassResult, Remarks
 from edgefusion.compiler.weights import Array, Values
+from edgefusion.passes.evaluation import evaluate
 
 RANDOM = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli"}
@@ -82,34 +81,12 @@ def _fold(graph: Graph, nodes: list[Node], remarks: Remarks) -> None:
         for tensor in node.outputs
         if any(consumer not in members for consumer in tensor.consumers)
     ]
-    values = dict(zip(wanted, _evaluate(graph, nodes, wanted), strict=True))
+    (computed,) = evaluate(graph, nodes, wanted)
+    values = dict(zip(wanted, computed, strict=True))
     for node in nodes:
         remarks.matched(node, f"{node.op} of constants")
     for node in reversed(nodes):
         _replace(graph, node, [values.get(tensor) for tensor in node.outputs])
-
-
-def _evaluate(graph: Graph, nodes: list[Node], wanted: list[Tensor]) -> list[Array]:
-    """Run ``nodes``, which need nothing but constants, in ONNX Runtime."""
-    if not wanted:
-        return []
-    whole = graph.to_model(with_weights=False)
-    names = {node.name for node in nodes}
-    constants = {t.name: t.lazy for node in nodes for t in node.inputs if t.is_constant}
-    part = onnx.helper.make_graph(
-        [node for node in whole.graph.node if node.name in names],
-        "constants",
-        [],
-        [onnx.helper.make_value_info(tensor.name, onnx.TypeProto()) for tensor in wanted],
-        [onnx.numpy_helper.from_array(v.load(), name) for name, v in constants.items()],
-    )
-    model = onnx.helper.make_model(
-        part, opset_imports=whole.opset_import, ir_version=whole.ir_version
-    )
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    session = ort.InferenceSession(model.SerializeToString(), options)
-    return [np.asarray(value) for value in session.run(None, {})]
 
 
 def _replace(graph: Graph, node: Node, values: list[Array | None]) -> None:

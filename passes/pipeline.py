@@ -26,12 +26,17 @@ from edgefusion.passes.normalize_gemm import NormalizeGemm
 from edgefusion.passes.partition_host import PartitionHost
 from edgefusion.passes.quantize_w8a16 import QuantizeW8A16
 from edgefusion.passes.remove_identities import RemoveIdentities
+from edgefusion.passes.tabulate_timestep import TabulateTimestep
 
 
-def recognition_passes() -> tuple[Pass, ...]:
-    """From what exporters write to ops that mean something. Layout stays as it is."""
+def recognition_passes(timesteps: Sequence[int] = ()) -> tuple[Pass, ...]:
+    """From what exporters write to ops that mean something. Layout stays as it is.
+
+    What depends on the timestep alone is tabulated for ``timesteps``; without any, it is computed.
+    """
     return (
         FoldConstants(),  # shapes, masks and tables become constants that patterns can read
+        TabulateTimestep(tuple(timesteps)),
         RemoveIdentities(),
         NormalizeGemm(),
         FoldBatchNorm(),
@@ -63,6 +68,10 @@ def deployment_passes(
     )
 
 
-def default_passes(precision: str = "", rules: Sequence[tuple[str, str]] = ()) -> tuple[Pass, ...]:
+def default_passes(
+    precision: str = "",
+    rules: Sequence[tuple[str, str]] = (),
+    timesteps: Sequence[int] = (),
+) -> tuple[Pass, ...]:
     """Everything that ``edgefusion compile`` runs."""
-    return (*recognition_passes(), *deployment_passes(precision, rules))
+    return (*recognition_passes(timesteps), *deployment_passes(precision, rules))

@@ -99,6 +99,14 @@ def compile_(
     calibration_method: Annotated[
         str, typer.Option(metavar="minmax|percentile|mse", help="How ranges become scales.")
     ] = "minmax",
+    timestep_tables: Annotated[
+        bool,
+        typer.Option(
+            "--timestep-tables/--any-timestep",
+            help="Look up what depends on the timestep alone, for 1, 2, 4 and --steps steps; or "
+            "compute it on the NPU, for any timestep.",
+        ),
+    ] = True,
     json_to: JsonOption = None,
 ) -> None:
     """Compile a checkpoint to an NPU bundle.
@@ -128,6 +136,7 @@ def compile_(
             work_dir=work_dir,
             dump_ir=dump_ir,
             calibration_prompts=chosen,
+            timestep_tables=timestep_tables,
             calibration=calibration,
             calibration_method=calibration_method,
             progress=say,

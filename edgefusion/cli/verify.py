@@ -100,7 +100,7 @@ def verify(
     recipe_out: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.toml", help="Write a recipe predicted to pass --min-sqnr-db; see below."
+            metavar="FILE.toml", help="Write a recipe that aims at --min-sqnr-db; see below."
         ),
     ] = None,
     top: Annotated[int, typer.Option(min=0, help="How many of the worst layers to show.")] = 15,
@@ -186,7 +186,8 @@ def _recipe_line(row: dict[str, Any]) -> str:
     level = "no INT16 error" if predicted is None else f"{predicted:.1f} dB"
     return (
         f"{row['file']}: {row['ops']} ops of {row['component']} in FP16, predicted {level} at its "
-        f"output, at most {row['extra_ms_an_evaluation_at_most']:.3f} ms more an evaluation"
+        f"output{'' if row['predicted_to_pass'] else ', which misses the gate'}; "
+        f"at most {row['extra_ms_an_evaluation_at_most']:.3f} ms more an evaluation"
     )
 
 

@@ -66,6 +66,16 @@ def test_without_prompts_placeholders_stay(demo: Path, cli: Cli, tmp_path: Path)
     assert not any(tensor.scale for tensor in bundle.program("unet").tensors)
 
 
+def test_any_timestep_costs_a_network(demo: Path, cli: Cli, tmp_path: Path) -> None:
+    out = tmp_path / "t.npub"
+    given = ("-o", out, "--calibration-prompts", "0", "--work-dir", demo / "work", "--json", "-")
+    tables = cli(*COMPILE, *given).json["pipeline"]["total_ms"]
+    assert Bundle.open(out).manifest.component("unet").timesteps == (999, 759, 499, 259)
+    computed = cli(*COMPILE, *given, "--any-timestep").json["pipeline"]["total_ms"]
+    assert Bundle.open(out).manifest.component("unet").timesteps == ()
+    assert computed > tables
+
+
 def test_prompts_of_a_file_calibrate(demo: Path, cli: Cli, tmp_path: Path) -> None:
     file, out = tmp_path / "prompts.txt", tmp_path / "t.npub"
     file.write_text("# ours\na boat\na house\na hill\n")

@@ -157,6 +157,26 @@ def test_what_is_no_npz_is_refused(cli: Cli, calibrated: Path, tmp_path: Path) -
     assert "no .npz file" in result.err
 
 
+@pytest.mark.parametrize("engine", [(), ("--reference",)])
+def test_a_timestep_without_a_table_is_refused(
+    cli: Cli, calibrated: Path, tmp_path: Path, engine: tuple[str, ...]
+) -> None:
+    given = tmp_path / "x.npz"
+    rng = np.random.default_rng(0)
+    arrays = {
+        "sample": rng.standard_normal((1, 4, 16, 16)),
+        "encoder_hidden_states": rng.standard_normal((1, 77, 32)),
+    }
+    arguments = ("--component", "unet", "--inputs", given, "-o", tmp_path / "y.npz", *engine)
+    np.savez(given, timestep=np.array([981]), **arrays)
+    result = cli("run", calibrated, *arguments)
+    assert result.code == 3
+    assert "timestep 981: the bundle has tables for 999, 759, 499, 259 only" in result.err
+    assert not (tmp_path / "y.npz").exists()
+    np.savez(given, timestep=np.array([759]), **arrays)
+    assert cli("run", calibrated, *arguments).code == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

@@ -121,3 +121,31 @@ def test_wrong_requests_are_refused(
     result = cli("verify", calibrated, *arguments)
     assert result.code == code
     assert said in result.err
+
+
+def test_a_recipe_for_hard_weights_is_written_and_keeps_its_word(cli: Cli, tmp_path: Path) -> None:
+    """Outliers and heavy tails leave INT16 some dB below a demanding gate."""
+    from edgefusion.api import compile_source
+
+    def bundle(name: str, recipe: Path | None = None) -> Path:
+        path = tmp_path / name
+        compile_source("tiny-test-stress", output=path, schedules=("mlt",), recipe=recipe,
+                       calibration_prompts=8, work_dir=tmp_path / "work")  # fmt: skip
+        return path
+
+    def worst(document: dict[str, list[dict[str, float | str]]], value: str) -> float:
+        return min(float(r["bundle_db"]) for r in document["values"] if r["value"] == value)
+
+    recipe = tmp_path / "r.toml"
+    gates = ("--min-sqnr-db", "52")
+    before = cli("verify", bundle("a.npub"), "--recipe-out", recipe, "--json", "-", *gates)
+    assert before.code == 6
+    assert 40 < worst(before.json, "latent") < 50
+    written = before.json["recipe"]
+    assert written["predicted_to_pass"] is True
+    assert 5 < written["ops"] < 60, "a part of the network's 190"
+    assert written["extra_ms_an_evaluation_at_most"] > 0
+    after = quick(cli, bundle("b.npub", recipe), *gates)
+    assert after.code == 0, after.err
+    assert worst(after.json, "latent") == pytest.approx(written["predicted_sqnr_db"], abs=5)
+    assert worst(after.json, "image") > 35

@@ -24,6 +24,19 @@ def test_stressed_weights_are_harder_to_quantize_and_repeatable() -> None:
     assert float(hard[norm].max()) > 8 > float(soft[norm].max())
 
 
+def test_stress_is_for_quantizers_not_for_arithmetic() -> None:
+    """What attention does with outliers must not amplify every rounding by 40 dB."""
+    unet = resolve_source("tiny-test-stress").load("unet")
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(1, 4, 16, 16, generator=generator)
+    noise = torch.randn(x.shape, generator=generator)
+    context = torch.randn(1, 77, 32, generator=generator)
+    with torch.no_grad():
+        clean = unet(x, torch.tensor(999), context).sample
+        noisy = unet(x + 1e-3 * noise, torch.tensor(999), context).sample
+    assert 10 * torch.log10(clean.square().mean() / (noisy - clean).square().mean()) > 50
+
+
 def test_only_the_unet_is_stressed() -> None:
     plain, stress = resolve_source("tiny-test"), resolve_source("tiny-test-stress")
     for component in ("text_encoder", "vae_decoder"):
