@@ -30,7 +30,7 @@ class Preset:
     """Of the student of the base teacher on raw data."""
     tuning_steps: int = 300
     """That the student goes on, under the advanced teacher, on each dataset."""
-    consistency_steps: int = 400
+    consistency_steps: int = 250
     batch_size: int = 64
     guidance: float = 3.0
     raw_pairs: int = 6000
