@@ -84,9 +84,10 @@ def compile_source(
     ``output`` is the bundle's path, or one for each schedule by name. Exports, passes and weights
     are made once for all schedules. Bundles appear whole, all of them or none.
 
-    Components with INT16 activations are calibrated on the trajectories of ``calibration_prompts``,
-    texts or so many of a built-in list (0: not at all; the bundle then has latency but no values),
-    or take the file ``calibration``; ``calibration_method`` is minmax, percentile or mse.
+    Components with INT16 activations are calibrated on the trajectories of ``calibration_prompts``:
+    texts, or so many of the folder's prompts.txt, else of a built-in list (0: not at all; the
+    bundle then has latency but no values). Or they take the file ``calibration``.
+    ``calibration_method`` is minmax, percentile or mse.
 
     With ``timestep_tables`` the U-Net looks up what depends on the timestep alone, and runs at the
     timesteps of 1, 2, 4 and ``steps`` steps only; without, it computes that, for any timestep.
@@ -113,7 +114,7 @@ def compile_source(
         dump_ir=dump_ir,
         progress=progress or _silent,
         calibration=calibration_settings(
-            calibration_prompts, calibration, calibration_method, steps, chosen
+            calibration_prompts, calibration, calibration_method, steps, chosen, resolved
         ),
     )
     if timestep_tables and "unet" in chosen:

@@ -55,6 +55,7 @@ def calibration_settings(
     method: str,
     steps: int,
     components: tuple[str, ...],
+    source: Source,
 ) -> CalibrationSettings:
     """Check what the user asks for. Raises UsageError and InputError."""
     from edgefusion.models.calibration_file import METHODS, load_calibration
@@ -71,7 +72,7 @@ def calibration_settings(
             f"{file} calibrates the component {given.identity.component}, which is not compiled; "
             f"expected one of {', '.join(components)}."
         )
-    return CalibrationSettings(chosen_prompts(prompts), steps, known, given)
+    return CalibrationSettings(chosen_prompts(prompts, source), steps, known, given)
 
 
 def needs_scales(network: Network) -> bool:

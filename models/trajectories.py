@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgefusion.models.pipeline_files import PipelineConfig, pipeline_config, pipeline_files
+from edgefusion.models.prompt_file import read_prompts
 from edgefusion.models.text_to_image import (
     ORIGINAL_STEPS,
     Network,
@@ -45,25 +46,32 @@ PROMPTS = (
 )
 """Varied in subject, style and light, as the ranges of activations depend on all three."""
 
+OWN_PROMPTS = "prompts.txt"
+"""In a pipeline's folder: prompts to calibrate it with, one a line."""
+
 USUAL_STEPS = (1, 2, 4)
 """Denoising steps of few-step models."""
 
 CLIP_VOCABULARY = 49408
 
 
-def chosen_prompts(wanted: int | Sequence[str]) -> tuple[str, ...]:
-    """The prompts given, or the first ``wanted`` of the built-in list.
+def chosen_prompts(wanted: int | Sequence[str], source: Source) -> tuple[str, ...]:
+    """The prompts given, or the first ``wanted`` of the source's own, else of the built-in list.
 
-    Raises UsageError where that list has fewer.
+    A pipeline's own are in its folder's ``prompts.txt``, as a model of few words needs. Raises
+    UsageError where there are fewer, InputError for a file that cannot be read.
     """
     if not isinstance(wanted, int):
         return tuple(wanted)
-    if not 0 <= wanted <= len(PROMPTS):
+    own = source.path / OWN_PROMPTS if source.path is not None else None
+    has_own = own is not None and own.is_file()
+    prompts = read_prompts(own) if own is not None and has_own else PROMPTS
+    if not 0 <= wanted <= len(prompts):
         raise UsageError(
-            f"{wanted} calibration prompts were asked for; expected 0 to {len(PROMPTS)}, as many "
-            "as the built-in list holds."
+            f"{wanted} calibration prompts were asked for; expected 0 to {len(prompts)}, as many "
+            f"as {own if has_own else 'the built-in list'} holds."
         )
-    return PROMPTS[:wanted]
+    return prompts[:wanted]
 
 
 @dataclass(frozen=True, slots=True)

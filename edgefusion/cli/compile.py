@@ -84,8 +84,8 @@ def compile_(
         int | None,
         typer.Option(
             metavar="N",
-            help="How many prompts to calibrate with: 2 built-in ones, or all of --prompts, when "
-            "left out; 0: latency only, no values.",
+            help="How many prompts to calibrate with: 2 of the folder's prompts.txt or of the "
+            "built-in ones, or all of --prompts, when left out; 0: latency only, no values.",
         ),
     ] = None,
     prompts: Annotated[

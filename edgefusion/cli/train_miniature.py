@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 _BUNDLE = "miniature.npub"
 _CALIBRATION_PROMPTS = 8
-_CALIBRATION_SEED = 800_001
-"""Of prompts that neither trainings nor judgements use."""
 
 
 def _signed(value: float) -> str:
@@ -104,14 +102,13 @@ def _on_npu(say: Callable[[str], None]) -> DrawOnNpu:
     ) -> Sequence[Image.Image]:
         from edgefusion.api import compile_source
         from edgefusion.bundle_generator import bundle_generator
-        from edgefusion.models.miniature.raw_data import Prompts
 
         bundle = work / _BUNDLE
         compile_source(
             str(pipeline),
             output=bundle,
             steps=steps,
-            calibration_prompts=Prompts(_CALIBRATION_SEED)(0, _CALIBRATION_PROMPTS),
+            calibration_prompts=_CALIBRATION_PROMPTS,
             progress=say,
         )
         return bundle_generator(bundle, steps, say=say)(prompts, seeds)

@@ -10,16 +10,22 @@ from typing import Any
 
 from edgefusion.models.checkpoint import quiet_libraries
 from edgefusion.models.miniature.networks import SCHEDULER
+from edgefusion.models.miniature.raw_data import Prompts
 from edgefusion.models.miniature.words import tokenizer_files
 from edgefusion.models.text_to_image import ORIGINAL_STEPS
+from edgefusion.models.trajectories import OWN_PROMPTS
 
 _CARD = "README.md"
+_CALIBRATION_PROMPTS = 16
+_CALIBRATION_SEED = 800_001
+"""Of prompts that neither trainings nor judgements use."""
 
 
 def write_miniature(
     folder: Path, unet: Any, text_encoder: Any, autoencoder: Any, facts: Mapping[str, str]
 ) -> None:
-    """A StableDiffusionPipeline with an LCMScheduler and a card of ``facts``; it appears whole.
+    """A StableDiffusionPipeline with an LCMScheduler, prompts to calibrate it with, and a card of
+    ``facts``; it appears whole.
 
     Guidance is distilled into the U-Net: call it with ``guidance_scale=1``.
     """
@@ -45,6 +51,8 @@ def write_miniature(
             requires_safety_checker=False,
         ).save_pretrained(partial)
     (partial / _CARD).write_text(_card(facts))
+    prompts = Prompts(_CALIBRATION_SEED)(0, _CALIBRATION_PROMPTS)
+    (partial / OWN_PROMPTS).write_text("".join(f"{prompt}\n" for prompt in prompts))
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
 

@@ -12,7 +12,13 @@ import pytest
 from edgefusion.models.calibration_inputs import Inputs
 from edgefusion.models.pipeline_files import PipelineConfig
 from edgefusion.models.source import Source, resolve_source
-from edgefusion.models.trajectories import PROMPTS, Denoising, chosen_prompts, token_ids
+from edgefusion.models.trajectories import (
+    PROMPTS,
+    Denoising,
+    chosen_prompts,
+    tabulated_timesteps,
+    token_ids,
+)
 from edgefusion.runtime.errors import InputError, UsageError
 from tests.graph_cases import Array
 
@@ -69,12 +75,30 @@ def test_steps_that_no_student_has() -> None:
 
 
 def test_prompts() -> None:
-    assert chosen_prompts(2) == PROMPTS[:2]
-    assert chosen_prompts(0) == ()
-    assert chosen_prompts(["a fox", "a ship"]) == ("a fox", "a ship")
+    source = resolve_source("tiny-test")
+    assert chosen_prompts(2, source) == PROMPTS[:2]
+    assert chosen_prompts(0, source) == ()
+    assert chosen_prompts(["a fox", "a ship"], source) == ("a fox", "a ship")
     for count in (-1, 99):
         with pytest.raises(UsageError, match="built-in list"):
-            chosen_prompts(count)
+            chosen_prompts(count, source)
+
+
+def test_a_folder_brings_its_own_prompts(tmp_path: Path) -> None:
+    source = Source("folder", "own", ("unet",), tmp_path)
+    assert chosen_prompts(1, source) == PROMPTS[:1]
+    (tmp_path / "prompts.txt").write_text("# ours\na red circle\na blue cross\n")
+    assert chosen_prompts(1, source) == ("a red circle",)
+    assert chosen_prompts(["a fox"], source) == ("a fox",)
+    with pytest.raises(UsageError, match=r"0 to 2, as many as .*prompts\.txt holds"):
+        chosen_prompts(3, source)
+
+
+def test_tables_cover_what_can_be_run() -> None:
+    source = resolve_source("tiny-test")
+    assert tabulated_timesteps(source, 2) == (999, 759, 499, 259)
+    assert set(Denoising.of(source, 3).timesteps()) <= set(tabulated_timesteps(source, 3))
+    assert tabulated_timesteps(source, 51) == ()
 
 
 def test_tokens_without_a_tokenizer() -> None:

@@ -21,10 +21,11 @@ from edgefusion.models.miniature.evaluation import few_step_sampler
 from edgefusion.models.miniature.networks import LATENT_SHAPE, teacher_unet, tiny_unet
 from edgefusion.models.miniature.pairs import token_ids
 from edgefusion.models.miniature.pipeline import write_miniature
-from edgefusion.models.miniature.shapes import SIDE_PX
+from edgefusion.models.miniature.shapes import SIDE_PX, told
 from edgefusion.models.miniature.text_encoder import untrained
 from edgefusion.models.source import resolve_source
 from edgefusion.models.training.encoders import Encoders
+from edgefusion.models.trajectories import chosen_prompts
 
 PROMPT = "a small red circle on the left on blue"
 
@@ -66,8 +67,9 @@ def test_diffusers_draws_the_same(folder: Path, parts: dict[str, Any], steps: in
     )
 
 
-def test_the_compiler_finds_all_components(folder: Path) -> None:
+def test_the_compiler_finds_all_components_and_prompts(folder: Path) -> None:
     source = resolve_source(str(folder))
+    assert all(told(prompt) for prompt in chosen_prompts(16, source))
     assert source.components == ("text_encoder", "unet", "vae_decoder")
     for component in source.components:
         source.load(component)
