@@ -95,7 +95,12 @@ def verify(
         float, typer.Option(metavar="X", help="Gate for the image.")
     ] = MIN_PSNR_DB,
     suggest: Annotated[
-        bool, typer.Option("--suggest", help="Rank ops to run in FP16 by error and latency.")
+        bool,
+        typer.Option(
+            "--suggest",
+            help="Rank ops to run in FP16 by error and latency. Like --recipe-out it runs the FP32 "
+            "network once for each op and step: most of an hour for BK-SDM-Tiny.",
+        ),
     ] = False,
     recipe_out: Annotated[
         Path | None,
