@@ -58,7 +58,6 @@ class Programs:
 
 def build_network(preset: str, component: Component) -> Network:
     """Export a preset's component and run all passes."""
-    from edgefusion.api import DEFAULT_STEPS
     from edgefusion.compiler.graph import Graph
     from edgefusion.compiler.network_from_graph import network_from_graph
     from edgefusion.compiler.pass_base import PassContext
@@ -71,7 +70,7 @@ def build_network(preset: str, component: Component) -> Network:
     source = resolve_source(preset, random_weights_seed=0)
     with tempfile.TemporaryDirectory() as folder:
         graph = Graph.load(export_component(source, component, Path(folder)))
-        timesteps = tabulated_timesteps(source, DEFAULT_STEPS) if component == "unet" else ()
+        timesteps = tabulated_timesteps(source) if component == "unet" else ()
         passes = default_passes(timesteps=timesteps)
         PassManager(passes).run(graph, PassContext(component=component))
         return network_from_graph(graph, component)

@@ -120,7 +120,7 @@ class Denoising:
         return HashingTokenizer(_vocabulary(source), length)
 
 
-def tabulated_timesteps(source: Source, steps: int) -> tuple[int, ...]:
+def tabulated_timesteps(source: Source, steps: int = USUAL_STEPS[0]) -> tuple[int, ...]:
     """The timesteps of 1, 2, 4 and ``steps`` denoising steps, descending: all that a bundle runs.
 
     None where ``steps`` are more than the scheduler of a latent-consistency model has.
