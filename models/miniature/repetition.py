@@ -24,7 +24,7 @@ from edgefusion.models.miniature.evaluation import (
     many_step_sampler,
     prompts,
 )
-from edgefusion.models.miniature.networks import student_of, teacher_unet, tiny_unet
+from edgefusion.models.miniature.networks import SCHEDULER, student_of, teacher_unet, tiny_unet
 from edgefusion.models.miniature.pairs import Pairs
 from edgefusion.models.miniature.presets import Preset
 from edgefusion.models.miniature.stages import (
@@ -161,6 +161,7 @@ class Repetition:
             "steps": steps,
             "batch_size": self.preset.batch_size,
             "channels": self.preset.channels,
+            "scheduler": SCHEDULER,
             "guidance": self.preset.guidance if name == "few" else None,
         }
         return Step(f"repetition-{self.seed}/{name}", settings, (*parents, self._data()))
