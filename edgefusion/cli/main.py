@@ -36,6 +36,7 @@ COMMANDS = (
     "bench",
     "calibrate",
     "targets",
+    "presets",
     "passes",
     "ops",
     "train",

@@ -10,6 +10,7 @@ import typer
 from edgefusion.cli.output import JsonOption, emit, progress
 from edgefusion.cli.table import Column, Table
 from edgefusion.cli.train_miniature import miniature
+from edgefusion.cli.train_settings import settings as list_settings
 
 SCHEMA_VERSION = 1
 _LONG = """
@@ -44,6 +45,7 @@ ResumeOption = Annotated[
 _COLUMNS = (Column("key", "setting"), Column("value", "value", str))
 
 app.command()(miniature)
+app.command("settings")(list_settings)
 
 
 @app.command()

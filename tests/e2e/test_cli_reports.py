@@ -183,6 +183,17 @@ def test_inspect_extracts_graphs_that_run(cli: Cli, bundle: Path, tmp_path: Path
     assert image.shape == (1, 3, 128, 128)
 
 
+def test_presets_count_parameters_and_operations(cli: Cli) -> None:
+    document = cli("presets", "bk-sdm-tiny", "--json", "-").json
+    unet = next(row for row in document["presets"] if row["component"] == "unet")
+    assert unet["parameters"] == 323_384_964
+    assert unet["weight_gmacs"] == pytest.approx(205.0, abs=0.05)
+    assert unet["gmacs"] == pytest.approx(242.8, abs=0.05)
+    outcome = cli("presets", "bk-sdm-huge")
+    assert outcome.code == 2
+    assert "bk-sdm-tiny" in outcome.err
+
+
 def test_targets_passes_and_ops(cli: Cli) -> None:
     assert "exynos2400" in cli("targets").out
     document = cli("targets", "exynos2400", "--json", "-").json

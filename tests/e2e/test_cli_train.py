@@ -183,3 +183,11 @@ def test_images_that_break_on_the_way(cli: Cli, tmp_path: Path) -> None:
     assert (
         done.err.rstrip().splitlines()[-1].startswith(f"edgefusion: error: {folder}/0.png: unrea")
     )
+
+
+def test_settings_are_listed(cli: Cli) -> None:
+    printed = cli("train", "settings", "lcm").out
+    assert "guidance_embedding_width" in printed
+    assert "(required)" in printed
+    schema = cli("train", "settings", "kd", "--json", "-").json
+    assert set(schema["required"]) == {"teacher", "data"}

@@ -12,6 +12,7 @@ from edgefusion.models.training.settings_file import (
     load_settings,
     save_settings,
 )
+from edgefusion.models.training.settings_guide import settings_guide, settings_schema
 from edgefusion.runtime.errors import InputError, UsageError
 
 TOML = """
@@ -112,3 +113,30 @@ def test_differences_are_named() -> None:
     two = load_settings(KdSettings, None, [*BASE, "run.seed=1", "student=base"])
     assert differences(one, two) == ["student was 'tiny', now 'base'", "run.seed was 0, now 1"]
     assert differences(one, one) == []
+
+
+@pytest.mark.parametrize("kind", [KdSettings, LcmSettings, DecoderSettings])
+def test_every_setting_is_explained(kind: type) -> None:
+    guides = {guide.key: guide for guide in settings_guide(kind)}
+    assert {"teacher", "data.path"} <= {key for key, guide in guides.items() if guide.required}
+    for guide in guides.values():
+        assert guide.meaning, guide.key
+        assert guide.accepts, guide.key
+
+
+@pytest.mark.parametrize("kind", [KdSettings, LcmSettings, DecoderSettings])
+def test_guide_has_the_defaults_that_are_used(kind: type) -> None:
+    guides = {guide.key: guide for guide in settings_guide(kind)}
+    required = [f"{key}=x" for key, guide in guides.items() if guide.required]
+    found = load_settings(kind, None, required)
+    for key, guide in guides.items():
+        value = found
+        for part in key.split("."):
+            value = getattr(value, part)
+        assert value == ("x" if guide.required else guide.default), key
+
+
+def test_schema_refuses_unknown_keys() -> None:
+    schema = settings_schema(KdSettings)
+    assert schema["additionalProperties"] is False
+    assert schema["$defs"]["Run"]["properties"]["steps"]["default"] == 50_000
