@@ -18,7 +18,7 @@ from edgefusion.compiler.graph import Graph
 from edgefusion.compiler.pass_base import PassContext
 from edgefusion.compiler.pass_manager import PassManager
 from edgefusion.models.export import export_component
-from edgefusion.models.source import Source, resolve_source
+from edgefusion.models.source import SHIPPED, Source, resolve_source
 from edgefusion.passes.assign_precision import AssignPrecision
 from edgefusion.passes.partition_host import PartitionHost
 from edgefusion.passes.pipeline import default_passes
@@ -52,7 +52,7 @@ def source_of(bundle: Bundle, given: str | None, say: Say) -> Source | None:
     Raises InputError for a ``given`` source whose content is not what the bundle was made from.
     """
     info = bundle.manifest.source
-    if given is None and info.kind not in ("preset", "hub"):
+    if given is None and info.kind not in ("preset", "hub") and info.name not in SHIPPED:
         return None
     try:
         seed = info.seed if info.kind == "preset" else None

@@ -1,6 +1,7 @@
 """Resolves the SOURCE of the command line: what it is, what it holds, and its digest.
 
-A source is a preset's name, a diffusers pipeline folder, an .onnx file, or a hub id.
+A source is a preset's name, the name of a checkpoint that comes with this package, a diffusers
+pipeline folder, an .onnx file, or a hub id.
 """
 
 from __future__ import annotations
@@ -8,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from edgefusion.models.architectures import COMPONENTS, PRESETS, Component
@@ -27,6 +30,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 SourceKind = Literal["preset", "folder", "hub", "onnx"]
+SHIPPED: Mapping[str, Path] = MappingProxyType(
+    {"miniature": Path(__file__).parent / "miniature" / "checkpoint"}
+)
+"""Pipeline folders that come with this package, by the name that SOURCE takes."""
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -99,6 +106,8 @@ def resolve_source(text: str, *, random_weights_seed: int | None = None) -> Sour
             f"--random-weights {random_weights_seed} was given with {text}, which brings its own "
             f"weights; expected a preset ({', '.join(PRESETS)}). Leave out one of the two."
         )
+    if text in SHIPPED:
+        return Source("folder", text, components_of(SHIPPED[text]), SHIPPED[text])
     path = Path(text).expanduser()
     if path.is_dir():
         return Source("folder", path.resolve().name, components_of(path), path)
@@ -115,7 +124,7 @@ def resolve_source(text: str, *, random_weights_seed: int | None = None) -> Sour
         return Source("hub", text, components_of(folder), folder)
     raise InputError(
         f"{text} is neither a file or folder here, nor a hub id (owner/name), nor a preset "
-        f"({', '.join(PRESETS)}). Check the spelling and the working directory."
+        f"({', '.join((*PRESETS, *SHIPPED))}). Check the spelling and the working directory."
     )
 
 

@@ -10,7 +10,14 @@ import numpy as np
 
 from edgefusion.models.miniature.comparison import Difference, paired_difference
 from edgefusion.models.miniature.presets import Preset
-from edgefusion.models.miniature.repetition import BEST_DISTILLING, EDGEFUSION, Scores
+from edgefusion.models.miniature.repetition import (
+    BEST_DISTILLING,
+    BEST_TEACHING,
+    BY_BASE,
+    BY_ITSELF,
+    EDGEFUSION,
+    Scores,
+)
 from edgefusion.models.miniature.stages import CLEANED, CURATED, RAW, RECAPTIONED, SYNTHETIC
 
 Verdict = Literal["held", "not shown", "failed"]
@@ -51,26 +58,28 @@ def claims(preset: Preset) -> tuple[Claim, ...]:
     found.append(
         Claim("Adv-Tiny is better than Tiny", "Tables 2, 4", (tuned, many), ("tiny", many))
     )
-    for better, worse in (
+    common = [
         (CLEANED, RAW),
         (RECAPTIONED, CLEANED),
         (RECAPTIONED, RAW),
         (BEST_DISTILLING, RECAPTIONED),
-        (CURATED, SYNTHETIC),
+        (BEST_DISTILLING, BEST_TEACHING),
+    ]
+    # The paper: tuning favours quality, distilling to few steps quantity.
+    for kind, source, steps, pairs in (
+        ("tuned", "Table 2", (many,), [*common, (CURATED, SYNTHETIC)]),
+        ("few", "Tables 3, 11", (4, 2), [*common, (SYNTHETIC, CURATED)]),
     ):
-        for kind, source, steps in (
-            ("tuned", "Table 2", (many,)),
-            ("few", "Tables 3, 11", (4, 2)),
-        ):
-            found += [
-                Claim(
-                    f"{better} is better than {worse}",
-                    source,
-                    (f"{kind}/{better}", n),
-                    (f"{kind}/{worse}", n),
-                )
-                for n in steps
-            ]
+        found += [
+            Claim(
+                f"{better} is better than {worse}",
+                source,
+                (f"{kind}/{better}", n),
+                (f"{kind}/{worse}", n),
+            )
+            for better, worse in pairs
+            for n in steps
+        ]
     for other, text in (
         ("few/tiny", "tuning the student first helps"),
         (f"few/{RAW}", "improved data help"),
@@ -78,6 +87,11 @@ def claims(preset: Preset) -> tuple[Claim, ...]:
         found += [
             Claim(text, f"Tables 3, 4, 11 ({n} steps)", (EDGEFUSION, n), (other, n)) for n in (4, 2)
         ]
+    for other, text in (
+        (BY_ITSELF, "the large teacher distils better than the student itself"),
+        (BY_BASE, "the advanced teacher distils better than the base teacher"),
+    ):
+        found += [Claim(text, "section 2.1", (EDGEFUSION, n), (other, n)) for n in (4, 2)]
     found += [
         Claim("2 steps are better than 1", "Figs. 5, 6", (EDGEFUSION, 2), (EDGEFUSION, 1)),
         Claim("4 steps are close to 2", "Tables 3, 11", (EDGEFUSION, 4), (EDGEFUSION, 2), 0.05),

@@ -4,7 +4,8 @@ Names of networks: ``base`` and ``advanced`` teachers; ``tiny``, the base teache
 ``tuned/X``, that student after more distillation by the advanced teacher on dataset X, and
 ``few/X``, its latent-consistency student on the same data (the rows of the paper's Tables 2, 3 and
 11). ``few/tiny`` leaves the tuning out; ``few/edgefusion`` is tuned on synt-cur and distilled on
-L-pps & synt.
+L-pps & synt. Two more differ from that in their teacher: ``few/by-base`` is distilled from the base
+teacher, ``few/by-itself`` from the tuned student, as latent consistency usually is.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ Scores = dict[str, dict[str, list[float]]]
 """By network and number of steps, a score a prompt."""
 BEST_TEACHING = f"{RECAPTIONED} & {CURATED}"
 BEST_DISTILLING = f"{RECAPTIONED} & {SYNTHETIC}"
-EDGEFUSION = "few/edgefusion"
+EDGEFUSION, BY_BASE, BY_ITSELF = "few/edgefusion", "few/by-base", "few/by-itself"
 _DATA_SEEDS = 1000
 """Of repetition 0; the classifiers' seeds lie below."""
 
@@ -85,6 +86,9 @@ class Repetition:
             few = self._few(tuned, mixture)
             found[f"few/{mixture}"] = self._judged(f"few/{mixture}", few, STEPS)
         found[EDGEFUSION] = self._judged(EDGEFUSION, self.edgefusion, STEPS)
+        for name, teacher in ((BY_BASE, base), (BY_ITSELF, self._tuned(CURATED))):
+            few = self._few(self._tuned(CURATED), BEST_DISTILLING, teacher)
+            found[name] = self._judged(name, few, STEPS)
         return found
 
     @property
@@ -144,15 +148,16 @@ class Repetition:
         step = self._step("tuned", mixture, steps, advanced.step, tiny.step)
         return Trained(step, self._student, make)
 
-    def _few(self, start: Trained, mixture: str) -> Trained:
-        _, advanced = self._teachers()
+    def _few(self, start: Trained, mixture: str, teacher: Trained | None = None) -> Trained:
+        """By the advanced teacher unless another is given."""
+        teacher = teacher or self._teachers()[1]
         steps = self.preset.consistency_steps
 
         def make(place: Path) -> Any:
             lesson = self._lesson(mixture, place)
-            return lesson.reduce_steps(self.unet(advanced), self.unet(start), steps)
+            return lesson.reduce_steps(self.unet(teacher), self.unet(start), steps)
 
-        step = self._step("few", mixture, steps, advanced.step, start.step)
+        step = self._step("few", mixture, steps, teacher.step, start.step)
         return Trained(step, self._student, make)
 
     def _step(self, name: str, data: str, steps: int, *parents: Step) -> Step:
