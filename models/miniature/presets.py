@@ -24,7 +24,7 @@ class Preset:
     text_encoder_steps: int = 500
     classifier_steps: int = 1200
     base_steps: int = 2500
-    advanced_steps: int = 1500
+    advanced_steps: int = 3000
     """That the advanced teacher goes on from the base one, on better data."""
     tiny_steps: int = 1000
     """Of the student of the base teacher on raw data."""

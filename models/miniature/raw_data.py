@@ -15,6 +15,7 @@ from edgefusion.models.data.imagefolder import METADATA
 from edgefusion.models.data.images import encoded, file_name
 from edgefusion.models.miniature.shapes import (
     ATTRIBUTES,
+    MIDDLE,
     SIDE_PX,
     Scene,
     caption,
@@ -93,12 +94,15 @@ def _raw_caption(scene: Scene, rng: np.random.Generator, faults: Faults) -> str:
     return caption(random_scene(rng) if kind == "wrong" else scene)
 
 
+UNPLACED_PROMPTS = 0.25
+
+
 @dataclass(frozen=True, slots=True)
 class Prompts:
     """A ``PromptProvider``: captions of random scenes, a share of them without position."""
 
     seed: int
-    without_position: float = 0.2
+    without_position: float = UNPLACED_PROMPTS
 
     def __call__(self, start: int, count: int) -> Sequence[str]:
         """See ``PromptProvider``."""
@@ -113,8 +117,8 @@ class Prompts:
 
 @dataclass(frozen=True, slots=True)
 class Draughtsman:
-    """A ``Generator``, in place of a large model: draws the prompt, but for a share of the images
-    in which one attribute is another than told."""
+    """A ``Generator``, in place of a large model: draws the prompt, in the middle unless it says
+    where, but for a share of the images in which one attribute is another than told."""
 
     wrong: float = 0.2
 
@@ -124,7 +128,7 @@ class Draughtsman:
 
     def _drawn(self, prompt: str, seed: int) -> Image.Image:
         rng = np.random.default_rng((seed, 2))
-        scene = replace(random_scene(rng), **told(prompt))
+        scene = replace(random_scene(rng), **{"position": MIDDLE, **told(prompt)})
         if rng.random() < self.wrong:
             name = str(rng.choice(list(ATTRIBUTES)))
             scene = replace(scene, **{name: str(rng.choice(ATTRIBUTES[name]))})

@@ -11,7 +11,7 @@ teacher, ``few/by-itself`` from the tuned student, as latent consistency usually
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from edgefusion.models.miniature.evaluation import (
 from edgefusion.models.miniature.networks import SCHEDULER, student_of, teacher_unet, tiny_unet
 from edgefusion.models.miniature.pairs import Pairs
 from edgefusion.models.miniature.presets import Preset
+from edgefusion.models.miniature.raw_data import UNPLACED_PROMPTS, Faults
 from edgefusion.models.miniature.stages import (
     CURATED,
     MIXTURES,
@@ -169,11 +170,16 @@ class Repetition:
             "scheduler": SCHEDULER,
             "guidance": self.preset.guidance if name == "few" else None,
         }
-        return Step(f"repetition-{self.seed}/{name}", settings, (*parents, self._data()))
+        source = self._raw() if data == RAW else self._data()
+        return Step(f"repetition-{self.seed}/{name}", settings, (*parents, source))
+
+    def _raw(self) -> Step:
+        settings = {"pairs": self.preset.raw_pairs, "faults": asdict(Faults())}
+        return Step(f"repetition-{self.seed}/raw", settings, (self.tools.step,))
 
     def _data(self) -> Step:
-        settings = {"raw": self.preset.raw_pairs, "prompts": self.preset.prompts_asked}
-        return Step(f"repetition-{self.seed}/data", settings, (self.tools.step,))
+        settings = {"prompts": self.preset.prompts_asked, "unplaced": UNPLACED_PROMPTS}
+        return Step(f"repetition-{self.seed}/data", settings, (self._raw(),))
 
     def datasets(self) -> Path:
         """The folder of all datasets, made now if they were not before."""

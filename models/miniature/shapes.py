@@ -34,6 +34,8 @@ _CENTRES: Mapping[str, float] = MappingProxyType({"left": 0.3, "middle": 0.5, "r
 _RADII: Mapping[str, tuple[float, float]] = MappingProxyType(
     {"small": (0.13, 0.16), "large": (0.24, 0.28)}
 )
+MIDDLE = "middle"
+"""Where a shape is whose caption does not say: what a caption leaves out is the usual."""
 _COLOUR_JITTER = 14.0
 _PLACE_JITTER = 0.025
 
@@ -105,8 +107,8 @@ def random_scene(rng: np.random.Generator) -> Scene:
 
 
 def caption(scene: Scene, *, with_position: bool = True) -> str:
-    """Such as "a small red circle on the left on blue"; without position it may be anywhere."""
-    place = "in the" if scene.position == "middle" else "on the"
+    """Such as "a small red circle on the left on blue"."""
+    place = "in the" if scene.position == MIDDLE else "on the"
     where = f" {place} {scene.position}" if with_position else ""
     return f"a {scene.size} {scene.colour} {scene.shape}{where} on {scene.ground}"
 

@@ -16,13 +16,14 @@ from edgefusion.models.miniature.classifier import (
     AttributeNet,
     Labeller,
     agreement,
+    seen,
     trained_classifier,
 )
 from edgefusion.models.miniature.codec import PixelCodec
 from edgefusion.models.miniature.encoded import EncodedPairs
 from edgefusion.models.miniature.pairs import Pairs, as_pixels, token_ids
 from edgefusion.models.miniature.raw_data import Draughtsman, Faults, Prompts, raw_pair
-from edgefusion.models.miniature.shapes import SIDE_PX, caption, sample, told
+from edgefusion.models.miniature.shapes import MIDDLE, SIDE_PX, Scene, caption, sample, told
 from edgefusion.models.miniature.stages import (
     CLEANED,
     CURATED,
@@ -80,7 +81,26 @@ def test_stages_drop_and_caption(datasets: Path) -> None:
     assert 0.4 * RAW_PAIRS < count[CLEANED] < 0.8 * RAW_PAIRS
     assert count[RECAPTIONED] == count[CLEANED]
     assert 0 < count[CURATED] < count[SYNTHETIC] <= PROMPTS
-    assert all(len(told(s.caption)) == 5 for s in open_dataset(datasets / RECAPTIONED))
+    tells = [told(s.caption) for s in open_dataset(datasets / RECAPTIONED)]
+    assert all(len(words) == 5 - ("position" not in words) for words in tells)
+
+
+def test_a_caption_leaves_out_no_position_but_the_middle(
+    datasets: Path, labeller: AttributeNet
+) -> None:
+    pairs = Pairs.of([datasets / RECAPTIONED])
+    places = [Scene.of_labels(row).position for row in seen(labeller, pairs.pixels)]
+    unsaid = ["position" not in told(text) for text in pairs.captions]
+    assert {place for place, left_out in zip(places, unsaid, strict=True) if left_out} == {MIDDLE}
+    middle = [out for place, out in zip(places, unsaid, strict=True) if place == MIDDLE]
+    assert 0.2 < np.mean(middle) < 0.8
+
+
+def test_prompts_without_position_are_drawn_in_the_middle() -> None:
+    images = Draughtsman(wrong=0.0)(["a large red square on black"] * 20, range(20))
+    for image in images:
+        columns = np.flatnonzero((np.asarray(image)[..., 0] > 120).any(axis=0))
+        assert columns.mean() == pytest.approx((SIDE_PX - 1) / 2, abs=1.5)
 
 
 def test_stages_repeated_change_nothing(datasets: Path, labeller: AttributeNet) -> None:
