@@ -51,7 +51,7 @@ class TabulateTimestep:
         ]
         rows = evaluate(graph, nodes, wanted, feeds)
         makers = _makers(nodes, wanted)
-        row = self._row(graph, timestep, makers[None])
+        row = self._row(graph, timestep, makers[None] or nodes)
         for tensor, *values in zip(wanted, *rows, strict=True):
             gathered = _lookup(graph, tensor, values, row, makers[tensor])
             remarks.matched(gathered, f"a table of {len(values)} rows of {list(tensor.shape)}")
@@ -101,7 +101,8 @@ def _dependent(graph: Graph, timestep: Tensor) -> list[Node]:
 
 
 def _makers(nodes: list[Node], wanted: list[Tensor]) -> dict[Tensor | None, list[Node]]:
-    """Which of ``nodes`` a table stands for alone, by its tensor; None: what several share."""
+    """Which of ``nodes`` a table stands for alone, by its tensor; None: what several share, which
+    may be nothing."""
     leads: dict[Node, set[Tensor]] = {}
     for node in reversed(nodes):
         leads[node] = {tensor for tensor in node.outputs if tensor in wanted}

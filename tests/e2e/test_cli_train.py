@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -94,6 +95,22 @@ def test_from_a_teacher_to_a_student_of_few_steps(cli: Cli, tmp_path: Path, data
     context = torch.zeros(1, 77, 32)
     made = pipe(prompt_embeds=context, num_inference_steps=2, output_type="np").images
     assert made.shape == (1, 128, 128, 3)
+
+    # 4. And so does the NPU, guidance embedding included
+    bundle, given, found = (tmp_path / name for name in ("lcm.npub", "in.npz", "out.npz"))
+    done = cli("compile", lcm / "pipeline", "-o", bundle, "--calibration-prompts", "1")
+    assert done.code == 0, done.err
+    rng = np.random.default_rng(0)
+    shapes = {
+        "sample": (1, 4, 16, 16),
+        "encoder_hidden_states": (1, 77, 32),
+        "timestep_cond": (1, 16),
+    }
+    inputs = {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+    np.savez(given, timestep=np.array([999]), **inputs)
+    done = cli("run", bundle, "--component", "unet", "--inputs", given, "-o", found)
+    assert done.code == 0, done.err
+    assert np.isfinite(np.load(found)["noise_pred"]).all()
 
 
 def test_result_is_the_average_or_the_student(cli: Cli, tmp_path: Path, data: Path) -> None:

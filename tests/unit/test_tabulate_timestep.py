@@ -55,6 +55,24 @@ def test_an_unknown_timestep_gives_no_number() -> None:
     assert all(np.isnan(value).all() for value in execute(graph.to_model(), feeds))
 
 
+def test_a_single_table_shares_no_node() -> None:
+    """As in a student whose guidance embedding is added to sines and cosines of the timestep."""
+    model = parse("""
+g (int64[1] timestep, float[1, 4] x) => (float[1, 4] y)
+<float[1, 4] frequencies = {1.0, 0.5, 0.25, 0.125}> {
+    t = Cast<to = 1>(timestep)
+    angles = Mul(t, frequencies)
+    wave = Sin(angles)
+    y = Add(x, wave)
+}
+""")
+    graph, matched = tabulated(model)
+    assert matched == 1
+    assert all(node.origin for node in graph.nodes)
+    feeds = {"timestep": np.array([499]), "x": np.ones((1, 4), np.float32)}
+    np.testing.assert_array_equal(execute(graph.to_model(), feeds)[0], execute(model, feeds)[0])
+
+
 def test_origins_say_what_a_table_stands_for() -> None:
     graph, _ = tabulated(parse(EMBEDDING))
     origins = {node.output.name: node.origin for node in graph.nodes if node.op == "Gather"}
