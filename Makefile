@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml setup.py constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: $(STAMP) ## compile BK-SDM-Tiny at full size, simulate it, run a step, show the paper's tables
+demo: $(STAMP) ## compile BK-SDM-Tiny at full size, show the paper's tables, draw pictures, run a step
 	$(BIN)/edgefusion demo
 
 test: $(STAMP) ## tests, without the full-size ones

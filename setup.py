@@ -13,7 +13,7 @@ from setuptools import setup
 
 FACE = "edgefusion"
 FOLDERS = ("compiler", "passes", "runtime", "models", "benchmarks")
-DATA_SUFFIXES = ("toml", "csv", "html", "css", "js", "json", "txt")
+DATA_SUFFIXES = ("toml", "csv", "html", "css", "js", "json", "txt", "md", "safetensors")
 
 
 def packages_under(folder: Path, name: str) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgefusion.cli.demo_pictures import draw_pictures, picture_table
 from edgefusion.cli.demo_values import full_step, value_lines, value_tables, verify_small
 from edgefusion.cli.latency_tables import cause_table, component_table, op_table
 from edgefusion.cli.output import JsonOption, emit, progress
@@ -50,13 +51,17 @@ def demo(
     ] = True,
     values: Annotated[
         bool,
-        typer.Option(help="Execute programs too: verify tiny-test, run one step of the U-Net."),
+        typer.Option(
+            help="Execute programs too: verify tiny-test, draw with the miniature, run one step of "
+            "the U-Net."
+        ),
     ] = True,
     json_to: JsonOption = None,
 ) -> None:
     """Compile BK-SDM-Tiny at full size with random weights, without MLT (`serial`) and with it
     (`mlt`), simulate both, and show the paper's Tables 6 and 7 beside ours. Then execute: verify a
-    small model, and run one full-size U-Net step beside ONNX Runtime.
+    small model, draw pictures with a trained one (miniature.png), and run one full-size U-Net step
+    beside ONNX Runtime.
 
     Examples: `edgefusion demo`; `edgefusion demo --source tiny-test`; `edgefusion demo --no-values`
     (times and bytes alone, without calibration).
@@ -127,7 +132,12 @@ def _executed(directory: Path, bundle: Bundle, say: Progress) -> dict[str, Any]:
     begin = time.perf_counter()
     small = verify_small(directory, say)
     verified_s = time.perf_counter() - begin
-    return {"verify": small, "verify_s": verified_s, "step": full_step(bundle, say)}
+    return {
+        "verify": small,
+        "verify_s": verified_s,
+        "pictures": draw_pictures(directory, say),
+        "step": full_step(bundle, say),
+    }
 
 
 def _tables(document: dict[str, Any]) -> list[Table]:
@@ -144,6 +154,7 @@ def _tables(document: dict[str, Any]) -> list[Table]:
     tables.append(Table("Where the time of compiling went", _STAGES, document["stages"]))
     if document["values"]:
         tables += value_tables(document["values"]["verify"], document["values"]["step"])
+        tables.append(picture_table(document["values"]["pictures"]))
     return tables
 
 

@@ -73,6 +73,7 @@ def miniature(
 
     Example: `edgefusion train miniature --preset pilot --seeds 1 -o pilot`.
     """
+    from edgefusion.benchmarks.machine_info import machine_info
     from edgefusion.cli.data_options import require_extra
     from edgefusion.models.miniature.experiment import run_experiment, run_repetition
     from edgefusion.models.miniature.presets import PRESETS
@@ -93,7 +94,7 @@ def miniature(
             document = run_experiment(chosen, seeds, folder, draw, say)
             title = f"Orderings after {seeds} repetition{'s' if seeds > 1 else ''}, see {folder}"
             table = Table(title, _CLAIMS, document["claims"])
-    emit([table], lambda: document, json_to=json_to)
+    emit([table], lambda: {"machine": machine_info(), **document}, json_to=json_to)
 
 
 def _on_npu(say: Callable[[str], None]) -> DrawOnNpu:

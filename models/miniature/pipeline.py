@@ -11,6 +11,7 @@ from typing import Any
 from edgefusion.models.checkpoint import quiet_libraries
 from edgefusion.models.miniature.networks import SCHEDULER
 from edgefusion.models.miniature.raw_data import Prompts
+from edgefusion.models.miniature.shapes import ATTRIBUTES
 from edgefusion.models.miniature.words import tokenizer_files
 from edgefusion.models.text_to_image import ORIGINAL_STEPS
 from edgefusion.models.trajectories import OWN_PROMPTS
@@ -58,14 +59,28 @@ def write_miniature(
 
 
 def _card(facts: Mapping[str, str]) -> str:
+    words = "".join(f"| {name} | {', '.join(known)} |\n" for name, known in ATTRIBUTES.items())
     rows = "".join(f"| {name} | {value} |\n" for name, value in facts.items())
-    return (
-        "---\nlibrary_name: diffusers\npipeline_tag: text-to-image\n---\n\n"
-        "# EdgeFusion miniature\n\n"
-        "Draws one coloured shape on a plain ground, 32x32 pixels, in 1, 2 or 4 steps without\n"
-        "guidance (`guidance_scale=1`). Prompts: `a small red circle on the left on blue`.\n"
-        "It was made by `edgefusion train miniature` on drawn pictures alone: a teacher, its\n"
-        "block-removed student, latent-consistency distillation. The image encoder is untrained;\n"
-        "only the decoder is of use.\n\n"
-        f"| | |\n|---|---|\n{rows}"
-    )
+    return f"""---
+library_name: diffusers
+pipeline_tag: text-to-image
+license: apache-2.0
+---
+
+# EdgeFusion miniature
+
+Draws one coloured shape on a plain ground, 32x32 pixels, in 1, 2 or 4 steps without guidance
+(`guidance_scale=1`). Prompts: "a small red circle on the left on blue", of these words alone; what
+has no position is in the middle.
+
+| | |
+|---|---|
+{words}
+It was made by `edgefusion train miniature` on drawn pictures: a teacher, its block-removed student,
+latent-consistency distillation. It exists to be compiled and looked at. Grounds, colours, sizes and
+positions are nearly always right; shapes often are not, small ones above all. The image encoder is
+untrained; only the decoder is of use.
+
+| | |
+|---|---|
+{rows}"""

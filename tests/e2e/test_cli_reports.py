@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from edgefusion.compiler.bundle import Bundle
 from edgefusion.runtime.program_parser import parse
@@ -54,6 +55,16 @@ def test_demo_executes_what_it_compiled(demo: Path) -> None:
     printed = (demo / "stdout.txt").read_text()
     assert "tiny-test verified" in printed
     assert "from 2 evaluations only: 1 prompt" in printed
+
+
+def test_demo_draws_pictures_beside_float(demo: Path) -> None:
+    pictures = json.loads((demo / "demo.json").read_text())["values"]["pictures"]
+    assert pictures["pictures"][0]["prompt"] == "a small red circle on blue"
+    assert all(row["psnr_db"] > 30 for row in pictures["pictures"])
+    with Image.open(demo / "miniature.png") as grid:
+        colours = {colour for _, colour in grid.getcolors(grid.width * grid.height)}
+    assert len(colours) > 1000
+    assert "a small red circle on blue" in (demo / "stdout.txt").read_text()
 
 
 def test_simulate_json_has_the_fixed_keys(cli: Cli, bundle: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 FOLDERS = ("compiler", "passes", "runtime", "models", "benchmarks")
-DATA_SUFFIXES = {".toml", ".csv", ".html"}
+DATA_SUFFIXES = {".toml", ".csv", ".html", ".safetensors"}
 
 
 @pytest.fixture(scope="module")

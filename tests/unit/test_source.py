@@ -45,6 +45,14 @@ def unet_weights(folder: Path) -> Path:
     return folder / "unet" / "diffusion_pytorch_model.safetensors"
 
 
+def test_the_shipped_checkpoint_goes_by_its_name() -> None:
+    source = resolve_source("miniature")
+    assert (source.kind, source.name, source.components) == ("folder", "miniature", COMPONENTS)
+    assert source.load("unet").config["in_channels"] == 48
+    with pytest.raises(UsageError, match="brings its own weights"):
+        resolve_source("miniature", random_weights_seed=1)
+
+
 def test_preset_weights_depend_on_the_seed_alone() -> None:
     first = resolve_source("tiny-test", random_weights_seed=3)
     assert (first.kind, first.components, first.seed) == ("preset", COMPONENTS, 3)

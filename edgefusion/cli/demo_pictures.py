@@ -1,0 +1,111 @@
+"""The pictures of ``edgefusion demo``: the miniature in FP32 and on the simulated NPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgefusion.accuracy_report import db
+from edgefusion.cli.output import Progress
+from edgefusion.cli.table import Column, Table, decibels
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SOURCE = "miniature"
+STEPS = 2
+CALIBRATION_PROMPTS = 8
+PROMPTS = (
+    "a small red circle on blue",
+    "a large green square in the middle on white",
+    "a small yellow triangle on the left on black",
+    "a large purple circle on the right on grey",
+    "a small white cross in the middle on black",
+    "a large red triangle on white",
+    "a small blue square on the right on grey",
+    "a large yellow cross on the left on blue",
+)
+_ENLARGED = 4
+_LABEL_WIDTH = 330
+_MARGIN = 8
+
+_COLUMNS = (
+    Column("prompt", "prompt", str),
+    Column("psnr_db", "PSNR, NPU against FP32, dB", decibels),
+)
+
+
+def draw_pictures(directory: Path, say: Progress) -> dict[str, Any]:
+    """Compile the miniature, and draw PROMPTS with its programs and with diffusers in FP32.
+
+    The pictures go side by side into one image, the record's ``grid``.
+    """
+    import numpy as np
+
+    from edgefusion.api import compile_source
+    from edgefusion.bundle_generator import bundle_generator
+    from edgefusion.compiler.bundle_zip import disk_errors, replacing
+    from edgefusion.models.pipeline_generator import pipeline_generator
+    from edgefusion.models.source import resolve_source
+    from edgefusion.runtime.accuracy import psnr_db
+
+    path, output = directory / f"{SOURCE}.npub", directory / f"{SOURCE}.png"
+    result = compile_source(
+        SOURCE,
+        output=path,
+        steps=STEPS,
+        work_dir=directory / "work",
+        calibration_prompts=CALIBRATION_PROMPTS,
+        progress=say,
+    )
+    folder = resolve_source(SOURCE).path
+    assert folder is not None
+    seeds = range(len(PROMPTS))
+    say(f"{SOURCE}: {len(PROMPTS)} pictures in FP32")
+    exact = pipeline_generator(folder, steps=STEPS, guidance=1.0)(PROMPTS, seeds)
+    say(f"{SOURCE}: {len(PROMPTS)} pictures on the NPU")
+    found = bundle_generator(path, STEPS, say=say)(PROMPTS, seeds)
+    with replacing((output,)) as (partial,), disk_errors(output):
+        _side_by_side(exact, found).save(partial, format="PNG")
+    rows = [
+        {"prompt": prompt, "psnr_db": db(psnr_db(np.asarray(a, float), np.asarray(b, float)))}
+        for prompt, a, b in zip(PROMPTS, exact, found, strict=True)
+    ]
+    (latency,) = result.latencies.values()
+    return {
+        "bundle": str(path),
+        "grid": str(output),
+        "steps": STEPS,
+        "latency_ms": latency.total_ms,
+        "pictures": rows,
+    }
+
+
+def _side_by_side(exact: Sequence[Image.Image], found: Sequence[Image.Image]) -> Image.Image:
+    """A row for each prompt: what it says, the picture in FP32, and the one of the NPU."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    side = exact[0].width * _ENLARGED
+    pitch = side + _MARGIN
+    size = (_LABEL_WIDTH + 2 * pitch, _MARGIN + 24 + len(PROMPTS) * pitch)
+    sheet = Image.new("RGB", size, "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
+    for column, title in enumerate(("FP32", "NPU, W8A16")):
+        draw.text((_LABEL_WIDTH + column * pitch, _MARGIN), title, "black", font)
+    for row, (prompt, *images) in enumerate(zip(PROMPTS, exact, found, strict=True)):
+        top = _MARGIN + 24 + row * pitch
+        draw.text((_MARGIN, top + side // 2 - 8), prompt, "black", font)
+        for column, image in enumerate(images):
+            enlarged = image.resize((side, side), Image.Resampling.NEAREST)
+            sheet.paste(enlarged, (_LABEL_WIDTH + column * pitch, top))
+    return sheet
+
+
+def picture_table(record: dict[str, Any]) -> Table:
+    """The pictures with how near the NPU's are to FP32's."""
+    note = (
+        f"{record['steps']} denoising steps, {record['latency_ms']:.3f} ms a picture on the NPU. "
+        f"Side by side in {record['grid']}."
+    )
+    return Table("Pictures of the miniature", _COLUMNS, record["pictures"], note)
