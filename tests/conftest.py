@@ -14,6 +14,15 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Among several workers a file's tests stay together, for they share its fixtures; so do all of
+    e2e, which share one demo."""
+    for item in items:
+        group = "e2e" if "e2e" in item.path.parts else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def repository_root() -> Path:
     """The root of the checkout, where pyproject.toml lies."""
