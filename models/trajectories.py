@@ -64,12 +64,12 @@ def chosen_prompts(wanted: int | Sequence[str], source: Source) -> tuple[str, ..
     if not isinstance(wanted, int):
         return tuple(wanted)
     own = source.path / OWN_PROMPTS if source.path is not None else None
-    has_own = own is not None and own.is_file()
-    prompts = read_prompts(own) if own is not None and has_own else PROMPTS
+    file = own if own is not None and own.is_file() else None
+    prompts = read_prompts(file) if file else PROMPTS
     if not 0 <= wanted <= len(prompts):
         raise UsageError(
             f"{wanted} calibration prompts were asked for; expected 0 to {len(prompts)}, as many "
-            f"as {own if has_own else 'the built-in list'} holds."
+            f"as {file or 'the built-in list'} holds."
         )
     return prompts[:wanted]
 

@@ -7,20 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-COLOURS = {
-    "red": (220, 40, 40),
-    "green": (40, 170, 60),
-    "blue": (45, 80, 220),
-    "yellow": (235, 210, 50),
-    "purple": (150, 60, 180),
-    "white": (240, 240, 240),
-}
-GROUNDS = {
-    "black": (20, 20, 20),
-    "blue": (45, 80, 220),
-    "grey": (128, 128, 128),
-    "white": (240, 240, 240),
-}
+from edgefusion.models.miniature.shapes import COLOURS, GROUNDS
+
 SMALL_TO_LARGE = 0.37
 """Extents in shares of the picture: a small shape's is 0.32 at most, a large one's 0.42 at least,
 less a pixel."""

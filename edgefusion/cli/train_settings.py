@@ -12,9 +12,15 @@ from edgefusion.cli.table import Column, Table, plain
 
 Kind = Literal["kd", "lcm", "decoder"]
 _REQUIRED = "(required)"
+
+
+def _shown(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else plain(value)
+
+
 _COLUMNS = (
     Column("key", "setting"),
-    Column("default", "default", lambda value: _REQUIRED if value == _REQUIRED else _shown(value)),
+    Column("default", "default", _shown),
     Column("accepts", "accepts"),
     Column("meaning", "meaning"),
 )
@@ -41,7 +47,3 @@ def settings(
     ]
     table = Table(f"Settings of train {kind}", _COLUMNS, rows)
     emit([table], lambda: settings_schema(dataclass), json_to=json_to, csv_to=csv_to)
-
-
-def _shown(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else plain(value)
