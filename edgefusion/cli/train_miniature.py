@@ -50,8 +50,9 @@ def miniature(
     preset: Annotated[
         str,
         typer.Option(
-            metavar="lean|pilot|smoke",
-            help="lean: the experiment, hours; pilot: shorter; smoke: a test of the program.",
+            metavar="lean|long|pilot|smoke",
+            help="lean: the experiment, hours; long: the deployed student alone, trained longer; "
+            "pilot: a short lean; smoke: a test of the program.",
         ),
     ] = "lean",
     seeds: Annotated[int, typer.Option(min=1, help="Repetitions, each with its seed.")] = 3,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from edgefusion.models.miniature.stages import CURATED, MIXTURES, RAW
+from edgefusion.models.miniature.stages import CURATED, RAW
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +35,29 @@ class Preset:
     guidance: float = 3.0
     raw_pairs: int = 6000
     prompts_asked: int = 3200
-    mixtures: tuple[str, ...] = tuple(MIXTURES)
+    networks: tuple[str, ...] = ()
+    """Those judged, as ``repetition`` names them; () for all. What they need is trained too."""
     evaluation_prompts: int = 256
     many_steps: int = 25
     npu_prompts: int = 64
     """Prompts drawn by the compiled bundle; fewer, because a simulated NPU takes its time."""
 
 
+_DEPLOYED = ("base", "advanced", "tiny", f"tuned/{CURATED}", "few/edgefusion")
+"""The network that is deployed, and those it is made from."""
+
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         preset.name: preset
         for preset in (
             Preset("lean"),
+            Preset(
+                "long",
+                advanced_steps=6000,
+                tuning_steps=2000,
+                consistency_steps=1000,
+                networks=_DEPLOYED,
+            ),
             Preset(
                 "pilot",
                 decoder_steps=600,
@@ -76,7 +87,15 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 batch_size=4,
                 raw_pairs=40,
                 prompts_asked=48,
-                mixtures=(RAW, CURATED),
+                networks=(
+                    *_DEPLOYED,
+                    "few/tiny",
+                    f"tuned/{RAW}",
+                    f"few/{RAW}",
+                    f"few/{CURATED}",
+                    "few/by-base",
+                    "few/by-itself",
+                ),
                 evaluation_prompts=4,
                 many_steps=3,
                 npu_prompts=2,
@@ -84,4 +103,5 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         )
     }
 )
-"""``lean`` is the experiment, ``pilot`` shows in minutes where it goes, ``smoke`` that it runs."""
+"""``lean`` is the experiment; ``long`` trains the network that is deployed, and no other, until it
+draws well; ``pilot`` shows in minutes where it goes, ``smoke`` that it runs."""

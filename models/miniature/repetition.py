@@ -72,24 +72,26 @@ class Repetition:
     say: Say
 
     def scores(self) -> Scores:
-        """Train what is not yet trained, and judge it."""
-        found = {}
-        many = (self.preset.many_steps,)
+        """Train what is not yet trained of the networks that the preset judges, and judge them."""
+        judged = self.preset.networks
+        return {
+            name: self._judged(name, trained)
+            for name, trained in self.networks().items()
+            if not judged or name in judged
+        }
+
+    def networks(self) -> dict[str, Trained]:
+        """All by name, trained or not; each after what it is made from."""
         base, advanced = self._teachers()
-        found["base"] = self._judged("base", base, many)
-        found["advanced"] = self._judged("advanced", advanced, many)
-        tiny = self._tiny()
-        found["tiny"] = self._judged("tiny", tiny, many)
-        found["few/tiny"] = self._judged("few/tiny", self._few(tiny, BEST_DISTILLING), STEPS)
-        for mixture in self.preset.mixtures:
-            tuned = self._tuned(mixture)
-            found[f"tuned/{mixture}"] = self._judged(f"tuned/{mixture}", tuned, many)
-            few = self._few(tuned, mixture)
-            found[f"few/{mixture}"] = self._judged(f"few/{mixture}", few, STEPS)
-        found[EDGEFUSION] = self._judged(EDGEFUSION, self.edgefusion, STEPS)
-        for name, teacher in ((BY_BASE, base), (BY_ITSELF, self._tuned(CURATED))):
-            few = self._few(self._tuned(CURATED), BEST_DISTILLING, teacher)
-            found[name] = self._judged(name, few, STEPS)
+        tiny, tuned = self._tiny(), self._tuned(CURATED)
+        found = {"base": base, "advanced": advanced, "tiny": tiny}
+        found["few/tiny"] = self._few(tiny, BEST_DISTILLING)
+        for mixture in MIXTURES:
+            found[f"tuned/{mixture}"] = self._tuned(mixture)
+            found[f"few/{mixture}"] = self._few(self._tuned(mixture), mixture)
+        found[EDGEFUSION] = self.edgefusion
+        found[BY_BASE] = self._few(tuned, BEST_DISTILLING, base)
+        found[BY_ITSELF] = self._few(tuned, BEST_DISTILLING, tuned)
         return found
 
     @property
@@ -211,10 +213,9 @@ class Repetition:
         texts = prompts(self.preset.evaluation_prompts)
         return Judge(self.tools.encoders, self.tools.judge, texts)
 
-    def _judged(
-        self, name: str, trained: Trained, steps: tuple[int, ...]
-    ) -> dict[str, list[float]]:
+    def _judged(self, name: str, trained: Trained) -> dict[str, list[float]]:
         few = name.startswith("few")
+        steps = STEPS if few else (self.preset.many_steps,)
         guidance = self.preset.guidance
         settings = {
             "prompts": self.preset.evaluation_prompts,

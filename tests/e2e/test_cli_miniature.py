@@ -73,5 +73,5 @@ def test_the_whole_recipe_and_a_picture(cli: Cli, tmp_path: Path) -> None:
 def test_an_unknown_preset(cli: Cli, tmp_path: Path) -> None:
     outcome = cli("train", "miniature", "--preset", "huge", "-o", tmp_path / "m")
     assert outcome.code == USAGE
-    assert "lean, pilot, smoke" in outcome.err
+    assert "lean, long, pilot, smoke" in outcome.err
     assert not (tmp_path / "m").exists()
