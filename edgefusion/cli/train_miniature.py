@@ -39,6 +39,7 @@ _SCORES = (
     Column("network", "network", str),
     Column("steps", "steps", str),
     Column("mean", "score", _score),
+    Column("distance", "Fréchet distance", _score),
 )
 
 

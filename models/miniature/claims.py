@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from edgefusion.models.miniature.comparison import Difference, paired_difference
+from edgefusion.models.miniature.comparison import (
+    Difference,
+    paired_difference,
+    resampled_difference,
+)
+from edgefusion.models.miniature.evaluation import Judgement
 from edgefusion.models.miniature.presets import Preset
 from edgefusion.models.miniature.repetition import (
     BEST_DISTILLING,
@@ -16,7 +21,7 @@ from edgefusion.models.miniature.repetition import (
     BY_BASE,
     BY_ITSELF,
     EDGEFUSION,
-    Scores,
+    Judgements,
 )
 from edgefusion.models.miniature.stages import CLEANED, CURATED, RAW, RECAPTIONED, SYNTHETIC
 
@@ -101,45 +106,72 @@ def claims(preset: Preset) -> tuple[Claim, ...]:
     return tuple(found)
 
 
-def tested(claim: Claim, repetitions: Sequence[Scores]) -> dict[str, Any] | None:
+def tested(claim: Claim, repetitions: Sequence[Judgements]) -> dict[str, Any] | None:
     """A row of the report; None where a side was not drawn."""
-    sides = [_scores(repetitions, pictures) for pictures in (claim.first, claim.second)]
-    if not all(sides):
+    sides = _sides(claim, repetitions)
+    if sides is None:
         return None
-    difference = paired_difference(sides[0], sides[1])
+    first, second = ([list(judgement.scores) for judgement in side] for side in sides)
+    difference = paired_difference(first, second)
+    means = float(np.mean(first)), float(np.mean(second))
+    return _row(claim, means, difference, claim.verdict(difference))
+
+
+def tested_by_distance(claim: Claim, repetitions: Sequence[Judgements]) -> dict[str, Any] | None:
+    """The same by Fréchet distance, of which less is better; None also for claims with a margin,
+    which is one of scores."""
+    sides = _sides(claim, repetitions)
+    if sides is None or claim.margin is not None:
+        return None
+    first, second = ([list(judgement.distances) for judgement in side] for side in sides)
+    difference = resampled_difference(first, second)
+    means = float(np.mean(first, 0)[0]), float(np.mean(second, 0)[0])
+    return _row(claim, means, difference, claim.verdict(difference.negated()))
+
+
+def _sides(claim: Claim, repetitions: Sequence[Judgements]) -> list[list[Judgement]] | None:
+    sides = [
+        [
+            judged[network][str(steps)]
+            for judged in repetitions
+            if str(steps) in judged.get(network, {})
+        ]
+        for network, steps in (claim.first, claim.second)
+    ]
+    return sides if all(len(side) == len(repetitions) for side in sides) else None
+
+
+def _row(
+    claim: Claim, means: tuple[float, float], difference: Difference, verdict: Verdict
+) -> dict[str, Any]:
     return {
         "claim": claim.text,
         "source": claim.source,
         "first": _name(claim.first),
         "second": _name(claim.second),
-        "first_score": float(np.mean(sides[0])),
-        "second_score": float(np.mean(sides[1])),
+        "first_score": means[0],
+        "second_score": means[1],
         "difference": difference.mean,
         "low": difference.low,
         "high": difference.high,
         "share_above": difference.share_above,
         "margin": claim.margin,
-        "verdict": claim.verdict(difference),
+        "verdict": verdict,
     }
-
-
-def _scores(repetitions: Sequence[Scores], pictures: Pictures) -> list[list[float]]:
-    network, steps = pictures
-    found = [scores.get(network, {}).get(str(steps)) for scores in repetitions]
-    return [] if None in found else [list(scores or ()) for scores in found]
 
 
 def _name(pictures: Pictures) -> str:
     return f"{pictures[0]}, {pictures[1]} step{'s' if pictures[1] > 1 else ''}"
 
 
-def score_rows(repetitions: Sequence[Scores]) -> list[dict[str, Any]]:
-    """Mean of each network at each number of steps, and of each repetition."""
-    first: Mapping[str, Mapping[str, Any]] = repetitions[0]
+def score_rows(repetitions: Sequence[Judgements]) -> list[dict[str, Any]]:
+    """Means of each network at each number of steps, and of each repetition."""
     rows = []
-    for network, by_steps in first.items():
+    for network, by_steps in repetitions[0].items():
         for steps in by_steps:
-            means = [float(np.mean(scores[network][steps])) for scores in repetitions]
+            each = [judged[network][steps] for judged in repetitions]
+            means = [float(np.mean(judgement.scores)) for judgement in each]
+            apart = [judgement.distances[0] for judgement in each]
             rows.append(
                 {
                     "network": network,
@@ -147,6 +179,8 @@ def score_rows(repetitions: Sequence[Scores]) -> list[dict[str, Any]]:
                     "mean": float(np.mean(means)),
                     "std": float(np.std(means, ddof=1)) if len(means) > 1 else None,
                     "repetitions": means,
+                    "distance": float(np.mean(apart)),
+                    "distances": apart,
                 }
             )
     return rows

@@ -59,6 +59,12 @@ class AttributeNet(nn.Module):
         logits: torch.Tensor = self.layers(images)
         return logits
 
+    @torch.no_grad()
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """[n, 4 width]: what the last convolution gives, its mean over the picture."""
+        maps: torch.Tensor = self.layers[:-2](images)
+        return maps.mean((2, 3))
+
 
 def trained_classifier(
     seed: int, width: int, steps: int, say: Say = lambda _text: None

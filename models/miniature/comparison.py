@@ -22,12 +22,16 @@ Scores = Sequence[Sequence[float]]
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Mean of first minus second, its 95 % interval, and the share of resamples above 0."""
+    """First minus second, its 95 % interval, and the share of resamples above 0."""
 
     mean: float
     low: float
     high: float
     share_above: float
+
+    def negated(self) -> Difference:
+        """Second minus first."""
+        return Difference(-self.mean, -self.high, -self.low, 1 - self.share_above)
 
 
 def paired_difference(first: Scores, second: Scores, seed: int = 0) -> Difference:
@@ -37,8 +41,23 @@ def paired_difference(first: Scores, second: Scores, seed: int = 0) -> Differenc
         raise ValueError(f"scores do not pair: {np.shape(first)} and {np.shape(second)}")
     rng = np.random.default_rng(seed)
     means = np.array([_resampled(apart, rng) for _ in range(_RESAMPLES)])
-    low, high = np.percentile(means, _LEVEL_PERCENT)
-    return Difference(float(apart.mean()), float(low), float(high), float((means > 0).mean()))
+    return _difference(float(apart.mean()), means)
+
+
+def resampled_difference(first: Scores, second: Scores, seed: int = 0) -> Difference:
+    """The same of a statistic that is no mean over prompts: each repetition's list has its value
+    of all prompts, then those of resamples of the prompts, which are the same on both sides."""
+    apart = np.asarray(first, np.float64) - np.asarray(second, np.float64)
+    repetitions, values = apart.shape
+    rng = np.random.default_rng(seed)
+    size = (_RESAMPLES, repetitions)
+    drawn = apart[rng.integers(repetitions, size=size), rng.integers(1, values, size=size)]
+    return _difference(float(apart[:, 0].mean()), drawn.mean(1))
+
+
+def _difference(mean: float, resampled: npt.NDArray[np.float64]) -> Difference:
+    low, high = np.percentile(resampled, _LEVEL_PERCENT)
+    return Difference(mean, float(low), float(high), float((resampled > 0).mean()))
 
 
 def _resampled(apart: npt.NDArray[np.float64], rng: np.random.Generator) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import torch
 
 from edgefusion.models.miniature.claims import DEPLOYED_STEPS, FP32, NPU
 from edgefusion.models.miniature.codec import SCALING_FACTOR
+from edgefusion.models.miniature.distance import RESAMPLES
 from edgefusion.models.miniature.evaluation import (
     NOISE_SEED,
     Judge,
@@ -20,7 +21,7 @@ from edgefusion.models.miniature.evaluation import (
 from edgefusion.models.miniature.networks import LATENT_SHAPE
 from edgefusion.models.miniature.pairs import as_pixels, token_ids
 from edgefusion.models.miniature.pipeline import write_miniature
-from edgefusion.models.miniature.repetition import Repetition, Scores
+from edgefusion.models.miniature.repetition import Judgements, Repetition, read_judgements
 from edgefusion.models.miniature.store import Step
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Deployment:
     """Of one repetition. ``folder`` holds the pipeline."""
 
     folder: Path
-    scores: Scores
+    judgements: Judgements
 
 
 def deploy(repetition: Repetition, draw: DrawOnNpu) -> Deployment:
@@ -46,19 +47,20 @@ def deploy(repetition: Repetition, draw: DrawOnNpu) -> Deployment:
     trained = repetition.edgefusion
     step = Step(
         f"repetition-{repetition.seed}/deployed",
-        {"prompts": preset.npu_prompts, "steps": DEPLOYED_STEPS},
+        {"prompts": preset.npu_prompts, "steps": DEPLOYED_STEPS, "distances": RESAMPLES},
         (trained.step, tools.step),
     )
     texts = repetition.judge.prompts[: preset.npu_prompts]
     judge = Judge(tools.encoders, tools.judge, texts)
 
-    def make(place: Path) -> Scores:
+    def make(place: Path) -> dict[str, Any]:
         unet = repetition.unet(trained)
-        in_float = judge.judged(_decoded(unet, judge, tools.autoencoder))
+        in_float = judge.judgement(_decoded(unet, judge, tools.autoencoder))
+        share = mean(in_float.scores)
         facts = {
             "U-Net weights": f"{sum(p.numel() for p in unet.parameters()):,}",
             "preset, repetition": f"{preset.name}, {repetition.seed}",
-            f"attributes right in {DEPLOYED_STEPS} steps": f"{mean(in_float):.3f}, by a classifier",
+            f"attributes right in {DEPLOYED_STEPS} steps": f"{share:.3f}, by a classifier",
         }
         encoder = tools.encoders.text_encoder
         write_miniature(place / PIPELINE, unet, encoder, tools.autoencoder, facts)
@@ -66,10 +68,12 @@ def deploy(repetition: Repetition, draw: DrawOnNpu) -> Deployment:
         seeds = range(NOISE_SEED, NOISE_SEED + len(texts))
         images = draw(place / PIPELINE, place, texts, seeds, DEPLOYED_STEPS)
         steps = str(DEPLOYED_STEPS)
-        return {FP32: {steps: in_float}, NPU: {steps: judge.judged(as_pixels(images))}}
+        on_npu = judge.judgement(as_pixels(images))
+        return {FP32: {steps: asdict(in_float)}, NPU: {steps: asdict(on_npu)}}
 
-    scores = repetition.store.result(step, make)
-    return Deployment(repetition.store.place(step) / PIPELINE, scores)
+    stored = repetition.store.result(step, make)
+    judgements = {name: read_judgements(by_steps) for name, by_steps in stored.items()}
+    return Deployment(repetition.store.place(step) / PIPELINE, judgements)
 
 
 @torch.no_grad()

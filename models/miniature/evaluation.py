@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,17 @@ import torch
 
 from edgefusion.models.miniature.classifier import AttributeNet, agreement
 from edgefusion.models.miniature.codec import PixelCodec
+from edgefusion.models.miniature.distance import Gaussian, distances
 from edgefusion.models.miniature.networks import LATENT_SHAPE, SCHEDULER
 from edgefusion.models.miniature.pairs import token_ids
-from edgefusion.models.miniature.shapes import caption, generator, random_scene
+from edgefusion.models.miniature.shapes import (
+    Scene,
+    caption,
+    generator,
+    picture,
+    random_scene,
+    told,
+)
 from edgefusion.models.training.encoders import Encoders
 from edgefusion.models.training.sampling import Sampler
 
@@ -21,6 +30,7 @@ _BATCH = 64
 PROMPT_SEED = 900_001
 """Of no training data."""
 NOISE_SEED = 0
+_REFERENCE_SEED, _TRUE_PER_PROMPT = 900_002, 8
 
 
 def prompts(count: int) -> list[str]:
@@ -34,23 +44,28 @@ def prompts(count: int) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
+class Judgement:
+    """Of the pictures of a network: ``scores``, for each prompt the share of its attributes that
+    the picture shows, and ``distances``, of all and of resamples (``distance.distances``)."""
+
+    scores: Sequence[float]
+    distances: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
 class Judge:
-    """Draws ``prompts`` with a network and compares what a classifier sees with what was told."""
+    """Draws ``prompts`` with a network and compares what ``classifier`` sees with what was told,
+    and the pictures' distribution with that of true ones."""
 
     encoders: Encoders
     classifier: AttributeNet
     prompts: Sequence[str]
 
-    def scores(self, network: Any, sampler: Sampler, steps: int) -> list[float]:
-        """For each prompt the share of its attributes that the picture shows."""
-        return self.judged(self.pictures(network, sampler, steps))
-
-    def judged(self, pixels: torch.Tensor) -> list[float]:
-        """The same of pictures [n, 3, 32, 32] of the first n prompts."""
-        shown: list[float] = agreement(
-            self.classifier, pixels, self.prompts[: len(pixels)]
-        ).tolist()
-        return shown
+    def judgement(self, pixels: torch.Tensor) -> Judgement:
+        """Of pictures [n, 3, 32, 32] of the prompts."""
+        shown: list[float] = agreement(self.classifier, pixels, self.prompts).tolist()
+        reference = Gaussian.of(self.classifier.features(true_pictures(self.prompts)))
+        return Judgement(shown, distances(self.classifier.features(pixels), reference))
 
     def pictures(self, network: Any, sampler: Sampler, steps: int) -> torch.Tensor:
         """[n, 3, 32, 32] in [-1, 1]; the noise of prompt i is that of seed i."""
@@ -64,6 +79,24 @@ class Judge:
                 sampler.sample(network, context, null, LATENT_SHAPE, steps, NOISE_SEED + first)
             )
         return PixelCodec().decode(torch.cat(drawn)).clamp(-1, 1)
+
+
+@cache
+def _true_picture(text: str, number: int) -> torch.Tensor:
+    """[3, 32, 32] in [-1, 1]; their own draws of place, size and colour tell numbers apart."""
+    rng = generator(_REFERENCE_SEED, number)
+    return torch.from_numpy(picture(Scene(**told(text)), rng)).permute(2, 0, 1).float() / 127.5 - 1
+
+
+def true_pictures(texts: Sequence[str]) -> torch.Tensor:
+    """[8 n, 3, 32, 32] in [-1, 1]: some of each of n whole captions."""
+    return torch.stack(
+        [
+            _true_picture(text, index * _TRUE_PER_PROMPT + number)
+            for index, text in enumerate(texts)
+            for number in range(_TRUE_PER_PROMPT)
+        ]
+    )
 
 
 def many_step_sampler(guidance: float) -> Sampler:

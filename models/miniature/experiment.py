@@ -8,7 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgefusion.models.miniature.claims import DEPLOYED_STEPS, FP32, claims, score_rows, tested
+from edgefusion.models.miniature.claims import (
+    DEPLOYED_STEPS,
+    FP32,
+    claims,
+    score_rows,
+    tested,
+    tested_by_distance,
+)
 from edgefusion.models.miniature.deployment import DrawOnNpu, deploy
 from edgefusion.models.miniature.evaluation import mean
 from edgefusion.models.miniature.presets import Preset
@@ -17,7 +24,7 @@ from edgefusion.models.miniature.store import Store
 from edgefusion.models.miniature.tools import make_tools
 from edgefusion.models.whole_file import write_whole
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _STEPS = "steps"
 Say = Callable[[str], None]
 RESULTS, REPORT, PIPELINE = "results.json", "results.md", "pipeline"
@@ -36,19 +43,20 @@ def run_experiment(
     found, deployed = [], []
     for seed in range(seeds):
         repetition = Repetition(preset, store, tools, seed, say)
-        scores = repetition.scores()
+        judged = repetition.judgements()
         deployed.append(deploy(repetition, draw))
-        found.append({**scores, **deployed[-1].scores})
-    rows = [row for claim in claims(preset) if (row := tested(claim, found))]
+        found.append({**judged, **deployed[-1].judgements})
+    asked = claims(preset)
     document = {
         "schema_version": SCHEMA_VERSION,
         "preset": preset.name,
         "repetitions": seeds,
         "judge_accuracy": tools.accuracy,
-        "claims": rows,
+        "claims": [row for claim in asked if (row := tested(claim, found))],
+        "distance_claims": [row for claim in asked if (row := tested_by_distance(claim, found))],
         "scores": score_rows(found),
     }
-    best = max(deployed, key=lambda one: mean(one.scores[FP32][str(DEPLOYED_STEPS)]))
+    best = max(deployed, key=lambda one: mean(one.judgements[FP32][str(DEPLOYED_STEPS)].scores))
     shutil.copytree(best.folder, folder / PIPELINE, dirs_exist_ok=True)
     write_whole(folder / RESULTS, json.dumps(document, indent=1).encode() + b"\n")
     write_whole(folder / REPORT, markdown(document).encode())
@@ -62,27 +70,45 @@ def run_repetition(
     the work: what stands beside the U-Nets comes out the same in all of them."""
     store = Store(folder / _STEPS)
     repetition = Repetition(preset, store, make_tools(store, preset, say), seed, say)
-    scores = repetition.scores()
-    return score_rows([{**scores, **deploy(repetition, draw).scores}])
+    judged = repetition.judgements()
+    return score_rows([{**judged, **deploy(repetition, draw).judgements}])
 
 
 def markdown(document: Mapping[str, Any]) -> str:
-    """The claims and the scores as two tables."""
+    """The claims by score and by distance, and the scores, as three tables."""
     count = document["repetitions"]
-    verdicts = [row["verdict"] for row in document["claims"]]
     lines = [
         f"# Miniature, preset {document['preset']}, {count} repetition{'s' if count > 1 else ''}",
         "",
-        f"{verdicts.count('held')} of {len(verdicts)} orderings held,",
+        "Score: the share of a caption's attributes that a classifier sees in the picture",
+        f"(right in {document['judge_accuracy']:.1%} of true pictures). Distance: Fréchet's, of",
+        "pictures to true ones of the same captions, in that classifier's features; less is",
+        "better. Intervals: 95 %, paired bootstrap over repetitions and prompts.",
+        "",
+        *_claim_table("score", document["claims"]),
+        "",
+        *_claim_table("distance", document["distance_claims"]),
+        "",
+        "| network | steps | score | each repetition | distance | each repetition |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in document["scores"]:
+        scores = f"{row['mean']:.3f} | {_listed(row['repetitions'])}"
+        apart = f"{row['distance']:.3f} | {_listed(row['distances'])}"
+        lines.append(f"| {row['network']} | {row['steps']} | {scores} | {apart} |")
+    return "\n".join(lines) + "\n"
+
+
+def _claim_table(kind: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    verdicts = [row["verdict"] for row in rows]
+    lines = [
+        f"By {kind}, {verdicts.count('held')} of {len(rows)} orderings held,",
         f"{verdicts.count('not shown')} could not be shown, {verdicts.count('failed')} failed.",
-        "A score is the share of a caption's attributes that a classifier sees in the picture",
-        f"(right in {document['judge_accuracy']:.1%} of true pictures).",
-        "Intervals: 95 %, paired bootstrap over repetitions and prompts.",
         "",
         "| ordering | paper | first | second | difference | interval | verdict |",
         "|---|---|---|---|---|---|---|",
     ]
-    for row in document["claims"]:
+    for row in rows:
         margin = "" if row["margin"] is None else f" (within {row['margin']})"
         lines.append(
             f"| {row['claim']}{margin} | {row['source']} | {row['first']}: "
@@ -90,11 +116,7 @@ def markdown(document: Mapping[str, Any]) -> str:
             f"{row['difference']:+.3f} | {row['low']:+.3f} to {row['high']:+.3f} | "
             f"{row['verdict']} |"
         )
-    lines += ["", "| network | steps | score | each repetition |", "|---|---|---|---|"]
-    for row in document["scores"]:
-        each = _listed(row["repetitions"])
-        lines.append(f"| {row['network']} | {row['steps']} | {row['mean']:.3f} | {each} |")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _listed(values: Sequence[float]) -> str:

@@ -10,7 +10,7 @@ teacher, ``few/by-itself`` from the tuned student, as latent consistency usually
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,11 @@ from typing import Any
 import torch
 
 from edgefusion.models.miniature.classifier import Labeller
+from edgefusion.models.miniature.distance import RESAMPLES
 from edgefusion.models.miniature.encoded import EncodedPairs
 from edgefusion.models.miniature.evaluation import (
     Judge,
+    Judgement,
     few_step_sampler,
     many_step_sampler,
     prompts,
@@ -43,8 +45,8 @@ from edgefusion.models.miniature.trainings import Lesson
 from edgefusion.models.text_to_image import STEPS
 
 Say = Callable[[str], None]
-Scores = dict[str, dict[str, list[float]]]
-"""By network and number of steps, a score a prompt."""
+Judgements = dict[str, dict[str, Judgement]]
+"""By network and number of steps."""
 BEST_TEACHING = f"{RECAPTIONED} & {CURATED}"
 BEST_DISTILLING = f"{RECAPTIONED} & {SYNTHETIC}"
 EDGEFUSION, BY_BASE, BY_ITSELF = "few/edgefusion", "few/by-base", "few/by-itself"
@@ -71,7 +73,7 @@ class Repetition:
     seed: int
     say: Say
 
-    def scores(self) -> Scores:
+    def judgements(self) -> Judgements:
         """Train what is not yet trained of the networks that the preset judges, and judge them."""
         judged = self.preset.networks
         return {
@@ -213,7 +215,7 @@ class Repetition:
         texts = prompts(self.preset.evaluation_prompts)
         return Judge(self.tools.encoders, self.tools.judge, texts)
 
-    def _judged(self, name: str, trained: Trained) -> dict[str, list[float]]:
+    def _judged(self, name: str, trained: Trained) -> dict[str, Judgement]:
         few = name.startswith("few")
         steps = STEPS if few else (self.preset.many_steps,)
         guidance = self.preset.guidance
@@ -221,12 +223,20 @@ class Repetition:
             "prompts": self.preset.evaluation_prompts,
             "steps": steps,
             "guidance": None if few else guidance,
+            "distances": RESAMPLES,
         }
         sampler = few_step_sampler() if few else many_step_sampler(guidance)
-        step = Step(f"repetition-{self.seed}/scores", settings, (trained.step,))
+        step = Step(f"repetition-{self.seed}/judged", settings, (trained.step,))
 
-        def make(_place: Path) -> dict[str, list[float]]:
-            network = self.unet(trained)
-            return {str(n): self.judge.scores(network, sampler, n) for n in steps}
+        def make(_place: Path) -> dict[str, Any]:
+            network, judge = self.unet(trained), self.judge
+            return {
+                str(n): asdict(judge.judgement(judge.pictures(network, sampler, n))) for n in steps
+            }
 
-        return self.store.result(step, make)
+        return read_judgements(self.store.result(step, make))
+
+
+def read_judgements(stored: Mapping[str, Any]) -> dict[str, Judgement]:
+    """By number of steps, as a step of the store keeps them."""
+    return {steps: Judgement(**fields) for steps, fields in stored.items()}

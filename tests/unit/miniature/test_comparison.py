@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
 from edgefusion.models.miniature import claims
 from edgefusion.models.miniature.comparison import paired_difference
+from edgefusion.models.miniature.evaluation import Judgement
 
 RNG = np.random.default_rng(0)
 NOISE = RNG.normal(0, 0.3, (1, 200))
@@ -56,8 +59,38 @@ def test_scores_that_do_not_pair() -> None:
     ],
 )
 def test_verdicts(shift: float, margin: float | None, verdict: str) -> None:
-    scores = {"a": {"2": (NOISE[0] + shift).tolist()}, "b": {"2": [0.0] * 200}}
-    row = claims.tested(claims.Claim("", "", ("a", 2), ("b", 2), margin), [scores])
+    judged = {
+        "a": {"2": Judgement((NOISE[0] + shift).tolist(), [])},
+        "b": {"2": Judgement([0.0] * 200, [])},
+    }
+    row = claims.tested(claims.Claim("", "", ("a", 2), ("b", 2), margin), [judged])
     assert row is not None
     assert row["verdict"] == verdict
-    assert claims.tested(claims.Claim("", "", ("a", 4), ("b", 2), margin), [scores]) is None
+    assert claims.tested(claims.Claim("", "", ("a", 4), ("b", 2), margin), [judged]) is None
+
+
+@pytest.mark.parametrize(
+    ("shift", "verdict"), [(-2.0, "held"), (2.0, "failed"), (0.0, "not shown")]
+)
+def test_the_smaller_distance_is_the_better(shift: float, verdict: str) -> None:
+    spread = RNG.normal(0, 0.5, 200).tolist()
+    judged = {
+        "a": {"2": Judgement([], [5.0 + shift, *(5.0 + shift + value for value in spread)])},
+        "b": {"2": Judgement([], [5.0] * 201)},
+    }
+    claim = claims.Claim("", "", ("a", 2), ("b", 2))
+    row = claims.tested_by_distance(claim, [judged, judged, judged])
+    assert row is not None
+    assert (row["first_score"], row["second_score"]) == (5.0 + shift, 5.0)
+    assert row["difference"] == pytest.approx(shift)
+    assert row["low"] < shift < row["high"]
+    assert row["verdict"] == verdict
+    within = replace(claim, margin=0.1)
+    assert claims.tested_by_distance(within, [judged]) is None
+
+
+def test_a_network_that_one_repetition_lacks_is_not_compared() -> None:
+    whole = {name: {"2": Judgement([1.0, 0.0], [1.0, 1.0])} for name in "ab"}
+    claim = claims.Claim("", "", ("a", 2), ("b", 2))
+    assert claims.tested(claim, [whole, whole]) is not None
+    assert claims.tested(claim, [whole, {"a": whole["a"]}]) is None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,6 +15,7 @@ from edgefusion.models.miniature.codec import PixelCodec
 from edgefusion.models.miniature.encoded import EncodedPairs
 from edgefusion.models.miniature.evaluation import (
     Judge,
+    Judgement,
     few_step_sampler,
     many_step_sampler,
     prompts,
@@ -24,6 +24,7 @@ from edgefusion.models.miniature.experiment import markdown
 from edgefusion.models.miniature.networks import LATENT_SHAPE, student_of, teacher_unet, tiny_unet
 from edgefusion.models.miniature.pairs import token_ids
 from edgefusion.models.miniature.presets import PRESETS
+from edgefusion.models.miniature.repetition import Judgements
 from edgefusion.models.miniature.text_encoder import WIDTH, trained_text_encoder, untrained
 from edgefusion.models.miniature.trainings import Lesson
 from edgefusion.models.training.encoders import Encoders
@@ -87,9 +88,10 @@ def test_judging_is_repeatable_and_each_picture_its_own() -> None:
         assert pictures.shape == (3, 3, 32, 32)
         alone = two.pictures(unet, sampler, steps)
         torch.testing.assert_close(pictures[:2], alone, rtol=1e-4, atol=1e-4)
-    scores = three.judged(pictures)
-    assert len(scores) == 3
-    assert all(score * 5 == pytest.approx(round(score * 5)) for score in scores)
+    judgement = three.judgement(pictures)
+    assert len(judgement.scores) == 3
+    assert all(score * 5 == pytest.approx(round(score * 5)) for score in judgement.scores)
+    assert all(distance >= 0 for distance in judgement.distances)
 
 
 def test_the_text_encoder_learns_what_captions_say() -> None:
@@ -100,16 +102,19 @@ def test_the_text_encoder_learns_what_captions_say() -> None:
 
 def test_the_report_names_every_claim() -> None:
     networks = {side for claim in claims(SMOKE) for side in (claim.first, claim.second)}
-    scores: dict[str, Any] = {}
+    judged: Judgements = {}
     for name, steps in networks:
-        scores.setdefault(name, {})[str(steps)] = [0.4, 0.8]
-    assert {FP32, NPU, "few/edgefusion", "few/tiny", "base"} <= scores.keys()
+        judged.setdefault(name, {})[str(steps)] = Judgement([0.4, 0.8], [2.5, 2.4, 2.6])
+    assert {FP32, NPU, "few/edgefusion", "few/tiny", "base"} <= judged.keys()
     document = {
         "preset": "x",
         "repetitions": 2,
         "judge_accuracy": 1.0,
         "claims": [],
-        "scores": score_rows([scores, scores]),
+        "distance_claims": [],
+        "scores": score_rows([judged, judged]),
     }
     assert document["scores"][0]["mean"] == pytest.approx(0.6)
-    assert "| few/edgefusion | 2 | 0.600 | 0.600, 0.600 |" in markdown(document)
+    assert "| few/edgefusion | 2 | 0.600 | 0.600, 0.600 | 2.500 | 2.500, 2.500 |" in markdown(
+        document
+    )
