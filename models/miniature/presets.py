@@ -54,8 +54,8 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             Preset(
                 "long",
                 advanced_steps=6000,
-                tuning_steps=2000,
-                consistency_steps=1000,
+                tuning_steps=1200,
+                consistency_steps=1200,
                 networks=_DEPLOYED,
             ),
             Preset(
