@@ -53,8 +53,8 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             Preset("lean"),
             Preset(
                 "long",
-                advanced_steps=6000,
-                tuning_steps=1200,
+                advanced_steps=5000,
+                tuning_steps=1000,
                 consistency_steps=1200,
                 networks=_DEPLOYED,
             ),
