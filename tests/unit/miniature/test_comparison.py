@@ -78,15 +78,14 @@ def test_the_smaller_distance_is_the_better(shift: float, verdict: str) -> None:
         "a": {"2": Judgement([], [5.0 + shift, *(5.0 + shift + value for value in spread)])},
         "b": {"2": Judgement([], [5.0] * 201)},
     }
-    claim = claims.Claim("", "", ("a", 2), ("b", 2))
+    claim = claims.Claim("", "", ("a", 2), ("b", 2), by_distance=True)
     row = claims.tested_by_distance(claim, [judged, judged, judged])
     assert row is not None
     assert (row["first_score"], row["second_score"]) == (5.0 + shift, 5.0)
     assert row["difference"] == pytest.approx(shift)
     assert row["low"] < shift < row["high"]
     assert row["verdict"] == verdict
-    within = replace(claim, margin=0.1)
-    assert claims.tested_by_distance(within, [judged]) is None
+    assert claims.tested_by_distance(replace(claim, by_distance=False), [judged]) is None
 
 
 def test_a_network_that_one_repetition_lacks_is_not_compared() -> None:
