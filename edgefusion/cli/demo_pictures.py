@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgefusion.accuracy_report import db
 from edgefusion.cli.output import Progress
 from edgefusion.cli.table import Column, Table, decibels
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 SOURCE = "miniature"
 STEPS = 2
@@ -27,8 +23,6 @@ PROMPTS = (
     "a large yellow cross on the left on blue",
 )
 _ENLARGED = 4
-_LABEL_WIDTH = 330
-_MARGIN = 8
 
 _COLUMNS = (
     Column("prompt", "prompt", str),
@@ -46,6 +40,7 @@ def draw_pictures(directory: Path, say: Progress) -> dict[str, Any]:
     from edgefusion.api import compile_source
     from edgefusion.bundle_generator import bundle_generator
     from edgefusion.compiler.bundle_zip import disk_errors, replacing
+    from edgefusion.models.image_grid import image_grid
     from edgefusion.models.pipeline_generator import pipeline_generator
     from edgefusion.models.source import resolve_source
     from edgefusion.runtime.accuracy import psnr_db
@@ -67,8 +62,10 @@ def draw_pictures(directory: Path, say: Progress) -> dict[str, Any]:
     say(f"{SOURCE}: {len(PROMPTS)} pictures on the NPU")
     found = bundle_generator(path, STEPS, say=say)(PROMPTS, seeds)
     with replacing((output,)) as (partial,), disk_errors(output):
-        _side_by_side(exact, found).save(partial, format="PNG")
-    rows = [
+        rows = list(zip(exact, found, strict=True))
+        grid = image_grid(rows, labels=PROMPTS, titles=("FP32", "NPU, W8A16"), enlarged=_ENLARGED)
+        grid.save(partial, format="PNG")
+    pictures = [
         {"prompt": prompt, "psnr_db": db(psnr_db(np.asarray(a, float), np.asarray(b, float)))}
         for prompt, a, b in zip(PROMPTS, exact, found, strict=True)
     ]
@@ -78,28 +75,8 @@ def draw_pictures(directory: Path, say: Progress) -> dict[str, Any]:
         "grid": str(output),
         "steps": STEPS,
         "latency_ms": latency.total_ms,
-        "pictures": rows,
+        "pictures": pictures,
     }
-
-
-def _side_by_side(exact: Sequence[Image.Image], found: Sequence[Image.Image]) -> Image.Image:
-    """A row for each prompt: what it says, the picture in FP32, and the one of the NPU."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    side = exact[0].width * _ENLARGED
-    pitch = side + _MARGIN
-    size = (_LABEL_WIDTH + 2 * pitch, _MARGIN + 24 + len(PROMPTS) * pitch)
-    sheet = Image.new("RGB", size, "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
-    for column, title in enumerate(("FP32", "NPU, W8A16")):
-        draw.text((_LABEL_WIDTH + column * pitch, _MARGIN), title, "black", font)
-    for row, (prompt, *images) in enumerate(zip(PROMPTS, exact, found, strict=True)):
-        top = _MARGIN + 24 + row * pitch
-        draw.text((_MARGIN, top + side // 2 - 8), prompt, "black", font)
-        for column, image in enumerate(images):
-            enlarged = image.resize((side, side), Image.Resampling.NEAREST)
-            sheet.paste(enlarged, (_LABEL_WIDTH + column * pitch, top))
-    return sheet
 
 
 def picture_table(record: dict[str, Any]) -> Table:

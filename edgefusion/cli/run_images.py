@@ -152,18 +152,17 @@ def _failure(
 
 
 def _write_grid(output: Path, images: dict[int, Path], count: int) -> None:
-    """Images by number from left to right and down; black where one is missing."""
+    """Images by number from left to right and down; white where one is missing."""
     from PIL import Image
 
     from edgefusion.compiler.bundle_zip import disk_errors, replacing
+    from edgefusion.models.image_grid import image_grid
 
     columns = ceil(sqrt(count))
-    with Image.open(next(iter(images.values()))) as one:
-        width, height = one.size
-    sheet = Image.new("RGB", (columns * width, -(-count // columns) * height))
+    cells: list[Image.Image | None] = [None] * (columns * ceil(count / columns))
     for number, path in images.items():
-        row, column = divmod(number - 1, columns)
         with Image.open(path) as image:
-            sheet.paste(image, (column * width, row * height))
+            cells[number - 1] = image.copy()
+    rows = [cells[first : first + columns] for first in range(0, len(cells), columns)]
     with replacing((output,)) as (partial,), disk_errors(output):
-        sheet.save(partial, format="PNG")
+        image_grid(rows).save(partial, format="PNG")

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from edgefusion.compiler.bundle_zip import disk_errors, replacing
+from edgefusion.models.image_grid import image_grid
 from edgefusion.models.training.draws import Draws
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from edgefusion.models.training.encoders import Encoders
     from edgefusion.models.training.sampling import Sampler
     from edgefusion.models.training.settings import Validation
-
-_LABEL_WIDTH_PX = 96
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,18 +85,9 @@ class GridOfDecoders:
 
 def write_grid(rows: Mapping[str, torch.Tensor], path: Path) -> None:
     """A PNG of images [n, 3, h, w] in [-1, 1], a labelled row each entry; it appears whole."""
-    height, width = next(iter(rows.values())).shape[-2:]
-    columns = max(len(images) for images in rows.values())
-    size = (_LABEL_WIDTH_PX + columns * width, len(rows) * max(height, 12))
-    grid = Image.new("RGB", size, "white")
-    pen = ImageDraw.Draw(grid)
-    for row, (name, images) in enumerate(rows.items()):
-        top = row * max(height, 12)
-        pen.text((2, top), name, fill="black")
-        for column, pixels in enumerate(_as_bytes(images)):
-            grid.paste(Image.fromarray(pixels), (_LABEL_WIDTH_PX + column * width, top))
+    cells = [[Image.fromarray(pixels) for pixels in _as_bytes(images)] for images in rows.values()]
     with replacing((path,)) as (partial,), disk_errors(path):
-        grid.save(partial, "PNG")
+        image_grid(cells, labels=list(rows)).save(partial, "PNG")
 
 
 def _decoded(codec: Any, latents: torch.Tensor) -> torch.Tensor:
