@@ -17,6 +17,7 @@ def image_grid(
     labels: Sequence[str] = (),
     titles: Sequence[str] = (),
     enlarged: int = 1,
+    background: str = "white",
 ) -> Image.Image:
     """``rows`` from above, each from the left; None leaves its cell empty.
 
@@ -33,7 +34,7 @@ def image_grid(
     top = margin + (_FONT_PX + margin if titles else 0)
     columns = max(map(len, rows))
     size = (left + columns * (width + margin), top + len(rows) * (height + margin))
-    grid = Image.new("RGB", size, "white")
+    grid = Image.new("RGB", size, background)
     pen = ImageDraw.Draw(grid)
     for column, text in enumerate(titles):
         pen.text((left + column * (width + margin), margin / 2), text, "black", font)

@@ -152,17 +152,17 @@ def _failure(
 
 
 def _write_grid(output: Path, images: dict[int, Path], count: int) -> None:
-    """Images by number from left to right and down; white where one is missing."""
+    """Images by number from left to right and down; black where one is missing."""
     from PIL import Image
 
     from edgefusion.compiler.bundle_zip import disk_errors, replacing
     from edgefusion.models.image_grid import image_grid
 
     columns = ceil(sqrt(count))
-    cells: list[Image.Image | None] = [None] * (columns * ceil(count / columns))
+    cells: list[Image.Image | None] = [None] * count
     for number, path in images.items():
         with Image.open(path) as image:
             cells[number - 1] = image.copy()
-    rows = [cells[first : first + columns] for first in range(0, len(cells), columns)]
+    rows = [cells[first : first + columns] for first in range(0, count, columns)]
     with replacing((output,)) as (partial,), disk_errors(output):
-        image_grid(rows).save(partial, format="PNG")
+        image_grid(rows, background="black").save(partial, format="PNG")

@@ -64,7 +64,7 @@ class Judge:
     def judgement(self, pixels: torch.Tensor) -> Judgement:
         """Of pictures [n, 3, 32, 32] of the prompts."""
         shown: list[float] = agreement(self.classifier, pixels, self.prompts).tolist()
-        reference = Gaussian.of(self.classifier.features(true_pictures(self.prompts)))
+        reference = _reference(self.classifier, tuple(self.prompts))
         return Judgement(shown, distances(self.classifier.features(pixels), reference))
 
     def pictures(self, network: Any, sampler: Sampler, steps: int) -> torch.Tensor:
@@ -82,6 +82,10 @@ class Judge:
 
 
 @cache
+def _reference(classifier: AttributeNet, texts: tuple[str, ...]) -> Gaussian:
+    return Gaussian.of(classifier.features(true_pictures(texts)))
+
+
 def _true_picture(text: str, number: int) -> torch.Tensor:
     """[3, 32, 32] in [-1, 1]; their own draws of place, size and colour tell numbers apart."""
     rng = generator(_REFERENCE_SEED, number)
