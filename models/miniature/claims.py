@@ -14,13 +14,23 @@ from edgefusion.models.miniature.comparison import (
     resampled_difference,
 )
 from edgefusion.models.miniature.evaluation import Judgement
+from edgefusion.models.miniature.names import (
+    ADVANCED,
+    BASE,
+    BY_BASE,
+    BY_ITSELF,
+    EDGEFUSION,
+    FP32,
+    NPU,
+    TINY,
+    UNTUNED,
+    few,
+    tuned,
+)
 from edgefusion.models.miniature.presets import Preset
 from edgefusion.models.miniature.repetition import (
     BEST_DISTILLING,
     BEST_TEACHING,
-    BY_BASE,
-    BY_ITSELF,
-    EDGEFUSION,
     Judgements,
 )
 from edgefusion.models.miniature.stages import CLEANED, CURATED, RAW, RECAPTIONED, SYNTHETIC
@@ -28,8 +38,6 @@ from edgefusion.models.miniature.stages import CLEANED, CURATED, RAW, RECAPTIONE
 Verdict = Literal["held", "not shown", "failed"]
 Pictures = tuple[str, int]
 """Of which network, in how many steps."""
-NPU, FP32 = "W8A16 on the NPU", "FP32"
-"""Names of the deployed network beside those of ``repetition``."""
 DEPLOYED_STEPS = 2
 
 
@@ -63,10 +71,10 @@ class Claim:
 def claims(preset: Preset) -> tuple[Claim, ...]:
     """Those that the preset's networks can test."""
     many = preset.many_steps
-    found = [Claim("the advanced teacher is better", "Table 9", ("advanced", many), ("base", many))]
-    tuned = f"tuned/{CURATED}"
+    found = [Claim("the advanced teacher is better", "Table 9", (ADVANCED, many), (BASE, many))]
+    adv_tiny = tuned(CURATED)
     found.append(
-        Claim("Adv-Tiny is better than Tiny", "Tables 2, 4", (tuned, many), ("tiny", many))
+        Claim("Adv-Tiny is better than Tiny", "Tables 2, 4", (adv_tiny, many), (TINY, many))
     )
     common = [
         (CLEANED, RAW),
@@ -76,24 +84,24 @@ def claims(preset: Preset) -> tuple[Claim, ...]:
         (BEST_DISTILLING, BEST_TEACHING),
     ]
     # The paper: tuning favours quality, distilling to few steps quantity.
-    for kind, source, steps, pairs in (
-        ("tuned", "Table 2", (many,), [*common, (CURATED, SYNTHETIC)]),
-        ("few", "Tables 3, 11", (4, 2), [*common, (SYNTHETIC, CURATED)]),
+    for named, source, steps, pairs in (
+        (tuned, "Table 2", (many,), [*common, (CURATED, SYNTHETIC)]),
+        (few, "Tables 3, 11", (4, 2), [*common, (SYNTHETIC, CURATED)]),
     ):
         found += [
             Claim(
                 f"{better} is better than {worse}",
                 source,
-                (f"{kind}/{better}", n),
-                (f"{kind}/{worse}", n),
-                by_distance=kind == "few",
+                (named(better), n),
+                (named(worse), n),
+                by_distance=named is few,
             )
             for better, worse in pairs
             for n in steps
         ]
     for other, text in (
-        ("few/tiny", "tuning the student first helps"),
-        (f"few/{RAW}", "improved data help"),
+        (UNTUNED, "tuning the student first helps"),
+        (few(RAW), "improved data help"),
     ):
         found += [
             Claim(text, "Tables 3, 4, 11", (EDGEFUSION, n), (other, n), by_distance=True)
@@ -107,7 +115,7 @@ def claims(preset: Preset) -> tuple[Claim, ...]:
     found += [
         Claim("2 steps are better than 1", "Figs. 5, 6", (EDGEFUSION, 2), (EDGEFUSION, 1)),
         Claim("4 steps are close to 2", "Tables 3, 11", (EDGEFUSION, 4), (EDGEFUSION, 2), 0.05),
-        Claim(f"2 steps are close to {many}", "section 2", (EDGEFUSION, 2), (tuned, many), 0.05),
+        Claim(f"2 steps are close to {many}", "section 2", (EDGEFUSION, 2), (adv_tiny, many), 0.05),
         Claim("W8A16 loses nothing", "Fig. 3", (NPU, DEPLOYED_STEPS), (FP32, DEPLOYED_STEPS), 0.02),
     ]
     return tuple(found)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from edgefusion.models.miniature.claims import DEPLOYED_STEPS, FP32, NPU
+from edgefusion.models.miniature.claims import DEPLOYED_STEPS
 from edgefusion.models.miniature.codec import SCALING_FACTOR
 from edgefusion.models.miniature.distance import RESAMPLES
 from edgefusion.models.miniature.evaluation import (
@@ -18,6 +18,7 @@ from edgefusion.models.miniature.evaluation import (
     few_step_sampler,
     mean,
 )
+from edgefusion.models.miniature.names import FP32, NPU
 from edgefusion.models.miniature.networks import LATENT_SHAPE
 from edgefusion.models.miniature.pairs import as_pixels, token_ids
 from edgefusion.models.miniature.pipeline import write_miniature

@@ -10,7 +10,6 @@ from typing import Any
 
 from edgefusion.models.miniature.claims import (
     DEPLOYED_STEPS,
-    FP32,
     claims,
     score_rows,
     tested,
@@ -18,6 +17,7 @@ from edgefusion.models.miniature.claims import (
 )
 from edgefusion.models.miniature.deployment import DrawOnNpu, deploy
 from edgefusion.models.miniature.evaluation import mean
+from edgefusion.models.miniature.names import FP32
 from edgefusion.models.miniature.presets import Preset
 from edgefusion.models.miniature.repetition import Repetition
 from edgefusion.models.miniature.store import Store

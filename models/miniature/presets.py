@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from edgefusion.models.miniature import names
 from edgefusion.models.miniature.stages import CURATED, RAW
 
 
@@ -36,14 +37,14 @@ class Preset:
     raw_pairs: int = 6000
     prompts_asked: int = 3200
     networks: tuple[str, ...] = ()
-    """Those judged, as ``repetition`` names them; () for all. What they need is trained too."""
+    """Those judged, by ``names``; () for all. What they need is trained too."""
     evaluation_prompts: int = 256
     many_steps: int = 25
     npu_prompts: int = 64
     """Prompts drawn by the compiled bundle; fewer, because a simulated NPU takes its time."""
 
 
-_DEPLOYED = ("base", "advanced", "tiny", f"tuned/{CURATED}", "few/edgefusion")
+_DEPLOYED = (names.BASE, names.ADVANCED, names.TINY, names.tuned(CURATED), names.EDGEFUSION)
 """The network that is deployed, and those it is made from."""
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(
@@ -53,9 +54,12 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             Preset("lean"),
             Preset(
                 "long",
-                advanced_steps=5000,
-                tuning_steps=1000,
-                consistency_steps=1200,
+                channels=(64, 64, 96),  # 48 channels of latent go through 64, not through 32
+                base_steps=2000,
+                advanced_steps=6000,
+                tuning_steps=1500,
+                consistency_steps=1500,
+                batch_size=32,
                 networks=_DEPLOYED,
             ),
             Preset(
@@ -89,12 +93,12 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 prompts_asked=48,
                 networks=(
                     *_DEPLOYED,
-                    "few/tiny",
-                    f"tuned/{RAW}",
-                    f"few/{RAW}",
-                    f"few/{CURATED}",
-                    "few/by-base",
-                    "few/by-itself",
+                    names.UNTUNED,
+                    names.tuned(RAW),
+                    names.few(RAW),
+                    names.few(CURATED),
+                    names.BY_BASE,
+                    names.BY_ITSELF,
                 ),
                 evaluation_prompts=4,
                 many_steps=3,

@@ -1,12 +1,4 @@
-"""One repetition of the experiment, from raw data to students of few steps, with its own seed.
-
-Names of networks: ``base`` and ``advanced`` teachers; ``tiny``, the base teacher's student; then
-``tuned/X``, that student after more distillation by the advanced teacher on dataset X, and
-``few/X``, its latent-consistency student on the same data (the rows of the paper's Tables 2, 3 and
-11). ``few/tiny`` leaves the tuning out; ``few/edgefusion`` is tuned on synt-cur and distilled on
-L-pps & synt. Two more differ from that in their teacher: ``few/by-base`` is distilled from the base
-teacher, ``few/by-itself`` from the tuned student, as latent consistency usually is.
-"""
+"""One repetition of the experiment, from raw data to students of few steps, with its own seed."""
 
 from __future__ import annotations
 
@@ -17,6 +9,7 @@ from typing import Any
 
 import torch
 
+from edgefusion.models.miniature import names
 from edgefusion.models.miniature.classifier import Labeller
 from edgefusion.models.miniature.distance import RESAMPLES
 from edgefusion.models.miniature.encoded import EncodedPairs
@@ -49,7 +42,6 @@ Judgements = dict[str, dict[str, Judgement]]
 """By network and number of steps."""
 BEST_TEACHING = f"{RECAPTIONED} & {CURATED}"
 BEST_DISTILLING = f"{RECAPTIONED} & {SYNTHETIC}"
-EDGEFUSION, BY_BASE, BY_ITSELF = "few/edgefusion", "few/by-base", "few/by-itself"
 _DATA_SEEDS = 1000
 """Of repetition 0; the classifiers' seeds lie below."""
 
@@ -86,14 +78,14 @@ class Repetition:
         """All by name, trained or not; each after what it is made from."""
         base, advanced = self._teachers()
         tiny, tuned = self._tiny(), self._tuned(CURATED)
-        found = {"base": base, "advanced": advanced, "tiny": tiny}
-        found["few/tiny"] = self._few(tiny, BEST_DISTILLING)
+        found = {names.BASE: base, names.ADVANCED: advanced, names.TINY: tiny}
+        found[names.UNTUNED] = self._few(tiny, BEST_DISTILLING)
         for mixture in MIXTURES:
-            found[f"tuned/{mixture}"] = self._tuned(mixture)
-            found[f"few/{mixture}"] = self._few(self._tuned(mixture), mixture)
-        found[EDGEFUSION] = self.edgefusion
-        found[BY_BASE] = self._few(tuned, BEST_DISTILLING, base)
-        found[BY_ITSELF] = self._few(tuned, BEST_DISTILLING, tuned)
+            found[names.tuned(mixture)] = self._tuned(mixture)
+            found[names.few(mixture)] = self._few(self._tuned(mixture), mixture)
+        found[names.EDGEFUSION] = self.edgefusion
+        found[names.BY_BASE] = self._few(tuned, BEST_DISTILLING, base)
+        found[names.BY_ITSELF] = self._few(tuned, BEST_DISTILLING, tuned)
         return found
 
     @property
@@ -216,7 +208,7 @@ class Repetition:
         return Judge(self.tools.encoders, self.tools.judge, texts)
 
     def _judged(self, name: str, trained: Trained) -> dict[str, Judgement]:
-        few = name.startswith("few")
+        few = names.is_few(name)
         steps = STEPS if few else (self.preset.many_steps,)
         guidance = self.preset.guidance
         settings = {

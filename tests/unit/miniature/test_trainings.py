@@ -9,7 +9,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from edgefusion.models.miniature.claims import FP32, NPU, claims, score_rows
+from edgefusion.models.miniature.claims import claims, score_rows
 from edgefusion.models.miniature.classifier import AttributeNet
 from edgefusion.models.miniature.codec import PixelCodec
 from edgefusion.models.miniature.encoded import EncodedPairs
@@ -21,6 +21,7 @@ from edgefusion.models.miniature.evaluation import (
     prompts,
 )
 from edgefusion.models.miniature.experiment import markdown
+from edgefusion.models.miniature.names import BASE, EDGEFUSION, FP32, NPU, UNTUNED
 from edgefusion.models.miniature.networks import LATENT_SHAPE, student_of, teacher_unet, tiny_unet
 from edgefusion.models.miniature.pairs import token_ids
 from edgefusion.models.miniature.presets import PRESETS
@@ -105,7 +106,7 @@ def test_the_report_names_every_claim() -> None:
     judged: Judgements = {}
     for name, steps in networks:
         judged.setdefault(name, {})[str(steps)] = Judgement([0.4, 0.8], [2.5, 2.4, 2.6])
-    assert {FP32, NPU, "few/edgefusion", "few/tiny", "base"} <= judged.keys()
+    assert {FP32, NPU, EDGEFUSION, UNTUNED, BASE} <= judged.keys()
     document = {
         "preset": "x",
         "repetitions": 2,
