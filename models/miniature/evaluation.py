@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from edgefusion.models.miniature.classifier import AttributeNet, agreement
-from edgefusion.models.miniature.codec import PixelCodec
 from edgefusion.models.miniature.distance import Gaussian, distances
 from edgefusion.models.miniature.networks import LATENT_SHAPE, SCHEDULER
 from edgefusion.models.miniature.pairs import token_ids
@@ -78,7 +77,8 @@ class Judge:
             drawn.append(
                 sampler.sample(network, context, null, LATENT_SHAPE, steps, NOISE_SEED + first)
             )
-        return PixelCodec().decode(torch.cat(drawn)).clamp(-1, 1)
+        pixels: torch.Tensor = self.encoders.codec.decode(torch.cat(drawn))
+        return pixels.clamp(-1, 1)
 
 
 @cache

@@ -21,6 +21,8 @@ class Preset:
     name: str
     channels: tuple[int, ...] = (32, 64, 96)
     """Of the teacher; the Tiny student lacks the last stage."""
+    detail: float = 0.0
+    """Of the image codec: 0 for pixels as they are, see ``CosineCodec``."""
     decoder_steps: int = 2000
     text_encoder_steps: int = 500
     classifier_steps: int = 1200
@@ -54,11 +56,13 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             Preset("lean"),
             Preset(
                 "long",
-                channels=(64, 64, 96),  # 48 channels of latent go through 64, not through 32
-                base_steps=2000,
-                advanced_steps=6000,
-                tuning_steps=1500,
-                consistency_steps=1500,
+                channels=(64, 64, 96),
+                detail=0.5,
+                base_steps=500,
+                advanced_steps=2500,
+                tiny_steps=300,
+                tuning_steps=800,
+                consistency_steps=900,
                 batch_size=32,
                 networks=_DEPLOYED,
             ),

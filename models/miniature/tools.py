@@ -38,7 +38,11 @@ class Tools:
 def make_tools(store: Store, preset: Preset, say: Say) -> Tools:
     """Train them, or load what was trained before."""
     text = Step("tools/text_encoder", {"steps": preset.text_encoder_steps, "seed": TEXT_SEED})
-    image = Step("tools/decoder", {"steps": preset.decoder_steps, "seed": DECODER_SEED})
+    image = Step(
+        "tools/decoder",
+        {"steps": preset.decoder_steps, "seed": DECODER_SEED, "detail": preset.detail},
+    )
+    pixels = codec.codec_of(preset.detail)
 
     def classify(name: str, seed: int, width: int) -> tuple[Step, Any]:
         steps = preset.classifier_steps
@@ -60,13 +64,13 @@ def make_tools(store: Store, preset: Preset, say: Say) -> Tools:
         image,
         codec.untrained_autoencoder(DECODER_SEED),
         lambda _place: codec.trained_autoencoder(
-            DECODER_SEED, preset.decoder_steps, lambda t: say(f"image decoder: {t}")
+            pixels, DECODER_SEED, preset.decoder_steps, lambda t: say(f"image decoder: {t}")
         ),
     )
     labelling, labeller = classify("labeller", LABELLER_SEED, _LABELLER_WIDTH)
     judging, judge = classify("judge", JUDGE_SEED, _JUDGE_WIDTH)
     return Tools(
-        Encoders(encoder, codec.PixelCodec(), token_ids("")[None]),
+        Encoders(encoder, pixels, token_ids("")[None]),
         autoencoder,
         labeller,
         judge,
