@@ -31,7 +31,6 @@ PATCH_PX = 4
 LATENT_CHANNELS = 3 * PATCH_PX**2
 SCALING_FACTOR = 1.5
 """Makes latents of pixels in [-1, 1] about unit variance."""
-_CHANNELS = (24, 32, 64)
 _BATCH = 16
 _NOISE = 0.05
 _SPREAD_SEED, _SPREAD_SCENES = 66, 512
@@ -107,31 +106,31 @@ def _spreads() -> np.ndarray:
     return spreads
 
 
-def untrained_autoencoder(seed: int) -> Any:
-    """diffusers' AutoencoderKL of 32 pixels and 48 latent channels, 0.46 M weights to decode."""
+def untrained_autoencoder(channels: tuple[int, ...], seed: int) -> Any:
+    """diffusers' AutoencoderKL of 32 pixels and 48 latent channels, with so many ``channels`` at
+    32, 16 and 8 pixels."""
     from diffusers import AutoencoderKL
 
     torch.manual_seed(seed)
     return AutoencoderKL(
         sample_size=SIDE_PX,
         latent_channels=LATENT_CHANNELS,
-        block_out_channels=_CHANNELS,
+        block_out_channels=channels,
         layers_per_block=1,
         norm_num_groups=8,
-        down_block_types=("DownEncoderBlock2D",) * len(_CHANNELS),
-        up_block_types=("UpDecoderBlock2D",) * len(_CHANNELS),
+        down_block_types=("DownEncoderBlock2D",) * len(channels),
+        up_block_types=("UpDecoderBlock2D",) * len(channels),
         scaling_factor=SCALING_FACTOR,
         use_quant_conv=False,
         use_post_quant_conv=False,
     )
 
 
-def trained_autoencoder(
-    codec: PixelCodec, seed: int, steps: int, say: Say = lambda _text: None
+def train_decoder(
+    autoencoder: Any, codec: PixelCodec, seed: int, steps: int, say: Say = lambda _text: None
 ) -> Any:
-    """An AutoencoderKL whose decoder undoes ``codec.encode`` on drawn scenes, also with noise on
-    the latents, as samplers leave it. Nobody uses its encoder, which stays as it was drawn."""
-    autoencoder = untrained_autoencoder(seed)
+    """``autoencoder``, whose decoder now undoes ``codec.encode`` on drawn scenes, also with noise
+    on the latents, as samplers leave it. Nobody uses its encoder, which stays as it was drawn."""
     noise = torch.Generator().manual_seed(seed)
 
     def loss(step: int) -> torch.Tensor:

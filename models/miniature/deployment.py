@@ -49,7 +49,7 @@ def deploy(repetition: Repetition, draw: DrawOnNpu) -> Deployment:
     step = Step(
         f"repetition-{repetition.seed}/deployed",
         {"prompts": preset.npu_prompts, "steps": DEPLOYED_STEPS, "distances": RESAMPLES},
-        (trained.step, tools.step),
+        (trained.step, tools.decoder),
     )
     texts = repetition.judge.prompts[: preset.npu_prompts]
     judge = Judge(tools.encoders, tools.judge, texts)

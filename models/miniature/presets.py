@@ -23,6 +23,7 @@ class Preset:
     """Of the teacher; the Tiny student lacks the last stage."""
     detail: float = 0.0
     """Of the image codec: 0 for pixels as they are, see ``CosineCodec``."""
+    decoder_channels: tuple[int, ...] = (24, 32, 64)
     decoder_steps: int = 2000
     text_encoder_steps: int = 500
     classifier_steps: int = 1200
@@ -58,11 +59,13 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 "long",
                 channels=(64, 64, 96),
                 detail=0.5,
+                decoder_channels=(32, 64, 96),
+                decoder_steps=4000,
                 base_steps=500,
-                advanced_steps=2500,
-                tiny_steps=300,
-                tuning_steps=800,
-                consistency_steps=900,
+                advanced_steps=6000,
+                tiny_steps=500,
+                tuning_steps=1500,
+                consistency_steps=1500,
                 batch_size=32,
                 networks=_DEPLOYED,
             ),

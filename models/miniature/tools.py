@@ -24,14 +24,15 @@ _CHECK_SEED, _CHECKED = 55, 512
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """``step`` is what everything built with them depends on; ``accuracy`` of the judge on
-    pictures that are right."""
+    """``step`` is what U-Nets and their data depend on, ``decoder`` what only pictures of the whole
+    pipeline do; ``accuracy`` is the judge's on pictures that are right."""
 
     encoders: Encoders
     autoencoder: Any
     labeller: classifier.AttributeNet
     judge: classifier.AttributeNet
     step: Step
+    decoder: Step
     accuracy: float
 
 
@@ -40,7 +41,12 @@ def make_tools(store: Store, preset: Preset, say: Say) -> Tools:
     text = Step("tools/text_encoder", {"steps": preset.text_encoder_steps, "seed": TEXT_SEED})
     image = Step(
         "tools/decoder",
-        {"steps": preset.decoder_steps, "seed": DECODER_SEED, "detail": preset.detail},
+        {
+            "steps": preset.decoder_steps,
+            "channels": preset.decoder_channels,
+            "seed": DECODER_SEED,
+            "detail": preset.detail,
+        },
     )
     pixels = codec.codec_of(preset.detail)
 
@@ -60,11 +66,12 @@ def make_tools(store: Store, preset: Preset, say: Say) -> Tools:
             TEXT_SEED, preset.text_encoder_steps, lambda t: say(f"text encoder: {t}")
         ),
     )
+    empty = codec.untrained_autoencoder(preset.decoder_channels, DECODER_SEED)
     autoencoder = store.network(
         image,
-        codec.untrained_autoencoder(DECODER_SEED),
-        lambda _place: codec.trained_autoencoder(
-            pixels, DECODER_SEED, preset.decoder_steps, lambda t: say(f"image decoder: {t}")
+        empty,
+        lambda _place: codec.train_decoder(
+            empty, pixels, DECODER_SEED, preset.decoder_steps, lambda t: say(f"image decoder: {t}")
         ),
     )
     labelling, labeller = classify("labeller", LABELLER_SEED, _LABELLER_WIDTH)
@@ -74,7 +81,8 @@ def make_tools(store: Store, preset: Preset, say: Say) -> Tools:
         autoencoder,
         labeller,
         judge,
-        Step("tools", {}, (text, image, labelling, judging)),
+        Step("tools", {"detail": preset.detail}, (text, labelling, judging)),
+        image,
         _accuracy(judge),
     )
 

@@ -12,7 +12,7 @@ from edgefusion.models.miniature.codec import (
     CosineCodec,
     PixelCodec,
     codec_of,
-    trained_autoencoder,
+    train_decoder,
     untrained_autoencoder,
 )
 from edgefusion.models.miniature.networks import LATENT_SHAPE
@@ -33,7 +33,10 @@ def test_nothing_is_lost_and_latents_have_unit_variance() -> None:
 
 
 def test_the_decoder_learns_to_undo_the_codec() -> None:
-    networks = (untrained_autoencoder(1), trained_autoencoder(PixelCodec(), 1, steps=40))
+    def untrained() -> Any:
+        return untrained_autoencoder((24, 32, 64), 1)
+
+    networks = (untrained(), train_decoder(untrained(), PixelCodec(), 1, steps=40))
     pixels = drawn(32)
     latents = PixelCodec().encode(pixels) / SCALING_FACTOR
     with torch.no_grad():

@@ -34,7 +34,11 @@ PROMPT = "a small red circle on the left on blue"
 def parts() -> dict[str, Any]:
     torch.manual_seed(0)
     unet = tiny_unet(teacher_unet((16, 32, 32), 0))
-    found = {"unet": unet, "text_encoder": untrained(0), "autoencoder": untrained_autoencoder(0)}
+    found = {
+        "unet": unet,
+        "text_encoder": untrained(0),
+        "autoencoder": untrained_autoencoder((24, 32, 64), 0),
+    }
     return {name: network.requires_grad_(False).eval() for name, network in found.items()}
 
 
