@@ -28,11 +28,7 @@ from edgefusion.models.miniature.names import (
     tuned,
 )
 from edgefusion.models.miniature.presets import Preset
-from edgefusion.models.miniature.repetition import (
-    BEST_DISTILLING,
-    BEST_TEACHING,
-    Judgements,
-)
+from edgefusion.models.miniature.repetition import BEST_DISTILLING, BEST_TEACHING, Judgements
 from edgefusion.models.miniature.stages import CLEANED, CURATED, RAW, RECAPTIONED, SYNTHETIC
 
 Verdict = Literal["held", "not shown", "failed"]

@@ -1,11 +1,11 @@
 """The image codecs: squares of 4x4 pixels become the 48 channels of a latent, and back.
 
 Nothing is lost and nothing learned, which leaves the experiment to the U-Nets. ``CosineCodec`` is
-easier to learn from: a square's mean varies a hundred times as much as its finest detail, and a
-U-Net that is trained on squared errors of pixels learns means and slopes, and no corner, however
-long it is trained. ``decoder`` is the
-same map as a convolutional network of diffusers, for pipelines and the NPU: it is trained, because
-upsampling by repetition, all that AutoencoderKL has, computes it only approximately.
+easier to learn from: a square's mean varies a hundred times as much as its finest detail, and what
+a U-Net learns first, from squared errors of pixels, is means and slopes, not corners. The decoder
+of ``untrained_autoencoder`` is the same map as a convolutional network of diffusers, for pipelines
+and the NPU: it is trained, because upsampling by repetition, all that AutoencoderKL has, computes
+it only approximately.
 """
 
 from __future__ import annotations

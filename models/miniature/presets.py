@@ -24,6 +24,7 @@ class Preset:
     detail: float = 0.0
     """Of the image codec: 0 for pixels as they are, see ``CosineCodec``."""
     decoder_channels: tuple[int, ...] = (24, 32, 64)
+    """Of the image decoder, at 32, 16 and 8 pixels."""
     decoder_steps: int = 2000
     text_encoder_steps: int = 500
     classifier_steps: int = 1200
