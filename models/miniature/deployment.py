@@ -21,7 +21,7 @@ from edgefusion.models.miniature.evaluation import (
 from edgefusion.models.miniature.names import FP32, NPU
 from edgefusion.models.miniature.networks import LATENT_SHAPE
 from edgefusion.models.miniature.pairs import as_pixels, token_ids
-from edgefusion.models.miniature.pipeline import write_miniature
+from edgefusion.models.miniature.pipeline import as_stored, write_miniature
 from edgefusion.models.miniature.repetition import Judgements, Repetition, read_judgements
 from edgefusion.models.miniature.store import Step
 
@@ -48,15 +48,20 @@ def deploy(repetition: Repetition, draw: DrawOnNpu) -> Deployment:
     trained = repetition.edgefusion
     step = Step(
         f"repetition-{repetition.seed}/deployed",
-        {"prompts": preset.npu_prompts, "steps": DEPLOYED_STEPS, "distances": RESAMPLES},
+        {
+            "prompts": preset.npu_prompts,
+            "steps": DEPLOYED_STEPS,
+            "distances": RESAMPLES,
+            "weights": "float16",
+        },
         (trained.step, tools.decoder),
     )
     texts = repetition.judge.prompts[: preset.npu_prompts]
     judge = Judge(tools.encoders, tools.judge, texts)
 
     def make(place: Path) -> dict[str, Any]:
-        unet = repetition.unet(trained)
-        in_float = judge.judgement(_decoded(unet, judge, tools.autoencoder))
+        unet, autoencoder = as_stored(repetition.unet(trained)), as_stored(tools.autoencoder)
+        in_float = judge.judgement(_decoded(unet, judge, autoencoder))
         share = mean(in_float.scores)
         facts = {
             "U-Net weights": f"{sum(p.numel() for p in unet.parameters()):,}",
@@ -64,7 +69,7 @@ def deploy(repetition: Repetition, draw: DrawOnNpu) -> Deployment:
             f"attributes right in {DEPLOYED_STEPS} steps": f"{share:.3f}, by a classifier",
         }
         encoder = tools.encoders.text_encoder
-        write_miniature(place / PIPELINE, unet, encoder, tools.autoencoder, facts)
+        write_miniature(place / PIPELINE, unet, encoder, autoencoder, facts)
         repetition.say(f"repetition {repetition.seed}: compiling")
         seeds = range(NOISE_SEED, NOISE_SEED + len(texts))
         images = draw(place / PIPELINE, place, texts, seeds, DEPLOYED_STEPS)

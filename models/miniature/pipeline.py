@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -28,7 +29,8 @@ def write_miniature(
     """A StableDiffusionPipeline with an LCMScheduler, prompts to calibrate it with, and a card of
     ``facts``; it appears whole.
 
-    Guidance is distilled into the U-Net: call it with ``guidance_scale=1``.
+    U-Net and autoencoder are stored in float16, see ``as_stored``. Guidance is distilled into the
+    U-Net: call the pipeline with ``guidance_scale=1``.
     """
     from diffusers import LCMScheduler, StableDiffusionPipeline
     from transformers import CLIPTokenizer
@@ -42,10 +44,10 @@ def write_miniature(
             {**SCHEDULER, "original_inference_steps": ORIGINAL_STEPS}
         )
         StableDiffusionPipeline(
-            vae=autoencoder,
+            vae=copy.deepcopy(autoencoder).half(),
             text_encoder=text_encoder,
             tokenizer=CLIPTokenizer.from_pretrained(place),
-            unet=unet,
+            unet=copy.deepcopy(unet).half(),
             scheduler=scheduler,
             safety_checker=None,
             feature_extractor=None,
@@ -56,6 +58,11 @@ def write_miniature(
     (partial / OWN_PROMPTS).write_text("".join(f"{prompt}\n" for prompt in prompts))
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
+
+
+def as_stored(network: Any) -> Any:
+    """A copy that computes in float32 with weights rounded to float16, as a folder holds them."""
+    return copy.deepcopy(network).half().float()
 
 
 def _card(facts: Mapping[str, str]) -> str:

@@ -20,7 +20,7 @@ from edgefusion.models.miniature.codec import (
 from edgefusion.models.miniature.evaluation import few_step_sampler
 from edgefusion.models.miniature.networks import LATENT_SHAPE, teacher_unet, tiny_unet
 from edgefusion.models.miniature.pairs import token_ids
-from edgefusion.models.miniature.pipeline import write_miniature
+from edgefusion.models.miniature.pipeline import as_stored, write_miniature
 from edgefusion.models.miniature.shapes import SIDE_PX, told
 from edgefusion.models.miniature.text_encoder import untrained
 from edgefusion.models.source import resolve_source
@@ -35,9 +35,9 @@ def parts() -> dict[str, Any]:
     torch.manual_seed(0)
     unet = tiny_unet(teacher_unet((16, 32, 32), 0))
     found = {
-        "unet": unet,
+        "unet": as_stored(unet),
         "text_encoder": untrained(0),
-        "autoencoder": untrained_autoencoder((24, 32, 64), 0),
+        "autoencoder": as_stored(untrained_autoencoder((24, 32, 64), 0)),
     }
     return {name: network.requires_grad_(False).eval() for name, network in found.items()}
 
