@@ -11,7 +11,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from edgefusion.benchmarks import compile_speed, executor_speed, simulator_speed
+from edgefusion.benchmarks import (
+    compile_speed,
+    executor_speed,
+    miniature_pictures,
+    simulator_speed,
+)
 from edgefusion.benchmarks.machine_info import machine_info
 from edgefusion.benchmarks.paper import run_paper
 from edgefusion.runtime.machine import load_target
@@ -28,6 +33,7 @@ def paper() -> dict[str, Any]:
 BENCHMARKS: Mapping[str, Callable[[], dict[str, Any]]] = {
     "compile_speed": compile_speed.main,
     "executor_speed": executor_speed.main,
+    "miniature_pictures": miniature_pictures.main,
     "paper": paper,
     "simulator_speed": simulator_speed.main,
 }

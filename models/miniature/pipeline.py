@@ -84,9 +84,9 @@ has no position is in the middle.
 |---|---|
 {words}
 It was made by `edgefusion train miniature` on drawn pictures: a teacher, its block-removed student,
-latent-consistency distillation. It exists to be compiled and looked at. Grounds, colours, sizes and
-positions are nearly always right; shapes often are not, small ones above all. The image encoder is
-untrained; only the decoder is of use.
+latent-consistency distillation. It exists to be compiled and looked at. Small shapes are the
+hardest to get right. U-Net and decoder are stored in float16. The image encoder is untrained; only
+the decoder is of use.
 
 | | |
 |---|---|

@@ -14,8 +14,8 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from edgefusion.models.miniature.classifier import AttributeNet
 from edgefusion.models.miniature.distance import RESAMPLES, Gaussian, distances
 from edgefusion.models.miniature.evaluation import prompts, true_pictures
+from edgefusion.models.miniature.reader import read
 from edgefusion.models.miniature.shapes import told
-from tests.picture_reader import read
 
 GENERATOR = torch.Generator().manual_seed(0)
 WIDTH = 12
