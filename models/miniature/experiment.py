@@ -86,9 +86,7 @@ def markdown(document: Mapping[str, Any]) -> str:
         "better. Intervals: 95 %, paired bootstrap over repetitions and prompts.",
         "",
         *_claim_table("score", document["claims"]),
-        "",
         *_claim_table("distance", document["distance_claims"]),
-        "",
         "| network | steps | score | each repetition | distance | each repetition |",
         "|---|---|---|---|---|---|",
     ]
@@ -100,6 +98,9 @@ def markdown(document: Mapping[str, Any]) -> str:
 
 
 def _claim_table(kind: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """With a blank line after it; nothing where a preset's networks leave no orderings to test."""
+    if not rows:
+        return []
     verdicts = [row["verdict"] for row in rows]
     lines = [
         f"By {kind}, {verdicts.count('held')} of {len(rows)} orderings held,",
@@ -116,7 +117,7 @@ def _claim_table(kind: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
             f"{row['difference']:+.3f} | {row['low']:+.3f} to {row['high']:+.3f} | "
             f"{row['verdict']} |"
         )
-    return lines
+    return [*lines, ""]
 
 
 def _listed(values: Sequence[float]) -> str:

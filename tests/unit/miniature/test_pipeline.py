@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file
 
 from edgefusion.models.checkpoint import quiet_libraries
 from edgefusion.models.miniature.codec import (
@@ -77,6 +78,15 @@ def test_the_compiler_finds_all_components_and_prompts(folder: Path) -> None:
     assert source.components == ("text_encoder", "unet", "vae_decoder")
     for component in source.components:
         source.load(component)
+
+
+@pytest.mark.parametrize(
+    ("component", "dtype"),
+    [("unet", torch.float16), ("vae", torch.float16), ("text_encoder", torch.float32)],
+)
+def test_weights_are_stored_in(folder: Path, component: str, dtype: torch.dtype) -> None:
+    (file,) = (folder / component).glob("*.safetensors")
+    assert {weight.dtype for weight in load_file(file).values()} == {dtype}
 
 
 def test_the_card_tells_what_it_is(folder: Path, parts: dict[str, Any]) -> None:

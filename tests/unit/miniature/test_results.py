@@ -33,3 +33,9 @@ def test_the_results_are_of_the_whole_experiment() -> None:
     few = {row["network"] for row in RESULTS["scores"] if row["steps"] == 2}
     assert {"few/tiny", "few/L-orig", "few/edgefusion", "W8A16 on the NPU"} <= few
     assert not PRESETS["lean"].networks
+
+
+def test_there_is_no_table_where_no_ordering_was_tested() -> None:
+    shown = markdown({**RESULTS, "distance_claims": []})
+    assert "By score" in shown
+    assert "By distance" not in shown
