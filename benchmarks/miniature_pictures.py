@@ -16,7 +16,7 @@ from PIL import Image
 
 from edgefusion.benchmarks.compile_speed import run
 from edgefusion.models.miniature.evaluation import prompts
-from edgefusion.models.miniature.reader import shares_right
+from edgefusion.models.miniature.reader import read, shares_right
 from edgefusion.models.miniature.shapes import ATTRIBUTES
 from edgefusion.models.pipeline_generator import pipeline_generator
 from edgefusion.models.source import resolve_source
@@ -55,10 +55,11 @@ def on_npu(texts: Sequence[str], place: Path) -> Images:
 
 def shares(texts: Sequence[str], images: Images) -> dict[str, float]:
     """By attribute, in all, and of small and large shapes."""
-    found = shares_right(texts, images)
+    readings = [read(np.asarray(image)) for image in images]
+    found = shares_right(texts, readings)
     for size in ATTRIBUTES["size"]:
         chosen = [i for i, text in enumerate(texts) if size in text.split()]
-        of_size = shares_right([texts[i] for i in chosen], [images[i] for i in chosen])
+        of_size = shares_right([texts[i] for i in chosen], [readings[i] for i in chosen])
         found[f"shape, {size}"] = of_size["shape"]
     return found
 

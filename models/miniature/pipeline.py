@@ -44,10 +44,10 @@ def write_miniature(
             {**SCHEDULER, "original_inference_steps": ORIGINAL_STEPS}
         )
         StableDiffusionPipeline(
-            vae=copy.deepcopy(autoencoder).half(),
+            vae=_in_half(autoencoder),
             text_encoder=text_encoder,
             tokenizer=CLIPTokenizer.from_pretrained(place),
-            unet=copy.deepcopy(unet).half(),
+            unet=_in_half(unet),
             scheduler=scheduler,
             safety_checker=None,
             feature_extractor=None,
@@ -62,7 +62,11 @@ def write_miniature(
 
 def as_stored(network: Any) -> Any:
     """A copy that computes in float32 with weights rounded to float16, as a folder holds them."""
-    return copy.deepcopy(network).half().float()
+    return _in_half(network).float()
+
+
+def _in_half(network: Any) -> Any:
+    return copy.deepcopy(network).half()
 
 
 def _card(facts: Mapping[str, str]) -> str:

@@ -6,12 +6,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import product
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgefusion.models.miniature.shapes import COLOURS, GROUNDS, SHAPES, SIDE_PX, told
+from edgefusion.models.miniature.shapes import (
+    COLOURS,
+    GROUNDS,
+    SHAPES,
+    SIDE_PX,
+    Field,
+    cover,
+    told,
+)
 
 SMALL_TO_LARGE = 0.2
 """Radii in shares of the picture: a small shape's is 0.16 at most, a large one's 0.24 at least."""
@@ -19,8 +26,6 @@ _RADII = np.arange(0.12, 0.30, 0.5 / SIDE_PX)
 _SHIFTS_PX = (0.0, 0.5)
 _PADDED = 2 * SIDE_PX
 """So that circular correlation is plain correlation."""
-
-Field = npt.NDArray[np.float64]
 
 
 def read(image: npt.NDArray[np.uint8]) -> dict[str, str]:
@@ -32,24 +37,25 @@ def read(image: npt.NDArray[np.uint8]) -> dict[str, str]:
     frame = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     ground = np.median(frame, axis=0)
     distance = np.linalg.norm(pixels - ground, axis=-1)
-    cover = np.clip(distance / np.quantile(distance, 0.99), 0, 1)
-    shape, radius, centre = _nearest_scene(cover)
+    covered = np.clip(distance / np.quantile(distance, 0.99), 0, 1)
+    shape, radius, centre = _nearest_scene(covered)
     return {
         "shape": shape,
-        "colour": _nearest(COLOURS, np.median(pixels[cover > 0.5], axis=0)),
+        "colour": _nearest(COLOURS, np.median(pixels[covered > 0.5], axis=0)),
         "size": "small" if radius < SMALL_TO_LARGE else "large",
         "position": "left" if centre < 0.4 else "middle" if centre < 0.6 else "right",
         "ground": _nearest(GROUNDS, ground),
     }
 
 
-def shares_right(captions: Sequence[str], images: Sequence[Any]) -> dict[str, float]:
-    """Of each attribute that the captions tell, and of "all": the share of images, by PIL or as
-    ``read`` takes them, that show it."""
+def shares_right(
+    captions: Sequence[str], readings: Sequence[Mapping[str, str]]
+) -> dict[str, float]:
+    """Of each attribute that the captions tell, and of "all": the share of images that show it, by
+    what ``read`` found in them."""
     asked: Counter[str] = Counter()
     right: Counter[str] = Counter()
-    for text, image in zip(captions, images, strict=True):
-        found = read(np.asarray(image))
+    for text, found in zip(captions, readings, strict=True):
         for name, word in told(text).items():
             asked.update((name, "all"))
             if found[name] == word:
@@ -57,10 +63,10 @@ def shares_right(captions: Sequence[str], images: Sequence[Any]) -> dict[str, fl
     return {name: right[name] / count for name, count in asked.items()}
 
 
-def _nearest_scene(cover: Field) -> tuple[str, float, float]:
+def _nearest_scene(covered: Field) -> tuple[str, float, float]:
     """Shape, radius and horizontal centre, in shares of the picture."""
     scenes, power, spectra = _scenes()
-    found = np.fft.rfft2(cover, (_PADDED, _PADDED)) * spectra.conj()
+    found = np.fft.rfft2(covered, (_PADDED, _PADDED)) * spectra.conj()
     error = power[:, None, None] - 2 * np.fft.irfft2(found, (_PADDED, _PADDED))
     number, _, column = np.unravel_index(np.argmin(error), error.shape)
     shape, radius, shift_px = scenes[number]
@@ -76,9 +82,8 @@ def _scenes() -> tuple[list[tuple[str, float, float]], Field, npt.NDArray[np.com
     scenes, fields = [], []
     for shape, radius, right, down in product(SHAPES, _RADII, _SHIFTS_PX, _SHIFTS_PX):
         x, y = np.meshgrid(ramp - right / SIDE_PX, ramp - down / SIDE_PX)
-        distance_px = SHAPES[shape](x / radius, y / radius) * radius * SIDE_PX
         scenes.append((shape, float(radius), right))
-        fields.append(np.clip(0.5 - distance_px, 0, 1))
+        fields.append(cover(shape, x, y, radius, SIDE_PX))
     covers = np.stack(fields)
     return scenes, (covers**2).sum((1, 2)), np.fft.rfft2(covers, (_PADDED, _PADDED))
 

@@ -125,6 +125,13 @@ def told(text: str) -> Mapping[str, str]:
     return found
 
 
+def cover(shape: str, x: Field, y: Field, radius: float, side_px: int) -> Field:
+    """The share of each pixel that a shape covers; ``x``, ``y`` of pixels from its centre, and
+    ``radius``, in sides of a picture of ``side_px``."""
+    distance_px = SHAPES[shape](x / radius, y / radius) * radius * side_px
+    return np.clip(0.5 - distance_px, 0.0, 1.0)
+
+
 def picture(scene: Scene, rng: np.random.Generator, side_px: int = SIDE_PX) -> Image:
     """The scene as bytes [side, side, 3]."""
     ramp = (np.arange(side_px) + 0.5) / side_px
@@ -132,14 +139,15 @@ def picture(scene: Scene, rng: np.random.Generator, side_px: int = SIDE_PX) -> I
     low, high = _RADII[scene.size]
     radius = rng.uniform(low, high)
     dx, dy = rng.uniform(-_PLACE_JITTER, _PLACE_JITTER, 2)
-    horizontal = (x - _CENTRES[scene.position] - dx) / radius
-    distance_px = SHAPES[scene.shape](horizontal, (y - 0.5 - dy) / radius) * radius * side_px
-    cover = np.clip(0.5 - distance_px, 0.0, 1.0)[..., None]
+    centre = _CENTRES[scene.position]
+    covered = cover(scene.shape, x - centre - dx, y - 0.5 - dy, radius, side_px)[..., None]
     paint, ground = (
         np.array(colour) + rng.normal(0, _COLOUR_JITTER, 3)
         for colour in (COLOURS[scene.colour], GROUNDS[scene.ground])
     )
-    mixed: Image = np.clip(cover * paint + (1 - cover) * ground, 0, 255).round().astype(np.uint8)
+    mixed: Image = (
+        np.clip(covered * paint + (1 - covered) * ground, 0, 255).round().astype(np.uint8)
+    )
     return mixed
 
 
