@@ -12,7 +12,7 @@ from pathlib import Path
 from setuptools import setup
 
 FACE = "edgefusion"
-FOLDERS = ("compiler", "passes", "runtime", "models", "benchmarks")
+FOLDERS = ("compiler", "passes", "runtime", "models", "toolchain", "benchmarks")
 DATA_SUFFIXES = ("toml", "csv", "html", "css", "js", "json", "txt", "md", "safetensors")
 
 

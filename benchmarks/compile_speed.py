@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgefusion.compiler.bundle import Bundle
+from edgefusion.compiler.bundle.bundle import Bundle
 from edgefusion.runtime.measurement import component_latency
 
 LARGEST_FP32_BYTES = 323_384_964 * 4

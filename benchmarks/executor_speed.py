@@ -26,8 +26,8 @@ import numpy as np
 import onnxruntime as ort
 
 from edgefusion.benchmarks.compile_speed import run
-from edgefusion.compiler.bundle import Bundle
-from edgefusion.compiler.bundle_host import open_host
+from edgefusion.compiler.bundle.bundle import Bundle
+from edgefusion.compiler.bundle.host import open_host
 from edgefusion.runtime.accuracy import sqnr_db
 from edgefusion.runtime.executor import Executor
 from edgefusion.runtime.isa import Opcode

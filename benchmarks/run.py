@@ -18,8 +18,8 @@ from edgefusion.benchmarks import (
     simulator_speed,
 )
 from edgefusion.benchmarks.machine_info import machine_info
-from edgefusion.benchmarks.paper import run_paper
 from edgefusion.runtime.machine import load_target
+from edgefusion.toolchain.paper.tables import run_paper
 
 RESULTS = Path(__file__).parent / "results"
 

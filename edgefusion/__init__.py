@@ -17,9 +17,9 @@ if TYPE_CHECKING:
         simulate_bundle,
         traffic_of,
     )
-    from edgefusion.budgets import Budgets
-    from edgefusion.compiler.bundle import Bundle
-    from edgefusion.recipe import Recipe
+    from edgefusion.compiler.bundle.bundle import Bundle
+    from edgefusion.toolchain.accuracy.recipe import Recipe
+    from edgefusion.toolchain.compiling.budgets import Budgets
 
 __all__ = [
     "Budgets",
@@ -34,9 +34,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Budgets": "edgefusion.budgets",
-    "Bundle": "edgefusion.compiler.bundle",
-    "Recipe": "edgefusion.recipe",
+    "Budgets": "edgefusion.toolchain.compiling.budgets",
+    "Bundle": "edgefusion.compiler.bundle.bundle",
+    "Recipe": "edgefusion.toolchain.accuracy.recipe",
 }
 
 

@@ -14,30 +14,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefusion import __version__
-from edgefusion.budgets import Budgets
-from edgefusion.compilation import (
+from edgefusion.compiler.bundle.archive import replacing
+from edgefusion.compiler.bundle.bundle import Bundle, json_bytes, write_bundle
+from edgefusion.compiler.bundle.check import LATENCY
+from edgefusion.compiler.bundle.manifest import Manifest, MemberInfo, SourceInfo
+from edgefusion.compiler.schedule.schedule import schedule_named
+from edgefusion.runtime.cost import COST_MODEL_VERSION
+from edgefusion.runtime.errors import UsageError
+from edgefusion.runtime.latency import PipelineLatency
+from edgefusion.runtime.machine import Machine, load_target
+from edgefusion.toolchain.accuracy.recipe import Recipe, load_recipe
+from edgefusion.toolchain.compiling.budgets import Budgets
+from edgefusion.toolchain.compiling.compilation import (
     CompiledComponent,
     Settings,
     StageTime,
     Stopwatch,
     compile_component,
 )
-from edgefusion.compiler.bundle import Bundle, json_bytes, write_bundle
-from edgefusion.compiler.bundle_check import LATENCY
-from edgefusion.compiler.bundle_manifest import Manifest, MemberInfo, SourceInfo
-from edgefusion.compiler.bundle_zip import replacing
-from edgefusion.compiler.schedule import schedule_named
-from edgefusion.recipe import Recipe, load_recipe
-from edgefusion.runtime.cost import COST_MODEL_VERSION
-from edgefusion.runtime.errors import UsageError
-from edgefusion.runtime.latency import PipelineLatency
-from edgefusion.runtime.machine import Machine, load_target
-from edgefusion.scaling import calibration_settings
-from edgefusion.workspace import Progress, Shapes, open_workspace
+from edgefusion.toolchain.compiling.scaling import calibration_settings
+from edgefusion.toolchain.compiling.workspace import Progress, Shapes, open_workspace
 
 if TYPE_CHECKING:
-    from edgefusion.compiler.pass_manager import PassRecord
     from edgefusion.models.source import Source
+    from edgefusion.passes.pass_manager import PassRecord
     from edgefusion.runtime.ledger import Ledger
 
 DEFAULT_TARGET = "exynos2400"

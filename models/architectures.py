@@ -3,7 +3,7 @@
 Values only; torch, diffusers and transformers are imported when a network is built, because that
 import takes seconds and most of the command line needs the shapes alone. Sources: the
 configurations published with Stable Diffusion v1.5 and BK-SDM (Kim et al., 2023), whose parameter
-counts tests/unit/test_architectures.py asserts.
+counts tests/unit/models/test_architectures.py asserts.
 """
 
 from __future__ import annotations

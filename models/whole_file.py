@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edgefusion.compiler.bundle_zip import disk_error
+from edgefusion.compiler.bundle.archive import disk_error
 
 
 def write_whole(path: Path, content: bytes) -> None:

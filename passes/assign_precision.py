@@ -15,10 +15,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from edgefusion.compiler.graph import Graph, Node, Tensor
-from edgefusion.compiler.pass_base import PassContext, PassResult, Remarks
-from edgefusion.compiler.placement import host_nodes
-from edgefusion.compiler.weights import Array, Values
+from edgefusion.compiler.graph.graph import Graph, Node, Tensor
+from edgefusion.compiler.graph.weights import Array, Values
+from edgefusion.compiler.host.placement import host_nodes
+from edgefusion.passes.pass_base import PassContext, PassResult, Remarks
 from edgefusion.runtime.errors import InputError, UsageError
 
 FP16 = "fp16"

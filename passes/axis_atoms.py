@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from math import prod
 
-from edgefusion.compiler.node import Node, Tensor
+from edgefusion.compiler.graph.node import Node, Tensor
 from edgefusion.passes.matching import is_op
 
 Atom = tuple[str, int]

@@ -12,11 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from edgefusion.compiler.functions import kind_and_tokens
-from edgefusion.compiler.graph import Graph, Node, Tensor
-from edgefusion.compiler.pass_base import PassContext, PassResult, Remarks
+from edgefusion.compiler.graph.functions import kind_and_tokens
+from edgefusion.compiler.graph.graph import Graph, Node, Tensor
 from edgefusion.passes.layout_forms import Forms, add_view, is_view, to_first, to_last
 from edgefusion.passes.layout_rules import ANCHORS, FOLLOWERS
+from edgefusion.passes.pass_base import PassContext, PassResult, Remarks
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from edgefusion.compiler.graph import Graph
-from edgefusion.compiler.node import Node
-from edgefusion.compiler.pass_base import PassContext, PassResult, Remarks
-from edgefusion.compiler.weights import Array
+from edgefusion.compiler.graph.graph import Graph
+from edgefusion.compiler.graph.node import Node
+from edgefusion.compiler.graph.weights import Array
 from edgefusion.passes.matching import is_op, made_by
+from edgefusion.passes.pass_base import PassContext, PassResult, Remarks
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from edgefusion.compiler.graph import Graph
-from edgefusion.compiler.node import Node, Tensor
-from edgefusion.compiler.pass_base import PassContext, PassResult, Remarks
-from edgefusion.compiler.weights import Array, Values
+from edgefusion.compiler.graph.graph import Graph
+from edgefusion.compiler.graph.node import Node, Tensor
+from edgefusion.compiler.graph.weights import Array, Values
 from edgefusion.passes.evaluation import evaluate
+from edgefusion.passes.pass_base import PassContext, PassResult, Remarks
 
 RANDOM = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli"}

@@ -16,12 +16,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from edgefusion.compiler.functions import function_for
-from edgefusion.compiler.graph import Graph
-from edgefusion.compiler.node import Node, Tensor
-from edgefusion.compiler.pass_base import PassContext, PassResult, Remarks
+from edgefusion.compiler.graph.functions import function_for
+from edgefusion.compiler.graph.graph import Graph
+from edgefusion.compiler.graph.node import Node, Tensor
 from edgefusion.passes.axis_atoms import Dims, dims, reshaped, results, sources, through_all
 from edgefusion.passes.matching import is_op, leak, normalized_axis, with_scalar
+from edgefusion.passes.pass_base import PassContext, PassResult, Remarks
 
 
 @dataclass(frozen=True)

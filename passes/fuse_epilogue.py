@@ -14,10 +14,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from edgefusion.compiler.functions import DOMAIN, function_for, kind_and_tokens
-from edgefusion.compiler.graph import Graph, Node, Tensor
-from edgefusion.compiler.pass_base import PassContext, PassResult, Remarks
+from edgefusion.compiler.graph.functions import DOMAIN, function_for, kind_and_tokens
+from edgefusion.compiler.graph.graph import Graph, Node, Tensor
 from edgefusion.passes.layout_forms import VIEW_OPS, add_view
+from edgefusion.passes.pass_base import PassContext, PassResult, Remarks
 
 ACTIVATIONS = {
     "Relu": "relu",

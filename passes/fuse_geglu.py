@@ -11,11 +11,11 @@ from typing import ClassVar
 
 import onnx
 
-from edgefusion.compiler.functions import DOMAIN, function_for
-from edgefusion.compiler.graph import Graph
-from edgefusion.compiler.node import Node
-from edgefusion.compiler.pass_base import PassContext, PassResult, Remarks
+from edgefusion.compiler.graph.functions import DOMAIN, function_for
+from edgefusion.compiler.graph.graph import Graph
+from edgefusion.compiler.graph.node import Node
 from edgefusion.passes.matching import is_op, leak, normalized_axis, other_operand
+from edgefusion.passes.pass_base import PassContext, PassResult, Remarks
 
 _STANDARD = {"Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh"}
 _FUSED = {"SiLU": "silu", "QuickGELU": "quickgelu"}
@@ -67,7 +67,7 @@ def _match(split: Node) -> tuple[onnx.FunctionProto, list[Node]] | str | None:
 
 
 def _token(node: Node) -> str:
-    """The name of a unary function in ``compiler.functions``; '' for other nodes."""
+    """The name of a unary function in ``compiler.graph.functions``; '' for other nodes."""
     if node.domain == DOMAIN:
         return _FUSED.get(node.op, "")
     if node.domain:

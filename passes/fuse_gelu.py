@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from edgefusion.compiler.graph import Graph
-from edgefusion.compiler.node import Node, Tensor
-from edgefusion.compiler.pass_base import PassContext, PassResult, Remarks
+from edgefusion.compiler.graph.graph import Graph
+from edgefusion.compiler.graph.node import Node, Tensor
 from edgefusion.passes.matching import close, is_op, leak
+from edgefusion.passes.pass_base import PassContext, PassResult, Remarks
 
 Polynomial = dict[tuple[int, int], float]
 """Coefficients by the powers of x and t."""

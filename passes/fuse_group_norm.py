@@ -12,10 +12,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from edgefusion.compiler.functions import function_for
-from edgefusion.compiler.graph import Graph
-from edgefusion.compiler.node import Node, Tensor
-from edgefusion.compiler.pass_base import PassContext, PassResult, Remarks
+from edgefusion.compiler.graph.functions import function_for
+from edgefusion.compiler.graph.graph import Graph
+from edgefusion.compiler.graph.node import Node, Tensor
 from edgefusion.passes.matching import (
     all_equal,
     channel_vector,
@@ -24,6 +23,7 @@ from edgefusion.passes.matching import (
     made_by,
     other_operand,
 )
+from edgefusion.passes.pass_base import PassContext, PassResult, Remarks
 
 
 @dataclass(frozen=True)

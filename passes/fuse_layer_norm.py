@@ -11,9 +11,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from edgefusion.compiler.graph import Graph
-from edgefusion.compiler.node import Node, Tensor
-from edgefusion.compiler.pass_base import PassContext, PassResult, Remarks
+from edgefusion.compiler.graph.graph import Graph
+from edgefusion.compiler.graph.node import Node, Tensor
 from edgefusion.passes.matching import (
     channel_vector,
     is_op,
@@ -24,6 +23,7 @@ from edgefusion.passes.matching import (
     reduced_axes,
     with_scalar,
 )
+from edgefusion.passes.pass_base import PassContext, PassResult, Remarks
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from edgefusion.compiler.functions import function_for, kind_and_tokens
-from edgefusion.compiler.graph import Graph, Node, Tensor
-from edgefusion.compiler.pass_base import PassContext, PassResult, Remarks
+from edgefusion.compiler.graph.functions import function_for, kind_and_tokens
+from edgefusion.compiler.graph.graph import Graph, Node, Tensor
 from edgefusion.passes.fuse_epilogue import is_contraction
 from edgefusion.passes.layout_forms import VIEW_OPS
+from edgefusion.passes.pass_base import PassContext, PassResult, Remarks
 
 ACTIVATION_BYTES = 2  # INT16 and FP16 alike
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from edgefusion.compiler.functions import function_for
-from edgefusion.compiler.graph import Graph
-from edgefusion.compiler.node import Node, Tensor
-from edgefusion.compiler.pass_base import PassContext, PassResult, Remarks
+from edgefusion.compiler.graph.functions import function_for
+from edgefusion.compiler.graph.graph import Graph
+from edgefusion.compiler.graph.node import Node, Tensor
 from edgefusion.passes.matching import close, is_op, leak, made_by, other_operand, with_scalar
+from edgefusion.passes.pass_base import PassContext, PassResult, Remarks
 
 QUICK_GELU_FACTOR = 1.702
 

@@ -12,7 +12,7 @@ from math import prod
 
 import numpy as np
 
-from edgefusion.compiler.graph import Graph, Node, Tensor
+from edgefusion.compiler.graph.graph import Graph, Node, Tensor
 
 VIEW_OPS = frozenset({"Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity"})
 """Ops that give the same bytes another shape."""

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import onnx
 
-from edgefusion.compiler.functions import function_for, kind_and_tokens
-from edgefusion.compiler.graph import Attribute, Node, Tensor
+from edgefusion.compiler.graph.functions import function_for, kind_and_tokens
+from edgefusion.compiler.graph.graph import Attribute, Node, Tensor
 from edgefusion.passes.layout_forms import Forms, last_axis_of, permuted, to_last
 
 Rule = Callable[[Forms, Node], str]

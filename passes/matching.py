@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from edgefusion.compiler.node import Node, Tensor
+from edgefusion.compiler.graph.node import Node, Tensor
 
 RELATIVE_TOLERANCE = 1e-3
 """Constants such as sqrt(2) arrive rounded, to half precision at worst."""

@@ -11,10 +11,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from edgefusion.compiler.graph import Graph
-from edgefusion.compiler.node import Node, Tensor
-from edgefusion.compiler.pass_base import PassContext, PassResult, Remarks
+from edgefusion.compiler.graph.graph import Graph
+from edgefusion.compiler.graph.node import Node, Tensor
 from edgefusion.passes.matching import is_op
+from edgefusion.passes.pass_base import PassContext, PassResult, Remarks
 
 
 @dataclass(frozen=True)

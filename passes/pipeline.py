@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgefusion.compiler.pass_base import Pass
 from edgefusion.passes.assign_precision import AssignPrecision
 from edgefusion.passes.channels_last import ChannelsLast
 from edgefusion.passes.fold_batch_norm import FoldBatchNorm
@@ -24,6 +23,7 @@ from edgefusion.passes.fuse_norm_stats import FuseNormStats
 from edgefusion.passes.fuse_silu import FuseSilu
 from edgefusion.passes.normalize_gemm import NormalizeGemm
 from edgefusion.passes.partition_host import PartitionHost
+from edgefusion.passes.pass_base import Pass
 from edgefusion.passes.quantize_w8a16 import QuantizeW8A16
 from edgefusion.passes.remove_identities import RemoveIdentities
 from edgefusion.passes.tabulate_timestep import TabulateTimestep

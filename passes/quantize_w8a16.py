@@ -16,12 +16,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from edgefusion.compiler.functions import kind_and_tokens
-from edgefusion.compiler.graph import Graph, Node, Tensor
-from edgefusion.compiler.pass_base import PassContext, PassResult, Remarks
-from edgefusion.compiler.weights import Array, Values
+from edgefusion.compiler.graph.functions import kind_and_tokens
+from edgefusion.compiler.graph.graph import Graph, Node, Tensor
+from edgefusion.compiler.graph.weights import Array, Values
 from edgefusion.passes.assign_precision import PRECISION, W8A16, check_finite
 from edgefusion.passes.fuse_epilogue import is_contraction
+from edgefusion.passes.pass_base import PassContext, PassResult, Remarks
 
 LEVELS = 127
 FLOAT32_MAX = float(np.finfo(np.float32).max)

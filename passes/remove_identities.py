@@ -7,11 +7,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from edgefusion.compiler.graph import Graph
-from edgefusion.compiler.node import Node
-from edgefusion.compiler.pass_base import PassContext, PassResult, Remarks
+from edgefusion.compiler.graph.graph import Graph
+from edgefusion.compiler.graph.node import Node
 from edgefusion.passes.axis_atoms import dims, through
 from edgefusion.passes.matching import is_op, made_by
+from edgefusion.passes.pass_base import PassContext, PassResult, Remarks
 
 _VIEWS = ("Reshape", "Squeeze", "Unsqueeze", "Flatten")
 

@@ -12,12 +12,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from edgefusion.compiler.graph import Graph
-from edgefusion.compiler.node import Node, Tensor
-from edgefusion.compiler.pass_base import PassContext, PassResult, Remarks
-from edgefusion.compiler.weights import Array
+from edgefusion.compiler.graph.graph import Graph
+from edgefusion.compiler.graph.node import Node, Tensor
+from edgefusion.compiler.graph.weights import Array
 from edgefusion.passes.evaluation import evaluate
 from edgefusion.passes.fold_constants import RANDOM
+from edgefusion.passes.pass_base import PassContext, PassResult, Remarks
 
 INPUT = "timestep"
 """The graph input with the timestep, one integer."""

@@ -1,4 +1,4 @@
-"""Host functions from a library that Apache TVM compiled (``compiler.host_library``).
+"""Host functions from a library that Apache TVM compiled (``compiler.host.library``).
 
 Only TVM's runtime is loaded, not its compiler: a few megabytes instead of 260.
 """

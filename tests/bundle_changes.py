@@ -7,8 +7,8 @@ from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
-from edgefusion.compiler.bundle import Bundle, write_bundle
-from edgefusion.compiler.bundle_manifest import Manifest
+from edgefusion.compiler.bundle.bundle import Bundle, write_bundle
+from edgefusion.compiler.bundle.manifest import Manifest
 from edgefusion.runtime.isa import DType
 from edgefusion.runtime.program import Program, TensorRecord
 

@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from edgefusion.compiler.graph import Graph
-from edgefusion.compiler.network import Network
-from edgefusion.compiler.network_from_graph import network_from_graph
-from edgefusion.compiler.pass_base import PassContext
-from edgefusion.compiler.pass_manager import PassManager
-from edgefusion.models.calibration_segments import session
+from edgefusion.compiler.graph.graph import Graph
+from edgefusion.compiler.network.from_graph import network_from_graph
+from edgefusion.compiler.network.network import Network
+from edgefusion.passes.pass_base import PassContext
+from edgefusion.passes.pass_manager import PassManager
 from edgefusion.passes.pipeline import default_passes
+from edgefusion.toolchain.accuracy.calibration_segments import session
 
 Array = npt.NDArray[Any]
 

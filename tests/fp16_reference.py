@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgefusion.compiler.network import NetOp, Network
+from edgefusion.compiler.network.network import NetOp, Network
 from edgefusion.runtime.isa import DType, Role
 
 F64 = npt.NDArray[np.float64]

@@ -16,9 +16,9 @@ import onnx
 import onnx.parser
 import onnxruntime as ort
 
-from edgefusion.compiler.graph import Graph, Node
-from edgefusion.compiler.pass_base import Pass
-from edgefusion.compiler.pass_manager import PassManager, PassRecord
+from edgefusion.compiler.graph.graph import Graph, Node
+from edgefusion.passes.pass_base import Pass
+from edgefusion.passes.pass_manager import PassManager, PassRecord
 
 Array = npt.NDArray[Any]
 Weights = Mapping[str, Array | Sequence[int]]

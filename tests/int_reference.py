@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgefusion.compiler.network import Network, stage_names
-from edgefusion.compiler.scales import Range, assign_scales, measured_tensors
+from edgefusion.compiler.network.network import Network, stage_names
+from edgefusion.compiler.network.scales import Range, assign_scales, measured_tensors
 from edgefusion.runtime.isa import Role
 from tests.fp16_reference import draw, evaluate, half_network
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgefusion.compiler.graph import Graph
-from edgefusion.compiler.pass_base import Pass, PassContext
-from edgefusion.compiler.pass_manager import PassManager
+from edgefusion.compiler.graph.graph import Graph
+from edgefusion.passes.pass_base import Pass, PassContext
+from edgefusion.passes.pass_manager import PassManager
 from tests.graph_cases import Outcome, Weights, assert_same, execute, parse, random_feeds
 
 

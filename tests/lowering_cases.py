@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgefusion.compiler.network import Epilogue, NetOp, NetTensor, Network
+from edgefusion.compiler.network.network import Epilogue, NetOp, NetTensor, Network
 from edgefusion.runtime.isa import DType, Role
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from edgefusion.compiler.emitter import Buffer, Emitter, Tile, View
+from edgefusion.compiler.lowering.emitter import Buffer, Emitter, Tile, View
 from edgefusion.compiler.lowering.rule import (
     OpContext,
     Rule,
@@ -25,7 +25,7 @@ from edgefusion.compiler.lowering.rule import (
     tile_sizes,
     tiling,
 )
-from edgefusion.compiler.network import statistics_dtype
+from edgefusion.compiler.network.network import statistics_dtype
 from edgefusion.runtime.isa import DType, Opcode
 from edgefusion.runtime.program import dense_strides
 

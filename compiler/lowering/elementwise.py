@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import prod
 
-from edgefusion.compiler.emitter import Emitter, View
+from edgefusion.compiler.lowering.emitter import Emitter, View
 from edgefusion.compiler.lowering.rule import (
     OpContext,
     Rule,

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgefusion.compiler.emitter import Buffer, Emitter, Tile, View
+from edgefusion.compiler.lowering.emitter import Buffer, Emitter, Tile, View
 from edgefusion.compiler.lowering.rule import OpContext, columns, matrix
-from edgefusion.compiler.network import stage_names
+from edgefusion.compiler.network.network import stage_names
 from edgefusion.runtime.isa import Opcode, Role
 
 

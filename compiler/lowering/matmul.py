@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import prod
 
-from edgefusion.compiler.emitter import Emitter, Tile, View
 from edgefusion.compiler.lowering.conv import load_constants, reserve_constants
+from edgefusion.compiler.lowering.emitter import Emitter, Tile, View
 from edgefusion.compiler.lowering.epilogue import EpilogueBuffers
 from edgefusion.compiler.lowering.rule import (
     OpContext,

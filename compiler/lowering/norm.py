@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgefusion.compiler.emitter import Emitter, Tile, View
+from edgefusion.compiler.lowering.emitter import Emitter, Tile, View
 from edgefusion.compiler.lowering.rule import (
     OpContext,
     Rule,
@@ -20,7 +20,7 @@ from edgefusion.compiler.lowering.rule import (
     tile_sizes,
     tiling,
 )
-from edgefusion.compiler.network import statistics_dtype
+from edgefusion.compiler.network.network import statistics_dtype
 from edgefusion.runtime.isa import Opcode
 
 

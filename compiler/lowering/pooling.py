@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgefusion.compiler.emitter import Emitter
 from edgefusion.compiler.lowering.conv import windows
+from edgefusion.compiler.lowering.emitter import Emitter
 from edgefusion.compiler.lowering.rule import (
     OpContext,
     Rule,
@@ -16,7 +16,7 @@ from edgefusion.compiler.lowering.rule import (
     tile_sizes,
     tiling,
 )
-from edgefusion.compiler.network import statistics_dtype
+from edgefusion.compiler.network.network import statistics_dtype
 from edgefusion.runtime.isa import DType, Opcode
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from edgefusion.compiler.emitter import Emitter, View
-from edgefusion.compiler.network import NetOp, NetTensor
+from edgefusion.compiler.lowering.emitter import Emitter, View
+from edgefusion.compiler.network.network import NetOp, NetTensor
 
 TilingValue = int | str
 

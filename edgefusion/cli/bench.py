@@ -38,8 +38,8 @@ def paper(
 
     Examples: `edgefusion bench paper`; `edgefusion bench paper --no-sdm --json paper.json`.
     """
-    from edgefusion.benchmarks.paper import run_paper
     from edgefusion.runtime.machine import load_target
+    from edgefusion.toolchain.paper.tables import run_paper
 
     machine = load_target(target).machine
     with progress() as say:

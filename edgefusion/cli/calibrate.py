@@ -11,9 +11,9 @@ from edgefusion.cli.output import JsonOption, emit, progress
 from edgefusion.cli.table import Column, Table, percent, plain, quantity, signed_percent
 
 if TYPE_CHECKING:
-    from edgefusion.benchmarks.calibration import Calibration
     from edgefusion.runtime.machine import Machine
     from edgefusion.runtime.program import Program
+    from edgefusion.toolchain.paper.machine_calibration import Calibration
 
 app = typer.Typer(add_completion=False)
 
@@ -57,10 +57,10 @@ def calibrate(
     Examples: `edgefusion calibrate`; `edgefusion calibrate -o fitted.toml`, then
     `edgefusion bench paper --target fitted.toml`.
     """
-    from edgefusion.benchmarks.calibration import calibrate as fit
-    from edgefusion.benchmarks.calibration import write_target
-    from edgefusion.benchmarks.networks import Programs
     from edgefusion.runtime.machine import load_target, target_path
+    from edgefusion.toolchain.paper.machine_calibration import calibrate as fit
+    from edgefusion.toolchain.paper.machine_calibration import write_target
+    from edgefusion.toolchain.paper.programs import Programs
 
     machine = load_target(target).machine
     with progress() as say:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgefusion.budgets import Budgets
 from edgefusion.cli.component_table import component_rows, components_table
 from edgefusion.cli.host_tables import host_call_rows, host_op_rows, host_tables
 from edgefusion.cli.options import (
@@ -21,6 +20,7 @@ from edgefusion.cli.options import (
 from edgefusion.cli.output import JsonOption, emit, progress
 from edgefusion.cli.table import Column, Table, plain, seconds, whole
 from edgefusion.runtime.errors import UsageError
+from edgefusion.toolchain.compiling.budgets import Budgets
 
 if TYPE_CHECKING:
     from edgefusion.api import CompileResult

@@ -18,7 +18,7 @@ from edgefusion.cli.table import Column, Table, plain, seconds
 
 if TYPE_CHECKING:
     from edgefusion.cli.output import Progress
-    from edgefusion.compiler.bundle import Bundle
+    from edgefusion.compiler.bundle.bundle import Bundle
 
 SCHEMA_VERSION = 1
 PAPER_SOURCE = "bk-sdm-tiny"
@@ -116,8 +116,8 @@ def _measure(bundle: Bundle, say: Progress) -> dict[str, Any]:
 
 def _paper(bundles: dict[str, Bundle], sdm: bool, say: Progress) -> dict[str, Any]:
     """The paper's tables; of their networks only the U-Net of SD v1.5 is not in the bundles."""
-    from edgefusion.benchmarks.networks import Programs
-    from edgefusion.benchmarks.paper import run_paper
+    from edgefusion.toolchain.paper.programs import Programs
+    from edgefusion.toolchain.paper.tables import run_paper
 
     machine = next(iter(bundles.values())).machine
     programs = Programs(machine, progress=say)

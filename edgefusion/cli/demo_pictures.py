@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgefusion.accuracy_report import db
 from edgefusion.cli.output import Progress
 from edgefusion.cli.table import Column, Table, decibels
+from edgefusion.toolchain.accuracy.report import db
 
 SOURCE = "miniature"
 STEPS = 2
@@ -38,12 +38,12 @@ def draw_pictures(directory: Path, say: Progress) -> dict[str, Any]:
     import numpy as np
 
     from edgefusion.api import compile_source
-    from edgefusion.bundle_generator import bundle_generator
-    from edgefusion.compiler.bundle_zip import disk_errors, replacing
+    from edgefusion.compiler.bundle.archive import disk_errors, replacing
     from edgefusion.models.image_grid import image_grid
     from edgefusion.models.pipeline_generator import pipeline_generator
     from edgefusion.models.source import resolve_source
     from edgefusion.runtime.accuracy import psnr_db
+    from edgefusion.toolchain.running.bundle_generator import bundle_generator
 
     path, output = directory / f"{SOURCE}.npub", directory / f"{SOURCE}.png"
     result = compile_source(

@@ -6,13 +6,19 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgefusion.accuracy_report import MIN_PSNR_DB, MIN_SQNR_DB, Gates, db, verification_json
 from edgefusion.cli.output import Progress
 from edgefusion.cli.table import Column, Table, decibels, plain, seconds, whole
 from edgefusion.cli.verify import values_table
+from edgefusion.toolchain.accuracy.report import (
+    MIN_PSNR_DB,
+    MIN_SQNR_DB,
+    Gates,
+    db,
+    verification_json,
+)
 
 if TYPE_CHECKING:
-    from edgefusion.compiler.bundle import Bundle
+    from edgefusion.compiler.bundle.bundle import Bundle
 
 SMALL_SOURCE = "tiny-test"
 SMALL_PROMPTS = 8
@@ -34,7 +40,7 @@ def verify_small(directory: Path, say: Progress) -> dict[str, Any]:
     The record of ``edgefusion verify``, beside the bundle and what calibrated it.
     """
     from edgefusion.api import compile_source, open_bundle
-    from edgefusion.verification import PROMPTS, Request, verify_bundle
+    from edgefusion.toolchain.accuracy.verification import PROMPTS, Request, verify_bundle
 
     path = directory / f"{SMALL_SOURCE}-verified.npub"
     compile_source(
@@ -60,10 +66,15 @@ def full_step(bundle: Bundle, say: Progress) -> dict[str, Any]:
     """
     import torch
 
-    from edgefusion.execution import npu_executor, pipeline_of, reference_network, tokenizer_of
     from edgefusion.models.text_to_image import ORIGINAL_STEPS, lcm_scheduler, unet_inputs
     from edgefusion.runtime.accuracy import sqnr_db
-    from edgefusion.verification import PROMPTS, SEED
+    from edgefusion.toolchain.accuracy.verification import PROMPTS, SEED
+    from edgefusion.toolchain.running.execution import (
+        npu_executor,
+        pipeline_of,
+        reference_network,
+        tokenizer_of,
+    )
 
     # 1. What the step is given
     config, sampling = pipeline_of(bundle)

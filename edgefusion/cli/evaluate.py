@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-    from edgefusion.execution import Say
     from edgefusion.models.data.plug_in_types import Generator
     from edgefusion.models.evaluation.scores import ScoreNetworks
+    from edgefusion.toolchain.running.execution import Say
 
 SCHEMA_VERSION = 1
 METRICS = ("is", "fid", "clip")
@@ -202,7 +202,7 @@ def _generator(
     @cache
     def loaded() -> Generator:
         if model.suffix == ".npub":
-            from edgefusion.bundle_generator import bundle_generator
+            from edgefusion.toolchain.running.bundle_generator import bundle_generator
 
             return bundle_generator(
                 model, drawing["steps"], reference=reference, host=host, say=say

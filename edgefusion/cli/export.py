@@ -84,7 +84,7 @@ def _floating(
 ) -> tuple[str, list[dict[str, Any]]]:
     """Export from the source; its name, and a row for each component."""
     from edgefusion.api import components_of
-    from edgefusion.compiler.bundle_zip import disk_errors
+    from edgefusion.compiler.bundle.archive import disk_errors
     from edgefusion.models.export import export_component
     from edgefusion.models.source import resolve_source
 
@@ -111,8 +111,8 @@ def _floating(
 def _quantized(bundle: Path, directory: Path, components: str | None) -> list[dict[str, Any]]:
     """Export from a calibrated bundle; a row for each component."""
     from edgefusion.api import open_bundle
-    from edgefusion.compiler.bundle_zip import disk_errors
-    from edgefusion.compiler.qdq_export import export_qdq
+    from edgefusion.compiler.bundle.archive import disk_errors
+    from edgefusion.compiler.bundle.qdq_export import export_qdq
 
     rows: list[dict[str, Any]] = []
     with progress() as say, disk_errors(directory):

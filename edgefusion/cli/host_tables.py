@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from edgefusion.cli.table import Column, Table, whole
 
 if TYPE_CHECKING:
-    from edgefusion.compiler.bundle_manifest import Manifest
+    from edgefusion.compiler.bundle.manifest import Manifest
 
 _OPS = (
     Column("component", "component"),

@@ -19,7 +19,7 @@ from edgefusion.cli.tiles import tile_table
 from edgefusion.runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgefusion.compiler.bundle import Bundle
+    from edgefusion.compiler.bundle.bundle import Bundle
 
 SCHEMA_VERSION = 1
 app = typer.Typer(add_completion=False)
@@ -148,7 +148,7 @@ def _chosen(bundle: Bundle, component: str | None) -> str:
 
 
 def _show_graph(bundle: Bundle, component: str, json_to: str | None) -> None:
-    from edgefusion.compiler.graph import Graph
+    from edgefusion.compiler.graph.graph import Graph
 
     graph = Graph.from_model(bundle.graph_model(component), bundle.path.parent)
     if json_to:

@@ -1,4 +1,4 @@
-"""The paper's Tables 6 and 7 beside ours, from the rows of ``benchmarks.paper``'s JSON."""
+"""The paper's Tables 6 and 7 beside ours, from the rows of ``toolchain.paper.tables``'s JSON."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ from edgefusion.runtime.errors import EdgeFusionError, InputError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from edgefusion.compiler.bundle import Bundle
-    from edgefusion.execution import Say
+    from edgefusion.compiler.bundle.bundle import Bundle
+    from edgefusion.toolchain.running.execution import Say
 
 SCHEMA_VERSION = 1
 app = typer.Typer(add_completion=False)
@@ -111,8 +111,8 @@ def _arrays(
 ) -> dict[str, Any]:
     import numpy as np
 
-    from edgefusion.compiler.bundle_zip import disk_errors, replacing
-    from edgefusion.execution import checked_inputs
+    from edgefusion.compiler.bundle.archive import disk_errors, replacing
+    from edgefusion.toolchain.running.execution import checked_inputs
 
     bundle.manifest.component(component)
     given = checked_inputs(bundle, component, _load(inputs))

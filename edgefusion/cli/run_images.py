@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 from edgefusion.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from edgefusion.compiler.bundle import Bundle
-    from edgefusion.execution import Say
+    from edgefusion.compiler.bundle.bundle import Bundle
     from edgefusion.models.text_to_image import Network, Sampling
     from edgefusion.models.tokenization import Tokenizer
+    from edgefusion.toolchain.running.execution import Say
 
 SCHEMA_VERSION = 1
 
 
 def network(bundle: Bundle, component: str, reference: bool, host: str, say: Say) -> Network:
     """A component on the NPU, or in ONNX Runtime as a ``reference``."""
-    from edgefusion.execution import npu_network, reference_network
+    from edgefusion.toolchain.running.execution import npu_network, reference_network
 
     if reference:
         return reference_network(bundle, component)
@@ -45,7 +45,12 @@ class Easel:
         cls, bundle: Bundle, seed: int, steps: int, reference: bool, host: str, say: Say
     ) -> Easel:
         """Raises InputError for a bundle that makes no images."""
-        from edgefusion.execution import PIPELINE, pipeline_of, require_calibrated, tokenizer_of
+        from edgefusion.toolchain.running.execution import (
+            PIPELINE,
+            pipeline_of,
+            require_calibrated,
+            tokenizer_of,
+        )
 
         config, sampling = pipeline_of(bundle)
         if not reference:
@@ -101,9 +106,9 @@ class Easel:
     ) -> dict[str, Any]:
         from PIL import Image
 
-        from edgefusion.compiler.bundle_zip import disk_errors, replacing
-        from edgefusion.execution import BundleNetworks
+        from edgefusion.compiler.bundle.archive import disk_errors, replacing
         from edgefusion.models.text_to_image import generate
+        from edgefusion.toolchain.running.execution import BundleNetworks
 
         def enter(text: str) -> None:
             self.stage = where + text
@@ -155,7 +160,7 @@ def _write_grid(output: Path, images: dict[int, Path], count: int) -> None:
     """Images by number from left to right and down; black where one is missing."""
     from PIL import Image
 
-    from edgefusion.compiler.bundle_zip import disk_errors, replacing
+    from edgefusion.compiler.bundle.archive import disk_errors, replacing
     from edgefusion.models.image_grid import image_grid
 
     columns = ceil(sqrt(count))

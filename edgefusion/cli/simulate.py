@@ -12,7 +12,7 @@ from edgefusion.cli.options import BundleArgument
 from edgefusion.cli.output import JsonOption, emit, progress, write_text
 
 if TYPE_CHECKING:
-    from edgefusion.compiler.bundle import Bundle
+    from edgefusion.compiler.bundle.bundle import Bundle
 
 app = typer.Typer(add_completion=False)
 
@@ -60,7 +60,7 @@ def simulate(
 
 
 def _write_trace(bundle: Bundle, path: Path) -> None:
-    from edgefusion.compiler.bundle_zip import disk_errors, replacing
+    from edgefusion.compiler.bundle.archive import disk_errors, replacing
     from edgefusion.runtime.simulator import simulate as run
     from edgefusion.runtime.trace import write_trace
 

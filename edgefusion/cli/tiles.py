@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from edgefusion.cli.table import Column, Table, milliseconds, whole
 
 if TYPE_CHECKING:
-    from edgefusion.compiler.bundle import Bundle
+    from edgefusion.compiler.bundle.bundle import Bundle
 
 SCHEMA_VERSION = 1
 
@@ -27,10 +27,10 @@ def tile_table(bundle: Bundle, component: str, op: str) -> tuple[Table, dict[str
 
     Raises InputError for an op that the component has not.
     """
-    from edgefusion.compiler.graph import Graph
-    from edgefusion.compiler.lower import candidates_of
-    from edgefusion.compiler.network_from_graph import network_from_graph
-    from edgefusion.compiler.schedule import schedule_named
+    from edgefusion.compiler.graph.graph import Graph
+    from edgefusion.compiler.lowering.lower import candidates_of
+    from edgefusion.compiler.network.from_graph import network_from_graph
+    from edgefusion.compiler.schedule.schedule import schedule_named
 
     graph = Graph.from_model(bundle.graph_model(component), bundle.path.parent)
     network = network_from_graph(graph, component)

@@ -14,7 +14,7 @@ from edgefusion.cli.table import Column, Table
 if TYPE_CHECKING:
     from PIL import Image
 
-    from edgefusion.models.miniature.deployment import DrawOnNpu
+    from edgefusion.toolchain.miniature.deployment import DrawOnNpu
 
 _BUNDLE = "miniature.npub"
 _CALIBRATION_PROMPTS = 8
@@ -77,9 +77,9 @@ def miniature(
     """
     from edgefusion.benchmarks.machine_info import machine_info
     from edgefusion.cli.data_options import require_extra
-    from edgefusion.models.miniature.experiment import run_experiment, run_repetition
     from edgefusion.models.miniature.presets import PRESETS
     from edgefusion.runtime.errors import UsageError
+    from edgefusion.toolchain.miniature.experiment import run_experiment, run_repetition
 
     require_extra()
     if preset not in PRESETS:
@@ -104,7 +104,7 @@ def _on_npu(say: Callable[[str], None]) -> DrawOnNpu:
         pipeline: Path, work: Path, prompts: Sequence[str], seeds: Sequence[int], steps: int
     ) -> Sequence[Image.Image]:
         from edgefusion.api import compile_source
-        from edgefusion.bundle_generator import bundle_generator
+        from edgefusion.toolchain.running.bundle_generator import bundle_generator
 
         bundle = work / _BUNDLE
         compile_source(

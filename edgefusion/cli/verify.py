@@ -7,15 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgefusion.accuracy_report import MIN_PSNR_DB, MIN_SQNR_DB, Gates, db, verification_json
 from edgefusion.cli.options import BundleArgument, count_or_prompts, split_names
 from edgefusion.cli.output import JsonOption, Progress, emit, progress, write_text
 from edgefusion.cli.table import Column, Table, decibels, milliseconds, percent
 from edgefusion.runtime.errors import UsageError
+from edgefusion.toolchain.accuracy.report import (
+    MIN_PSNR_DB,
+    MIN_SQNR_DB,
+    Gates,
+    db,
+    verification_json,
+)
 
 if TYPE_CHECKING:
-    from edgefusion.compiler.bundle import Bundle
-    from edgefusion.verification import Verification
+    from edgefusion.compiler.bundle.bundle import Bundle
+    from edgefusion.toolchain.accuracy.verification import Verification
 
 app = typer.Typer(add_completion=False)
 
@@ -123,9 +129,9 @@ def verify(
     that is no whole pipeline runs on random inputs.
     """
     from edgefusion.api import open_bundle
-    from edgefusion.execution import require_calibrated
-    from edgefusion.fp16_candidates import suggestions
-    from edgefusion.verification import PROMPTS, Request, verify_bundle
+    from edgefusion.toolchain.accuracy.fp16_candidates import suggestions
+    from edgefusion.toolchain.accuracy.verification import PROMPTS, Request, verify_bundle
+    from edgefusion.toolchain.running.execution import require_calibrated
 
     if against not in ("bundle", "source"):
         raise UsageError(f"--against {against}: expected bundle or source.")
@@ -162,8 +168,8 @@ def _write_recipe(
     path: Path, bundle: Bundle, found: Verification, gate_db: float, say: Progress
 ) -> dict[str, Any]:
     """Write the recipe of the component whose layers were measured; its row in the JSON."""
-    from edgefusion.fp16_candidates import extra_ms, network_of
-    from edgefusion.recipe_search import propose
+    from edgefusion.toolchain.accuracy.fp16_candidates import extra_ms, network_of
+    from edgefusion.toolchain.accuracy.recipe_search import propose
 
     components = sorted({component for component, _, _ in found.contributions})
     if len(components) != 1:

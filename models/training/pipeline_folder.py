@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgefusion.compiler.bundle_zip import disk_errors
+from edgefusion.compiler.bundle.archive import disk_errors
 from edgefusion.models.checkpoint import quiet_libraries
 from edgefusion.models.pipeline_files import SCHEDULER_CONFIG
 from edgefusion.models.text_to_image import ORIGINAL_STEPS, STABLE_DIFFUSION_SCHEDULE

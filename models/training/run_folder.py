@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgefusion.compiler.bundle_zip import disk_errors, replacing
+from edgefusion.compiler.bundle.archive import disk_errors, replacing
 from edgefusion.models.training.checkpoints import CheckpointStore
 from edgefusion.models.training.settings_file import (
     RESOLVED,

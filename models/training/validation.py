@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from edgefusion.compiler.bundle_zip import disk_errors, replacing
+from edgefusion.compiler.bundle.archive import disk_errors, replacing
 from edgefusion.models.image_grid import image_grid
 from edgefusion.models.training.draws import Draws
 

@@ -9,9 +9,9 @@ import onnxruntime as ort
 import pytest
 
 from edgefusion.api import compile_source
-from edgefusion.compiler.bundle import Bundle
-from edgefusion.compiler.bundle_host import open_host
-from edgefusion.compiler.schedule import SCHEDULES
+from edgefusion.compiler.bundle.bundle import Bundle
+from edgefusion.compiler.bundle.host import open_host
+from edgefusion.compiler.schedule.schedule import SCHEDULES
 from edgefusion.runtime.executor import Execution, Executor
 from edgefusion.runtime.isa import DType, Role
 from edgefusion.runtime.kernels.contract import Array

@@ -8,9 +8,9 @@ from functools import cache
 import numpy as np
 import pytest
 
-from edgefusion.compiler.lower import lower
-from edgefusion.compiler.network import Epilogue, Network
-from edgefusion.compiler.schedule import SCHEDULES, Schedule
+from edgefusion.compiler.lowering.lower import lower
+from edgefusion.compiler.network.network import Epilogue, Network
+from edgefusion.compiler.schedule.schedule import SCHEDULES, Schedule
 from edgefusion.runtime.executor import Execution, Executor
 from edgefusion.runtime.isa import Role
 from edgefusion.runtime.kernels.contract import Array

@@ -8,12 +8,12 @@ from functools import cache
 import numpy as np
 import pytest
 
-from edgefusion.compiler.lower import lower
+from edgefusion.compiler.lowering.lower import lower
 from edgefusion.compiler.lowering.rule import Rule, Tiling, tiling
 from edgefusion.compiler.lowering.rules import RULES
-from edgefusion.compiler.network import Network
-from edgefusion.compiler.scales import Range, assign_scales, with_scales
-from edgefusion.compiler.schedule import SCHEDULES, Schedule, schedule_named
+from edgefusion.compiler.network.network import Network
+from edgefusion.compiler.network.scales import Range, assign_scales, with_scales
+from edgefusion.compiler.schedule.schedule import SCHEDULES, Schedule, schedule_named
 from edgefusion.runtime.executor import Executor
 from edgefusion.runtime.isa import Role
 from edgefusion.runtime.kernels.contract import Array
@@ -94,7 +94,7 @@ TILES = ((70, 256), (64, 299), (33, 200), (16, 128), (70, 64), (7, 37))
 def only_tiling(patch: pytest.MonkeyPatch, kind: str, chosen: Tiling) -> None:
     """Make the tile search of ``kind`` find nothing but ``chosen``."""
     rule = Rule(lambda context: iter([chosen]), RULES[kind].emit)
-    patch.setattr("edgefusion.compiler.lower.RULES", {**RULES, kind: rule})
+    patch.setattr("edgefusion.compiler.lowering.lower.RULES", {**RULES, kind: rule})
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: s.name)

@@ -15,9 +15,9 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from edgefusion.compiler.graph import Graph
-from edgefusion.compiler.pass_base import PassContext
-from edgefusion.compiler.pass_manager import PassManager, PassRecord
+from edgefusion.compiler.graph.graph import Graph
+from edgefusion.passes.pass_base import PassContext
+from edgefusion.passes.pass_manager import PassManager, PassRecord
 from edgefusion.passes.pipeline import default_passes, recognition_passes
 from tests.graph_cases import assert_same, execute, random_feeds
 

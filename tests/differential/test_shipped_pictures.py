@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from edgefusion.api import compile_source
-from edgefusion.bundle_generator import bundle_generator
 from edgefusion.models.miniature.evaluation import prompts
 from edgefusion.models.miniature.reader import read, shares_right
 from edgefusion.models.pipeline_generator import pipeline_generator
 from edgefusion.models.source import resolve_source
 from edgefusion.runtime.accuracy import psnr_db
+from edgefusion.toolchain.running.bundle_generator import bundle_generator
 
 STEPS = 2
 FOUND_AT_LEAST = 0.9

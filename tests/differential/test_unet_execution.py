@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 
 from edgefusion.api import compile_source
-from edgefusion.compiler.bundle import Bundle
-from edgefusion.compiler.bundle_host import open_host
-from edgefusion.compiler.graph import Graph
-from edgefusion.compiler.lower import lower
-from edgefusion.compiler.network import Network
-from edgefusion.compiler.network_from_graph import network_from_graph
-from edgefusion.compiler.scales import assign_scales, with_scales
-from edgefusion.compiler.schedule import schedule_named
-from edgefusion.models.calibration_file import load_calibration
+from edgefusion.compiler.bundle.bundle import Bundle
+from edgefusion.compiler.bundle.host import open_host
+from edgefusion.compiler.graph.graph import Graph
+from edgefusion.compiler.lowering.lower import lower
+from edgefusion.compiler.network.from_graph import network_from_graph
+from edgefusion.compiler.network.network import Network
+from edgefusion.compiler.network.scales import assign_scales, with_scales
+from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime.executor import Executor
 from edgefusion.runtime.isa import Role
 from edgefusion.runtime.kernels.contract import Array
+from edgefusion.toolchain.accuracy.calibration_file import load_calibration
 
 KIB = 1024
 

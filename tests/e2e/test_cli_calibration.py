@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgefusion.compiler.bundle import Bundle
+from edgefusion.compiler.bundle.bundle import Bundle
 from edgefusion.runtime.isa import DType
 from tests.e2e.conftest import Cli
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgefusion import compile_source, open_bundle, simulate_bundle, traffic_of
-from edgefusion.compiler.bundle import Bundle
+from edgefusion.compiler.bundle.bundle import Bundle
 from tests.e2e.conftest import Cli
 from tests.network_cases import save
 

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 
-from edgefusion.compiler.bundle_zip import write_members
+from edgefusion.compiler.bundle.archive import write_members
 from tests.e2e.conftest import Cli
 from tests.graph_cases import parse
 from tests.network_cases import save

@@ -11,7 +11,7 @@ from tests.data_cases import picture, png, tree
 from tests.e2e.conftest import Cli
 from tests.model_folders import clip_folder, pipeline_folder
 
-NETWORK = "tests.unit.test_evaluation_scores:Projection"
+NETWORK = "tests.unit.models.evaluation.test_evaluation_scores:Projection"
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 import pytest
 
-from edgefusion.compiler.bundle import Bundle
-from edgefusion.compiler.bundle_host import host_manifest, open_host
+from edgefusion.compiler.bundle.bundle import Bundle
+from edgefusion.compiler.bundle.host import host_manifest, open_host
 from edgefusion.runtime.isa import Opcode
 from tests.e2e.conftest import Cli
 from tests.graph_cases import assert_same, execute, parse, random_feeds

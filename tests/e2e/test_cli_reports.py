@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgefusion.compiler.bundle import Bundle
+from edgefusion.compiler.bundle.bundle import Bundle
 from edgefusion.runtime.program_parser import parse
 from edgefusion.runtime.program_text import to_text
 from tests.e2e.conftest import Cli

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgefusion.compiler.bundle_manifest import Manifest
-from edgefusion.compiler.bundle_scales import PLACEHOLDER, ScalesInfo
+from edgefusion.compiler.bundle.manifest import Manifest
+from edgefusion.compiler.bundle.scales import PLACEHOLDER, ScalesInfo
 from edgefusion.models import text_to_image
 from edgefusion.runtime.accuracy import psnr_db, sqnr_db
 from edgefusion.runtime.errors import InputError

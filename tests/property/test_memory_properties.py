@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgefusion.compiler.memory import Lifetime, place, verify_placement
+from edgefusion.compiler.memory.placement import Lifetime, place, verify_placement
 
 
 @st.composite

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-FOLDERS = ("compiler", "passes", "runtime", "models", "benchmarks")
+FOLDERS = ("compiler", "passes", "runtime", "models", "toolchain", "benchmarks")
 
 
 def lint_imports(namespace: Path, config: Path) -> subprocess.CompletedProcess[str]:
@@ -35,7 +35,8 @@ def test_contracts_hold(repository_root: Path) -> None:
         ("runtime", "import edgefusion.compiler", "Imports point one way"),
         ("compiler", "import edgefusion.passes", "Imports point one way"),
         ("passes", "import edgefusion.models", "Imports point one way"),
-        ("models", "import edgefusion.benchmarks", "Imports point one way"),
+        ("models", "import edgefusion.toolchain", "Imports point one way"),
+        ("toolchain", "import edgefusion.benchmarks", "Imports point one way"),
         ("benchmarks", "import edgefusion.cli", "Imports point one way"),
         ("compiler", "from edgefusion import __version__", "Nothing below the face"),
         ("runtime", "import onnx", "The machine knows neither"),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-FOLDERS = ("compiler", "passes", "runtime", "models", "benchmarks")
+FOLDERS = ("compiler", "passes", "runtime", "models", "toolchain", "benchmarks")
 DATA_SUFFIXES = {".toml", ".csv", ".html", ".safetensors"}
 
 

@@ -1,1 +1,0 @@
-../../edgefusion/accuracy_report.py

@@ -1,1 +1,0 @@
-../../edgefusion/budgets.py

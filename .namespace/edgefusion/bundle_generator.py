@@ -1,1 +1,0 @@
-../../edgefusion/bundle_generator.py

@@ -1,1 +1,0 @@
-../../edgefusion/compilation.py

@@ -1,1 +1,0 @@
-../../edgefusion/fp16_candidates.py

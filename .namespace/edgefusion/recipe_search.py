@@ -1,1 +1,0 @@
-../../edgefusion/recipe_search.py

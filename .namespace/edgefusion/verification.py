@@ -1,1 +1,0 @@
-../../edgefusion/verification.py

@@ -1,0 +1,130 @@
+"""The tile search: every candidate tiling of an op, costed, and the one that lowering takes.
+
+A candidate's cost is that of the instructions its rule emits (``Emitter`` in dry mode), evaluated
+by the simulator's own cost functions; there is no second model to drift from the first.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgefusion.compiler.lowering.emitter import Emitter, counts_array
+from edgefusion.compiler.lowering.rule import OpContext, Rule, Tiling
+from edgefusion.compiler.schedule.schedule import Schedule
+from edgefusion.runtime.cost import to_ps
+from edgefusion.runtime.errors import DoesNotFitError
+from edgefusion.runtime.isa import EngineKind
+from edgefusion.runtime.machine import Machine
+from edgefusion.runtime.program_builder import ProgramBuilder
+from edgefusion.runtime.work import derive_work, durations_ps
+
+_LARGEST = 4
+_LARGEST_WITH_OVERLAP = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A tiling with its costs, or the reason why it was rejected (then the costs are zero).
+
+    ``time_ps`` is exact for schedules without overlap, an estimate with it: the busiest engine's
+    time plus one tile of everything else.
+    """
+
+    tiling: Tiling
+    sram_bytes: int
+    dma_bytes: int = 0
+    instructions: int = 0
+    time_ps: int = 0
+    rejected: str = ""
+
+
+def search(rule: Rule, context: OpContext, machine: Machine, schedule: Schedule) -> list[Candidate]:
+    """All candidates, best first, rejected ones last.
+
+    Of each family of tilings only the largest few that fit are costed: within a family, smaller
+    tiles only add transfers, halo and set-up; with overlap they also shorten the first and last
+    tile, so more are tried.
+    """
+    found = _cost(list(dict.fromkeys(rule.tilings(context))), rule, context, machine, schedule)
+    if rule.fallback is not None and all(c.rejected for c in found):
+        more = list(dict.fromkeys(rule.fallback(context)))
+        found += _cost(more, rule, context, machine, schedule)
+    # Equal times are common (a bound engine hides the rest): then fewer bytes, then fewer
+    # instructions, then less SRAM win.
+    return sorted(
+        found,
+        key=lambda c: (bool(c.rejected), c.time_ps, c.dma_bytes, c.instructions, c.sram_bytes),
+    )
+
+
+def _cost(
+    tilings: list[Tiling], rule: Rule, context: OpContext, machine: Machine, schedule: Schedule
+) -> list[Candidate]:
+    builder = ProgramBuilder("search", machine.name, schedule.name)
+    emitter = Emitter(builder, machine, schedule, dry=True)
+    largest = _LARGEST_WITH_OVERLAP if schedule.overlap else _LARGEST
+    fitting: Counter[object] = Counter()
+    sram, rejected = [0] * len(tilings), [""] * len(tilings)
+    for i, candidate in enumerate(tilings):
+        if fitting[candidate.family] >= largest:
+            rejected[i] = f"not costed: {largest} larger tiles of its family fit"
+            continue
+        emitter.begin(i, context.op.name)
+        emitter.sram_peak_bytes = 0
+        try:
+            rule.emit(emitter, context, candidate)
+            fitting[candidate.family] += 1
+        except DoesNotFitError as error:
+            rejected[i] = str(error)
+        sram[i] = emitter.sram_peak_bytes
+    nbytes, instructions, time_ps = _measure(emitter, machine, schedule, len(tilings))
+    return [
+        Candidate(t, sram[i], rejected=rejected[i])
+        if rejected[i]
+        else Candidate(t, sram[i], int(nbytes[i]), int(instructions[i]), int(time_ps[i]))
+        for i, t in enumerate(tilings)
+    ]
+
+
+def best(rule: Rule, context: OpContext, machine: Machine, schedule: Schedule) -> Candidate:
+    """The fastest candidate; DoesNotFitError, naming op and least need, if none fits."""
+    candidates = search(rule, context, machine, schedule)
+    if not candidates or candidates[0].rejected:
+        least = min((c.sram_bytes for c in candidates if c.sram_bytes), default=0)
+        origin = ", ".join(context.op.origin[:3]) or context.op.name
+        raise DoesNotFitError(
+            f"{context.op.name} ({context.op.kind}, from {origin}): none of {len(candidates)} "
+            f"tilings fits the SRAM of {machine.sram_bytes} bytes; the smallest needs at least "
+            f"{least} bytes, {least - machine.sram_bytes} too many. Use a target with more SRAM or "
+            f"a smaller model."
+        )
+    return candidates[0]
+
+
+def _measure(
+    emitter: Emitter, machine: Machine, schedule: Schedule, candidates: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(DMA bytes, instructions, time in ps) of each candidate."""
+    program = emitter.builder.build()
+    counts = counts_array(emitter)
+    work = derive_work(program)
+    duration = durations_ps(program, machine, work) * counts
+    op, engine = program.columns.op, program.columns.engine
+    dma_bytes = np.zeros(len(program), dtype=np.int64)
+    dma_bytes[work.dma.index] = work.dma.useful_bytes * counts[work.dma.index]
+    total_bytes = np.bincount(op, dma_bytes, candidates)
+    instructions = np.bincount(op, counts, candidates)
+    busy = np.zeros((len(EngineKind), candidates), dtype=np.int64)
+    np.add.at(busy, (engine, op), duration)
+    if schedule.overlap:
+        busiest = busy.max(axis=0)
+        tiles = np.maximum(np.bincount(op, counts * (engine == EngineKind.DMA), candidates) / 2, 1)
+        return total_bytes, instructions, busiest + (busy.sum(axis=0) - busiest) / tiles
+    # One engine after the other: each change of engine costs a semaphore.
+    changes = np.zeros(len(program), dtype=bool)
+    changes[1:] = (engine[1:] != engine[:-1]) & (op[1:] == op[:-1])
+    handoffs = np.bincount(op, counts * changes, candidates)
+    return total_bytes, instructions, busy.sum(axis=0) + handoffs * to_ps(machine.semaphore_ns)

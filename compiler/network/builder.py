@@ -1,0 +1,162 @@
+"""Tensors of a network while it is being built: names, shapes, element types, roles.
+
+Element types: an op of precision ``w8a16`` computes on INT16 activations with INT8 weights, INT64
+biases and FP32 scale and shift of norms; one of precision ``fp16`` keeps everything in FP16. Where
+the two meet, a ``transpose`` that moves no axis converts (the machine's COPY converts types).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from edgefusion.compiler.graph.graph import Graph, Node, Tensor
+from edgefusion.compiler.network.legality_rules import folded_shape, stored_constant
+from edgefusion.compiler.network.network import Epilogue, NetOp, NetTensor
+from edgefusion.runtime.errors import UnsupportedOpError
+from edgefusion.runtime.isa import DType, Role
+
+ACTIVATION_DTYPE: Mapping[str, DType] = {"fp16": DType.FP16, "w8a16": DType.INT16}
+
+CONSTANT_DTYPE: Mapping[str, Mapping[str, DType]] = {
+    "fp16": {},
+    "w8a16": {"weight": DType.INT8, "bias": DType.INT64, "norm": DType.FP32},
+}
+"""By precision and use; what is not listed has the activation's type."""
+
+_OTHER_DTYPE = {
+    "bool": DType.BOOL,
+    "int8": DType.INT8,
+    "uint8": DType.UINT8,
+    "int16": DType.INT16,
+    "int32": DType.INT32,
+    "int64": DType.INT64,
+}
+
+
+@dataclass
+class NetworkBuilder:
+    """Collects ops and tensors; ``precision_of`` an op comes from its annotation."""
+
+    graph: Graph
+    default_precision: str
+    tensors: dict[str, NetTensor] = field(default_factory=dict)
+    ops: list[NetOp] = field(default_factory=list)
+
+    def precision_of(self, node: Node) -> str:
+        """``fp16`` or ``w8a16``."""
+        return node.annotations.get("precision", self.default_precision)
+
+    def external(self, tensor: Tensor) -> str:
+        """A tensor that comes from outside the NPU: a graph input or a host result."""
+        if tensor.name not in self.tensors:
+            self._put(tensor, self._external_dtype(tensor))
+        return tensor.name
+
+    def result(self, tensor: Tensor, node: Node, dtype: DType | None = None) -> str:
+        """A tensor that ``node`` makes on the NPU."""
+        self._put(tensor, ACTIVATION_DTYPE[self.precision_of(node)] if dtype is None else dtype)
+        return tensor.name
+
+    def operand(self, tensor: Tensor, node: Node, use: str = "") -> str:
+        """What ``node`` reads: an activation in its precision, or a constant for ``use``."""
+        if tensor.is_absent:
+            return ""
+        precision = self.precision_of(node)
+        stored = stored_constant(tensor)
+        if stored is not None:
+            dtype = CONSTANT_DTYPE[precision].get(use, ACTIVATION_DTYPE[precision])
+            return self._constant(tensor, stored, dtype)
+        name = self.external(tensor) if tensor.name not in self.tensors else tensor.name
+        return self._converted(name, ACTIVATION_DTYPE[precision], node)
+
+    def op(
+        self,
+        node: Node,
+        kind: str,
+        inputs: tuple[str, ...],
+        attrs: Mapping[str, Any] | None = None,
+        epilogue: tuple[Epilogue, ...] = (),
+        *,
+        output: Tensor | None = None,
+        dtype: DType | None = None,
+        name: str = "",
+    ) -> None:
+        """Append the op that computes ``output`` (default: the first result of ``node``)."""
+        made = self.result(output or node.output, node, dtype)
+        self.ops.append(
+            NetOp(
+                name or node.name,
+                kind,
+                inputs,
+                (made,),
+                dict(attrs or {}),
+                epilogue,
+                node.origin,
+                node.scope,
+            )
+        )
+
+    def _put(self, tensor: Tensor, dtype: DType) -> None:
+        role = Role.ACTIVATION
+        if tensor.producer is None:
+            role = Role.INPUT
+        elif tensor.is_output:
+            role = Role.OUTPUT
+        self.tensors[tensor.name] = NetTensor(tensor.name, folded_shape(tensor), dtype, role)
+
+    def _external_dtype(self, tensor: Tensor) -> DType:
+        """Integers keep their type; floats get the type that the NPU wants, FP32 on the host."""
+        if not np.issubdtype(tensor.dtype, np.floating):
+            return _OTHER_DTYPE[tensor.dtype.name]
+        readers = [c for c in tensor.consumers if "host_partition" not in c.annotations]
+        if readers:
+            return ACTIVATION_DTYPE[self.precision_of(readers[0])]
+        return DType.FP32
+
+    def _constant(self, shown: Tensor, stored: Tensor, dtype: DType) -> str:
+        scale = ""
+        maker = shown.producer if shown is not stored else None
+        if maker is not None and maker.op == "DequantizeLinear":
+            scale = maker.inputs[1].name
+            shape = folded_shape(maker.inputs[1])
+            self.tensors[scale] = NetTensor(scale, shape, DType.FP32, Role.TABLE, scale)
+        if dtype == DType.INT8 and not scale:
+            raise UnsupportedOpError(
+                f"weight '{stored.name}' was not quantized although its op is w8a16; "
+                "run the pass quantize-w8a16 after assign-precision"
+            )
+        name = stored.name
+        known = self.tensors.get(name)
+        if known is not None and known.dtype != dtype:
+            name = f"{stored.name}:{dtype.name.lower()}"
+        self.tensors[name] = NetTensor(
+            name, folded_shape(stored), dtype, Role.WEIGHT, stored.name, scale
+        )
+        return name
+
+    def _converted(self, name: str, dtype: DType, node: Node) -> str:
+        """Tensor ``name`` as ``dtype``, converted if the op that made it has another precision."""
+        source = self.tensors[name]
+        if source.dtype == dtype:
+            return name
+        target = f"{name}:{dtype.name.lower()}"
+        if target not in self.tensors:
+            self.tensors[target] = NetTensor(target, source.shape, dtype)
+            perm = tuple(range(len(source.shape)))
+            self.ops.append(
+                NetOp(
+                    f"{target}:convert",
+                    "transpose",
+                    (name,),
+                    (target,),
+                    {"perm": perm},
+                    (),
+                    node.origin,
+                    node.scope,
+                )
+            )
+        return target

@@ -1,0 +1,113 @@
+"""What the NPU can run: for every op of the graph, the rules that it must satisfy.
+
+``refusal(node)`` applies them; ``supported_ops`` writes ``SUPPORTED_OPS.md`` from the same
+table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from edgefusion.compiler.graph.functions import NETWORK_FUNCTION, kind_and_tokens
+from edgefusion.compiler.graph.graph import Node
+from edgefusion.compiler.network import legality_rules as must
+from edgefusion.compiler.network.legality_rules import Rule
+
+
+@dataclass(frozen=True, slots=True)
+class Support:
+    """How an op of the graph appears in the network, and the rules that it must satisfy."""
+
+    network_kind: str
+    rules: tuple[Rule, ...] = ()
+    note: str = ""
+
+
+COMMON: tuple[Rule, ...] = (must.float_values, must.rank_four)
+"""Rules of every op but Cast and of what is converted to channels last first."""
+
+_ANY = COMMON
+_CONV = (
+    *_ANY,
+    must.batch_one,
+    must.two_spatial_axes,
+    must.constant_weights,
+    must.pads_inside_kernel,
+    must.whole_groups,
+)
+_POOL = (*_ANY, must.batch_one, must.two_spatial_axes, must.pads_inside_kernel)
+_BINARY = (*_ANY, must.two_operands, must.rows_or_elements)
+_LAYOUT = (must.channels_last_only,)
+
+UNARY_OPS: Mapping[str, str] = {
+    "Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "Exp": "exp", "Softplus": "softplus",
+    "HardSwish": "hardswish", "Gelu": "gelu", "SiLU": "silu", "QuickGELU": "quick_gelu",
+    "Clip": "relu6",
+}  # fmt: skip
+"""Unary ops and the network's names for their functions."""
+
+BINARY_OPS: Mapping[str, str] = {
+    "Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div", "Max": "max", "Min": "min"
+}  # fmt: skip
+
+REDUCTIONS: Mapping[str, str] = {"ReduceMean": "mean", "ReduceSum": "sum", "ReduceMax": "max"}
+
+SUPPORTED: Mapping[str, Support] = {
+    "ConvLast": Support("conv", (*_CONV, must.epilogue_operands), "with its epilogue"),
+    "MatMul": Support(
+        "matmul", (*_ANY, must.matrix_or_batched, must.epilogue_operands), "or batch_matmul"
+    ),
+    "Attention": Support("attention", (*_ANY, must.batch_one, must.attention_mask)),
+    "GroupNormLast": Support(
+        "group_norm", (*_ANY, must.batch_one, must.constant_parameters, must.whole_groups)
+    ),
+    "LayerNormalization": Support("layer_norm", (*_ANY, must.last_axis, must.constant_parameters)),
+    "Softmax": Support("softmax", (*_ANY, must.last_axis)),
+    **{op: Support("unary", _ANY) for op in UNARY_OPS if op != "Clip"},
+    "Clip": Support("unary", (*_ANY, must.bounded_clip)),
+    **{op: Support("binary", _BINARY) for op in BINARY_OPS},
+    "GEGLU": Support("glu", _ANY),
+    "GLU": Support("glu", _ANY),
+    "Concat": Support("concat", (*_ANY, must.activations_only)),
+    "Slice": Support("slice", (*_ANY, must.known_slice)),
+    "Split": Support("slice", _ANY, "one for each result"),
+    "Transpose": Support("transpose", (*_ANY, must.leading_axes_stay)),
+    "Resize": Support("resize", (*_ANY, must.batch_one, must.nearest_repetition)),
+    "PoolLast": Support("pool", _POOL),
+    **{op: Support("reduce", (*_ANY, must.spatial_or_last)) for op in REDUCTIONS},
+    **{
+        op: Support("view", _ANY)
+        for op in ("Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity")
+    },
+    "Dropout": Support("view", (*_ANY, must.inference_only)),
+    "Cast": Support("view", (must.same_type,)),
+    "Conv": Support("conv", _LAYOUT),
+    "GroupNorm": Support("group_norm", _LAYOUT),
+    "MaxPool": Support("pool", _LAYOUT),
+    "AveragePool": Support("pool", _LAYOUT),
+}
+
+
+def makes_constant(node: Node) -> bool:
+    """Whether ``node`` only unpacks a stored constant, which the NPU does while it computes."""
+    return must.stored_constant(node.output) is not None
+
+
+def refusal(node: Node) -> str:
+    """Why the NPU cannot run ``node``; '' if it can."""
+    if makes_constant(node):
+        return ""
+    support = SUPPORTED.get(kind_and_tokens(node.op)[0])
+    if support is None:
+        return f"the NPU has no {node.op}"
+    for rule in support.rules:
+        ok, reason = rule(node)
+        if not ok:
+            return reason
+    return ""
+
+
+def network_function(token: str) -> str:
+    """The network's name for a unary token."""
+    return NETWORK_FUNCTION.get(token, token)

@@ -1,0 +1,275 @@
+"""The legality rules: functions ``(ok, reason)`` whose docstrings are what users read.
+
+The graph is expected as passes leave it: channels last, fused, weights constant (or a
+DequantizeLinear or Cast of a constant). ``legality`` says which rules an op must obey.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+
+import numpy as np
+
+from edgefusion.compiler.graph.functions import UNARY, kind_and_tokens
+from edgefusion.compiler.graph.graph import Node, Tensor
+from edgefusion.runtime.isa import MAX_RANK
+
+Verdict = tuple[bool, str]
+Rule = Callable[[Node], Verdict]
+
+OK: Verdict = (True, "")
+
+
+def stored_constant(tensor: Tensor) -> Tensor | None:
+    """The constant that ``tensor`` shows, behind DequantizeLinear or Cast; None for activations."""
+    if tensor.is_constant:
+        return tensor
+    maker = tensor.producer
+    if maker is not None and maker.op in ("DequantizeLinear", "Cast") and not maker.domain:
+        return maker.inputs[0] if maker.inputs[0].is_constant else None
+    return None
+
+
+def folded_shape(tensor: Tensor) -> tuple[int, ...]:
+    """The shape without leading ones beyond the NPU's rank."""
+    shape = tensor.shape
+    while len(shape) > MAX_RANK and shape[0] == 1:
+        shape = shape[1:]
+    return shape
+
+
+def _activations(node: Node) -> list[Tensor]:
+    return [t for t in node.inputs if not t.is_absent and stored_constant(t) is None]
+
+
+def float_values(node: Node) -> Verdict:
+    """Activations are floating point in the source graph (indices and masks stay on the host)."""
+    for tensor in (*_activations(node), *node.outputs):
+        if not tensor.is_absent and not np.issubdtype(tensor.dtype, np.floating):
+            return False, f"'{tensor.name}' holds {tensor.dtype} values; the NPU computes on floats"
+    return OK
+
+
+def rank_four(node: Node) -> Verdict:
+    """At most four axes, not counting leading axes of size 1."""
+    for tensor in (*_activations(node), *node.outputs):
+        if not tensor.is_absent and len(folded_shape(tensor)) > MAX_RANK:
+            return False, f"'{tensor.name}' has shape {list(tensor.shape)}, more than four axes"
+    return OK
+
+
+def batch_one(node: Node) -> Verdict:
+    """The batch size is 1."""
+    batch = node.inputs[0].shape[0]
+    return (True, "") if batch == 1 else (False, f"the batch size is {batch}, the NPU runs one")
+
+
+def constant_weights(node: Node) -> Verdict:
+    """Weights are known at compile time."""
+    if stored_constant(node.inputs[1]) is not None:
+        return OK
+    return False, f"its weights '{node.inputs[1].name}' are computed at run time"
+
+
+def constant_parameters(node: Node) -> Verdict:
+    """Scale and shift of a normalisation are known at compile time."""
+    for tensor in node.inputs[1:3]:
+        if not tensor.is_absent and stored_constant(tensor) is None:
+            return False, f"its parameter '{tensor.name}' is computed at run time"
+    return OK
+
+
+def two_spatial_axes(node: Node) -> Verdict:
+    """Convolutions and pools work over height and width."""
+    rank = node.inputs[0].rank
+    return OK if rank == 4 else (False, f"it works over {rank - 2} spatial axes, the NPU over two")
+
+
+def channels_last_only(node: Node) -> Verdict:
+    """Only after conversion to channels last, which the compiler does where the rules allow it."""
+    ok, reason = two_spatial_axes(node)
+    return (False, reason) if not ok else (False, "it could not be converted to channels last")
+
+
+def pads_inside_kernel(node: Node) -> Verdict:
+    """Padding is not negative and less than the reach of the kernel."""
+    pads = node.get_ints("pads")
+    if "kernel" in node.attrs:
+        reach = node.get_ints("kernel")
+    else:
+        dilations = node.get_ints("dilations", (1, 1))
+        sizes = node.inputs[1].shape[2:]
+        reach = tuple((k - 1) * d + 1 for k, d in zip(sizes, dilations, strict=True))
+    ok = all(0 <= pad < reach[i % 2] for i, pad in enumerate(pads))
+    return OK if ok else (False, f"padding {list(pads)} exceeds its kernel's reach {list(reach)}")
+
+
+def whole_groups(node: Node) -> Verdict:
+    """The number of groups divides input and output channels."""
+    channels = [node.inputs[0].shape[-1]]
+    if "group" in node.attrs:
+        groups = node.get_int("group")
+        channels.append(node.inputs[1].shape[0])
+    else:
+        groups = node.get_int("num_groups")
+    ok = all(count % groups == 0 for count in channels)
+    return OK if ok else (False, f"{groups} groups do not divide {channels} channels")
+
+
+def epilogue_operands(node: Node) -> Verdict:
+    """Epilogue operands have the result's shape, or one value a channel."""
+    shape = node.output.shape
+    kind, tokens = kind_and_tokens(node.op)
+    first = 2 if kind in ("ConvLast", "MatMul") else len(node.inputs)
+    for tensor in node.inputs[first:]:
+        if tensor.shape != shape and prod(tensor.shape) != shape[-1]:
+            return False, f"operand '{tensor.name}' {list(tensor.shape)} does not fit {list(shape)}"
+    unknown = [t for t in tokens if t not in UNARY and t not in ("up2", "bias", "add", "stats")]
+    return OK if not unknown else (False, f"its epilogue has {', '.join(unknown)}")
+
+
+def matrix_or_batched(node: Node) -> Verdict:
+    """x[..., k] with constant w[k, n], or two activations of the same leading axes."""
+    a, b = node.inputs[:2]
+    if stored_constant(a) is not None:
+        return False, "its left operand is a constant; the NPU keeps weights on the right"
+    if b.rank == 2 and stored_constant(b) is not None:
+        return OK
+    if a.rank >= 2 and a.shape[:-2] == b.shape[:-2] and a.rank == b.rank:
+        return OK
+    return False, f"operands {list(a.shape)} and {list(b.shape)} need broadcasting"
+
+
+def attention_mask(node: Node) -> Verdict:
+    """An attention mask has the axes [1 or heads, lq, lk], or [1, lk] for all queries."""
+    if len(node.inputs) < 4:
+        return OK
+    heads = node.get_int("num_heads")
+    q, k, _, mask = node.inputs[:4]
+    rows, columns = (mask.shape[-2] if mask.rank > 1 else 1), mask.shape[-1]
+    lead = prod(mask.shape[:-2])
+    fits = columns == k.shape[-2] and (
+        (rows == q.shape[-2] and lead in (1, heads)) or (rows == 1 and lead == 1)
+    )
+    return OK if fits else (False, f"its mask has the unsupported shape {list(mask.shape)}")
+
+
+def last_axis(node: Node) -> Verdict:
+    """Softmax and LayerNorm work along the last axis."""
+    axis, rank = node.get_int("axis", -1), node.inputs[0].rank
+    ok = axis % rank == rank - 1
+    return OK if ok else (False, f"it works along axis {axis} of {rank}, the NPU along the last")
+
+
+def rows_or_elements(node: Node) -> Verdict:
+    """Operands have the result's shape, or repeat whole rows, columns or one element."""
+    shape = node.output.shape
+    leading, columns = prod(shape[:-1]), shape[-1] if shape else 1
+    for tensor in node.inputs:
+        own = tensor.shape[-1] if tensor.shape else 1
+        if own not in (1, columns) or prod(tensor.shape[:-1]) not in (1, leading):
+            return False, f"operand {list(tensor.shape)} repeats along inner axes of {list(shape)}"
+    return OK
+
+
+def two_operands(node: Node) -> Verdict:
+    """Exactly two operands, one of them an activation."""
+    if len(node.inputs) != 2:
+        return False, f"it has {len(node.inputs)} operands, the NPU takes two"
+    return OK if _activations(node) else (False, "it computes on constants only")
+
+
+def activations_only(node: Node) -> Verdict:
+    """All operands are activations."""
+    ok = all(stored_constant(t) is None for t in node.inputs)
+    return OK if ok else (False, "one of its operands is a constant")
+
+
+def known_slice(node: Node) -> Verdict:
+    """Bounds are known at compile time and steps are positive."""
+    parts = [t for t in node.inputs[1:] if not t.is_absent]
+    if not all(t.is_constant for t in parts):
+        return False, "its bounds are computed at run time"
+    steps = node.input(4)
+    forward = steps is None or bool((steps.values() > 0).all())
+    return OK if forward else (False, "it steps backwards")
+
+
+def leading_axes_stay(node: Node) -> Verdict:
+    """Leading axes of size 1 beyond the fourth are not moved."""
+    x = node.inputs[0]
+    perm = node.get_ints("perm", tuple(reversed(range(x.rank))))
+    dropped = x.rank - len(folded_shape(x))
+    ok = perm[:dropped] == tuple(range(dropped))
+    return OK if ok else (False, f"it moves leading axes of {list(x.shape)}")
+
+
+def nearest_repetition(node: Node) -> Verdict:
+    """Resize repeats every pixel a whole number of times in both directions (nearest)."""
+    if nearest_factor(node) is not None:
+        return OK
+    return False, f"mode '{node.get_str('mode', 'nearest')}' with these scales is no repetition"
+
+
+def spatial_or_last(node: Node) -> Verdict:
+    """Reductions over height and width of one image, or over the last axis."""
+    axes = reduced_axes(node)
+    if axes is None:
+        return False, "its axes are computed at run time"
+    x = node.inputs[0]
+    if axes in ((x.rank - 1,), tuple(range(1, x.rank - 1))) and x.rank > 1:
+        return OK if axes == (x.rank - 1,) or x.shape[0] == 1 else batch_one(node)
+    return False, f"it reduces axes {list(axes)} of {x.rank}"
+
+
+def inference_only(node: Node) -> Verdict:
+    """Dropout is the identity (inference)."""
+    training = node.input(2)
+    off = training is None or (training.is_constant and not training.values().any())
+    return OK if off else (False, "it is in training mode")
+
+
+def bounded_clip(node: Node) -> Verdict:
+    """Clip only from 0 to 6."""
+    bounds = [t.scalar() if (t := node.input(i)) is not None else None for i in (1, 2)]
+    return OK if bounds == [0.0, 6.0] else (False, f"its bounds are {bounds}")
+
+
+def same_type(node: Node) -> Verdict:
+    """Casts between floating-point types cost nothing; others run on the host."""
+    return float_values(node)
+
+
+def reduced_axes(node: Node) -> tuple[int, ...] | None:
+    """The axes of a Reduce op, from the front; None if unknown at compile time."""
+    axes, rank = node.input(1), node.inputs[0].rank
+    if axes is None:
+        return tuple(range(rank))
+    if not axes.is_constant:
+        return None
+    return tuple(sorted(int(axis) % rank for axis in axes.values().reshape(-1)))
+
+
+def nearest_factor(node: Node) -> int | None:
+    """The whole factor by which a channels-last Resize repeats pixels; None if it does otherwise.
+
+    ONNX operators, Resize: output i reads input f(i); it is i // factor for the pairs of modes
+    below (for ``asymmetric`` with rounding only up to factor 2).
+    """
+    x, y = node.inputs[0], node.output
+    if x.rank != 4 or y.rank != 4 or x.shape[0] != y.shape[0] or x.shape[3] != y.shape[3]:
+        return None
+    factors = {y.shape[axis] / x.shape[axis] for axis in (1, 2)}
+    factor = factors.pop()
+    if factors or factor != int(factor) or node.get_str("mode", "nearest") != "nearest":
+        return None
+    where = node.get_str("coordinate_transformation_mode", "half_pixel")
+    rounding = node.get_str("nearest_mode", "round_prefer_floor")
+    repeats = (
+        rounding.startswith("round")
+        if where in ("half_pixel", "pytorch_half_pixel")
+        else where == "asymmetric"
+        and (rounding == "floor" or (rounding == "round_prefer_floor" and factor <= 2))
+    )
+    return int(factor) if repeats else None

@@ -1,0 +1,64 @@
+"""``SUPPORTED_OPS.md``, generated from the legality rules so that the two cannot differ."""
+
+from __future__ import annotations
+
+from edgefusion.compiler.graph.functions import UNARY
+from edgefusion.compiler.network.legality import COMMON, SUPPORTED, network_function
+from edgefusion.compiler.network.network import KINDS
+
+_HEAD = """\
+# Supported ops
+
+Generated from the rules in `compiler/network/legality.py`; do not edit, but run
+`python -m edgefusion.compiler.network.supported_ops > SUPPORTED_OPS.md`.
+
+Ops are named as they stand in the graph after fusion: `edgefusion` functions such as `ConvLast` and
+`Attention`, and standard ONNX operators. An op that breaks a rule, and every other standard ONNX
+operator, runs on the host in float32; the report lists each with its reason. Operators of other
+domains, and control flow, are errors.
+"""
+
+
+def supported_ops_markdown() -> str:
+    """The whole file."""
+    return "\n".join([_HEAD, *_kinds_table(), "", *_rules_table(), "", *_epilogues(), ""])
+
+
+def _kinds_table() -> list[str]:
+    lines = ["## What the NPU computes", "", "| Kind | Operands and attributes |", "| --- | --- |"]
+    return lines + [f"| `{kind}` | `{text}` |" for kind, text in KINDS.items()]
+
+
+def _rules_table() -> list[str]:
+    everywhere = " ".join(_sentence(rule.__doc__) for rule in COMMON)
+    lines = ["## Graph ops and their rules", "", f"For all: {everywhere}", ""]
+    lines += ["| Op | Becomes | If |", "| --- | --- | --- |"]
+    rows: dict[str, list[str]] = {}
+    for op, support in SUPPORTED.items():
+        own = [rule for rule in support.rules if rule not in COMMON]
+        rules = " ".join(_sentence(rule.__doc__) for rule in own)
+        kind = f"`{support.network_kind}`" + (f", {support.note}" if support.note else "")
+        rows.setdefault(f"| {kind} | {rules} |", []).append(f"`{op}`")
+    return lines + [f"| {', '.join(ops)} {row}" for row, ops in rows.items()]
+
+
+def _sentence(docstring: str | None) -> str:
+    assert docstring, "every rule's docstring is its sentence for users"
+    return " ".join(docstring.split())
+
+
+def _epilogues() -> list[str]:
+    functions = ", ".join(f"`{network_function(token)}`" for token in UNARY)
+    return [
+        "## Epilogues",
+        "",
+        (
+            "Convolutions and matmuls with constant weights apply, in the order of the graph: a "
+            "bias, additions of a tensor of the result's shape or of one value a channel, "
+            f"statistics for a following GroupNorm, and the functions {functions}."
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    print(supported_ops_markdown(), end="")  # noqa: T201

@@ -1,0 +1,92 @@
+"""From emitted instructions to a program: issue order and dependencies.
+
+Emission says what each instruction touches; this decides the order in which engines take their
+instructions and which of them wait for which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edgefusion.compiler.schedule.hazards import Access, Region, waits
+from edgefusion.compiler.schedule.list_schedule import list_schedule
+from edgefusion.compiler.schedule.schedule import Schedule
+from edgefusion.runtime.cost import to_ps
+from edgefusion.runtime.isa import Space
+from edgefusion.runtime.machine import Machine
+from edgefusion.runtime.program import I64, BufferRecord, Columns, Program
+from edgefusion.runtime.work import durations_ps
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Memory that the program holds while ``region`` is in use."""
+
+    name: str
+    space: Space
+    address: int
+    nbytes: int
+    region: Region
+
+
+def synchronise(
+    program: Program,
+    accesses: Sequence[Access],
+    reservations: Sequence[Reservation],
+    machine: Machine,
+    schedule: Schedule,
+) -> Program:
+    """``program`` (without dependencies) in issue order, with dependencies and buffer records."""
+    columns = program.columns
+    engines = list(zip(columns.engine.tolist(), columns.unit.tolist(), strict=True))
+    if schedule.overlap:
+        durations = durations_ps(program, machine).tolist()
+        order = list_schedule(engines, accesses, durations, int(to_ps(machine.semaphore_ns)))
+        columns = _permuted(columns, np.array(order, dtype=np.int64))
+        engines = [engines[i] for i in order]
+        accesses = [accesses[i] for i in order]
+    found = waits(engines, accesses, overlap=schedule.overlap)
+    columns = replace(
+        columns,
+        deps=np.array([i for wait in found for i in wait], dtype=np.int32),
+        dep_begin=np.cumsum([0, *(len(wait) for wait in found)], dtype=np.int64),
+    )
+    return replace(program, columns=columns, buffers=_records(accesses, reservations))
+
+
+def _permuted(columns: Columns, order: I64) -> Columns:
+    """Rows in ``order``, each with its operands."""
+    sizes = np.diff(columns.operand_begin)[order]
+    begin = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    first = np.repeat(columns.operand_begin[:-1][order] - begin[:-1], sizes)
+    operands = np.arange(begin[-1]) + first
+    rows = {
+        name: getattr(columns, name)[order]
+        for name in ("engine", "unit", "opcode", "cause", "op", "attrs")
+    }
+    moved = {
+        name: getattr(columns, name)[operands]
+        for name in Columns.__slots__
+        if name.startswith("operand_") and name != "operand_begin"
+    }
+    return replace(columns, operand_begin=begin, **rows, **moved)
+
+
+def _records(
+    accesses: Sequence[Access], reservations: Sequence[Reservation]
+) -> tuple[BufferRecord, ...]:
+    """When each reservation is first and last touched; untouched ones are left out."""
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    for index, access in enumerate(accesses):
+        for region in (*access.reads, *access.writes):
+            first.setdefault(id(region), index)
+            last[id(region)] = index
+    return tuple(
+        BufferRecord(r.name, r.space, r.address, r.nbytes, first[id(r.region)], last[id(r.region)])
+        for r in reservations
+        if id(r.region) in first
+    )

@@ -1,0 +1,169 @@
+"""Lowering: what the search promises is what the simulator measures, and bounds hold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edgefusion.compiler.lowering.lower import candidates_of, lower
+from edgefusion.compiler.lowering.rules import RULES
+from edgefusion.compiler.network.network import KINDS, Network
+from edgefusion.compiler.schedule.schedule import SCHEDULES, Schedule, schedule_named
+from edgefusion.runtime.errors import DoesNotFitError, UnsupportedOpError
+from edgefusion.runtime.isa import Cause, DType, EngineKind, Opcode
+from edgefusion.runtime.ledger import traffic_ledger
+from edgefusion.runtime.machine import Machine, load_target
+from edgefusion.runtime.program import Program
+from edgefusion.runtime.simulator import simulate
+from edgefusion.runtime.verifier import verify_program
+from edgefusion.runtime.work import derive_work
+from tests.lowering_cases import all_cases, attention_case, conv_case, group_norm_case
+
+CASES = all_cases()
+MACHINE = load_target("exynos2400").machine
+SMALL = replace(MACHINE, sram_bytes=64 * 1024)
+"""Little SRAM, so that every case needs several tiles and ragged tails."""
+
+
+def dma_bytes(program: Program) -> int:
+    return int(derive_work(program).dma.useful_bytes.sum())
+
+
+def test_every_kind_but_views_has_a_rule_and_a_case() -> None:
+    assert set(RULES) == set(KINDS) - {"view"}
+    assert {op.kind for network in CASES.values() for op in network.ops} == set(RULES)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: s.name)
+@pytest.mark.parametrize("machine", [MACHINE, SMALL], ids=["full", "small"])
+@pytest.mark.parametrize("case", CASES)
+def test_program_is_sound_and_above_its_bound(
+    case: str, machine: Machine, schedule: Schedule
+) -> None:
+    program = lower(CASES[case], machine, schedule).program
+    verify_program(program, machine)
+    assert simulate(program, machine).total_ps >= program.ops[0].bound_ps > 0
+    assert dma_bytes(program) >= program.ops[0].bound_bytes
+    assert program.sram_bytes <= machine.sram_bytes
+
+
+@pytest.mark.parametrize("schedule", ["serial", "mlt"])
+@pytest.mark.parametrize("machine", [MACHINE, SMALL], ids=["full", "small"])
+@pytest.mark.parametrize("case", CASES)
+def test_search_predicts_the_simulator_exactly(case: str, machine: Machine, schedule: str) -> None:
+    network = CASES[case]
+    program = lower(network, machine, schedule_named(schedule)).program
+    best = candidates_of(network, network.ops[0].name, machine, schedule_named(schedule))[0]
+    assert str(best.tiling) == program.ops[0].tile
+    assert best.time_ps == simulate(program, machine).total_ps
+    assert best.instructions == len(program)
+    assert best.dma_bytes == dma_bytes(program)
+    assert best.sram_bytes == program.sram_bytes
+
+
+def test_tiles_cover_the_result_exactly_once() -> None:
+    """Every element of the result is stored once, whatever the tiling."""
+    for machine in (MACHINE, SMALL):
+        for case, network in CASES.items():
+            program = lower(network, machine, schedule_named("mlt")).program
+            if case == "host":
+                continue
+            output = network.tensor("y")
+            index = next(i for i, t in enumerate(program.tensors) if t.name == "y")
+            seen = np.zeros(output.nbytes, dtype=np.int8)
+            for instruction in program.instructions():
+                for o in instruction.outputs:
+                    if o.tensor == index and instruction.opcode == Opcode.STORE:
+                        offsets = np.array([o.address - program.tensors[index].address])
+                        for size, stride in zip(o.shape, o.strides, strict=True):
+                            offsets = (offsets[:, None] + np.arange(size) * stride).ravel()
+                        offsets = (offsets[:, None] + np.arange(o.dtype.nbytes)).ravel()
+                        np.add.at(seen, offsets, 1)
+            assert (seen == 1).all(), case
+
+
+def test_serial_attention_spills_scores_and_mlt_does_not() -> None:
+    network = attention_case(queries=256, keys=256)
+    scores = 4 * 256 * 256 * DType.INT16.nbytes
+
+    def spilled(schedule: str) -> int:
+        program = lower(network, MACHINE, schedule_named(schedule)).program
+        work = derive_work(program).dma
+        is_spill = program.columns.cause[work.index] == Cause.SPILL
+        return int(work.useful_bytes[is_spill].sum())
+
+    assert spilled("serial") == 4 * scores
+    assert spilled("mlt") == 0
+
+
+def test_mlt_attention_moves_the_compulsory_bytes_only() -> None:
+    network = attention_case(queries=4096, keys=4096, heads=8, depth=40)
+    program = lower(network, MACHINE, schedule_named("mlt")).program
+    assert dma_bytes(program) == 4 * 4096 * 320 * 2 == program.ops[0].bound_bytes
+
+
+def test_too_little_sram_names_the_op_and_the_need() -> None:
+    machine = replace(MACHINE, sram_bytes=512)
+    with pytest.raises(DoesNotFitError, match=r"conv \(conv, from onnx_conv\).*512 bytes"):
+        lower(conv_case(), machine, schedule_named("mlt"))
+
+
+def test_unknown_kind_is_named() -> None:
+    network = conv_case()
+    broken = Network(
+        "n",
+        network.tensors,
+        (replace(network.ops[0], kind="fft"),),
+        network.inputs,
+        network.outputs,
+    )
+    with pytest.raises(UnsupportedOpError, match="fft"):
+        lower(broken, MACHINE, schedule_named("mlt"))
+
+
+def test_serial_runs_one_engine_at_a_time() -> None:
+    program = lower(conv_case(), SMALL, schedule_named("serial")).program
+    timeline = simulate(program, SMALL)
+    assert (timeline.start_ps[1:] >= timeline.end_ps[:-1]).all()
+    assert {EngineKind(int(e)) for e in program.columns.engine} == {
+        EngineKind.DMA,
+        EngineKind.TENSOR,
+        EngineKind.VECTOR,
+    }
+
+
+def test_ledger_separates_the_halo_from_compulsory_bytes() -> None:
+    """Input bytes entered under their own cause are the input's size; the halo is reread."""
+    for kernel, upsample in ((3, 1), (3, 2), (7, 1)):
+        network = conv_case(
+            200,
+            kernel=kernel,
+            pad=kernel // 2,
+            upsample=upsample,
+            epilogue=False,
+            channels_in=8,
+            channels_out=32,
+        )
+        program = lower(network, SMALL, schedule_named("mlt")).program
+        ledger = traffic_ledger(program, SMALL)
+        by_cause = {row.name: row.bytes for row in ledger.by("cause")}
+        by_tensor = {row.name: row.bytes for row in ledger.by("tensor")}
+        assert by_cause["input"] == network.tensor("x").nbytes
+        assert by_cause["reread"] == by_tensor["x"] - network.tensor("x").nbytes > 0
+        assert ledger.total().bytes == dma_bytes(program)
+
+
+def test_group_norm_tiles_hold_whole_groups() -> None:
+    """A ragged last tile has fewer channels, and so fewer groups."""
+    network = group_norm_case(channels=72, groups=9)
+    found = set()
+    for sram_bytes in (24_000, 32_000, 48_000, 64_000):
+        machine = replace(MACHINE, sram_bytes=sram_bytes)
+        program = lower(network, machine, schedule_named("mlt")).program
+        for i in program.instructions():
+            if i.opcode == Opcode.GROUP_NORM:
+                found.add(i.inputs[0].shape[1])
+                assert i.inputs[0].shape[1] == dict(i.attrs)["groups"] * 8
+    assert len(found) > 1, "the sizes should include ragged tiles"

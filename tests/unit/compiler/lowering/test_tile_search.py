@@ -1,0 +1,87 @@
+"""The tile search: reasons for rejection, fallbacks, and that the best is the best."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgefusion.compiler.lowering.lower import candidates_of, lower
+from edgefusion.compiler.lowering.rules import RULES
+from edgefusion.compiler.schedule.schedule import schedule_named
+from edgefusion.runtime.machine import load_target
+from edgefusion.runtime.simulator import simulate
+from tests.lowering_cases import attention_case, conv_case, matmul_case
+
+MACHINE = load_target("exynos2400").machine
+MLT = schedule_named("mlt")
+
+
+def test_attention_takes_the_largest_query_tile_that_fits() -> None:
+    found = candidates_of(attention_case(4096, 4096, 8, 40), "attention", MACHINE, MLT)
+    fitting = [c for c in found if not c.rejected]
+    assert found[0].tiling["queries"] == max(c.tiling["queries"] for c in fitting)
+    too_big = [c for c in found if "more than the SRAM" in c.rejected]
+    assert {c.tiling["queries"] for c in too_big} >= {4096, 2048, 1024}
+    assert all(c.sram_bytes > MACHINE.sram_bytes for c in too_big)
+
+
+def test_candidates_are_ordered_by_time_and_all_explained() -> None:
+    found = candidates_of(conv_case(), "conv", replace(MACHINE, sram_bytes=100_000), MLT)
+    fitting = [c for c in found if not c.rejected]
+    assert [c.time_ps for c in fitting] == sorted(c.time_ps for c in fitting)
+    assert all(c.time_ps > 0 and c.dma_bytes > 0 and c.instructions > 0 for c in fitting)
+    assert all(c.rejected for c in found[len(fitting) :])
+    assert all(c.sram_bytes <= 100_000 for c in fitting)
+
+
+def test_wide_heads_stream_their_keys() -> None:
+    network = attention_case(4096, 4096, heads=1, depth=512)
+    best = candidates_of(network, "attention", MACHINE, MLT)[0]
+    assert not best.rejected
+    assert best.tiling["keys"] < 4096
+
+
+def test_families_left_out_could_not_have_won() -> None:
+    """Tiles that were not costed, as smaller ones of a family, are slower than the best."""
+    for network in (conv_case(96, 96, 64, 128), matmul_case(2048, 320, 640)):
+        machine = replace(MACHINE, sram_bytes=1 << 20)
+        name = network.ops[0].name
+        found = candidates_of(network, name, machine, MLT)
+        best = simulate(lower(network, machine, MLT).program, machine).total_ps
+        skipped = [c for c in found if c.rejected.startswith("not costed")]
+        assert skipped
+        for candidate in skipped:
+            assert cost_of(network, candidate.tiling, machine) >= best
+
+
+def cost_of(network, tiling, machine):  # type: ignore[no-untyped-def]
+    """Simulated time of a given tiling."""
+    rule = RULES[network.ops[0].kind]
+    alone = replace(rule, tilings=lambda _: iter([tiling]), fallback=None)
+    patched = {**RULES, network.ops[0].kind: alone}
+    from unittest.mock import patch
+
+    with patch("edgefusion.compiler.lowering.lower.RULES", patched):
+        return simulate(lower(network, machine, MLT).program, machine).total_ps
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(1, 400),
+    st.integers(1, 200),
+    st.integers(1, 5),
+    st.integers(1, 48),
+    st.integers(80_000, 400_000),
+)
+def test_attention_of_any_shape_is_predicted_exactly(
+    queries: int, keys: int, heads: int, depth: int, sram_bytes: int
+) -> None:
+    machine = replace(MACHINE, sram_bytes=sram_bytes)
+    network = attention_case(queries, keys, heads, depth)
+    for name in ("serial", "mlt"):
+        schedule = schedule_named(name)
+        best = candidates_of(network, "attention", machine, schedule)[0]
+        program = lower(network, machine, schedule).program
+        assert best.time_ps == simulate(program, machine).total_ps

@@ -1,0 +1,84 @@
+"""fold-constants: what depends on constants only is computed, weights stay unread."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgefusion.compiler.graph.weights import DeferredValues
+from edgefusion.passes.fold_constants import FoldConstants
+from tests.graph_cases import rewritten, untouched
+
+
+def test_chain_of_constants() -> None:
+    outcome = rewritten(
+        FoldConstants(),
+        "g (float[2, 4] x) => (float[2, 4] y) "
+        "{ a = Exp(w) b = Mul(a, w) c = Neg(b) y = Add(x, c) }",
+        {"w": (4,)},
+    )
+    assert outcome.ops == ["Add"]
+    assert outcome.record.matched == 3
+
+
+def test_shape_arithmetic() -> None:
+    outcome = rewritten(
+        FoldConstants(),
+        "g (float[2, 4, 6] x) => (float[2, 24] y) { s = Shape(x) n = Gather<axis = 0>(s, zero) "
+        "m = Concat<axis = 0>(n, minus) y = Reshape(x, m) }",
+        {"zero": np.array([0]), "minus": np.array([-1])},
+    )
+    assert outcome.ops == ["Reshape"]
+
+
+def test_two_results_of_which_one_is_wanted() -> None:
+    outcome = rewritten(
+        FoldConstants(),
+        "g (float[2, 3] x) => (float[2, 3] y) "
+        "{ a, b = Split<axis = 0, num_outputs = 2>(w) y = Add(x, b) }",
+        {"w": (4, 3)},
+    )
+    assert outcome.ops == ["Add"]
+
+
+def test_view_of_a_large_weight_is_computed_when_it_is_read() -> None:
+    outcome = rewritten(
+        FoldConstants(max_bytes=64),
+        "g (float[2, 6] x) => (float[2, 8] y) { t = Transpose(w) y = MatMul(x, t) }",
+        {"w": (8, 6)},
+    )
+    assert outcome.ops == ["MatMul"]
+    assert isinstance(outcome.only.inputs[1].lazy, DeferredValues)
+
+
+def test_view_of_a_view_of_a_large_weight() -> None:
+    outcome = rewritten(
+        FoldConstants(max_bytes=64),
+        "g (float[2, 6] x) => (float[2, 8] y) "
+        "{ r = Reshape(w, s) t = Transpose<perm = [1, 0]>(r) y = MatMul(x, t) }",
+        {"w": (4, 2, 6), "s": np.array([8, 6])},
+    )
+    assert outcome.ops == ["MatMul"]
+
+
+def test_arithmetic_on_a_large_weight_is_refused() -> None:
+    outcome = untouched(
+        FoldConstants(max_bytes=64),
+        "g (float[2, 6] x) => (float[2, 8] y) { t = Exp(w) y = MatMul(x, t) }",
+        {"w": (6, 8)},
+    )
+    assert "more than 64" in outcome.missed
+
+
+def test_random_numbers_are_not_constants() -> None:
+    outcome = untouched(
+        FoldConstants(),
+        "g (float[2, 4] x) => (float[2, 4] y) "
+        "{ r = RandomNormalLike<seed = 1.0>(w) z = Mul(r, n) y = Add(x, z) }",
+        {"w": (2, 4), "n": np.zeros((2, 4), np.float32)},
+    )
+    assert outcome.ops == ["RandomNormalLike", "Mul", "Add"]
+
+
+def test_result_of_the_graph_keeps_its_node() -> None:
+    text = "g (float[2] x) => (float[2] y, float[2] z) { y = Relu(x) z = Exp(w) }"
+    assert untouched(FoldConstants(), text, {"w": (2,)}).ops == ["Relu", "Exp"]

@@ -1,0 +1,67 @@
+"""fuse-geglu: value first, gate second, last axis; anything else is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgefusion.compiler.graph.graph import Graph
+from edgefusion.passes.fuse_geglu import FuseGeglu
+from edgefusion.passes.fuse_silu import FuseSilu
+from edgefusion.passes.pass_manager import PassManager
+from tests.graph_cases import assert_same, execute, parse, random_feeds, rewritten, untouched
+
+SPLIT = "v, u = Split<axis = -1, num_outputs = 2>(x)"
+
+
+def case(body: str, outputs: str = "float[2, 3, 4] y") -> str:
+    return f"g (float[2, 3, 8] x) => ({outputs}) {{ {body} }}"
+
+
+@pytest.mark.parametrize("product", ["Mul(v, a)", "Mul(a, v)"])
+@pytest.mark.parametrize("axis", [-1, 2])
+def test_geglu_in_both_operand_orders(product: str, axis: int) -> None:
+    split = SPLIT.replace("-1", str(axis))
+    outcome = rewritten(FuseGeglu(), case(f"{split} a = Gelu(u) y = {product}"))
+    assert outcome.ops == ["GEGLU"]
+
+
+def test_tanh_gelu_is_another_function() -> None:
+    outcome = rewritten(
+        FuseGeglu(), case(f'{SPLIT} a = Gelu<approximate = "tanh">(u) y = Mul(v, a)')
+    )
+    assert outcome.ops == ["GLU_gelutanh"]
+
+
+def test_silu_that_was_fused_before() -> None:
+    model = parse(case(f"{SPLIT} s = Sigmoid(u) a = Mul(u, s) y = Mul(v, a)"))
+    feeds = random_feeds(model)
+    graph = Graph.from_model(model)
+    PassManager([FuseSilu(), FuseGeglu()]).run(graph)
+    assert [node.op for node in graph.nodes] == ["GLU_silu"]
+    assert_same(execute(graph.to_model(), feeds), execute(model, feeds))
+
+
+def test_gate_first_is_refused() -> None:
+    outcome = untouched(FuseGeglu(), case(f"{SPLIT} a = Gelu(v) y = Mul(u, a)"))
+    assert "first half" in outcome.missed
+
+
+def test_other_axis_is_refused() -> None:
+    outcome = untouched(
+        FuseGeglu(),
+        "g (float[2, 4, 8] x) => (float[2, 2, 8] y) "
+        "{ v, u = Split<axis = 1, num_outputs = 2>(x) a = Gelu(u) y = Mul(v, a) }",
+    )
+    assert "axis 1" in outcome.missed
+
+
+def test_gate_times_its_own_function_is_something_else() -> None:
+    body = f"{SPLIT} a = Gelu(u) y = Mul(u, a) z = Relu(v)"
+    untouched(FuseGeglu(), case(body, "float[2, 3, 4] y, float[2, 3, 4] z"))
+
+
+@pytest.mark.parametrize("extra", ["u", "v", "a"])
+def test_intermediate_that_is_used_elsewhere_is_refused(extra: str) -> None:
+    body = f"{SPLIT} a = Gelu(u) y = Mul(v, a) z = Relu({extra})"
+    outcome = untouched(FuseGeglu(), case(body, "float[2, 3, 4] y, float[2, 3, 4] z"))
+    assert "also used by" in outcome.missed

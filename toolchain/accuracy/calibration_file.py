@@ -1,0 +1,173 @@
+"""A finished calibration: what was measured, on what, as a small JSON file one can read.
+
+All methods' limits are stored, so that the choice of a method costs nothing:
+
+* ``minmax``: the extremes, widened by ``HEADROOM`` for what other prompts will bring;
+* ``percentile``: clipped to the magnitude that 99.999 % of the values do not exceed;
+* ``mse``: clipped where rounding and clipping together err least.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from edgefusion.compiler.network.network import Network
+from edgefusion.compiler.network.scales import Range, measured_tensors
+from edgefusion.runtime.errors import InputError, UsageError
+from edgefusion.toolchain.accuracy.calibration_statistics import Statistics
+
+FORMAT_VERSION = 1
+Method = Literal["minmax", "percentile", "mse"]
+METHODS: tuple[Method, ...] = get_args(Method)
+
+HEADROOM = 1.5
+"""Measured on prompts that calibration had not seen (tiny-test, 2 prompts x 2 steps, 4 held out):
+without headroom clipping leaves 27 to 49 dB, with a quarter 52 to 73; doubling costs 5 dB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a calibration belongs to: the same identity gives the same numbers.
+
+    ``graph_sha256`` is of the optimised graph, so recipe and passes are in it. ``inputs`` says
+    where values came from: ``trajectories`` or ``synthetic``.
+    """
+
+    source: str
+    source_digest: str
+    component: str
+    graph_sha256: str
+    inputs: str
+    prompts: tuple[str, ...]
+    timesteps: tuple[int, ...]
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One tensor's values: extremes, count, quantiles of the magnitude, and the limit with the
+    least mean square error."""
+
+    low: float
+    high: float
+    count: int
+    p99_9: float
+    p99_99: float
+    p99_999: float
+    least_error: float
+
+    @classmethod
+    def of(cls, statistics: Statistics) -> Measured:
+        """The summary of what was seen."""
+        return cls(
+            statistics.low,
+            statistics.high,
+            statistics.count,
+            statistics.quantile(0.999),
+            statistics.quantile(0.9999),
+            statistics.quantile(0.99999),
+            statistics.least_error(),
+        )
+
+    def range(self, method: Method) -> Range:
+        """The range that ``method`` chooses."""
+        if method == "minmax":
+            return Range(self.low * HEADROOM, self.high * HEADROOM)
+        limit = self.p99_999 if method == "percentile" else self.least_error
+        return Range(max(self.low, -limit), min(self.high, limit))
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """The measured tensors of one component, by name."""
+
+    identity: Identity
+    evaluations: int
+    tensors: Mapping[str, Measured]
+
+    def ranges(self, method: Method = "minmax") -> dict[str, Range]:
+        """A range for each tensor."""
+        if method not in METHODS:
+            raise UsageError(f"unknown method {method!r}; expected one of {', '.join(METHODS)}")
+        return {name: measured.range(method) for name, measured in self.tensors.items()}
+
+    def extremes(self) -> dict[str, Range]:
+        """What was measured, without headroom."""
+        return {name: Range(measured.low, measured.high) for name, measured in self.tensors.items()}
+
+    def typical(self) -> dict[str, float]:
+        """The magnitude that 99.99 % of each tensor's values do not exceed."""
+        return {name: measured.p99_99 for name, measured in self.tensors.items()}
+
+    def check(self, network: Network, component: str, source_digest: str) -> None:
+        """InputError unless this was measured on that component of that source."""
+        advice = "Calibrate again, or compile what it was made for."
+        made = self.identity
+        if made.component != component:
+            raise InputError(
+                f"the calibration is of the component {made.component}, not of {component}. "
+                f"{advice}"
+            )
+        if made.source_digest != source_digest:
+            raise InputError(
+                f"the calibration of {made.source} was made with other weights: its source has the "
+                f"digest {made.source_digest[:16]}…, this one {source_digest[:16]}…. {advice}"
+            )
+        wanted = set(measured_tensors(network))
+        for names, what in (
+            (wanted - self.tensors.keys(), "lacks"),
+            (self.tensors.keys() - wanted, "measures something unknown,"),
+        ):
+            if names:
+                raise InputError(
+                    f"the calibration does not fit the model: it {what} '{min(names)}' "
+                    f"({len(names)} such tensors). {advice}"
+                )
+
+    def save(self, path: Path) -> None:
+        """Write ``path`` as a whole or not at all."""
+        document = {
+            "format_version": FORMAT_VERSION,
+            "identity": asdict(self.identity),
+            "evaluations": self.evaluations,
+            "tensors": {name: asdict(measured) for name, measured in self.tensors.items()},
+        }
+        temporary = path.with_name(f".{path.name}.partial")
+        temporary.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
+        temporary.replace(path)
+
+
+def load_calibration(path: Path) -> Calibration:
+    """Read what ``save`` wrote. Raises InputError for whatever is missing or damaged."""
+    advice = "Calibrate again."
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        version = document["format_version"]
+        if version != FORMAT_VERSION:
+            raise InputError(
+                f"{path} has format version {version}, expected {FORMAT_VERSION}. {advice}"
+            )
+        given = dict(document["identity"])
+        given |= {key: tuple(given[key]) for key in ("prompts", "timesteps")}
+        tensors = {name: _measured(name, row, path) for name, row in document["tensors"].items()}
+        return Calibration(Identity(**given), int(document["evaluations"]), tensors)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is no calibration file: {error!r}. {advice}") from error
+
+
+def _measured(name: str, row: Mapping[str, Any], path: Path) -> Measured:
+    values = {field.name: row[field.name] for field in fields(Measured)}
+    finite = all(
+        isinstance(value, int | float) and math.isfinite(value) for value in values.values()
+    )
+    if not finite or values["low"] > values["high"]:
+        raise InputError(
+            f"{path}: the range of '{name}' is {values['low']} to {values['high']}; expected "
+            "finite numbers. Calibrate again."
+        )
+    return Measured(**values)

@@ -1,0 +1,139 @@
+"""What to calibrate a component with: trajectories of its pipeline where there is one.
+
+A component beside a text encoder and a U-Net gets real inputs: the text encoder prompts, the U-Net
+every step of their trajectories, the decoder the latents that these end in. What stands alone gets
+the nearest thing: a U-Net trajectories with a normal context (that is what CLIP's final norm
+leaves), any other graph normal inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from edgefusion.models.text_to_image import Network
+from edgefusion.models.trajectories import Denoising, Shapes, token_ids
+from edgefusion.toolchain.accuracy.calibration import Workload
+from edgefusion.toolchain.accuracy.calibration_segments import session
+
+if TYPE_CHECKING:
+    from edgefusion.models.source import Source
+
+Array = npt.NDArray[Any]
+Exported = Callable[[str], Path]
+"""The FP32 export of a component by name, for what comes before the calibrated one."""
+
+InputKind = Literal["trajectories", "synthetic"]
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Prompts, steps and seed; how many trajectories there are follows from the prompts."""
+
+    source: Source
+    prompts: tuple[str, ...]
+    steps: int
+    seed: int = 0
+
+    def kind(self, component: str) -> InputKind:
+        """Whether ``component`` gets real inputs."""
+        needed = {"text_encoder": set(), "unet": {"text_encoder"}}
+        needed["vae_decoder"] = {"text_encoder", "unet"}
+        real = component in needed and self.source.kind != "onnx"
+        return "trajectories" if real and self._has(needed[component]) else "synthetic"
+
+    def timesteps(self, component: str) -> tuple[int, ...]:
+        """The deployed timesteps, for components that see them."""
+        if component == "unet" or (component == "vae_decoder" and self._real(component)):
+            return Denoising.of(self.source, self.steps).timesteps()
+        return ()
+
+    def workload(self, component: str, graph_path: Path, exported: Exported) -> Workload:
+        """How to drive the graph at ``graph_path``; ``exported`` makes what it depends on."""
+        each = self.steps if component == "unet" else 1
+
+        def drive(run: Network) -> None:
+            ports = _ports(graph_path)
+            if component == "unet":
+                self._trajectories(run, _shapes(ports), exported)
+            elif component == "text_encoder" and self._real(component):
+                for ids in token_ids(self.source, self.prompts, ports["input_ids"][1][1]):
+                    run({"input_ids": ids})
+            elif component == "vae_decoder" and self._real(component):
+                unet = exported("unet")
+                predict = _runner(unet)
+                for latent in self._trajectories(predict, _shapes(_ports(unet)), exported):
+                    run({"latent": latent})
+            else:
+                for index in range(len(self.prompts)):
+                    run(_random(ports, np.random.default_rng([self.seed, index])))
+
+        return Workload(len(self.prompts) * each, drive)
+
+    def _real(self, component: str) -> bool:
+        return self.kind(component) == "trajectories"
+
+    def _has(self, components: set[str]) -> bool:
+        return components <= set(self.source.components)
+
+    def _trajectories(self, predict: Network, shapes: Shapes, exported: Exported) -> list[Array]:
+        contexts = self._contexts(shapes["encoder_hidden_states"], exported)
+        denoising = Denoising.of(self.source, self.steps)
+        return [
+            denoising.latent(predict, shapes, context, self.seed + index)
+            for index, context in enumerate(contexts)
+        ]
+
+    def _contexts(self, shape: tuple[int, ...], exported: Exported) -> list[Array]:
+        """The encoded prompts, each [1, tokens, width]."""
+        if not self._real("unet"):
+            rng = np.random.default_rng([self.seed, 77])
+            return [rng.standard_normal(shape).astype(np.float32) for _ in self.prompts]
+        encode = _runner(exported("text_encoder"))
+        ids = token_ids(self.source, self.prompts, shape[1])
+        return [np.asarray(encode({"input_ids": row})["hidden_states"]) for row in ids]
+
+
+_Ports = dict[str, tuple[np.dtype[Any], tuple[int, ...]]]
+
+
+def _ports(path: Path) -> _Ports:
+    """Type and shape of a graph's inputs."""
+    graph = onnx.load(path, load_external_data=False).graph
+    constants = {tensor.name for tensor in graph.initializer}
+    found: _Ports = {}
+    for info in graph.input:
+        if info.name not in constants:
+            tensor = info.type.tensor_type
+            dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+            found[info.name] = (dtype, tuple(dim.dim_value for dim in tensor.shape.dim))
+    return found
+
+
+def _shapes(ports: _Ports) -> Shapes:
+    return {name: shape for name, (_, shape) in ports.items()}
+
+
+def _random(ports: _Ports, rng: np.random.Generator) -> dict[str, Array]:
+    """Normal floats, zero integers (valid as indices and as timesteps), true booleans."""
+    return {
+        name: rng.standard_normal(shape).astype(dtype)
+        if dtype.kind == "f"
+        else np.full(shape, dtype.kind == "b", dtype)
+        for name, (dtype, shape) in ports.items()
+    }
+
+
+def _runner(path: Path) -> Network:
+    """An exported FP32 component as a callable; its session lives as long as the callable."""
+    opened = session(path)
+    names = [output.name for output in opened.get_outputs()]
+    return lambda feeds: dict(
+        zip(names, map(np.asarray, opened.run(names, dict(feeds))), strict=True)
+    )

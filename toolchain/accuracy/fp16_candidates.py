@@ -1,0 +1,184 @@
+"""Which ops to run in FP16: what each would gain in accuracy, against what it would cost in time.
+
+Each INT16 op is compiled twice by itself, as it is and in FP16 with conversions around it, and
+timed by the simulator. Its gain is the noise that its own roundings, clipping and tables put on the
+component's output (``sensitivity``), relative to the output and summed over all timesteps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from edgefusion.compiler.network.network import NetOp, NetTensor, Network, operands, results
+from edgefusion.runtime.accuracy import decibels
+from edgefusion.runtime.errors import EdgeFusionError
+from edgefusion.runtime.isa import DType, Role
+from edgefusion.toolchain.accuracy.sensitivity import Contribution
+
+if TYPE_CHECKING:
+    from edgefusion.compiler.bundle.bundle import Bundle
+    from edgefusion.compiler.schedule.schedule import Schedule
+    from edgefusion.runtime.machine import Machine
+    from edgefusion.toolchain.accuracy.verification import LayerKey
+
+Say = Callable[[str], None]
+
+_FP16 = {
+    DType.INT16: DType.FP16,
+    DType.INT8: DType.FP16,
+    DType.INT64: DType.FP16,
+    DType.FP32: DType.FP16,
+}
+_CONSTANT = (Role.WEIGHT, Role.TABLE)
+_FREE = ("host", "view", "concat", "transpose")
+"""Kinds that move data or run elsewhere: no candidates of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An op: what it alone makes of the output's noise to signal ratio, summed over timesteps, and
+    its latencies in one evaluation (FP16 includes the conversions of its inputs and results)."""
+
+    component: str
+    op: str
+    noise: float
+    int16_ms: float
+    fp16_ms: float
+
+    @property
+    def extra_ms(self) -> float:
+        """What FP16 costs."""
+        return self.fp16_ms - self.int16_ms
+
+    def to_json(self) -> dict[str, Any]:
+        """A row of ``verify --suggest``."""
+        return {
+            "component": self.component,
+            "op": self.op,
+            "output_sqnr_db": round(decibels(1.0, self.noise), 3) if self.noise else None,
+            "int16_ms": self.int16_ms,
+            "fp16_ms": self.fp16_ms,
+            "extra_ms": self.extra_ms,
+            "noise_per_extra_ms": self.noise / self.extra_ms if self.extra_ms > 0 else None,
+        }
+
+
+def suggestions(
+    bundle: Bundle, contributions: Mapping[LayerKey, Contribution], say: Say, *, count: int = 20
+) -> tuple[Candidate, ...]:
+    """The ``count`` noisiest INT16 ops by what they contribute to the output, best first: those
+    that cost nothing, then by the noise that a millisecond takes away."""
+    noise: dict[tuple[str, str], float] = {}
+    for (component, op, _), share in contributions.items():
+        noise[component, op] = noise.get((component, op), 0.0) + share.as_is
+    noisiest = sorted(noise, key=lambda key: noise[key], reverse=True)
+    networks: dict[str, Network] = {}
+    found: list[Candidate] = []
+    for component, op in noisiest:
+        if len(found) == count:
+            break
+        if component not in networks:
+            networks[component] = network_of(bundle, component)
+        network = networks[component]
+        node = next((o for o in network.ops if o.name == op), None)
+        if node is None or node.kind in _FREE:
+            continue
+        if network.tensor(node.outputs[0]).dtype is not DType.INT16:
+            continue
+        say(f"timing {op} in FP16, {len(found) + 1} of {count}")
+        times = _times(network, node, bundle)
+        if times is not None:
+            found.append(Candidate(component, op, noise[component, op], *times))
+    return tuple(sorted(found, key=_rank))
+
+
+def _rank(candidate: Candidate) -> tuple[bool, float]:
+    free = candidate.extra_ms <= 0
+    return not free, -candidate.noise / (1.0 if free else candidate.extra_ms)
+
+
+def network_of(bundle: Bundle, component: str) -> Network:
+    """A component of ``bundle`` as the compiler's network."""
+    from edgefusion.compiler.graph.graph import Graph
+    from edgefusion.compiler.network.from_graph import network_from_graph
+
+    graph = Graph.from_model(bundle.graph_model(component), bundle.path.parent)
+    return network_from_graph(graph, component)
+
+
+def extra_ms(bundle: Bundle, network: Network, ops: Sequence[str]) -> float:
+    """What FP16 costs ``ops`` in one evaluation, each by itself: an upper estimate, as neighbours
+    in FP16 need no conversion between them."""
+    made = {op.name: op for op in network.ops}
+    times = [_times(network, made[name], bundle) for name in ops if made[name].kind not in _FREE]
+    return sum(half - plain for plain, half in filter(None, times))
+
+
+def _times(network: Network, op: NetOp, bundle: Bundle) -> tuple[float, float] | None:
+    """Milliseconds of ``op`` alone in INT16 and in FP16; None if one of them does not fit."""
+    from edgefusion.compiler.schedule.schedule import schedule_named
+
+    schedule = schedule_named(bundle.manifest.schedule)
+    try:
+        plain = _latency_ms(alone(network, op), bundle.machine, schedule)
+        half = _latency_ms(in_fp16(network, op), bundle.machine, schedule)
+    except EdgeFusionError:
+        return None
+    return plain, half
+
+
+def _latency_ms(network: Network, machine: Machine, schedule: Schedule) -> float:
+    from edgefusion.compiler.lowering.lower import lower
+    from edgefusion.runtime.measurement import component_latency
+
+    return component_latency(lower(network, machine, schedule).program, machine).latency_ms
+
+
+def alone(network: Network, op: NetOp) -> Network:
+    """``op`` as a network of its own."""
+    names = dict.fromkeys((*operands(op), *results(op)))
+    names |= dict.fromkeys(network.tensor(n).scale_tensor for n in list(names))
+    names.pop("", None)
+    outputs = results(op)
+    inputs = [n for n in operands(op) if network.tensor(n).role not in _CONSTANT]
+    tensors = {name: _with_role(network.tensor(name), inputs, outputs) for name in names}
+    return Network(network.name, tensors, (op,), tuple(dict.fromkeys(inputs)), outputs)
+
+
+def in_fp16(network: Network, op: NetOp) -> Network:
+    """``op`` in FP16 as a network of its own, its INT16 inputs and results converted around it."""
+    plain = alone(network, op)
+    tensors = {
+        name: replace(tensor, dtype=_FP16.get(tensor.dtype, tensor.dtype), scale_tensor="")
+        for name, tensor in plain.tensors.items()
+    }
+    statistics = [e.operand for e in op.epilogue if e.function == "stats"]
+    statistics += [n for n in op.inputs[3:] if op.kind == "group_norm"]
+    tensors |= {name: replace(tensors[name], dtype=DType.FP32) for name in statistics}
+    before: list[NetOp] = []
+    after: list[NetOp] = []
+    inputs, outputs = list(plain.inputs), list(plain.outputs)
+    for names, ops in ((inputs, before), (outputs, after)):
+        for position, name in enumerate(names):
+            if plain.tensor(name).dtype is not DType.INT16:
+                continue
+            outer = f"{name}:int16"
+            tensors[outer] = replace(plain.tensor(name), name=outer)
+            tensors[name] = replace(tensors[name], role=Role.ACTIVATION)
+            ends = (outer, name) if names is inputs else (name, outer)
+            ops.append(_conversion(*ends, rank=len(tensors[name].shape)))
+            names[position] = outer
+    return Network(network.name, tensors, (*before, op, *after), tuple(inputs), tuple(outputs))
+
+
+def _with_role(tensor: NetTensor, inputs: Sequence[str], outputs: Sequence[str]) -> NetTensor:
+    if tensor.name in inputs:
+        return replace(tensor, role=Role.INPUT)
+    return replace(tensor, role=Role.OUTPUT) if tensor.name in outputs else tensor
+
+
+def _conversion(source: str, target: str, *, rank: int) -> NetOp:
+    name = f"{target}:convert"
+    return NetOp(name, "transpose", (source,), (target,), {"perm": tuple(range(rank))})

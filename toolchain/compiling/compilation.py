@@ -1,0 +1,243 @@
+"""One component through all stages: export, passes, lowering, simulation, weights on disk.
+
+One component is in memory at a time, and of its weights one tensor; what a bundle needs of it ends
+as files in the workspace's staging folder, shared by all schedules but for the programs.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgefusion.compiler.bundle.archive import disk_errors, member_info
+from edgefusion.compiler.bundle.manifest import ComponentInfo, MemberInfo, PassInfo
+from edgefusion.runtime.latency import ComponentLatency
+from edgefusion.toolchain.accuracy.recipe import Recipe
+from edgefusion.toolchain.compiling.budgets import Budgets
+from edgefusion.toolchain.compiling.hosting import (
+    host_build,
+    host_calls,
+    host_files,
+    host_ops,
+    with_backends,
+)
+from edgefusion.toolchain.compiling.scaling import (
+    CalibrationSettings,
+    component_scales,
+    needs_scales,
+    uncalibrated,
+)
+from edgefusion.toolchain.compiling.workspace import Progress, Shapes, Workspace
+
+if TYPE_CHECKING:
+    from edgefusion.compiler.graph.graph import Graph
+    from edgefusion.compiler.network.network import Network
+    from edgefusion.compiler.schedule.schedule import Schedule
+    from edgefusion.models.source import Source
+    from edgefusion.passes.pass_manager import PassRecord
+    from edgefusion.runtime.machine import Machine
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a compilation is asked for, the same for all its components."""
+
+    machine: Machine
+    schedules: tuple[Schedule, ...]
+    recipe: Recipe
+    budgets: Budgets
+    shapes: Shapes
+    dump_ir: Path | None
+    progress: Progress
+    calibration: CalibrationSettings
+    timesteps: tuple[int, ...] = ()
+    """Those that the U-Net's tables have; without any, it computes what depends on them."""
+
+    def timesteps_of(self, component: str) -> tuple[int, ...]:
+        """The timesteps to tabulate in ``component``."""
+        return self.timesteps if component == "unet" else ()
+
+
+@dataclass(frozen=True, slots=True)
+class StageTime:
+    """Wall-clock seconds of one stage of one component."""
+
+    component: str
+    stage: str
+    seconds: float
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """Collects stage times."""
+
+    times: list[StageTime] = field(default_factory=list)
+
+    @contextmanager
+    def stage(self, component: str, stage: str) -> Iterator[None]:
+        """Time what runs inside."""
+        begin = time.perf_counter()
+        yield
+        self.times.append(StageTime(component, stage, time.perf_counter() - begin))
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledProgram:
+    """A program on disk, for one schedule."""
+
+    info: ComponentInfo
+    file: Path
+    member: MemberInfo
+    latency: ComponentLatency
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledComponent:
+    """A component on disk: what all schedules share, and a program for each."""
+
+    name: str
+    files: Mapping[str, Path]
+    members: Mapping[str, MemberInfo]
+    programs: Mapping[str, CompiledProgram]
+    passes: tuple[PassRecord, ...]
+
+
+def compile_component(
+    source: Source,
+    component: str,
+    evaluations: int,
+    settings: Settings,
+    workspace: Workspace,
+    stopwatch: Stopwatch,
+) -> CompiledComponent:
+    """Run all stages. Raises what they raise, and DoesNotFitError for an exceeded budget."""
+    say = settings.progress
+    # 1. Export
+    with stopwatch.stage(component, "export"):
+        exported = workspace.export(source, component, settings.shapes, say)
+    # 2. Passes
+    with stopwatch.stage(component, "passes"):
+        graph, network, records = optimise(exported, component, settings)
+    # 3. Graph and weights
+    folder = workspace.staging / component
+    say(f"{component}: writing weights")
+    with stopwatch.stage(component, "weights"), disk_errors(folder):
+        folder.mkdir(parents=True)
+        graph_file, weights_file = folder / "graph.onnx", folder / "weights.safetensors"
+        graph.save(graph_file, weights_file)
+        files = {f"{component}/{path.name}": path for path in (graph_file, weights_file)}
+        members = {name: member_info(path) for name, path in files.items()}
+    # 4. Scales of INT16 activations, from the graph just written
+    scales = uncalibrated(network)
+    if needs_scales(network) and settings.calibration.is_wanted(component):
+        with stopwatch.stage(component, "calibration"):
+            scales = component_scales(
+                source, component, graph_file, network, settings.calibration, workspace, say
+            )
+    # 5. Lowering, verification and simulation, for each schedule
+    shared = ComponentInfo(
+        component,
+        settings.recipe.precision_of(component),
+        evaluations,
+        instructions=0,
+        sram_bytes=0,
+        dram_bytes=0,
+        passes=tuple(PassInfo(r.name, r.matched, r.missed) for r in records),
+        host_ops=host_ops(graph),
+        scales=scales.info,
+        timesteps=settings.timesteps_of(component) if _tabulated(records) else (),
+    )
+    programs = {}
+    with host_build(graph, folder) as build:
+        for schedule in settings.schedules:
+            with stopwatch.stage(component, f"lowering {schedule.name}"):
+                programs[schedule.name] = _program(
+                    network, shared, schedule, settings, folder, scales.values
+                )
+        begin = time.perf_counter()
+        host = host_files(build, component, say)
+        if host.files:
+            took = time.perf_counter() - begin
+            stopwatch.times.append(StageTime(component, "host library (rest)", took))
+    programs = {
+        name: replace(p, info=with_backends(p.info, host.manifest)) for name, p in programs.items()
+    }
+    # 6. What all schedules share
+    files |= {**host.files, **scales.files}
+    del graph, network
+    gc.collect()  # graphs are cyclic
+    workspace.release_export(exported)
+    return CompiledComponent(component, files, members, programs, records)
+
+
+def optimise(
+    exported: Path, component: str, settings: Settings
+) -> tuple[Graph, Network, tuple[PassRecord, ...]]:
+    """Load an exported graph, run the passes over it, and hand it over as a network."""
+    from edgefusion.compiler.graph.graph import Graph
+    from edgefusion.compiler.network.from_graph import network_from_graph
+    from edgefusion.passes.pass_base import PassContext
+    from edgefusion.passes.pass_manager import PassManager
+    from edgefusion.passes.pipeline import default_passes
+
+    def report(number: int, count: int, name: str) -> None:
+        settings.progress(f"{component}: pass {number} of {count}, {name}")
+
+    dump_dir = settings.dump_ir / component if settings.dump_ir else None
+    recipe = settings.recipe
+    passes = default_passes(
+        recipe.precision_of(component), recipe.rules, settings.timesteps_of(component)
+    )
+    settings.progress(f"{component}: reading the graph")
+    graph = Graph.load(exported)
+    with disk_errors(dump_dir or exported):
+        manager = PassManager(passes, dump_dir, report)
+        records = manager.run(graph, PassContext(component))
+    return graph, network_from_graph(graph, component), records
+
+
+def _tabulated(records: Sequence[PassRecord]) -> bool:
+    from edgefusion.passes.tabulate_timestep import TabulateTimestep
+
+    return any(record.name == TabulateTimestep.name and record.matched for record in records)
+
+
+def _program(
+    network: Network,
+    shared: ComponentInfo,
+    schedule: Schedule,
+    settings: Settings,
+    folder: Path,
+    scales: Mapping[str, float],
+) -> CompiledProgram:
+    from edgefusion.compiler.lowering.lower import lower
+    from edgefusion.compiler.network.scales import with_scales
+    from edgefusion.runtime.measurement import component_latency
+    from edgefusion.runtime.verifier import verify_program
+
+    say, component = settings.progress, shared.name
+    program = lower(network, settings.machine, schedule, say).program
+    if scales:
+        program = with_scales(program, scales)
+    settings.budgets.check_program(program)
+    say(f"{component}: verifying {len(program)} instructions")
+    verify_program(program, settings.machine)
+    say(f"{component}: simulating {len(program)} instructions")
+    latency = component_latency(program, settings.machine)
+    file = folder / f"{schedule.name}.npz"
+    with disk_errors(file):
+        program.save(file)
+        member = member_info(file)
+    info = replace(
+        shared,
+        instructions=len(program),
+        sram_bytes=program.sram_bytes,
+        dram_bytes=program.dram_bytes,
+        host_calls=host_calls(program),
+    )
+    return CompiledProgram(info, file, member, latency)

@@ -1,0 +1,78 @@
+"""Where a compilation keeps its intermediate files, and which of them the next one may reuse.
+
+Without a work folder everything lies in a temporary one and is gone afterwards. With one, exports
+stay in ``exports/<digest of source and settings>/``, so that a compilation that was interrupted, or
+another schedule, does not export again. Files there appear whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgefusion.compiler.bundle.archive import disk_errors
+
+if TYPE_CHECKING:
+    from edgefusion.models.source import Source
+
+Shapes = Mapping[str, tuple[int, ...]]
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """``staging`` is this compilation's own; ``exports`` is kept where ``keeps_exports``."""
+
+    staging: Path
+    exports: Path
+    keeps_exports: bool
+
+    def export(self, source: Source, component: str, shapes: Shapes, progress: Progress) -> Path:
+        """The component's ``.onnx`` file, exported unless it lies here already."""
+        from edgefusion.models.export import export_component
+
+        folder = self.exports
+        if self.keeps_exports:
+            folder = folder / _export_key(source, shapes)
+            found = folder / f"{component}.onnx"
+            if found.is_file():
+                progress(f"{component}: reusing {found}")
+                return found
+        return export_component(source, component, folder, shapes=shapes or None, progress=progress)
+
+    def release_export(self, path: Path) -> None:
+        """The graph and its weights have been taken over; delete them unless they are kept."""
+        if not self.keeps_exports:
+            for file in (path, path.with_name(f"{path.name}.data")):
+                file.unlink(missing_ok=True)
+
+
+@contextmanager
+def open_workspace(work_dir: Path | None) -> Iterator[Workspace]:
+    """A workspace in ``work_dir``, or in the system's folder for temporary files.
+
+    Raises DoesNotFitError for a full disk, InputError for a folder that cannot be written.
+    """
+    root = work_dir.expanduser() if work_dir else None
+    with disk_errors(root or Path(tempfile.gettempdir())):
+        if root is not None:
+            root.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix="edgefusion-", dir=root))
+    try:
+        yield Workspace(staging, (root or staging) / "exports", root is not None)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _export_key(source: Source, shapes: Shapes) -> str:
+    exporters = [version(name) for name in ("onnx", "onnxscript", "torch")]
+    identity = [source.digest, sorted(shapes.items()), exporters]
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:24]

@@ -1,0 +1,76 @@
+"""Networks and programs of the presets, made when asked for and kept."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgefusion.compiler.lowering.lower import lower
+from edgefusion.compiler.schedule.schedule import schedule_named
+from edgefusion.runtime.machine import Machine
+from edgefusion.runtime.program import Program
+
+if TYPE_CHECKING:
+    from edgefusion.compiler.network.network import Network
+    from edgefusion.models.architectures import Component
+
+
+@dataclass
+class Programs:
+    """Programs by preset, component and schedule, compiled for ``machine`` on first use.
+
+    Weights are random: neither tiling nor timing looks at their values.
+    """
+
+    machine: Machine
+    progress: Callable[[str], None] | None = None
+    networks: dict[tuple[str, str], Network] = field(default_factory=dict)
+    programs: dict[tuple[str, str, str], Program] = field(default_factory=dict)
+
+    def program(self, preset: str, component: Component, schedule: str) -> Program:
+        """The program, compiled if it was not yet."""
+        key = (preset, component, schedule)
+        if key not in self.programs:
+            network = self.network(preset, component)
+            self._say(f"compile {preset} {component} ({schedule})")
+            self.programs[key] = lower(network, self.machine, schedule_named(schedule)).program
+        return self.programs[key]
+
+    def for_machine(self, machine: Machine) -> Programs:
+        """The same networks for another machine."""
+        return Programs(machine, self.progress, self.networks)
+
+    def network(self, preset: str, component: Component) -> Network:
+        """The network, exported and optimised if it was not yet."""
+        key = (preset, component)
+        if key not in self.networks:
+            self._say(f"export {preset} {component}")
+            self.networks[key] = build_network(preset, component)
+        return self.networks[key]
+
+    def _say(self, text: str) -> None:
+        if self.progress is not None:
+            self.progress(text)
+
+
+def build_network(preset: str, component: Component) -> Network:
+    """Export a preset's component and run all passes."""
+    from edgefusion.compiler.graph.graph import Graph
+    from edgefusion.compiler.network.from_graph import network_from_graph
+    from edgefusion.models.export import export_component
+    from edgefusion.models.source import resolve_source
+    from edgefusion.models.trajectories import tabulated_timesteps
+    from edgefusion.passes.pass_base import PassContext
+    from edgefusion.passes.pass_manager import PassManager
+    from edgefusion.passes.pipeline import default_passes
+
+    source = resolve_source(preset, random_weights_seed=0)
+    with tempfile.TemporaryDirectory() as folder:
+        graph = Graph.load(export_component(source, component, Path(folder)))
+        timesteps = tabulated_timesteps(source) if component == "unet" else ()
+        passes = default_passes(timesteps=timesteps)
+        PassManager(passes).run(graph, PassContext(component=component))
+        return network_from_graph(graph, component)

@@ -1,0 +1,60 @@
+"""A bundle as a drawer of images: the NPU's programs, or ONNX Runtime, prompt after prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgefusion.models.text_to_image import Network, generate
+from edgefusion.toolchain.running.execution import (
+    PIPELINE,
+    BundleNetworks,
+    npu_network,
+    pipeline_of,
+    reference_network,
+    require_calibrated,
+    tokenizer_of,
+)
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Draw = Callable[[Sequence[str], Sequence[int]], Sequence["Image"]]
+Say = Callable[[str], None]
+
+
+def bundle_generator(
+    path: Path, steps: int, *, reference: bool = False, host: str = "tvm", say: Say
+) -> Draw:
+    """Draws with the bundle at ``path`` in ``steps``; its networks stay loaded.
+
+    Raises InputError for a bundle that has not all three networks, or no calibration.
+    """
+    from PIL import Image
+
+    from edgefusion.compiler.bundle.bundle import Bundle
+
+    bundle = Bundle.open(path)
+    config, sampling = pipeline_of(bundle)
+    if not reference:
+        require_calibrated(bundle, *PIPELINE)
+    tokenizer = tokenizer_of(bundle, config, say)
+
+    @cache
+    def network(name: str) -> Network:
+        return (
+            reference_network(bundle, name) if reference else npu_network(bundle, name, host=host)
+        )
+
+    networks = BundleNetworks(network)
+
+    def draw(prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+        made = [
+            generate(networks, sampling, tokenizer(prompt).ids, seed=seed, steps=steps)
+            for prompt, seed in zip(prompts, seeds, strict=True)
+        ]
+        return [Image.fromarray(generation.image) for generation in made]
+
+    return draw

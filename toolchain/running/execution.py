@@ -1,0 +1,232 @@
+"""Networks of a bundle that can be called: by the simulated NPU, or by ONNX Runtime in FP32.
+
+Both take named arrays of real numbers and give named arrays. ``BundleNetworks`` hands them to
+``models.text_to_image``, each made when it is wanted and gone when it is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgefusion.models.pipeline_files import PREFIX, PipelineConfig, pipeline_config
+from edgefusion.models.text_to_image import Network, Sampling
+from edgefusion.models.tokenization import HashingTokenizer, Tokenizer, clip_tokenizer
+from edgefusion.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from edgefusion.compiler.bundle.bundle import Bundle
+    from edgefusion.runtime.executor import Executor
+    from edgefusion.runtime.program import Program
+
+Array = npt.NDArray[Any]
+Say = Callable[[str], None]
+
+PIPELINE = ("text_encoder", "unet", "vae_decoder")
+
+
+@dataclass(frozen=True, slots=True)
+class BundleNetworks:
+    """A pipeline's networks, each made by ``make`` when it is asked for."""
+
+    make: Callable[[str], Network]
+
+    @property
+    def text_encoder(self) -> Network:
+        """See ``models.text_to_image.Networks``."""
+        return self.make("text_encoder")
+
+    @property
+    def unet(self) -> Network:
+        """See ``models.text_to_image.Networks``."""
+        return self.make("unet")
+
+    @property
+    def vae_decoder(self) -> Network:
+        """See ``models.text_to_image.Networks``."""
+        return self.make("vae_decoder")
+
+
+def npu_executor(
+    bundle: Bundle,
+    component: str,
+    *,
+    say: Say | None = None,
+    host: str = "tvm",
+    checked: bool = True,
+) -> tuple[Program, Executor]:
+    """A component's program and what executes it, instruction by instruction.
+
+    ``checked`` watches every access to memory (``runtime.executor``); values are the same without.
+
+    Raises InputError for a bundle without calibration.
+    """
+    from edgefusion.compiler.bundle.host import open_host
+    from edgefusion.runtime.executor import Executor
+
+    require_calibrated(bundle, component)
+    program = bundle.program(component, verify=False)  # the executor verifies it
+    hosts = open_host(bundle, component, host)
+    if say is not None:
+        for remark in hosts.remarks:
+            say(f"{component}: {remark}")
+        say(f"{component}: loading {len(program)} instructions and their constants")
+    constants = bundle.weights(component)
+    executor = Executor(program, bundle.machine, constants, hosts=hosts.functions, checked=checked)
+    return program, executor
+
+
+def npu_network(
+    bundle: Bundle, component: str, *, say: Say | None = None, host: str = "tvm"
+) -> Network:
+    """A component on the simulated NPU; see ``npu_executor``."""
+    _, executor = npu_executor(bundle, component, say=say, host=host)
+    shapes = output_shapes(bundle, component)
+
+    timesteps = bundle.manifest.component(component).timesteps
+
+    def run(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        check_timestep(timesteps, inputs)
+
+        def progress(done: int, count: int) -> None:
+            if say is not None:
+                say(f"{component}: instruction {done} of {count}")
+
+        outputs = executor.run(inputs, progress=progress).outputs
+        return {name: value.reshape(shapes[name]) for name, value in outputs.items()}
+
+    return run
+
+
+def reference_network(bundle: Bundle, component: str) -> Network:
+    """A component's graph in ONNX Runtime: FP32, with the weights of the bundle."""
+    from edgefusion.toolchain.accuracy.calibration_segments import session
+
+    runner = session(bundle.graph_model(component), bundle.path.parent)
+    outputs = [info.name for info in runner.get_outputs()]
+    wanted = {info.name for info in runner.get_inputs()}
+    timesteps = bundle.manifest.component(component).timesteps
+
+    def run(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        check_timestep(timesteps, inputs)
+        feeds = {name: value for name, value in inputs.items() if name in wanted}
+        results = runner.run(outputs, feeds)
+        return {name: np.asarray(r) for name, r in zip(outputs, results, strict=True)}
+
+    return run
+
+
+def check_timestep(tabulated: Sequence[int], inputs: Mapping[str, Array]) -> None:
+    """Raises InputError for a timestep that a network with tables has none for."""
+    if not tabulated or "timestep" not in inputs:
+        return
+    timestep = int(np.asarray(inputs["timestep"]).flat[0])
+    if timestep not in tabulated:
+        raise InputError(
+            f"timestep {timestep}: the bundle has tables for {', '.join(map(str, tabulated))} "
+            "only. Compile with the --steps that it belongs to, or with --any-timestep."
+        )
+
+
+def require_calibrated(bundle: Bundle, *components: str) -> None:
+    """Raises InputError if one of the components has INT16 activations without scales."""
+    from edgefusion.compiler.bundle.scales import PLACEHOLDER
+
+    for name in components:
+        if bundle.manifest.component(name).scales.method == PLACEHOLDER:
+            raise InputError(
+                f"{bundle.path}: {name} was compiled without calibration, so its INT16 tensors "
+                "have no scale; it has latency but no values. Compile again with "
+                "--calibration-prompts 2 or more."
+            )
+
+
+def checked_inputs(bundle: Bundle, component: str, found: Mapping[str, Array]) -> dict[str, Array]:
+    """The arrays that a component takes, in its shapes and types.
+
+    Raises InputError for missing or unknown names, other shapes, and NaN or infinite values.
+    """
+    import onnx
+
+    ports = {t.name: t for t in bundle.graph_model(component).graph.input}
+    missing, unknown = sorted(ports.keys() - found.keys()), sorted(found.keys() - ports.keys())
+    if missing or unknown:
+        what = [f"lacks {', '.join(missing)}"] if missing else []
+        what += [f"has {', '.join(unknown)}, which {component} does not take"] if unknown else []
+        raise InputError(f"the input {' and '.join(what)}; expected {', '.join(ports)}.")
+    checked = {}
+    for name, port in ports.items():
+        kind = port.type.tensor_type
+        shape = tuple(dim.dim_value for dim in kind.shape.dim)
+        value = np.asarray(found[name])
+        if value.shape != shape:
+            raise InputError(f"the input {name} has shape {value.shape}; expected {shape}.")
+        if not np.issubdtype(value.dtype, np.number) or not np.isfinite(value).all():
+            raise InputError(f"the input {name} holds values that are no finite numbers.")
+        checked[name] = value.astype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
+    return checked
+
+
+def pipeline_of(bundle: Bundle) -> tuple[PipelineConfig, Sampling]:
+    """What running the bundle as a text-to-image pipeline needs.
+
+    Raises InputError for a bundle without the three networks.
+    """
+    missing = [name for name in PIPELINE if name not in bundle.components]
+    if missing:
+        raise InputError(
+            f"{bundle.path} holds {', '.join(bundle.components)}; an image needs "
+            f"{', '.join(missing)} too. Compile the whole pipeline, or run one network with "
+            "--component and --inputs."
+        )
+    members = {
+        name: bundle.read(name) for name in bundle.manifest.members if name.startswith(PREFIX)
+    }
+    config = pipeline_config(members)
+    shapes = input_shapes(bundle, "unet")
+    guidance = shapes["timestep_cond"][-1] if "timestep_cond" in shapes else 0
+    return config, Sampling(shapes["sample"], config.scheduler, config.scaling_factor, guidance)
+
+
+def tokenizer_of(bundle: Bundle, config: PipelineConfig, say: Say) -> Tokenizer:
+    """The pipeline's own tokenizer; a hashing one, with a warning, for presets.
+
+    Raises InputError for a bundle that needs a tokenizer and has none.
+    """
+    length = prod(input_shapes(bundle, "text_encoder")["input_ids"])
+    if config.tokenizer:
+        return clip_tokenizer(config.tokenizer, length)
+    source = bundle.manifest.source
+    if source.kind != "preset":
+        raise InputError(
+            f"{bundle.path} has no tokenizer, for its source {source.name} had none. Put the "
+            "folder tokenizer/ of the checkpoint into the pipeline's folder and compile again."
+        )
+    from edgefusion.models.architectures import PRESETS
+
+    if source.name not in PRESETS:
+        raise InputError(f"the bundle's preset {source.name} is unknown to this tool; update it.")
+    say(
+        f"warning: {source.name} has random weights and no tokenizer; words become token ids by "
+        "hashing, and the image shows nothing"
+    )
+    return HashingTokenizer(PRESETS[source.name].text_encoder.vocabulary, length)
+
+
+def input_shapes(bundle: Bundle, component: str) -> dict[str, tuple[int, ...]]:
+    """Shapes of a component's inputs by name."""
+    return _shapes(bundle.graph_model(component).graph.input)
+
+
+def output_shapes(bundle: Bundle, component: str) -> dict[str, tuple[int, ...]]:
+    """Shapes of a component's outputs by name."""
+    return _shapes(bundle.graph_model(component).graph.output)
+
+
+def _shapes(values: Any) -> dict[str, tuple[int, ...]]:
+    return {v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in values}
