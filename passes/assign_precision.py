@@ -15,9 +15,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from edgefusion.compiler.frontend.placement import host_nodes
 from edgefusion.compiler.graph.graph import Graph, Node, Tensor
 from edgefusion.compiler.graph.weights import Array, Values
-from edgefusion.compiler.host.placement import host_nodes
 from edgefusion.passes.pass_base import PassContext, PassResult, Remarks
 from edgefusion.runtime.errors import InputError, UsageError
 

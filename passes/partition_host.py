@@ -1,7 +1,7 @@
 """Mark what runs on the host: ops that no legality rule admits, and small work around them.
 
 Neighbouring host ops become one group, annotated ``host_partition`` (its name) and ``host_reason``;
-``compiler.host.placement.host_groups`` gives them back as data for reports and the host library.
+``frontend.placement.host_groups`` gives them back as data for reports and the host library.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from edgefusion.compiler.frontend.placement import PARTITION, REASON, group_host_nodes, host_nodes
 from edgefusion.compiler.graph.graph import Graph
-from edgefusion.compiler.host.placement import PARTITION, REASON, group_host_nodes, host_nodes
 from edgefusion.passes.pass_base import PassContext, PassResult, Remarks
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from edgefusion.compiler.frontend.from_graph import network_from_graph
 from edgefusion.compiler.graph.graph import Graph
-from edgefusion.compiler.network.from_graph import network_from_graph
 from edgefusion.compiler.network.network import Network
 from edgefusion.passes.pass_base import PassContext
 from edgefusion.passes.pass_manager import PassManager

@@ -15,11 +15,11 @@ import onnx
 from onnx import helper
 from onnx.inliner import inline_local_functions
 
+from edgefusion.compiler.frontend.legality_rules import stored_constant
+from edgefusion.compiler.frontend.placement import HostGroup, entering, host_groups, leaving
 from edgefusion.compiler.graph.file import INLINE_BYTES, OPSET, inferred_types
 from edgefusion.compiler.graph.functions import DOMAIN
 from edgefusion.compiler.graph.graph import Graph, Node, Tensor
-from edgefusion.compiler.host.placement import HostGroup, entering, host_groups, leaving
-from edgefusion.compiler.network.legality_rules import stored_constant
 from edgefusion.runtime.host_signature import HostSignature, HostTensor
 
 IR_VERSION = 10

@@ -9,10 +9,10 @@ from typing import Any
 from edgefusion.compiler.lowering.bounds import op_bound
 from edgefusion.compiler.lowering.emitter import Emitter, View
 from edgefusion.compiler.lowering.rule import OpContext, Rule
-from edgefusion.compiler.lowering.rules import RULES
 from edgefusion.compiler.lowering.tile_search import Candidate, best, search
 from edgefusion.compiler.memory.dram import DramPlan, plan_dram
 from edgefusion.compiler.network.network import NetOp, Network, macs
+from edgefusion.compiler.ops.kinds import RULES
 from edgefusion.compiler.schedule.hazards import Region
 from edgefusion.compiler.schedule.schedule import Schedule
 from edgefusion.compiler.schedule.synchronise import Reservation, synchronise

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from edgefusion.compiler.lowering.attention import score_tensor
 from edgefusion.compiler.memory.placement import Lifetime, place
 from edgefusion.compiler.network.network import NetTensor, Network, operands, results, stage_names
+from edgefusion.compiler.ops.attention import score_tensor
 from edgefusion.compiler.schedule.schedule import Schedule
 from edgefusion.runtime.isa import Role
 from edgefusion.runtime.machine import Machine

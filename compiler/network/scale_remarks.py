@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from edgefusion.compiler.lowering.attention import score_tensor
 from edgefusion.compiler.network.network import NetOp, Network, stage_names
 from edgefusion.compiler.network.scales import LEVELS, MASK_MARGIN, Ranges
+from edgefusion.compiler.ops.attention import score_tensor
 from edgefusion.runtime.isa import DType
 
 RemarkKind = Literal["accumulator", "divisor", "mask", "outlier", "table", "zero"]

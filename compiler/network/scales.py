@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from edgefusion.compiler.lowering.attention import score_tensor
 from edgefusion.compiler.network.network import NetOp, Network, operands, results, stage_names
+from edgefusion.compiler.ops.attention import score_tensor
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.isa import DType
 from edgefusion.runtime.kernels.softmax import ROW_NORMALISED

@@ -35,11 +35,11 @@ def ops(
 
     Examples: `edgefusion ops`; `edgefusion ops Attention`; `edgefusion ops --markdown -`.
     """
-    from edgefusion.compiler.network.legality import SUPPORTED
+    from edgefusion.compiler.frontend.legality import SUPPORTED
     from edgefusion.compiler.network.network import KINDS
 
     if markdown:
-        from edgefusion.compiler.network.supported_ops import supported_ops_markdown
+        from edgefusion.compiler.frontend.supported_ops import supported_ops_markdown
 
         write_text(markdown, supported_ops_markdown())
         if markdown == STDOUT:

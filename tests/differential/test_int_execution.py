@@ -10,9 +10,9 @@ import pytest
 
 from edgefusion.compiler.lowering.lower import lower
 from edgefusion.compiler.lowering.rule import Rule, Tiling, tiling
-from edgefusion.compiler.lowering.rules import RULES
 from edgefusion.compiler.network.network import Network
 from edgefusion.compiler.network.scales import Range, assign_scales, with_scales
+from edgefusion.compiler.ops.kinds import RULES
 from edgefusion.compiler.schedule.schedule import SCHEDULES, Schedule, schedule_named
 from edgefusion.runtime.executor import Executor
 from edgefusion.runtime.isa import Role

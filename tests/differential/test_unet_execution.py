@@ -14,9 +14,9 @@ import pytest
 from edgefusion.api import compile_source
 from edgefusion.compiler.bundle.bundle import Bundle
 from edgefusion.compiler.bundle.host import open_host
+from edgefusion.compiler.frontend.from_graph import network_from_graph
 from edgefusion.compiler.graph.graph import Graph
 from edgefusion.compiler.lowering.lower import lower
-from edgefusion.compiler.network.from_graph import network_from_graph
 from edgefusion.compiler.network.network import Network
 from edgefusion.compiler.network.scales import assign_scales, with_scales
 from edgefusion.compiler.schedule.schedule import schedule_named

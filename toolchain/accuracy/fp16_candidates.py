@@ -101,8 +101,8 @@ def _rank(candidate: Candidate) -> tuple[bool, float]:
 
 def network_of(bundle: Bundle, component: str) -> Network:
     """A component of ``bundle`` as the compiler's network."""
+    from edgefusion.compiler.frontend.from_graph import network_from_graph
     from edgefusion.compiler.graph.graph import Graph
-    from edgefusion.compiler.network.from_graph import network_from_graph
 
     graph = Graph.from_model(bundle.graph_model(component), bundle.path.parent)
     return network_from_graph(graph, component)

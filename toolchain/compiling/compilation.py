@@ -179,8 +179,8 @@ def optimise(
     exported: Path, component: str, settings: Settings
 ) -> tuple[Graph, Network, tuple[PassRecord, ...]]:
     """Load an exported graph, run the passes over it, and hand it over as a network."""
+    from edgefusion.compiler.frontend.from_graph import network_from_graph
     from edgefusion.compiler.graph.graph import Graph
-    from edgefusion.compiler.network.from_graph import network_from_graph
     from edgefusion.passes.pass_base import PassContext
     from edgefusion.passes.pass_manager import PassManager
     from edgefusion.passes.pipeline import default_passes

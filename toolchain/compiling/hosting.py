@@ -78,7 +78,7 @@ def with_backends(info: ComponentInfo, manifest: HostManifest) -> ComponentInfo:
 
 def host_ops(graph: Graph) -> tuple[HostOp, ...]:
     """The nodes on the host, each with its reason."""
-    from edgefusion.compiler.host.placement import host_groups
+    from edgefusion.compiler.frontend.placement import host_groups
 
     return tuple(
         HostOp(node.name, tuple(node.origin), reason, group.name)

@@ -58,8 +58,8 @@ class Programs:
 
 def build_network(preset: str, component: Component) -> Network:
     """Export a preset's component and run all passes."""
+    from edgefusion.compiler.frontend.from_graph import network_from_graph
     from edgefusion.compiler.graph.graph import Graph
-    from edgefusion.compiler.network.from_graph import network_from_graph
     from edgefusion.models.export import export_component
     from edgefusion.models.source import resolve_source
     from edgefusion.models.trajectories import tabulated_timesteps

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from edgefusion.compiler.frontend.placement import group_host_nodes, host_groups
 from edgefusion.compiler.graph.graph import Graph
-from edgefusion.compiler.host.placement import group_host_nodes, host_groups
 from edgefusion.passes.partition_host import PartitionHost
 from edgefusion.passes.pass_base import PassContext
 from edgefusion.runtime.errors import UnsupportedOpError

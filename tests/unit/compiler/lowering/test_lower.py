@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from edgefusion.compiler.lowering.lower import candidates_of, lower
-from edgefusion.compiler.lowering.rules import RULES
 from edgefusion.compiler.network.network import KINDS, Network
+from edgefusion.compiler.ops.kinds import RULES
 from edgefusion.compiler.schedule.schedule import SCHEDULES, Schedule, schedule_named
 from edgefusion.runtime.errors import DoesNotFitError, UnsupportedOpError
 from edgefusion.runtime.isa import Cause, DType, EngineKind, Opcode

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgefusion.compiler.lowering.lower import candidates_of, lower
-from edgefusion.compiler.lowering.rules import RULES
+from edgefusion.compiler.ops.kinds import RULES
 from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime.machine import load_target
 from edgefusion.runtime.simulator import simulate

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgefusion.compiler.lowering.conv import Window
 from edgefusion.compiler.lowering.emitter import Tile
+from edgefusion.compiler.ops.conv import Window
 from edgefusion.runtime.isa import Opcode
 from edgefusion.runtime.kernels.contract import Array
 from edgefusion.runtime.kernels.requantize import multipliers, requantize_array
@@ -54,7 +54,7 @@ def test_tiles_give_what_the_whole_convolution_gives(
     rows: int,
     columns: int,
 ) -> None:
-    """Tiles as ``compiler.lowering.conv`` cuts them: halo, padding and phase of each."""
+    """Tiles as ``compiler.ops.conv`` cuts them: halo, padding and phase of each."""
     rng = np.random.default_rng(seed)
     height, width, out = 7, 6, 18
     groups = 3 if channels in (3, 6) else 1

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from edgefusion.compiler.frontend import legality_rules
+from edgefusion.compiler.frontend.legality import SUPPORTED, refusal
+from edgefusion.compiler.frontend.nodes import CONVERT
+from edgefusion.compiler.frontend.supported_ops import supported_ops_markdown
 from edgefusion.compiler.graph.functions import kind_and_tokens
 from edgefusion.compiler.graph.graph import Graph
-from edgefusion.compiler.network import legality_rules
-from edgefusion.compiler.network.conversions import CONVERT
-from edgefusion.compiler.network.legality import SUPPORTED, refusal
 from edgefusion.compiler.network.network import KINDS
-from edgefusion.compiler.network.supported_ops import supported_ops_markdown
 from edgefusion.passes.channels_last import ChannelsLast
 from edgefusion.passes.pass_base import PassContext
 from tests.graph_cases import parse
@@ -123,5 +123,5 @@ def test_every_supported_op_has_a_conversion_and_a_kind() -> None:
 def test_supported_ops_file_is_current(repository_root: Path) -> None:
     path = repository_root / "SUPPORTED_OPS.md"
     assert path.read_text(encoding="utf-8") == supported_ops_markdown(), (
-        "write it anew: python -m edgefusion.compiler.network.supported_ops > SUPPORTED_OPS.md"
+        "write it anew: python -m edgefusion.compiler.frontend.supported_ops > SUPPORTED_OPS.md"
     )

@@ -14,10 +14,10 @@ from math import prod
 import networkx as nx
 import onnx
 
+from edgefusion.compiler.frontend.legality import SUPPORTED, makes_constant, refusal
+from edgefusion.compiler.frontend.legality_rules import stored_constant
 from edgefusion.compiler.graph.functions import DOMAIN, kind_and_tokens
 from edgefusion.compiler.graph.graph import Graph, Node, Tensor
-from edgefusion.compiler.network.legality import SUPPORTED, makes_constant, refusal
-from edgefusion.compiler.network.legality_rules import stored_constant
 from edgefusion.runtime.errors import UnsupportedOpError
 
 PARTITION = "host_partition"

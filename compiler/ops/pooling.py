@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgefusion.compiler.lowering.conv import windows
 from edgefusion.compiler.lowering.emitter import Emitter
 from edgefusion.compiler.lowering.rule import (
     OpContext,
@@ -17,6 +16,7 @@ from edgefusion.compiler.lowering.rule import (
     tiling,
 )
 from edgefusion.compiler.network.network import statistics_dtype
+from edgefusion.compiler.ops.conv import windows
 from edgefusion.runtime.isa import DType, Opcode
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from edgefusion.compiler.frontend.legality import COMMON, SUPPORTED, network_function
 from edgefusion.compiler.graph.functions import UNARY
-from edgefusion.compiler.network.legality import COMMON, SUPPORTED, network_function
 from edgefusion.compiler.network.network import KINDS
 
 _HEAD = """\
 # Supported ops
 
-Generated from the rules in `compiler/network/legality.py`; do not edit, but run
-`python -m edgefusion.compiler.network.supported_ops > SUPPORTED_OPS.md`.
+Generated from the rules in `compiler/frontend/legality.py`; do not edit, but run
+`python -m edgefusion.compiler.frontend.supported_ops > SUPPORTED_OPS.md`.
 
 Ops are named as they stand in the graph after fusion: `edgefusion` functions such as `ConvLast` and
 `Attention`, and standard ONNX operators. An op that breaks a rule, and every other standard ONNX

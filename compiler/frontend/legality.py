@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from edgefusion.compiler.frontend import legality_rules as must
+from edgefusion.compiler.frontend.legality_rules import Rule
 from edgefusion.compiler.graph.functions import NETWORK_FUNCTION, kind_and_tokens
 from edgefusion.compiler.graph.graph import Node
-from edgefusion.compiler.network import legality_rules as must
-from edgefusion.compiler.network.legality_rules import Rule
 
 
 @dataclass(frozen=True, slots=True)

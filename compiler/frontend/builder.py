@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from edgefusion.compiler.frontend.legality_rules import folded_shape, stored_constant
 from edgefusion.compiler.graph.graph import Graph, Node, Tensor
-from edgefusion.compiler.network.legality_rules import folded_shape, stored_constant
 from edgefusion.compiler.network.network import Epilogue, NetOp, NetTensor
 from edgefusion.runtime.errors import UnsupportedOpError
 from edgefusion.runtime.isa import DType, Role

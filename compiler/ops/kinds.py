@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from edgefusion.compiler.lowering.attention import ATTENTION
-from edgefusion.compiler.lowering.conv import CONV
-from edgefusion.compiler.lowering.elementwise import BINARY, GLU, UNARY
-from edgefusion.compiler.lowering.matmul import BATCH_MATMUL, MATMUL
-from edgefusion.compiler.lowering.movement import CONCAT, HOST, RESIZE, SLICE, TRANSPOSE
-from edgefusion.compiler.lowering.norm import GROUP_NORM, LAYER_NORM
-from edgefusion.compiler.lowering.pooling import POOL, REDUCE
 from edgefusion.compiler.lowering.rule import Rule
+from edgefusion.compiler.ops.attention import ATTENTION
+from edgefusion.compiler.ops.conv import CONV
+from edgefusion.compiler.ops.elementwise import BINARY, GLU, UNARY
+from edgefusion.compiler.ops.matmul import BATCH_MATMUL, MATMUL
+from edgefusion.compiler.ops.movement import CONCAT, HOST, RESIZE, SLICE, TRANSPOSE
+from edgefusion.compiler.ops.norm import GROUP_NORM, LAYER_NORM
+from edgefusion.compiler.ops.pooling import POOL, REDUCE
 
 RULES: Mapping[str, Rule] = {
     "attention": ATTENTION,

@@ -1,6 +1,6 @@
 """From the graph that passes leave to the network that tiling and lowering read.
 
-Every node becomes network ops (``conversions``), except that a host group becomes one
+Every node becomes network ops (``nodes``), except that a host group becomes one
 ``host`` op and that nodes which only unpack constants vanish into the constants' names.
 """
 
@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import networkx as nx
 
+from edgefusion.compiler.frontend.builder import NetworkBuilder
+from edgefusion.compiler.frontend.legality import makes_constant, refusal
+from edgefusion.compiler.frontend.nodes import CONVERT
+from edgefusion.compiler.frontend.placement import entering, leaving
 from edgefusion.compiler.graph.functions import kind_and_tokens
 from edgefusion.compiler.graph.graph import Graph, Node
 from edgefusion.compiler.graph.scope import common_scope
-from edgefusion.compiler.host.placement import entering, leaving
-from edgefusion.compiler.network.builder import NetworkBuilder
-from edgefusion.compiler.network.conversions import CONVERT
-from edgefusion.compiler.network.legality import makes_constant, refusal
 from edgefusion.compiler.network.network import NetOp, Network, operands, results
 from edgefusion.runtime.errors import UnsupportedOpError
 

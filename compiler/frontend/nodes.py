@@ -8,21 +8,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from math import prod
 
-from edgefusion.compiler.graph.functions import kind_and_tokens
-from edgefusion.compiler.graph.graph import Node, Tensor
-from edgefusion.compiler.network.builder import ACTIVATION_DTYPE, NetworkBuilder
-from edgefusion.compiler.network.legality import (
+from edgefusion.compiler.frontend.builder import ACTIVATION_DTYPE, NetworkBuilder
+from edgefusion.compiler.frontend.legality import (
     BINARY_OPS,
     REDUCTIONS,
     UNARY_OPS,
     network_function,
 )
-from edgefusion.compiler.network.legality_rules import (
+from edgefusion.compiler.frontend.legality_rules import (
     folded_shape,
     nearest_factor,
     reduced_axes,
     stored_constant,
 )
+from edgefusion.compiler.graph.functions import kind_and_tokens
+from edgefusion.compiler.graph.graph import Node, Tensor
 from edgefusion.compiler.network.network import Epilogue, NetTensor, statistics_dtype
 
 Convert = Callable[[NetworkBuilder, Node], None]

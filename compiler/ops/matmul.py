@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import prod
 
-from edgefusion.compiler.lowering.conv import load_constants, reserve_constants
 from edgefusion.compiler.lowering.emitter import Emitter, Tile, View
 from edgefusion.compiler.lowering.epilogue import EpilogueBuffers
 from edgefusion.compiler.lowering.rule import (
@@ -19,6 +18,7 @@ from edgefusion.compiler.lowering.rule import (
     tile_sizes,
     tiling,
 )
+from edgefusion.compiler.ops.conv import load_constants, reserve_constants
 from edgefusion.runtime.isa import Opcode
 
 

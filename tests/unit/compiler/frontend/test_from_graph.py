@@ -10,8 +10,8 @@ import onnx
 import pytest
 import torch
 
+from edgefusion.compiler.frontend.from_graph import network_from_graph
 from edgefusion.compiler.graph.graph import Graph
-from edgefusion.compiler.network.from_graph import network_from_graph
 from edgefusion.compiler.network.network import (
     KINDS,
     Epilogue,
