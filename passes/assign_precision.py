@@ -17,13 +17,13 @@ import numpy as np
 
 from edgefusion.compiler.frontend.placement import host_nodes
 from edgefusion.compiler.graph.graph import Graph, Node, Tensor
+from edgefusion.compiler.graph.names import PRECISION
 from edgefusion.compiler.graph.weights import Array, Values
 from edgefusion.passes.pass_base import PassContext, PassResult, Remarks
 from edgefusion.runtime.errors import InputError, UsageError
 
 FP16 = "fp16"
 W8A16 = "w8a16"
-PRECISION = "precision"
 
 COMPONENT_PRECISION: Mapping[str, str] = {
     "text_encoder": FP16,

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from edgefusion.compiler.frontend.placement import PARTITION, REASON, group_host_nodes, host_nodes
+from edgefusion.compiler.frontend.placement import group_host_nodes, host_nodes
 from edgefusion.compiler.graph.graph import Graph
+from edgefusion.compiler.graph.names import HOST_GROUP, HOST_REASON
 from edgefusion.passes.pass_base import PassContext, PassResult, Remarks
 
 
@@ -29,12 +30,12 @@ class PartitionHost:
         remarks = Remarks(self.name)
         changed = False
         for node in graph.nodes:
-            changed |= node.annotations.pop(PARTITION, None) is not None
-            node.annotations.pop(REASON, None)
+            changed |= node.annotations.pop(HOST_GROUP, None) is not None
+            node.annotations.pop(HOST_REASON, None)
         for group in group_host_nodes(graph, host_nodes(graph)):
             for node, reason in zip(group.nodes, group.reasons, strict=True):
-                node.annotations[PARTITION] = group.name
-                node.annotations[REASON] = reason
+                node.annotations[HOST_GROUP] = group.name
+                node.annotations[HOST_REASON] = reason
                 remarks.matched(node, f"{node.op} runs on the host ({group.name}): {reason}")
                 changed = True
         return remarks.result(changed)

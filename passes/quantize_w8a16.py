@@ -18,8 +18,9 @@ import numpy as np
 
 from edgefusion.compiler.graph.functions import kind_and_tokens
 from edgefusion.compiler.graph.graph import Graph, Node, Tensor
+from edgefusion.compiler.graph.names import PRECISION
 from edgefusion.compiler.graph.weights import Array, Values
-from edgefusion.passes.assign_precision import PRECISION, W8A16, check_finite
+from edgefusion.passes.assign_precision import W8A16, check_finite
 from edgefusion.passes.fuse_epilogue import is_contraction
 from edgefusion.passes.pass_base import PassContext, PassResult, Remarks
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgefusion.compiler.network.network import NetOp, Network
+from edgefusion.compiler.network.network import Network
 from edgefusion.runtime.isa import DType, Role
 
 F64 = npt.NDArray[np.float64]
@@ -69,6 +69,7 @@ def gelu(x: F64) -> F64:
     return np.asarray(0.5 * x * (1.0 + np.vectorize(erf)(x / np.sqrt(2.0))))
 
 
+Attributes = Mapping[str, Any]
 UNARY: Mapping[str, Callable[[F64], F64]] = {"silu": silu, "gelu": gelu}
 
 
@@ -77,9 +78,9 @@ def evaluate(network: Network, values: Mapping[str, Array]) -> tuple[F64, F64]:
     (op,) = network.ops
     known = {name: value.astype(np.float64) for name, value in values.items()}
     shape = network.tensor("y").shape
-    result, tolerance = _KINDS[op.kind](op, known, shape)
+    result, tolerance = _KINDS[op.kind.name](op.kind.attributes, known, shape)
     for step in op.epilogue:
-        if step.function == "stats":
+        if step.is_statistics:
             continue
         exact = UNARY[step.function](result) if not step.operand else result + known[step.operand]
         result = rounded(exact)
@@ -106,10 +107,10 @@ def _same(exact: F64) -> tuple[F64, F64]:
     return exact, np.zeros(())
 
 
-def _conv(op: NetOp, v: Mapping[str, F64], shape: tuple[int, ...]) -> tuple[F64, F64]:
+def _conv(a: Attributes, v: Mapping[str, F64], shape: tuple[int, ...]) -> tuple[F64, F64]:
     x, w = v["x"][0], v["w"]
-    factor, (sh, sw) = op.attrs["upsample"], op.attrs["strides"]
-    pads = op.attrs["pads"]
+    factor, (sh, sw) = a["upsample"], a["strides"]
+    pads = a["pads"]
     x = x.repeat(factor, axis=0).repeat(factor, axis=1)
     x = np.pad(x, ((pads[0], pads[2]), (pads[1], pads[3]), (0, 0)))
     rows, columns = shape[1:3]
@@ -123,8 +124,8 @@ def _conv(op: NetOp, v: Mapping[str, F64], shape: tuple[int, ...]) -> tuple[F64,
     return _once(y[None], chain_error(w[0].size, magnitude[None]))
 
 
-def _attention(op: NetOp, v: Mapping[str, F64], shape: tuple[int, ...]) -> tuple[F64, F64]:
-    heads, scale = op.attrs["heads"], op.attrs["scale"]
+def _attention(a: Attributes, v: Mapping[str, F64], shape: tuple[int, ...]) -> tuple[F64, F64]:
+    heads, scale = a["heads"], a["scale"]
     parts, tolerances = [], []
     q, k, values = (np.split(v[name][0], heads, axis=-1) for name in "qkv")
     for qh, kh, vh in zip(q, k, values, strict=True):
@@ -145,26 +146,26 @@ def _attention(op: NetOp, v: Mapping[str, F64], shape: tuple[int, ...]) -> tuple
     return np.concatenate(parts, axis=-1)[None], np.concatenate(tolerances, axis=-1)[None]
 
 
-def _group_norm(op: NetOp, v: Mapping[str, F64], shape: tuple[int, ...]) -> tuple[F64, F64]:
-    groups = op.attrs["groups"]
+def _group_norm(a: Attributes, v: Mapping[str, F64], shape: tuple[int, ...]) -> tuple[F64, F64]:
+    groups = a["groups"]
     x = v["x"].reshape(-1, groups, shape[-1] // groups)
     mean, variance = x.mean(axis=(0, 2), keepdims=True), x.var(axis=(0, 2), keepdims=True)
-    y = ((x - mean) / np.sqrt(variance + op.attrs["epsilon"])).reshape(shape)
+    y = ((x - mean) / np.sqrt(variance + a["epsilon"])).reshape(shape)
     return _once(silu(y * v["gamma"] + v["beta"]))
 
 
-def _layer_norm(op: NetOp, v: Mapping[str, F64], shape: tuple[int, ...]) -> tuple[F64, F64]:
+def _layer_norm(a: Attributes, v: Mapping[str, F64], shape: tuple[int, ...]) -> tuple[F64, F64]:
     x = v["x"]
     mean, variance = x.mean(axis=-1, keepdims=True), x.var(axis=-1, keepdims=True)
-    return _once((x - mean) / np.sqrt(variance + op.attrs["epsilon"]) * v["gamma"] + v["beta"])
+    return _once((x - mean) / np.sqrt(variance + a["epsilon"]) * v["gamma"] + v["beta"])
 
 
-def _softmax(op: NetOp, v: Mapping[str, F64], shape: tuple[int, ...]) -> tuple[F64, F64]:
+def _softmax(a: Attributes, v: Mapping[str, F64], shape: tuple[int, ...]) -> tuple[F64, F64]:
     powers = np.exp(v["x"] - v["x"].max(axis=-1, keepdims=True))
     return _once(powers / powers.sum(axis=-1, keepdims=True))
 
 
-def _pool(op: NetOp, v: Mapping[str, F64], shape: tuple[int, ...]) -> tuple[F64, F64]:
+def _pool(a: Attributes, v: Mapping[str, F64], shape: tuple[int, ...]) -> tuple[F64, F64]:
     x = np.pad(v["x"][0], ((1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
     rows, columns = shape[1:3]
     windows = [
@@ -173,7 +174,7 @@ def _pool(op: NetOp, v: Mapping[str, F64], shape: tuple[int, ...]) -> tuple[F64,
     return _same(np.max(windows, axis=0)[None])
 
 
-def _reduce(op: NetOp, v: Mapping[str, F64], shape: tuple[int, ...]) -> tuple[F64, F64]:
+def _reduce(a: Attributes, v: Mapping[str, F64], shape: tuple[int, ...]) -> tuple[F64, F64]:
     """Partial sums are FP16 too: a rounding a tile, and no case here has more than three."""
     x = v["x"].reshape(-1, shape[-1])
     largest = np.abs(x.cumsum(axis=0)).max(axis=0) / len(x)
@@ -182,20 +183,20 @@ def _reduce(op: NetOp, v: Mapping[str, F64], shape: tuple[int, ...]) -> tuple[F6
 
 _KINDS: Mapping[str, Callable[..., tuple[F64, F64]]] = {
     "conv": _conv,
-    "matmul": lambda op, v, shape: _product(v["x"], v["w"], v["bias"]),
-    "batch_matmul": lambda op, v, shape: _product(v["x"], v["other"]),
+    "matmul": lambda a, v, shape: _product(v["x"], v["w"], v["bias"]),
+    "batch_matmul": lambda a, v, shape: _product(v["x"], v["other"]),
     "attention": _attention,
     "group_norm": _group_norm,
     "layer_norm": _layer_norm,
     "softmax": _softmax,
-    "unary": lambda op, v, shape: _once(UNARY[op.attrs["function"]](v["x"])),
-    "binary": lambda op, v, shape: _once(v["x"] + v["other"]),
-    "glu": lambda op, v, shape: _once(v["x"][..., :32] * gelu(v["x"][..., 32:])),
-    "concat": lambda op, v, shape: _same(np.concatenate([v["x"], v["other"]], axis=-1)),
-    "slice": lambda op, v, shape: _same(v["x"][:, ::2, :, 32:]),
-    "transpose": lambda op, v, shape: _same(v["x"].transpose(op.attrs["perm"])),
-    "resize": lambda op, v, shape: _same(v["x"].repeat(2, axis=1).repeat(2, axis=2)),
+    "unary": lambda a, v, shape: _once(UNARY[a["function"]](v["x"])),
+    "binary": lambda a, v, shape: _once(v["x"] + v["other"]),
+    "glu": lambda a, v, shape: _once(v["x"][..., :32] * gelu(v["x"][..., 32:])),
+    "concat": lambda a, v, shape: _same(np.concatenate([v["x"], v["other"]], axis=-1)),
+    "slice": lambda a, v, shape: _same(v["x"][:, ::2, :, 32:]),
+    "transpose": lambda a, v, shape: _same(v["x"].transpose(a["perm"])),
+    "resize": lambda a, v, shape: _same(v["x"].repeat(2, axis=1).repeat(2, axis=2)),
     "pool": _pool,
     "reduce": _reduce,
-    "host": lambda op, v, shape: _once(2.0 * v["x"]),
+    "host": lambda a, v, shape: _once(2.0 * v["x"]),
 }

@@ -10,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgefusion.compiler.network.network import Network, stage_names
-from edgefusion.compiler.network.scales import Range, assign_scales, measured_tensors
+from edgefusion.compiler.network.ranges import Range
+from edgefusion.compiler.network.scales import assign_scales, measured_tensors
+from edgefusion.compiler.ops.attention import Attention
 from edgefusion.runtime.isa import Role
 from tests.fp16_reference import draw, evaluate, half_network
 
@@ -58,11 +60,11 @@ def fitting_scales(network: Network, values: Mapping[str, Array]) -> dict[str, f
         name: float(np.abs(value).max()) for name, value in values.items() if value.size
     }
     for i, name in enumerate(stage_names(op)):
-        steps = [step for step in op.epilogue if step.function != "stats"][:i]
+        steps = [step for step in op.epilogue if not step.is_statistics][:i]
         part = replace(half, ops=(replace(op, epilogue=tuple(steps)),))
         ranges[name] = float(np.abs(evaluate(part, values)[0]).max())
-    if op.kind == "attention":
-        heads, scale = op.attrs["heads"], op.attrs["scale"]
+    if isinstance(op.kind, Attention):
+        heads, scale = op.kind.heads, op.kind.scale
         q, k = (np.split(values[name][0], heads, axis=-1) for name in "qk")
         scores = [np.abs(qh @ kh.T).max() * scale for qh, kh in zip(q, k, strict=True)]
         ranges[f"{op.name}:scores_in"] = float(max(scores))

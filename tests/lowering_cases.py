@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from edgefusion.compiler.network.network import Epilogue, NetOp, NetTensor, Network
+from edgefusion.compiler.network.kind import Kind
+from edgefusion.compiler.network.network import Epilogue, NetOp, Network
+from edgefusion.compiler.network.tensor import NetTensor
+from edgefusion.compiler.ops.attention import Attention
+from edgefusion.compiler.ops.conv import Conv
+from edgefusion.compiler.ops.elementwise import Binary, Glu, Softmax, Unary
+from edgefusion.compiler.ops.matmul import BatchMatMul, MatMul
+from edgefusion.compiler.ops.movement import Concat, Host, Resize, Slice, Transpose
+from edgefusion.compiler.ops.norm import GroupNorm, LayerNorm
+from edgefusion.compiler.ops.pooling import Pool, Reduce
 from edgefusion.runtime.isa import DType, Role
 
 
@@ -32,13 +41,11 @@ class NetworkBuilder:
     def op(
         self,
         name: str,
-        kind: str,
-        inputs: tuple[str, ...],
+        kind: Kind,
         output: str,
         epilogue: tuple[Epilogue, ...] = (),
-        **attrs: Any,
     ) -> None:
-        self.ops.append(NetOp(name, kind, inputs, (output,), attrs, epilogue, (f"onnx_{name}",)))
+        self.ops.append(NetOp(name, kind, (output,), epilogue, (f"onnx_{name}",)))
 
     def build(self, name: str = "case") -> Network:
         inputs = tuple(n for n, t in self.tensors.items() if t.role is Role.INPUT)
@@ -75,16 +82,15 @@ def conv_case(
             Epilogue("stats", "stats"),
         )
     b.add("y", 1, *out, channels_out, role=Role.OUTPUT)
-    b.op(
-        "conv",
-        "conv",
-        ("x", "w", "bias"),
-        "y",
-        steps,
+    conv = Conv(
+        x="x",
+        w="w",
+        bias="bias",
         strides=(stride, stride),
-        pads=(pad,) * 4,
+        pads=(pad, pad, pad, pad),
         upsample=upsample,
     )
+    b.op("conv", conv, "y", steps)
     return b.build()
 
 
@@ -95,7 +101,7 @@ def matmul_case(m: int = 200, k: int = 64, n: int = 192) -> Network:
     b.add("bias", n, dtype=DType.INT64, role=Role.WEIGHT)
     b.add("residual", 1, m, n, role=Role.INPUT)
     b.add("y", 1, m, n, role=Role.OUTPUT)
-    b.op("linear", "matmul", ("x", "w", "bias"), "y", (Epilogue("add", "residual"),))
+    b.op("linear", MatMul(x="x", w="w", bias="bias"), "y", (Epilogue("add", "residual"),))
     return b.build()
 
 
@@ -106,12 +112,12 @@ def attention_case(
     b.add("q", 1, queries, heads * depth, role=Role.INPUT)
     b.add("k", 1, keys, heads * depth, role=Role.INPUT)
     b.add("v", 1, keys, heads * depth, role=Role.INPUT)
-    inputs: tuple[str, ...] = ("q", "k", "v")
     if mask:
         b.add("mask", 1, 1, queries, keys, role=Role.WEIGHT)
-        inputs += ("mask",)
     b.add("y", 1, queries, heads * depth, role=Role.OUTPUT)
-    b.op("attention", "attention", inputs, "y", heads=heads, scale=depth**-0.5)
+    masked = "mask" if mask else ""
+    kind = Attention(q="q", k="k", v="v", mask=masked, heads=heads, scale=depth**-0.5)
+    b.op("attention", kind, "y")
     return b.build()
 
 
@@ -122,70 +128,68 @@ def group_norm_case(
     b.add("x", 1, height, width, channels, role=Role.INPUT)
     for name in ("gamma", "beta"):
         b.add(name, channels, dtype=DType.FP32, role=Role.WEIGHT)
-    inputs: tuple[str, ...] = ("x", "gamma", "beta")
     if given:
         b.add("stats", 2, channels, dtype=DType.INT64, role=Role.INPUT)
-        inputs += ("stats",)
     b.add("y", 1, height, width, channels, role=Role.OUTPUT)
-    b.op("norm", "group_norm", inputs, "y", groups=groups, epsilon=1e-5, function="silu")
+    kind = GroupNorm(
+        x="x",
+        gamma="gamma",
+        beta="beta",
+        stats="stats" if given else "",
+        groups=groups,
+        epsilon=1e-5,
+        function="silu",
+    )
+    b.op("norm", kind, "y")
     return b.build()
+
+
+@dataclass(frozen=True)
+class SimpleCase:
+    """A kind on x[1,30,20,64], the shape of its result, and what else it reads."""
+
+    kind: Kind
+    shape: tuple[int, ...] = (1, 30, 20, 64)
+    other: tuple[int, ...] = ()
+    other_role: Role = Role.INPUT
+    norm: bool = False
+
+
+SIMPLE: Mapping[str, SimpleCase] = {
+    case.kind.name: case
+    for case in (
+        SimpleCase(LayerNorm(x="x", gamma="gamma", beta="beta", epsilon=1e-5), norm=True),
+        SimpleCase(Softmax(x="x")),
+        SimpleCase(Unary(x="x", function="silu")),
+        SimpleCase(Binary(a="x", b="other", function="add"), other=(64,), other_role=Role.WEIGHT),
+        SimpleCase(Glu(x="x", function="gelu"), (1, 30, 20, 32)),
+        SimpleCase(Concat(parts=("x", "other"), axis=3), (1, 30, 20, 96), (1, 30, 20, 32)),
+        SimpleCase(Slice(x="x", starts=(0, 0, 0, 32), steps=(1, 2, 1, 1)), (1, 15, 20, 32)),
+        SimpleCase(Transpose(x="x", perm=(0, 3, 1, 2)), (1, 64, 30, 20)),
+        SimpleCase(Resize(x="x", scale=2), (1, 60, 40, 64)),
+        SimpleCase(
+            Pool(x="x", function="max", kernel=(3, 3), strides=(2, 2), pads=(1, 1, 1, 1)),
+            (1, 15, 10, 64),
+        ),
+        SimpleCase(Reduce(x="x", function="mean", axes=(1, 2)), (1, 1, 1, 64)),
+        SimpleCase(BatchMatMul(a="x", b="other"), (1, 30, 20, 48), (1, 30, 64, 48)),
+        SimpleCase(Host(operands=("x",), reason="test")),
+    )
+}
 
 
 def simple_case(kind: str) -> Network:
-    """A network of one op of any other kind."""
-    b = NetworkBuilder()
+    """A network of one op of any other kind, called as its kind."""
+    b, case = NetworkBuilder(), SIMPLE[kind]
     b.add("x", 1, 30, 20, 64, role=Role.INPUT)
-    shape, inputs, attrs = (1, 30, 20, 64), ("x",), {}
-    if kind == "layer_norm":
+    if case.norm:
         for name in ("gamma", "beta"):
             b.add(name, 64, dtype=DType.FP32, role=Role.WEIGHT)
-        inputs, attrs = ("x", "gamma", "beta"), {"epsilon": 1e-5}
-    elif kind == "unary":
-        attrs = {"function": "silu"}
-    elif kind == "binary":
-        b.add("other", 64, role=Role.WEIGHT)
-        inputs, attrs = ("x", "other"), {"function": "add"}
-    elif kind == "glu":
-        shape, attrs = (1, 30, 20, 32), {"function": "gelu"}
-    elif kind == "concat":
-        b.add("other", 1, 30, 20, 32, role=Role.INPUT)
-        shape, inputs, attrs = (1, 30, 20, 96), ("x", "other"), {"axis": 3}
-    elif kind == "slice":
-        shape, attrs = (1, 15, 20, 32), {"starts": (0, 0, 0, 32), "steps": (1, 2, 1, 1)}
-    elif kind == "transpose":
-        shape, attrs = (1, 64, 30, 20), {"perm": (0, 3, 1, 2)}
-    elif kind == "resize":
-        shape, attrs = (1, 60, 40, 64), {"scale": 2}
-    elif kind == "pool":
-        shape = (1, 15, 10, 64)
-        attrs = {"function": "max", "kernel": (3, 3), "strides": (2, 2), "pads": (1, 1, 1, 1)}
-    elif kind == "reduce":
-        shape, attrs = (1, 1, 1, 64), {"function": "mean", "axes": (1, 2)}
-    elif kind == "batch_matmul":
-        b.add("other", 1, 30, 64, 48, role=Role.INPUT)
-        shape, inputs = (1, 30, 20, 48), ("x", "other")
-    elif kind == "host":
-        attrs = {"reason": "test"}
-    b.add("y", *shape, role=Role.OUTPUT)
-    b.op(kind, kind, inputs, "y", **attrs)
+    if case.other:
+        b.add("other", *case.other, role=case.other_role)
+    b.add("y", *case.shape, role=Role.OUTPUT)
+    b.op(kind, case.kind, "y")
     return b.build()
-
-
-SIMPLE_KINDS = (
-    "layer_norm",
-    "softmax",
-    "unary",
-    "binary",
-    "glu",
-    "concat",
-    "slice",
-    "transpose",
-    "resize",
-    "pool",
-    "reduce",
-    "batch_matmul",
-    "host",
-)
 
 
 def all_cases() -> dict[str, Network]:
@@ -204,5 +208,5 @@ def all_cases() -> dict[str, Network]:
         "attention_wide": attention_case(128, 512, heads=1, depth=40),
         "group_norm": group_norm_case(),
         "group_norm_given": group_norm_case(given=True),
-        **{kind: simple_case(kind) for kind in SIMPLE_KINDS},
+        **{kind: simple_case(kind) for kind in SIMPLE},
     }

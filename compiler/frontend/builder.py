@@ -7,23 +7,27 @@ the two meet, a ``transpose`` that moves no axis converts (the machine's COPY co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from edgefusion.compiler.frontend.legality_rules import folded_shape, stored_constant
+from edgefusion.compiler.graph import names
 from edgefusion.compiler.graph.graph import Graph, Node, Tensor
-from edgefusion.compiler.network.network import Epilogue, NetOp, NetTensor
+from edgefusion.compiler.network.kind import Kind, Use
+from edgefusion.compiler.network.network import Epilogue, NetOp
+from edgefusion.compiler.network.tensor import NetTensor, statistics_dtype
+from edgefusion.compiler.ops.movement import Transpose
 from edgefusion.runtime.errors import UnsupportedOpError
 from edgefusion.runtime.isa import DType, Role
 
 ACTIVATION_DTYPE: Mapping[str, DType] = {"fp16": DType.FP16, "w8a16": DType.INT16}
 
-CONSTANT_DTYPE: Mapping[str, Mapping[str, DType]] = {
+CONSTANT_DTYPE: Mapping[str, Mapping[Use, DType]] = {
     "fp16": {},
-    "w8a16": {"weight": DType.INT8, "bias": DType.INT64, "norm": DType.FP32},
+    "w8a16": {Use.WEIGHT: DType.INT8, Use.BIAS: DType.INT64, Use.NORM: DType.FP32},
 }
 """By precision and use; what is not listed has the activation's type."""
 
@@ -48,7 +52,7 @@ class NetworkBuilder:
 
     def precision_of(self, node: Node) -> str:
         """``fp16`` or ``w8a16``."""
-        return node.annotations.get("precision", self.default_precision)
+        return node.annotations.get(names.PRECISION, self.default_precision)
 
     def external(self, tensor: Tensor) -> str:
         """A tensor that comes from outside the NPU: a graph input or a host result."""
@@ -61,7 +65,7 @@ class NetworkBuilder:
         self._put(tensor, ACTIVATION_DTYPE[self.precision_of(node)] if dtype is None else dtype)
         return tensor.name
 
-    def operand(self, tensor: Tensor, node: Node, use: str = "") -> str:
+    def operand(self, tensor: Tensor, node: Node, use: Use = Use.ACTIVATION) -> str:
         """What ``node`` reads: an activation in its precision, or a constant for ``use``."""
         if tensor.is_absent:
             return ""
@@ -76,29 +80,48 @@ class NetworkBuilder:
     def op(
         self,
         node: Node,
-        kind: str,
-        inputs: tuple[str, ...],
-        attrs: Mapping[str, Any] | None = None,
-        epilogue: tuple[Epilogue, ...] = (),
+        kind: type[Kind],
+        operands: Mapping[str, Tensor | Sequence[Tensor]],
+        attributes: Mapping[str, Any] | None = None,
+        epilogue: Sequence[tuple[str, Tensor | None]] = (),
         *,
         output: Tensor | None = None,
         dtype: DType | None = None,
         name: str = "",
     ) -> None:
-        """Append the op that computes ``output`` (default: the first result of ``node``)."""
+        """Append the op that computes ``output`` (default: the first result of ``node``).
+
+        ``operands`` and ``attributes`` are the fields of ``kind``; what an operand is used for, and
+        so the type it is stored in, ``kind`` says itself. ``epilogue`` are functions, each with the
+        tensor that it reads, or for statistics makes.
+        """
+        uses = kind.operand_fields()
+        read: dict[str, str | tuple[str, ...]] = {}
+        for key, tensors in operands.items():
+            use, many = uses[key]
+            if isinstance(tensors, Tensor):
+                read[key] = self._operand(tensors, node, use)
+            else:
+                assert many
+                read[key] = tuple(self._operand(tensor, node, use) for tensor in tensors)
+        steps = tuple(self._step(node, function, tensor) for function, tensor in epilogue)
         made = self.result(output or node.output, node, dtype)
-        self.ops.append(
-            NetOp(
-                name or node.name,
-                kind,
-                inputs,
-                (made,),
-                dict(attrs or {}),
-                epilogue,
-                node.origin,
-                node.scope,
-            )
-        )
+        what = kind(**read, **(attributes or {}))
+        self.ops.append(NetOp(name or node.name, what, (made,), steps, node.origin, node.scope))
+
+    def _step(self, node: Node, function: str, tensor: Tensor | None) -> Epilogue:
+        if tensor is None:
+            return Epilogue(function)
+        step = Epilogue(function, tensor.name)
+        if not step.is_statistics:
+            return Epilogue(function, self.operand(tensor, node))
+        dtype = statistics_dtype(ACTIVATION_DTYPE[self.precision_of(node)])
+        self.tensors[tensor.name] = NetTensor(tensor.name, tensor.shape, dtype)
+        return step
+
+    def _operand(self, tensor: Tensor, node: Node, use: Use) -> str:
+        """Statistics are made by another op, in their own type."""
+        return tensor.name if use is Use.STATISTICS else self.operand(tensor, node, use)
 
     def _put(self, tensor: Tensor, dtype: DType) -> None:
         role = Role.ACTIVATION
@@ -112,7 +135,7 @@ class NetworkBuilder:
         """Integers keep their type; floats get the type that the NPU wants, FP32 on the host."""
         if not np.issubdtype(tensor.dtype, np.floating):
             return _OTHER_DTYPE[tensor.dtype.name]
-        readers = [c for c in tensor.consumers if "host_partition" not in c.annotations]
+        readers = [c for c in tensor.consumers if names.HOST_GROUP not in c.annotations]
         if readers:
             return ACTIVATION_DTYPE[self.precision_of(readers[0])]
         return DType.FP32
@@ -132,7 +155,7 @@ class NetworkBuilder:
         name = stored.name
         known = self.tensors.get(name)
         if known is not None and known.dtype != dtype:
-            name = f"{stored.name}:{dtype.name.lower()}"
+            name = names.converted(stored.name, dtype.name)
         self.tensors[name] = NetTensor(
             name, folded_shape(stored), dtype, Role.WEIGHT, stored.name, scale
         )
@@ -143,20 +166,11 @@ class NetworkBuilder:
         source = self.tensors[name]
         if source.dtype == dtype:
             return name
-        target = f"{name}:{dtype.name.lower()}"
+        target = names.converted(name, dtype.name)
         if target not in self.tensors:
             self.tensors[target] = NetTensor(target, source.shape, dtype)
-            perm = tuple(range(len(source.shape)))
+            convert = Transpose(x=name, perm=tuple(range(len(source.shape))))
             self.ops.append(
-                NetOp(
-                    f"{target}:convert",
-                    "transpose",
-                    (name,),
-                    (target,),
-                    {"perm": perm},
-                    (),
-                    node.origin,
-                    node.scope,
-                )
+                NetOp(names.conversion(target), convert, (target,), (), node.origin, node.scope)
             )
         return target

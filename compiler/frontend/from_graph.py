@@ -12,10 +12,12 @@ from edgefusion.compiler.frontend.builder import NetworkBuilder
 from edgefusion.compiler.frontend.legality import makes_constant, refusal
 from edgefusion.compiler.frontend.nodes import CONVERT
 from edgefusion.compiler.frontend.placement import entering, leaving
+from edgefusion.compiler.graph import names
 from edgefusion.compiler.graph.functions import kind_and_tokens
 from edgefusion.compiler.graph.graph import Graph, Node
 from edgefusion.compiler.graph.scope import common_scope
 from edgefusion.compiler.network.network import NetOp, Network, operands, results
+from edgefusion.compiler.ops.movement import Host
 from edgefusion.runtime.errors import UnsupportedOpError
 
 
@@ -32,7 +34,7 @@ def network_from_graph(graph: Graph, component: str, default_precision: str = "f
         builder.external(tensor)
     hosted: dict[str, list[Node]] = {}
     for node in graph.nodes:
-        group = node.annotations.get("host_partition")
+        group = node.annotations.get(names.HOST_GROUP)
         if group:
             hosted.setdefault(group, []).append(node)
     for nodes in hosted.values():
@@ -41,7 +43,7 @@ def network_from_graph(graph: Graph, component: str, default_precision: str = "f
     for name, nodes in hosted.items():
         builder.ops.append(_host_op(builder, name, nodes))
     for node in graph.nodes:
-        if "host_partition" in node.annotations or makes_constant(node):
+        if names.HOST_GROUP in node.annotations or makes_constant(node):
             continue
         reason = refusal(node)
         if reason:
@@ -60,13 +62,15 @@ def network_from_graph(graph: Graph, component: str, default_precision: str = "f
 
 
 def _host_op(builder: NetworkBuilder, name: str, nodes: list[Node]) -> NetOp:
-    reasons = dict.fromkeys(node.annotations.get("host_reason", "") for node in nodes)
+    reasons = dict.fromkeys(node.annotations.get(names.HOST_REASON, "") for node in nodes)
     return NetOp(
         name,
-        "host",
-        tuple(tensor.name for tensor in entering(nodes)),
+        Host(
+            operands=tuple(tensor.name for tensor in entering(nodes)),
+            reason="; ".join(reasons),
+            nodes=tuple(node.name for node in nodes),
+        ),
         tuple(builder.external(tensor) for tensor in leaving(nodes)),
-        {"reason": "; ".join(reasons), "nodes": tuple(node.name for node in nodes)},
         (),
         tuple(dict.fromkeys(origin for node in nodes for origin in node.origin)),
         common_scope([node.scope for node in nodes]),

@@ -13,13 +13,21 @@ from edgefusion.compiler.frontend import legality_rules as must
 from edgefusion.compiler.frontend.legality_rules import Rule
 from edgefusion.compiler.graph.functions import NETWORK_FUNCTION, kind_and_tokens
 from edgefusion.compiler.graph.graph import Node
+from edgefusion.compiler.network.kind import Kind
+from edgefusion.compiler.ops.attention import Attention
+from edgefusion.compiler.ops.conv import Conv
+from edgefusion.compiler.ops.elementwise import Binary, Glu, Softmax, Unary
+from edgefusion.compiler.ops.matmul import MatMul
+from edgefusion.compiler.ops.movement import Concat, Reshape, Resize, Slice, Transpose
+from edgefusion.compiler.ops.norm import GroupNorm, LayerNorm
+from edgefusion.compiler.ops.pooling import Pool, Reduce
 
 
 @dataclass(frozen=True, slots=True)
 class Support:
     """How an op of the graph appears in the network, and the rules that it must satisfy."""
 
-    network_kind: str
+    kind: type[Kind]
     rules: tuple[Rule, ...] = ()
     note: str = ""
 
@@ -54,38 +62,38 @@ BINARY_OPS: Mapping[str, str] = {
 REDUCTIONS: Mapping[str, str] = {"ReduceMean": "mean", "ReduceSum": "sum", "ReduceMax": "max"}
 
 SUPPORTED: Mapping[str, Support] = {
-    "ConvLast": Support("conv", (*_CONV, must.epilogue_operands), "with its epilogue"),
+    "ConvLast": Support(Conv, (*_CONV, must.epilogue_operands), "with its epilogue"),
     "MatMul": Support(
-        "matmul", (*_ANY, must.matrix_or_batched, must.epilogue_operands), "or batch_matmul"
+        MatMul, (*_ANY, must.matrix_or_batched, must.epilogue_operands), "or batch_matmul"
     ),
-    "Attention": Support("attention", (*_ANY, must.batch_one, must.attention_mask)),
+    "Attention": Support(Attention, (*_ANY, must.batch_one, must.attention_mask)),
     "GroupNormLast": Support(
-        "group_norm", (*_ANY, must.batch_one, must.constant_parameters, must.whole_groups)
+        GroupNorm, (*_ANY, must.batch_one, must.constant_parameters, must.whole_groups)
     ),
-    "LayerNormalization": Support("layer_norm", (*_ANY, must.last_axis, must.constant_parameters)),
-    "Softmax": Support("softmax", (*_ANY, must.last_axis)),
-    **{op: Support("unary", _ANY) for op in UNARY_OPS if op != "Clip"},
-    "Clip": Support("unary", (*_ANY, must.bounded_clip)),
-    **{op: Support("binary", _BINARY) for op in BINARY_OPS},
-    "GEGLU": Support("glu", _ANY),
-    "GLU": Support("glu", _ANY),
-    "Concat": Support("concat", (*_ANY, must.activations_only)),
-    "Slice": Support("slice", (*_ANY, must.known_slice)),
-    "Split": Support("slice", _ANY, "one for each result"),
-    "Transpose": Support("transpose", (*_ANY, must.leading_axes_stay)),
-    "Resize": Support("resize", (*_ANY, must.batch_one, must.nearest_repetition)),
-    "PoolLast": Support("pool", _POOL),
-    **{op: Support("reduce", (*_ANY, must.spatial_or_last)) for op in REDUCTIONS},
+    "LayerNormalization": Support(LayerNorm, (*_ANY, must.last_axis, must.constant_parameters)),
+    "Softmax": Support(Softmax, (*_ANY, must.last_axis)),
+    **{op: Support(Unary, _ANY) for op in UNARY_OPS if op != "Clip"},
+    "Clip": Support(Unary, (*_ANY, must.bounded_clip)),
+    **{op: Support(Binary, _BINARY) for op in BINARY_OPS},
+    "GEGLU": Support(Glu, _ANY),
+    "GLU": Support(Glu, _ANY),
+    "Concat": Support(Concat, (*_ANY, must.activations_only)),
+    "Slice": Support(Slice, (*_ANY, must.known_slice)),
+    "Split": Support(Slice, _ANY, "one for each result"),
+    "Transpose": Support(Transpose, (*_ANY, must.leading_axes_stay)),
+    "Resize": Support(Resize, (*_ANY, must.batch_one, must.nearest_repetition)),
+    "PoolLast": Support(Pool, _POOL),
+    **{op: Support(Reduce, (*_ANY, must.spatial_or_last)) for op in REDUCTIONS},
     **{
-        op: Support("view", _ANY)
+        op: Support(Reshape, _ANY)
         for op in ("Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity")
     },
-    "Dropout": Support("view", (*_ANY, must.inference_only)),
-    "Cast": Support("view", (must.same_type,)),
-    "Conv": Support("conv", _LAYOUT),
-    "GroupNorm": Support("group_norm", _LAYOUT),
-    "MaxPool": Support("pool", _LAYOUT),
-    "AveragePool": Support("pool", _LAYOUT),
+    "Dropout": Support(Reshape, (*_ANY, must.inference_only)),
+    "Cast": Support(Reshape, (must.same_type,)),
+    "Conv": Support(Conv, _LAYOUT),
+    "GroupNorm": Support(GroupNorm, _LAYOUT),
+    "MaxPool": Support(Pool, _LAYOUT),
+    "AveragePool": Support(Pool, _LAYOUT),
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from math import prod
 
-from edgefusion.compiler.frontend.builder import ACTIVATION_DTYPE, NetworkBuilder
+from edgefusion.compiler.frontend.builder import NetworkBuilder
 from edgefusion.compiler.frontend.legality import (
     BINARY_OPS,
     REDUCTIONS,
@@ -23,96 +23,91 @@ from edgefusion.compiler.frontend.legality_rules import (
 )
 from edgefusion.compiler.graph.functions import kind_and_tokens
 from edgefusion.compiler.graph.graph import Node, Tensor
-from edgefusion.compiler.network.network import Epilogue, NetTensor, statistics_dtype
+from edgefusion.compiler.network.network import NetOp
+from edgefusion.compiler.ops.attention import Attention
+from edgefusion.compiler.ops.conv import Conv
+from edgefusion.compiler.ops.elementwise import Binary, Glu, Softmax, Unary
+from edgefusion.compiler.ops.matmul import BatchMatMul, MatMul
+from edgefusion.compiler.ops.movement import Concat, Reshape, Resize, Slice, Transpose
+from edgefusion.compiler.ops.norm import GroupNorm, LayerNorm
+from edgefusion.compiler.ops.pooling import Pool, Reduce
 
 Convert = Callable[[NetworkBuilder, Node], None]
 
 
 def _epilogue(
-    b: NetworkBuilder, node: Node, tokens: tuple[str, ...]
-) -> tuple[str, tuple[Epilogue, ...]]:
-    """The bias operand ('' if none) and the steps for ``tokens``; operands start at index 2."""
+    node: Node, tokens: tuple[str, ...]
+) -> tuple[dict[str, Tensor], list[tuple[str, Tensor | None]]]:
+    """The bias, if there is one, and (function, operand) of each step; operands start at index 2,
+    statistics are the second result."""
     operands = iter(node.inputs[2:])
-    bias, steps = "", []
+    bias: dict[str, Tensor] = {}
+    steps: list[tuple[str, Tensor | None]] = []
     for token in tokens:
-        if token == "up2":
-            continue
         if token == "bias":
-            bias = b.operand(next(operands), node, "bias")
+            bias["bias"] = next(operands)
         elif token == "add":
-            steps.append(Epilogue("add", b.operand(next(operands), node)))
+            steps.append((token, next(operands)))
         elif token == "stats":
-            statistics = node.outputs[1]
-            steps.append(Epilogue("stats", statistics.name))
-            dtype = statistics_dtype(ACTIVATION_DTYPE[b.precision_of(node)])
-            b.tensors[statistics.name] = NetTensor(statistics.name, statistics.shape, dtype)
-        else:
-            steps.append(Epilogue(network_function(token)))
-    return bias, tuple(steps)
-
-
-def _with_bias(*names: str) -> tuple[str, ...]:
-    return names if names[-1] else names[:-1]
+            steps.append((token, node.outputs[1]))
+        elif token != "up2":
+            steps.append((network_function(token), None))
+    return bias, steps
 
 
 def conv(b: NetworkBuilder, node: Node) -> None:
     """ConvLast_*."""
     _, tokens = kind_and_tokens(node.op)
-    x, w = b.operand(node.inputs[0], node), b.operand(node.inputs[1], node, "weight")
-    bias, steps = _epilogue(b, node, tokens)
-    attrs = {
+    bias, steps = _epilogue(node, tokens)
+    attributes = {
         "strides": node.get_ints("strides"),
         "pads": node.get_ints("pads"),
         "dilations": node.get_ints("dilations"),
         "groups": node.get_int("group"),
         "upsample": 2 if tokens[:1] == ("up2",) else 1,
     }
-    b.op(node, "conv", _with_bias(x, w, bias), attrs, steps)
+    b.op(node, Conv, {"x": node.inputs[0], "w": node.inputs[1], **bias}, attributes, steps)
 
 
 def matmul(b: NetworkBuilder, node: Node) -> None:
     """MatMul and MatMul_*: with constant weights, or of two activations."""
     _, tokens = kind_and_tokens(node.op)
-    x = b.operand(node.inputs[0], node)
     if stored_constant(node.inputs[1]) is None:
-        b.op(node, "batch_matmul", (x, b.operand(node.inputs[1], node)))
+        b.op(node, BatchMatMul, {"a": node.inputs[0], "b": node.inputs[1]})
         return
-    w = b.operand(node.inputs[1], node, "weight")
-    bias, steps = _epilogue(b, node, tokens)
-    b.op(node, "matmul", _with_bias(x, w, bias), {}, steps)
+    bias, steps = _epilogue(node, tokens)
+    b.op(node, MatMul, {"x": node.inputs[0], "w": node.inputs[1], **bias}, {}, steps)
 
 
 def attention(b: NetworkBuilder, node: Node) -> None:
     """Attention and Attention_mask."""
-    attrs = {"heads": node.get_int("num_heads"), "scale": node.get_float("scale")}
-    b.op(node, "attention", tuple(b.operand(t, node) for t in node.inputs), attrs)
+    operands = dict(zip(("q", "k", "v", "mask"), node.inputs, strict=False))
+    attributes = {"heads": node.get_int("num_heads"), "scale": node.get_float("scale")}
+    b.op(node, Attention, operands, attributes)
 
 
 def group_norm(b: NetworkBuilder, node: Node) -> None:
     """GroupNormLast_*; given statistics are the fourth operand."""
     _, tokens = kind_and_tokens(node.op)
     function = next((network_function(token) for token in tokens if token != "stats"), "")
-    x, gamma, beta = node.inputs[:3]
-    inputs = [b.operand(x, node), b.operand(gamma, node, "norm"), b.operand(beta, node, "norm")]
-    inputs += [tensor.name for tensor in node.inputs[3:]]
-    attrs = {
+    operands = dict(zip(("x", "gamma", "beta", "stats"), node.inputs, strict=False))
+    attributes = {
         "groups": node.get_int("num_groups"),
         "epsilon": node.get_float("epsilon"),
         "function": function,
     }
-    b.op(node, "group_norm", tuple(inputs), attrs)
+    b.op(node, GroupNorm, operands, attributes)
 
 
 def layer_norm(b: NetworkBuilder, node: Node) -> None:
     """LayerNormalization over the last axis."""
-    inputs = [b.operand(node.inputs[0], node)]
-    inputs += [b.operand(t, node, "norm") for t in node.inputs[1:] if not t.is_absent]
-    b.op(node, "layer_norm", tuple(inputs), {"epsilon": node.get_float("epsilon", 1e-5)})
+    operands = dict(zip(("x", "gamma", "beta"), node.inputs, strict=False))
+    b.op(node, LayerNorm, operands, {"epsilon": node.get_float("epsilon", 1e-5)})
 
 
 def softmax(b: NetworkBuilder, node: Node) -> None:
     """Softmax along the last axis."""
-    b.op(node, "softmax", (b.operand(node.inputs[0], node),))
+    b.op(node, Softmax, {"x": node.inputs[0]})
 
 
 def unary(b: NetworkBuilder, node: Node) -> None:
@@ -120,20 +115,20 @@ def unary(b: NetworkBuilder, node: Node) -> None:
     function = UNARY_OPS[node.op]
     if node.op == "Gelu" and node.get_str("approximate", "none") == "tanh":
         function = "gelu_tanh"
-    b.op(node, "unary", (b.operand(node.inputs[0], node),), {"function": function})
+    b.op(node, Unary, {"x": node.inputs[0]}, {"function": function})
 
 
 def binary(b: NetworkBuilder, node: Node) -> None:
     """Two operands, at most one of them constant."""
-    inputs = tuple(b.operand(t, node) for t in node.inputs)
-    b.op(node, "binary", inputs, {"function": BINARY_OPS[node.op]})
+    operands = dict(zip("ab", node.inputs, strict=True))
+    b.op(node, Binary, operands, {"function": BINARY_OPS[node.op]})
 
 
 def glu(b: NetworkBuilder, node: Node) -> None:
     """GEGLU, GLU_f."""
     _, tokens = kind_and_tokens(node.op)
     function = network_function(tokens[0]) if tokens else "gelu"
-    b.op(node, "glu", (b.operand(node.inputs[0], node),), {"function": function})
+    b.op(node, Glu, {"x": node.inputs[0]}, {"function": function})
 
 
 def _folded_axis(tensor: Tensor, axis: int) -> int:
@@ -143,8 +138,8 @@ def _folded_axis(tensor: Tensor, axis: int) -> int:
 
 def concat(b: NetworkBuilder, node: Node) -> None:
     """Along any axis."""
-    inputs = tuple(b.operand(t, node) for t in node.inputs)
-    b.op(node, "concat", inputs, {"axis": _folded_axis(node.output, node.get_int("axis"))})
+    axis = _folded_axis(node.output, node.get_int("axis"))
+    b.op(node, Concat, {"parts": node.inputs}, {"axis": axis})
 
 
 def slices(b: NetworkBuilder, node: Node) -> None:
@@ -179,8 +174,8 @@ def _slice(
 ) -> None:
     x = node.inputs[0]
     dropped = x.rank - len(folded_shape(x))
-    attrs = {"starts": tuple(starts[dropped:]), "steps": tuple(steps[dropped:])}
-    b.op(node, "slice", (b.operand(x, node),), attrs, output=y, name=name)
+    attributes = {"starts": tuple(starts[dropped:]), "steps": tuple(steps[dropped:])}
+    b.op(node, Slice, {"x": x}, attributes, output=y, name=name)
 
 
 def transpose(b: NetworkBuilder, node: Node) -> None:
@@ -188,25 +183,24 @@ def transpose(b: NetworkBuilder, node: Node) -> None:
     x = node.inputs[0]
     perm = node.get_ints("perm", tuple(reversed(range(x.rank))))
     dropped = x.rank - len(folded_shape(x))
-    attrs = {"perm": tuple(axis - dropped for axis in perm[dropped:])}
-    b.op(node, "transpose", (b.operand(x, node),), attrs)
+    b.op(node, Transpose, {"x": x}, {"perm": tuple(axis - dropped for axis in perm[dropped:])})
 
 
 def resize(b: NetworkBuilder, node: Node) -> None:
     """Nearest-neighbour repetition."""
-    b.op(node, "resize", (b.operand(node.inputs[0], node),), {"scale": nearest_factor(node)})
+    b.op(node, Resize, {"x": node.inputs[0]}, {"scale": nearest_factor(node)})
 
 
 def pool(b: NetworkBuilder, node: Node) -> None:
     """PoolLast_max, PoolLast_average."""
-    attrs = {
+    attributes = {
         "function": kind_and_tokens(node.op)[1][0],
         "kernel": node.get_ints("kernel"),
         "strides": node.get_ints("strides"),
         "pads": node.get_ints("pads"),
-        "count_include_pad": node.get_int("count_include_pad"),
+        "count_include_pad": bool(node.get_int("count_include_pad")),
     }
-    b.op(node, "pool", (b.operand(node.inputs[0], node),), attrs)
+    b.op(node, Pool, {"x": node.inputs[0]}, attributes)
 
 
 def reduce(b: NetworkBuilder, node: Node) -> None:
@@ -214,11 +208,11 @@ def reduce(b: NetworkBuilder, node: Node) -> None:
     x = node.inputs[0]
     axes = reduced_axes(node)
     assert axes is not None
-    attrs = {
+    attributes = {
         "function": REDUCTIONS[node.op],
         "axes": tuple(_folded_axis(x, axis) for axis in axes),
     }
-    b.op(node, "reduce", (b.operand(x, node),), attrs)
+    b.op(node, Reduce, {"x": x}, attributes)
 
 
 def view(b: NetworkBuilder, node: Node) -> None:
@@ -226,7 +220,8 @@ def view(b: NetworkBuilder, node: Node) -> None:
     x = node.inputs[0]
     name = x.name if x.name in b.tensors else b.operand(x, node)
     assert prod(folded_shape(node.output)) == prod(b.tensors[name].shape)
-    b.op(node, "view", (name,), dtype=b.tensors[name].dtype)
+    made = b.result(node.output, node, b.tensors[name].dtype)
+    b.ops.append(NetOp(node.name, Reshape(x=name), (made,), (), node.origin, node.scope))
 
 
 CONVERT: Mapping[str, Convert] = {

@@ -18,16 +18,11 @@ from edgefusion.compiler.frontend.legality import SUPPORTED, makes_constant, ref
 from edgefusion.compiler.frontend.legality_rules import stored_constant
 from edgefusion.compiler.graph.functions import DOMAIN, kind_and_tokens
 from edgefusion.compiler.graph.graph import Graph, Node, Tensor
+from edgefusion.compiler.graph.names import HOST_GROUP, HOST_REASON
 from edgefusion.runtime.errors import UnsupportedOpError
-
-PARTITION = "host_partition"
-REASON = "host_reason"
-"""Annotations of a node on the host: the name of its group, and why it is there."""
 
 SMALL_ELEMENTS = 4096
 """Results up to this size are worth no transfer between host and NPU."""
-
-SMALL_KINDS = frozenset({"unary", "binary", "concat", "slice", "transpose", "view", "reduce"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +43,10 @@ def host_groups(graph: Graph) -> tuple[HostGroup, ...]:
     """The groups that the pass ``partition-host`` marked, in order."""
     groups: dict[str, list[Node]] = {}
     for node in graph.nodes:
-        if name := node.annotations.get(PARTITION):
+        if name := node.annotations.get(HOST_GROUP):
             groups.setdefault(name, []).append(node)
     return tuple(
-        HostGroup(name, tuple(nodes), tuple(node.annotations[REASON] for node in nodes))
+        HostGroup(name, tuple(nodes), tuple(node.annotations[HOST_REASON] for node in nodes))
         for name, nodes in groups.items()
     )
 
@@ -111,7 +106,7 @@ def _drawn_to_host(node: Node, reasons: Mapping[Node, str]) -> str:
         return "unpacks a constant for the host" if feeds_host_only else ""
     support = SUPPORTED[kind_and_tokens(node.op)[0]]
     size = max(prod(t.shape) for t in node.outputs if not t.is_absent)
-    if support.network_kind not in SMALL_KINDS or size > SMALL_ELEMENTS:
+    if not support.kind.is_element_work or size > SMALL_ELEMENTS:
         return ""
     makers = {t.producer for t in node.inputs if t.producer is not None}
     makers = {maker for maker in makers if not makes_constant(maker)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgefusion.compiler.frontend.legality import COMMON, SUPPORTED, network_function
 from edgefusion.compiler.graph.functions import UNARY
-from edgefusion.compiler.network.network import KINDS
+from edgefusion.compiler.ops.kinds import KINDS
 
 _HEAD = """\
 # Supported ops
@@ -26,7 +26,7 @@ def supported_ops_markdown() -> str:
 
 def _kinds_table() -> list[str]:
     lines = ["## What the NPU computes", "", "| Kind | Operands and attributes |", "| --- | --- |"]
-    return lines + [f"| `{kind}` | `{text}` |" for kind, text in KINDS.items()]
+    return lines + [f"| `{kind.name}` | `{kind.summary()}` |" for kind in KINDS]
 
 
 def _rules_table() -> list[str]:
@@ -37,7 +37,7 @@ def _rules_table() -> list[str]:
     for op, support in SUPPORTED.items():
         own = [rule for rule in support.rules if rule not in COMMON]
         rules = " ".join(_sentence(rule.__doc__) for rule in own)
-        kind = f"`{support.network_kind}`" + (f", {support.note}" if support.note else "")
+        kind = f"`{support.kind.name}`" + (f", {support.note}" if support.note else "")
         rows.setdefault(f"| {kind} | {rules} |", []).append(f"`{op}`")
     return lines + [f"| {', '.join(ops)} {row}" for row, ops in rows.items()]
 

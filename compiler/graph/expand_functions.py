@@ -2,22 +2,15 @@
 
 A graph as the passes leave it calls functions of the domain ``edgefusion``; what happens inside
 them is hidden. ``expand_functions`` writes their bodies out. Values that the network has as tensors
-get the network's names:
-
-* ``<op>:stage0``, ``<op>:stage1``, ...: the result of a convolution or product before its epilogue
-  and after each step but the last, whose result is the op's own (``network.stage_names``);
-* ``<op>:scores_in``: attention scores, scaled, before the mask;
-* ``<op>:scores_masked``: the same behind the mask, if there is one (the program adds the mask to
-  ``scores_in`` in place, so one scale has to serve both);
-* ``<op>:scores_out``: behind the softmax.
-
-All other inner values are called ``<op>:<name in the body>``.
+get the network's names (``graph.names``): stages of an epilogue, attention scores. All other inner
+values are called ``<op>:<name in the body>``.
 """
 
 from __future__ import annotations
 
 import onnx
 
+from edgefusion.compiler.graph import names
 from edgefusion.compiler.graph.functions import DOMAIN, kind_and_tokens
 
 _STAGED = ("Conv", "ConvLast", "MatMul")
@@ -56,12 +49,12 @@ def hidden_values(call: onnx.NodeProto, function: onnx.FunctionProto) -> dict[st
     last = int(_finished(function).removeprefix("t")) if kind in (*_STAGED, "Attention") else 0
     if kind in _STAGED:
         steps = len(epilogue_tokens(tokens))
-        return {f"t{last - steps + i}": f"{call.name}:stage{i}" for i in range(steps)}
+        return {f"t{last - steps + i}": names.stage(call.name, i) for i in range(steps)}
     if kind == "Attention":
-        names = {"scores": f"{call.name}:scores_in"}
+        found = {"scores": names.scores_in(call.name)}
         if "mask" in tokens:
-            names["t1"] = f"{call.name}:scores_masked"
-        return names | {f"t{len(names)}": f"{call.name}:scores_out"}
+            found["t1"] = names.scores_masked(call.name)
+        return found | {f"t{len(found)}": names.scores_out(call.name)}
     return {}
 
 
@@ -78,9 +71,9 @@ def _finished(function: onnx.FunctionProto) -> str:
 def _body(call: onnx.NodeProto, function: onnx.FunctionProto) -> list[onnx.NodeProto]:
     """The nodes of ``function`` with the names and attributes of one call."""
     operands = [*call.input, *[""] * (len(function.input) - len(call.input))]
-    names = dict(zip(function.input, operands, strict=True))
-    names |= dict(zip(function.output, call.output, strict=False))
-    names |= hidden_values(call, function)
+    renamed = dict(zip(function.input, operands, strict=True))
+    renamed |= dict(zip(function.output, call.output, strict=False))
+    renamed |= hidden_values(call, function)
     attributes = {attribute.name: attribute for attribute in call.attribute}
     nodes = []
     for position, inner in enumerate(function.node):
@@ -88,7 +81,7 @@ def _body(call: onnx.NodeProto, function: onnx.FunctionProto) -> list[onnx.NodeP
         node.CopyFrom(inner)
         node.name = f"{call.name}:{position}"
         for values in (node.input, node.output):
-            values[:] = [names.get(v, f"{call.name}:{v}") if v else "" for v in values]
+            values[:] = [renamed.get(v, f"{call.name}:{v}") if v else "" for v in values]
         _resolve(node, attributes)
         node.metadata_props.extend(call.metadata_props)
         nodes.append(node)

@@ -1,113 +1,108 @@
-"""Lower limits of time and traffic that no schedule of an op on a machine can beat."""
+"""Lower limits of time and traffic that no schedule of an op on a machine can beat.
+
+The work of an op is counted where the simulator counts it: its lowering rule emits the op in one
+piece, as if SRAM had no end, and the instructions' work is added up without set-up, padding and
+stalls.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod, sqrt
 
-from edgefusion.compiler.network.network import NetOp, Network, macs, operands, results
-from edgefusion.runtime.cost import host_ns, to_ps
-from edgefusion.runtime.isa import DType
-from edgefusion.runtime.machine import Machine
+import numpy as np
+
+from edgefusion.compiler.lowering.emitter import Emitter, counts_array
+from edgefusion.compiler.lowering.rule import LoweredKind, OpContext
+from edgefusion.compiler.network.kind import operand_name, shapes_of
+from edgefusion.compiler.network.network import operands, results
+from edgefusion.compiler.schedule.schedule import schedule_named
+from edgefusion.runtime.cost import RATE_CLASSES, host_ns, to_ps
+from edgefusion.runtime.isa import VECTOR_FUNCTIONS
+from edgefusion.runtime.program_builder import ProgramBuilder
+from edgefusion.runtime.work import derive_work
+
+_ENDLESS_BYTES = 1 << 60
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """``nbytes`` that must cross the bus, and the time of the busiest engine at full rate."""
+    """``nbytes`` that must cross the bus, the useful ``macs``, and the time of each engine at full
+    rate."""
 
     nbytes: int
+    macs: int
     compute_ps: int
     vector_ps: int
     dma_ps: int
+    host_ps: int = 0
 
     @property
     def time_ps(self) -> int:
         """The largest engine's bound."""
-        return max(self.compute_ps, self.vector_ps, self.dma_ps)
+        return max(self.compute_ps, self.vector_ps, self.dma_ps, self.host_ps)
 
 
-def op_bound(network: Network, op: NetOp, machine: Machine) -> Bound:
-    """The bound of one op whose operands start and end in DRAM."""
-    if op.kind == "host":
-        moved = sum(network.tensor(n).nbytes for n in (*operands(op), *results(op)))
-        return Bound(0, int(to_ps(host_ns(machine, moved))), 0, 0)
-    nbytes = _compulsory_bytes(network, op, machine)
-    rate = machine.tensor_rate[_rate_class(network, op)]
-    peak_per_s = machine.tensor_macs_per_cycle * rate * machine.clock_hz
-    lanes_per_s = machine.vector_lanes * machine.clock_hz
-    bus_seconds = nbytes / machine.dma_bandwidth_bytes_per_s
-    return Bound(
-        nbytes,
-        int(1e12 * macs(network, op) / peak_per_s),
-        int(1e12 * _lane_cycles(network, op, machine) / lanes_per_s),
-        int(1e12 * bus_seconds),
+@dataclass(frozen=True, slots=True)
+class LeastWork:
+    """What the engines have to do for an op: multiply-accumulates by rate class, elements by cost
+    class of the vector engine, and bytes that host calls hand over."""
+
+    macs: Mapping[str, int]
+    elements: Mapping[str, int]
+    host_bytes: int
+
+
+def least_work(context: OpContext) -> LeastWork:
+    """The work of the op in one piece."""
+    kind = context.op.kind
+    assert isinstance(kind, LoweredKind)
+    machine = context.machine.with_values(sram_bytes=_ENDLESS_BYTES)
+    schedule = schedule_named("mlt")
+    emitter = Emitter(ProgramBuilder("bound", machine.name, schedule.name), machine, schedule, True)
+    emitter.begin(0, context.op.name)
+    kind.emit(emitter, context, next(iter(kind.tilings(context))))
+    work = derive_work(emitter.builder.build())
+    counts = counts_array(emitter)
+    macs = np.zeros(len(RATE_CLASSES), dtype=np.int64)
+    np.add.at(macs, work.tensor.rate_class, work.tensor.macs * counts[work.tensor.index])
+    elements = np.zeros(len(VECTOR_FUNCTIONS), dtype=np.int64)
+    np.add.at(elements, work.vector.function, work.vector.elements * counts[work.vector.index])
+    return LeastWork(
+        {name: int(n) for name, n in zip(RATE_CLASSES, macs, strict=True) if n},
+        {name: int(n) for name, n in zip(VECTOR_FUNCTIONS, elements, strict=True) if n},
+        int(work.host.transferred_bytes.sum()),
     )
 
 
-def _compulsory_bytes(network: Network, op: NetOp, machine: Machine) -> int:
-    """Each operand once, each result once; for products also the limit that SRAM size sets.
+def op_bound(context: OpContext) -> Bound:
+    """The bound of one op whose operands start and end in DRAM."""
+    machine, work = context.machine, least_work(context)
+    if work.host_bytes:
+        return Bound(0, 0, 0, 0, 0, int(to_ps(host_ns(machine, work.host_bytes))))
+    macs = sum(work.macs.values())
+    nbytes = max(_compulsory_bytes(context), context.op.kind.least_bytes(macs, machine.sram_bytes))
+    peak = {
+        name: machine.tensor_macs_per_cycle * rate for name, rate in machine.tensor_rate.items()
+    }
+    cycles = sum(n * machine.vector_cycles[name] for name, n in work.elements.items())
+    return Bound(
+        nbytes,
+        macs,
+        int(sum(1e12 * n / (peak[name] * machine.clock_hz) for name, n in work.macs.items())),
+        int(1e12 * cycles / (machine.vector_lanes * machine.clock_hz)),
+        int(1e12 * (nbytes / machine.dma_bandwidth_bytes_per_s)),
+    )
 
-    2mnk/sqrt(S) - 2S element transfers with a fast memory of S elements: Smith, Lowery, Langou,
-    van de Geijn, "A tight I/O lower bound for matrix multiplication" (2019). One byte an element
-    keeps it a bound for mixed types.
-    """
-    if op.kind == "slice":
-        return 2 * sum(network.tensor(name).nbytes for name in op.outputs)
+
+def _compulsory_bytes(context: OpContext) -> int:
+    """Each operand once, as far as anything of it is read, and each result once."""
+    op, tensors = context.op, context.tensors
     names = dict.fromkeys((*operands(op), *results(op)))
-    once = sum(network.tensor(name).nbytes for name in names)
-    if op.kind in ("conv", "pool"):
-        once -= _untouched_bytes(network, op)
-    for name in op.inputs:
-        scale = network.tensor(name).scale_tensor if name else ""
-        once += network.tensor(scale).nbytes if scale else 0
-    if op.kind == "matmul":
-        size = machine.sram_bytes
-        once = max(once, int(2 * macs(network, op) / sqrt(size) - 2 * size))
+    names |= dict.fromkeys(tensors[n].scale_tensor for n in op.inputs if n)
+    once = sum(tensors[name].nbytes for name in names if name)
+    shapes, result = shapes_of(op.kind, tensors), tensors[op.outputs[0]].shape
+    for key, elements in op.kind.touched(shapes, result).items():
+        tensor = tensors[operand_name(op.kind, key)]
+        once -= max(0, tensor.elements - elements) * tensor.dtype.nbytes
     return once
-
-
-def _untouched_bytes(network: Network, op: NetOp) -> int:
-    """Bytes of the input that no window covers (strides beyond the kernel, cut-off edges)."""
-    x, y = network.tensor(op.inputs[0]), network.tensor(op.outputs[0])
-    upsample = int(op.attrs.get("upsample", 1))
-    kernel = op.attrs["kernel"] if op.kind == "pool" else network.tensor(op.inputs[1]).shape[2:]
-    touched = 1
-    for i in (0, 1):
-        extent, size = x.shape[1 + i] * upsample, y.shape[1 + i]
-        stride, pad = op.attrs["strides"][i], op.attrs["pads"][i]
-        reach = (kernel[i] - 1) * op.attrs.get("dilations", (1, 1))[i] + 1
-        span = min(extent, (size - 1) * stride - pad + reach) if reach >= stride else size
-        touched *= span // upsample
-    return max(0, x.nbytes - touched * x.shape[3] * x.dtype.nbytes)
-
-
-def _rate_class(network: Network, op: NetOp) -> str:
-    first = network.tensor(op.inputs[0]).dtype if op.inputs else DType.FP16
-    if first == DType.FP16:
-        return "fp16"
-    if op.kind in ("attention", "batch_matmul"):
-        return "a16a16"
-    return "w8a16" if first == DType.INT16 else "w8a8"
-
-
-def _lane_cycles(network: Network, op: NetOp, machine: Machine) -> float:
-    """Lane-cycles that the vector engine cannot avoid."""
-    cost = machine.vector_cycles
-    elements = network.tensor(op.outputs[0]).elements
-    total = 0.0
-    for step in op.epilogue:
-        name = "channel_stats" if step.function == "stats" else step.function
-        total += elements * cost.get(name, cost["other_unary"])
-    if op.kind == "attention":
-        q, k = (network.tensor(name).shape for name in op.inputs[:2])
-        total += prod(q[:-1]) * k[-2] * int(op.attrs["heads"]) * cost["softmax"]
-    elif op.kind == "group_norm":
-        silu = op.attrs.get("function") == "silu"
-        total += elements * cost["group_norm_silu" if silu else "group_norm"]
-    elif op.kind in ("layer_norm", "softmax", "glu", "resize"):
-        total += elements * cost[op.kind]
-    elif op.kind in ("unary", "binary"):
-        total += elements * cost.get(str(op.attrs["function"]), cost[f"other_{op.kind}"])
-    elif op.kind == "transpose":
-        total += elements * cost["copy"]
-    return total

@@ -36,7 +36,7 @@ class EpilogueBuffers:
         made: list[Buffer | None] = []
         statistics = None
         for i, step in enumerate(context.op.epilogue):
-            if step.function == "stats":
+            if step.is_statistics:
                 view = context.view(step.operand)
                 statistics = e.buffer(
                     "stats", view.operand.elements, view.operand.dtype, streamed=False
@@ -76,7 +76,7 @@ class EpilogueBuffers:
         """
         stages = self.stages[1:]
         for step, buffer in zip(self.context.op.epilogue, self.operands, strict=True):
-            if step.function == "stats":
+            if step.is_statistics:
                 self._collect(e, tile, channels, first=first)
                 continue
             result, stages = tile.as_tensor(stages[0]), stages[1:]
@@ -103,14 +103,14 @@ class EpilogueBuffers:
     def finish(self, e: Emitter) -> None:
         """Store the statistics, once all tiles are done."""
         for step in self.context.op.epilogue:
-            if step.function == "stats" and self.statistics is not None:
+            if step.is_statistics and self.statistics is not None:
                 target = self.context.view(step.operand)
                 e.store(target, self.statistics.view(target.operand.tensor, target.shape))
 
     def _collect(self, e: Emitter, tile: View, channels: Tile, *, first: bool) -> None:
         if self.statistics is None:
             raise ValueError("statistics were not reserved")
-        step = next(s for s in self.context.op.epilogue if s.function == "stats")
+        step = next(s for s in self.context.op.epilogue if s.is_statistics)
         target = self.context.view(step.operand)
         sums = self.statistics.view(target.operand.tensor, target.shape)
         part = columns(sums, channels.start, channels.size)

@@ -6,13 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgefusion.compiler.lowering.bounds import op_bound
+from edgefusion.compiler.lowering.bounds import Bound, op_bound
 from edgefusion.compiler.lowering.emitter import Emitter, View
-from edgefusion.compiler.lowering.rule import OpContext, Rule
-from edgefusion.compiler.lowering.tile_search import Candidate, best, search
+from edgefusion.compiler.lowering.rule import OpContext
+from edgefusion.compiler.lowering.tile_search import Candidate, best, lowered_kind, search
 from edgefusion.compiler.memory.dram import DramPlan, plan_dram
-from edgefusion.compiler.network.network import NetOp, Network, macs
-from edgefusion.compiler.ops.kinds import RULES
+from edgefusion.compiler.network.network import NetOp, Network
 from edgefusion.compiler.schedule.hazards import Region
 from edgefusion.compiler.schedule.schedule import Schedule
 from edgefusion.compiler.schedule.synchronise import Reservation, synchronise
@@ -53,32 +52,31 @@ def lower(
     builder = ProgramBuilder(network.name, machine.name, schedule.name)
     views = _tensor_views(builder, plan)
     emitter = Emitter(builder, machine, schedule, dry=False)
-    chosen: dict[Any, Candidate] = {}
+    chosen: dict[Any, tuple[Candidate, Bound]] = {}
     sram_bytes = 0
-    ops = [op for op in network.ops if op.kind != "view"]
+    ops = [op for op in network.ops if not op.kind.is_view]
     for index, op in enumerate(ops):
         if progress is not None and index % 25 == 0:
             progress(f"lowering {network.name}: op {index} of {len(ops)}")
-        context = OpContext(op, plan.tensors, views)
+        context = OpContext(op, plan.tensors, views, machine)
         signature = _signature(context)
         if signature not in chosen:
-            chosen[signature] = best(_rule(op), context, machine, schedule)
-        candidate = chosen[signature]
-        bound = op_bound(network, op, machine)
+            chosen[signature] = best(context, schedule), op_bound(context)
+        candidate, bound = chosen[signature]
         builder.ops.append(
             OpRecord(
                 op.name,
-                op.kind,
+                op.kind.name,
                 op.origin,
                 op.scope,
-                macs(network, op),
+                bound.macs,
                 bound.time_ps,
                 bound.nbytes,
                 str(candidate.tiling),
             )
         )
         emitter.begin(index, op.name)
-        _rule(op).emit(emitter, context, candidate.tiling)
+        lowered_kind(op).emit(emitter, context, candidate.tiling)
         sram_bytes = max(sram_bytes, candidate.sram_bytes)
     emitted = builder.build(sram_bytes=sram_bytes, dram_bytes=plan.total_bytes)
     reservations = emitter.reservations + _dram_reservations(plan, views)
@@ -91,21 +89,16 @@ def candidates_of(
 ) -> list[Candidate]:
     """All tilings of one op, for inspection. Raises InputError for an unknown op."""
     op = next((op for op in network.ops if op.name == op_name), None)
-    if op is None or op.kind == "view":
+    if op is None or op.kind.is_view:
         raise InputError(f"{network.name} has no op {op_name!r} with instructions of its own")
+    return search(context_of(network, op, machine, schedule), schedule)
+
+
+def context_of(network: Network, op: NetOp, machine: Machine, schedule: Schedule) -> OpContext:
+    """One op of ``network`` as its lowering rule sees it."""
     plan = plan_dram(network, machine, schedule)
     builder = ProgramBuilder(network.name, machine.name, schedule.name)
-    context = OpContext(op, plan.tensors, _tensor_views(builder, plan))
-    return search(_rule(op), context, machine, schedule)
-
-
-def _rule(op: NetOp) -> Rule:
-    try:
-        return RULES[op.kind]
-    except KeyError:
-        raise UnsupportedOpError(
-            f"{op.name}: op kind {op.kind!r} has no lowering (origin: {', '.join(op.origin)})"
-        ) from None
+    return OpContext(op, plan.tensors, _tensor_views(builder, plan), machine)
 
 
 def _tensor_views(builder: ProgramBuilder, plan: DramPlan) -> dict[str, View]:
@@ -129,9 +122,8 @@ def _tensor_views(builder: ProgramBuilder, plan: DramPlan) -> dict[str, View]:
                 tensor.role,
                 address,
                 tensor.nbytes,
-                tensor.scale,
-                scale,
-                tensor.constant,
+                scale_tensor=scale,
+                constant=tensor.constant,
             )
         )
         region = regions.setdefault(plan.roots.get(name, name), Region(partial=True))
@@ -167,14 +159,17 @@ def _dram_reservations(plan: DramPlan, views: Mapping[str, View]) -> list[Reserv
 
 
 def _signature(context: OpContext) -> Any:
-    """What the tile search depends on: ops that agree in it get the same tiling."""
+    """What tile search and bound depend on: ops that agree in it get the same ones."""
     op = context.op
+    named = (*op.inputs, *op.outputs, *(e.operand for e in op.epilogue))
     shapes: list[Any] = []
-    for name in (*op.inputs, *op.outputs, *(e.operand for e in op.epilogue)):
+    for name in named:
         if not name:
             shapes.append(None)
             continue
         tensor = context.tensors[name]
         shapes.append((tensor.shape, tensor.dtype, bool(tensor.scale_tensor), tensor.role))
-    attrs = tuple(sorted((key, str(value)) for key, value in op.attrs.items()))
-    return op.kind, tuple(shapes), attrs, tuple(e.function for e in op.epilogue)
+    same = tuple(named.index(name) for name in named)  # a tensor read twice moves once at least
+    attributes = tuple(op.kind.attributes.items())
+    functions = tuple(step.function for step in op.epilogue)
+    return op.kind.name, tuple(shapes), same, attributes, functions

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil
 
 from edgefusion.compiler.lowering.emitter import Emitter, View
-from edgefusion.compiler.network.network import NetOp, NetTensor
+from edgefusion.compiler.network.kind import Kind
+from edgefusion.compiler.network.network import NetOp
+from edgefusion.compiler.network.tensor import Tensors
+from edgefusion.runtime.machine import Machine
 
 TilingValue = int | str
 
@@ -41,42 +44,42 @@ def tiling(**values: TilingValue) -> Tiling:
 
 @dataclass(frozen=True, slots=True)
 class OpContext:
-    """One op with its tensors: views of DRAM by tensor name, and their network records."""
+    """One op with its tensors, views of DRAM by tensor name, and the machine it is tiled for."""
 
     op: NetOp
-    tensors: Mapping[str, NetTensor]
+    tensors: Tensors
     views: Mapping[str, View]
+    machine: Machine
 
     def view(self, name: str) -> View:
         """The whole tensor ``name`` in DRAM."""
         return self.views[name]
 
-    def input(self, index: int) -> View:
-        """Operand ``index`` in DRAM."""
-        return self.views[self.op.inputs[index]]
-
     def output(self, index: int = 0) -> View:
         """Result ``index`` in DRAM."""
         return self.views[self.op.outputs[index]]
 
-    def has_input(self, index: int) -> bool:
-        """Whether optional operand ``index`` is present."""
-        return index < len(self.op.inputs) and bool(self.op.inputs[index])
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoweredKind(Kind):
+    """A kind that becomes instructions: how it is tiled and emitted."""
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """How one op kind is tiled and emitted.
+    def tilings(self, context: OpContext) -> Iterator[Tiling]:
+        """Candidates, feasible or not.
 
-    ``tilings`` yields candidates, feasible or not. The first value of a tiling is the size of its
-    streamed tiles; candidates that agree in all others are a family and come largest first.
-    ``emit`` emits one (raising DoesNotFitError when its buffers exceed SRAM). ``fallback`` yields
-    what to try when none of the ``tilings`` fits.
-    """
+        The first value of a tiling is the size of its streamed tiles; candidates that agree in all
+        others are a family and come largest first. The very first one is the op in one piece,
+        whatever SRAM it takes: bounds count its work.
+        """
+        raise NotImplementedError
 
-    tilings: Callable[[OpContext], Iterator[Tiling]]
-    emit: Callable[[Emitter, OpContext, Tiling], None]
-    fallback: Callable[[OpContext], Iterator[Tiling]] | None = None
+    def fallback(self, context: OpContext) -> Iterator[Tiling]:
+        """What to try when none of the ``tilings`` fits."""
+        return iter(())
+
+    def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
+        """Emit one tiling. Raises DoesNotFitError when its buffers exceed SRAM."""
+        raise NotImplementedError
 
 
 def tile_sizes(total: int, *, multiple: int = 1) -> list[int]:
@@ -119,10 +122,3 @@ def rows(view: View, start: int, size: int) -> View:
 def columns(view: View, start: int, size: int) -> View:
     """Columns ``[start, start + size)`` of a matrix view."""
     return view.box((0, start), (view.shape[0], size))
-
-
-def sequence(value: object) -> tuple[int, ...]:
-    """An attribute that is a list of integers, as a tuple."""
-    if not isinstance(value, Sequence):
-        raise TypeError(f"expected a list of integers, found {value!r}")
-    return tuple(int(v) for v in value)

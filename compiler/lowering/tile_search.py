@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgefusion.compiler.lowering.emitter import Emitter, counts_array
-from edgefusion.compiler.lowering.rule import OpContext, Rule, Tiling
+from edgefusion.compiler.lowering.rule import LoweredKind, OpContext, Tiling
+from edgefusion.compiler.network.network import NetOp
 from edgefusion.compiler.schedule.schedule import Schedule
 from edgefusion.runtime.cost import to_ps
-from edgefusion.runtime.errors import DoesNotFitError
+from edgefusion.runtime.errors import DoesNotFitError, UnsupportedOpError
 from edgefusion.runtime.isa import EngineKind
 from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program_builder import ProgramBuilder
@@ -41,17 +42,17 @@ class Candidate:
     rejected: str = ""
 
 
-def search(rule: Rule, context: OpContext, machine: Machine, schedule: Schedule) -> list[Candidate]:
+def search(context: OpContext, schedule: Schedule) -> list[Candidate]:
     """All candidates, best first, rejected ones last.
 
     Of each family of tilings only the largest few that fit are costed: within a family, smaller
     tiles only add transfers, halo and set-up; with overlap they also shorten the first and last
     tile, so more are tried.
     """
-    found = _cost(list(dict.fromkeys(rule.tilings(context))), rule, context, machine, schedule)
-    if rule.fallback is not None and all(c.rejected for c in found):
-        more = list(dict.fromkeys(rule.fallback(context)))
-        found += _cost(more, rule, context, machine, schedule)
+    kind = lowered_kind(context.op)
+    found = _cost(list(dict.fromkeys(kind.tilings(context))), kind, context, schedule)
+    if all(c.rejected for c in found):
+        found += _cost(list(dict.fromkeys(kind.fallback(context))), kind, context, schedule)
     # Equal times are common (a bound engine hides the rest): then fewer bytes, then fewer
     # instructions, then less SRAM win.
     return sorted(
@@ -60,9 +61,19 @@ def search(rule: Rule, context: OpContext, machine: Machine, schedule: Schedule)
     )
 
 
+def lowered_kind(op: NetOp) -> LoweredKind:
+    """The op's kind; UnsupportedOpError if it does not become instructions."""
+    if isinstance(op.kind, LoweredKind):
+        return op.kind
+    raise UnsupportedOpError(
+        f"{op.name}: op kind {op.kind.name!r} has no lowering (origin: {', '.join(op.origin)})"
+    )
+
+
 def _cost(
-    tilings: list[Tiling], rule: Rule, context: OpContext, machine: Machine, schedule: Schedule
+    tilings: list[Tiling], kind: LoweredKind, context: OpContext, schedule: Schedule
 ) -> list[Candidate]:
+    machine = context.machine
     builder = ProgramBuilder("search", machine.name, schedule.name)
     emitter = Emitter(builder, machine, schedule, dry=True)
     largest = _LARGEST_WITH_OVERLAP if schedule.overlap else _LARGEST
@@ -75,7 +86,7 @@ def _cost(
         emitter.begin(i, context.op.name)
         emitter.sram_peak_bytes = 0
         try:
-            rule.emit(emitter, context, candidate)
+            kind.emit(emitter, context, candidate)
             fitting[candidate.family] += 1
         except DoesNotFitError as error:
             rejected[i] = str(error)
@@ -89,14 +100,14 @@ def _cost(
     ]
 
 
-def best(rule: Rule, context: OpContext, machine: Machine, schedule: Schedule) -> Candidate:
+def best(context: OpContext, schedule: Schedule) -> Candidate:
     """The fastest candidate; DoesNotFitError, naming op and least need, if none fits."""
-    candidates = search(rule, context, machine, schedule)
+    candidates, machine = search(context, schedule), context.machine
     if not candidates or candidates[0].rejected:
         least = min((c.sram_bytes for c in candidates if c.sram_bytes), default=0)
         origin = ", ".join(context.op.origin[:3]) or context.op.name
         raise DoesNotFitError(
-            f"{context.op.name} ({context.op.kind}, from {origin}): none of {len(candidates)} "
+            f"{context.op.name} ({context.op.kind.name}, from {origin}): none of {len(candidates)} "
             f"tilings fits the SRAM of {machine.sram_bytes} bytes; the smallest needs at least "
             f"{least} bytes, {least - machine.sram_bytes} too many. Use a target with more SRAM or "
             f"a smaller model."

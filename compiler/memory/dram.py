@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from edgefusion.compiler.memory.placement import Lifetime, place
-from edgefusion.compiler.network.network import NetTensor, Network, operands, results, stage_names
-from edgefusion.compiler.ops.attention import score_tensor
+from edgefusion.compiler.network.network import Network, operands, results, stage_names
+from edgefusion.compiler.network.tensor import NetTensor
 from edgefusion.compiler.schedule.schedule import Schedule
 from edgefusion.runtime.isa import Role
 from edgefusion.runtime.machine import Machine
@@ -42,7 +42,7 @@ def plan_dram(network: Network, machine: Machine, schedule: Schedule) -> DramPla
     """Place all tensors of ``network``; DoesNotFitError if the address space is too small."""
     tensors = {
         **_used_tensors(network),
-        **_score_tensors(network, schedule),
+        **_inner_tensors(network, schedule),
         **_stage_tensors(network),
     }
     roots = _roots(network)
@@ -100,19 +100,15 @@ def _used_tensors(network: Network) -> dict[str, NetTensor]:
     return used
 
 
-def _score_tensors(network: Network, schedule: Schedule) -> dict[str, NetTensor]:
-    """The scores of each attention op: spilled to DRAM, or named without bytes."""
+def _inner_tensors(network: Network, schedule: Schedule) -> dict[str, NetTensor]:
+    """Values inside ops: spilled to DRAM, or named without bytes."""
     made = {}
     for op in network.ops:
-        if op.kind == "attention":
-            q, k = (network.tensor(name) for name in op.inputs[:2])
-            heads = int(op.attrs["heads"])
-            queries = q.elements // q.shape[-1]
-            keys = k.elements // k.shape[-1]
-            rows = 0 if schedule.attention_in_sram else heads * queries
-            for stage in ("in", "out"):
-                name = score_tensor(op.name, stage)
-                made[name] = NetTensor(name, (rows, keys), q.dtype, Role.SPILL)
+        for inner in op.kind.inner(op.name, network.tensors):
+            kept = schedule.attention_in_sram or not inner.spills
+            shape = (0, *inner.shape[1:]) if kept else inner.shape
+            dtype = network.tensor(op.inputs[0]).dtype
+            made[inner.name] = NetTensor(inner.name, shape, dtype, Role.SPILL)
     return made
 
 
@@ -128,7 +124,7 @@ def _stage_tensors(network: Network) -> dict[str, NetTensor]:
 def _roots(network: Network) -> dict[str, str]:
     roots: dict[str, str] = {}
     for op in network.ops:
-        if op.kind == "view":
+        if op.kind.is_view:
             roots[op.outputs[0]] = roots.get(op.inputs[0], op.inputs[0])
     return roots
 
@@ -157,8 +153,7 @@ def _lifetimes(
     lives: dict[str, tuple[int, int]] = {}
     for index, op in enumerate(network.ops):
         names = [*operands(op), *results(op)]
-        if op.kind == "attention":
-            names += [score_tensor(op.name, stage) for stage in ("in", "out")]
+        names += [inner.name for inner in op.kind.inner(op.name, network.tensors)]
         for name in names:
             root = roots.get(name, name)
             if tensors[root].role in (Role.ACTIVATION, Role.SPILL) and tensors[root].nbytes:

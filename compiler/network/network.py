@@ -8,65 +8,12 @@ are named rather than held. Nothing here knows ONNX.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from math import prod
-from typing import Any
+from dataclasses import dataclass
 
-from edgefusion.runtime.isa import DType, Role
-
-KINDS: Mapping[str, str] = {
-    "conv": "x[1,h,w,ci], w[co,ci/g,kh,kw], [bias[co]] -> y[1,h',w',co]; strides, pads, dilations, "
-    "groups, upsample (nearest factor applied to x first)",
-    "matmul": "x[...,k], w[k,n], [bias[n]] -> y[...,n]",
-    "batch_matmul": "a[b...,m,k], b[b...,k,n] -> y[b...,m,n]; both activations",
-    "attention": "q[1,lq,h*d], k[1,lk,h*d], v[1,lk,h*e], [mask[..,lq,lk]] -> y[1,lq,h*e]; heads, "
-    "scale",
-    "group_norm": "x[1,...,c], gamma[c], beta[c], [stats[2,c]] -> y; groups, epsilon, function "
-    "('' or 'silu')",
-    "layer_norm": "x[...,c], gamma[c], [beta[c]] -> y; epsilon",
-    "softmax": "x[...,n] -> y, along the last axis",
-    "unary": "x -> y; function",
-    "binary": "a, b -> y with numpy broadcasting; function",
-    "glu": "x[...,2c] -> y[...,c] = x[...,:c] * f(x[...,c:]); function",
-    "concat": "x... -> y; axis",
-    "slice": "x -> y; starts, steps (one for each axis of x)",
-    "transpose": "x -> y; perm",
-    "resize": "x[1,h,w,c] -> y[1,h*s,w*s,c], nearest; scale",
-    "pool": "x[1,h,w,c] -> y; function (max, average), kernel, strides, pads, count_include_pad",
-    "reduce": "x[1,h,w,c] -> y[1,1,1,c] or x[...,c] -> y[...,1]; function (mean, sum, max), axes",
-    "view": "x -> y: the same bytes under another shape; costs nothing",
-    "host": "inputs -> outputs, run on the host; reason",
-}
-"""Op kinds with their operands; every kind is lowered or named in an UnsupportedOpError."""
-
-
-@dataclass(frozen=True, slots=True)
-class NetTensor:
-    """A tensor of the network.
-
-    ``dtype`` is what the NPU stores. Constants (role WEIGHT or TABLE) name their values by
-    ``constant``, the key in the bundle's weights; ``scale_tensor`` names the tensor (FP32, role
-    TABLE) with the per-channel scales of an INT8 weight. ``scale`` of an INT16 activation is 0.0
-    until calibration fills it.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: DType
-    role: Role = Role.ACTIVATION
-    constant: str = ""
-    scale_tensor: str = ""
-    scale: float = 0.0
-
-    @property
-    def elements(self) -> int:
-        """Number of elements."""
-        return prod(self.shape)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes when stored densely."""
-        return self.elements * self.dtype.nbytes
+from edgefusion.compiler.graph import names
+from edgefusion.compiler.network.kind import Kind, Scaling, operand_name, shapes_of
+from edgefusion.compiler.network.tensor import NetTensor, Tensors
+from edgefusion.compiler.network.window import Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,19 +28,42 @@ class Epilogue:
     function: str
     operand: str = ""
 
+    @property
+    def is_statistics(self) -> bool:
+        """Whether the step leaves the tile as it is and only collects sums of it."""
+        return self.function == "stats"
+
+    @property
+    def reads(self) -> str:
+        """The tensor that the step reads beside the tile, '' for none."""
+        return "" if self.is_statistics else self.operand
+
 
 @dataclass(frozen=True, slots=True)
 class NetOp:
-    """One op: ``kind`` of ``KINDS``, operands by tensor name ('' for an absent optional one)."""
+    """One op: what it is, with the operands' names, and the names of its results."""
 
     name: str
-    kind: str
-    inputs: tuple[str, ...]
+    kind: Kind
     outputs: tuple[str, ...]
-    attrs: Mapping[str, Any] = field(default_factory=dict)
     epilogue: tuple[Epilogue, ...] = ()
     origin: tuple[str, ...] = ()
     scope: str = ""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the operands in order, '' for an absent optional one."""
+        return self.kind.inputs
+
+    @property
+    def is_move(self) -> bool:
+        """Whether the results hold nothing but values of the inputs."""
+        return not self.epilogue and self.kind.scaling in (Scaling.MOVED, Scaling.WIDEST)
+
+    @property
+    def rounds(self) -> bool:
+        """Whether the NPU computes values here, and so rounds them, rather than moving them."""
+        return self.kind.on_npu and not self.is_move
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +81,19 @@ class Network:
         return self.tensors[name]
 
 
-def statistics_dtype(activation: DType) -> DType:
-    """Sums of integer activations are exact integers, those of others FP32."""
-    return DType.INT64 if activation == DType.INT16 else DType.FP32
-
-
 def operands(op: NetOp) -> tuple[str, ...]:
     """Names of all tensors that ``op`` reads, epilogue operands included."""
-    reads = [name for name in op.inputs if name]
-    reads += [e.operand for e in op.epilogue if e.operand and e.function != "stats"]
-    return tuple(reads)
+    return tuple(name for name in (*op.inputs, *(e.reads for e in op.epilogue)) if name)
+
+
+def statistics(op: NetOp) -> tuple[str, ...]:
+    """Names of the sums that the epilogue collects of the result."""
+    return tuple(e.operand for e in op.epilogue if e.is_statistics)
+
+
+def results(op: NetOp) -> tuple[str, ...]:
+    """Names of all tensors that ``op`` writes, statistics included."""
+    return op.outputs + statistics(op)
 
 
 def stage_names(op: NetOp) -> tuple[str, ...]:
@@ -128,25 +101,42 @@ def stage_names(op: NetOp) -> tuple[str, ...]:
 
     The last is the op's output; the others never leave SRAM, but each has a scale of its own.
     """
-    steps = [step for step in op.epilogue if step.function != "stats"]
-    inner = [f"{op.name}:stage{i}" for i in range(len(steps))]
-    return (*inner, op.outputs[0])
+    steps = [step for step in op.epilogue if not step.is_statistics]
+    return (*(names.stage(op.name, i) for i in range(len(steps))), op.outputs[0])
 
 
-def results(op: NetOp) -> tuple[str, ...]:
-    """Names of all tensors that ``op`` writes, statistics included."""
-    return op.outputs + tuple(e.operand for e in op.epilogue if e.function == "stats")
+def cuts(op: NetOp, tensors: Tensors) -> Mapping[int, int]:
+    """Axes of the result along which stripes of ``op`` can be computed by themselves, with the
+    multiple at which stripes begin. Statistics in the epilogue cover all rows: they cut no less,
+    but are complete only when the last stripe is."""
+    return op.kind.cuts(shapes_of(op.kind, tensors), tensors[op.outputs[0]].shape)
 
 
-def macs(network: Network, op: NetOp) -> int:
-    """Multiply-accumulates of ``op``, attention products included."""
-    shape = {name: network.tensor(name).shape for name in (*op.inputs, *op.outputs) if name}
-    if op.kind == "conv":
-        _, per_group, kh, kw = shape[op.inputs[1]]
-        return prod(shape[op.outputs[0]]) * per_group * kh * kw
-    if op.kind in ("matmul", "batch_matmul"):
-        return prod(shape[op.outputs[0]]) * shape[op.inputs[0]][-1]
-    if op.kind == "attention":
-        q, k, v = (shape[name] for name in op.inputs[:3])
-        return prod(q[:-1]) * k[-2] * (q[-1] + v[-1])
-    return 0
+def needs(op: NetOp, tensors: Tensors, axis: int, span: Span) -> dict[str, tuple[int, Span]]:
+    """What the stripe ``span`` of the result along ``axis`` reads: by tensor, along which of its
+    axes and from where to where; what is left out is needed whole. Epilogues included.
+
+    A tensor that is read twice needs the hull of both; read along two axes, it is needed whole.
+    """
+    result = tensors[op.outputs[0]].shape
+    shapes = shapes_of(op.kind, tensors)
+    asked = op.kind.needs(shapes, result, axis, span)
+    reads: list[tuple[str, tuple[int, Span] | None]] = [
+        (operand_name(op.kind, key), asked.get(key)) for key in shapes
+    ]
+    for name in (step.reads for step in op.epilogue if step.reads):
+        shape = tensors[name].shape
+        own = axis - len(result) + len(shape)  # axes are counted from the last
+        along = own >= 0 and shape[own] == result[axis]
+        reads.append((name, (own, span) if along else None))
+    found: dict[str, tuple[int, Span] | None] = {}
+    for name, need in reads:
+        found[name] = _hull(found[name], need) if name in found else need
+    return {name: need for name, need in found.items() if need is not None}
+
+
+def _hull(a: tuple[int, Span] | None, b: tuple[int, Span] | None) -> tuple[int, Span] | None:
+    if a is None or b is None or a[0] != b[0]:
+        return None
+    start, stop = min(a[1].start, b[1].start), max(a[1].stop, b[1].stop)
+    return a[0], Span(start, stop - start)

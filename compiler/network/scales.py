@@ -11,63 +11,27 @@ not depend on them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from edgefusion.compiler.network.kind import Scaling, constant_or_name
 from edgefusion.compiler.network.network import NetOp, Network, operands, results, stage_names
-from edgefusion.compiler.ops.attention import score_tensor
+from edgefusion.compiler.network.ranges import LEVELS, Range, Ranges
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.isa import DType
 from edgefusion.runtime.kernels.softmax import ROW_NORMALISED
 from edgefusion.runtime.program import Program
 
-LEVELS = 32767
-"""Steps from zero to the largest value of an INT16 activation."""
-
-PROBABILITY = 1.0
-"""Largest value that a softmax of its own makes, whatever was measured. Scores behind the softmax
-of an attention op have no scale at all: they stay exponentials (``ROW_NORMALISED``)."""
+UNIT = 1.0
+"""Largest value of a result that is at most 1, whatever was measured."""
 
 SMALLEST_SCALE = 2.0**-100
 """Scale of a tensor that is always zero: a scale of 0 would mean that there is none."""
 
-MASK_MARGIN = 24.0
-"""exp(-24) is below half a step of a probability, even times 4096: a masked score this far below
-the lowest score is as good as minus infinity, and a wider range would only cost resolution."""
-
-_MOVES = frozenset({"view", "concat", "slice", "transpose", "resize"})
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """The lowest and the highest value that a tensor takes."""
-
-    low: float
-    high: float
-
-    @property
-    def largest(self) -> float:
-        """The largest magnitude."""
-        return max(-self.low, self.high)
-
-
-Ranges = Mapping[str, Range]
-
-
-def masked_tensor(op_name: str) -> str:
-    """Name of an attention op's scores behind the mask, which the network has no tensor for."""
-    return f"{op_name}:scores_masked"
-
-
-def is_move(op: NetOp) -> bool:
-    """Whether the results of ``op`` hold nothing but values of its inputs."""
-    maximum = op.kind == "pool" and op.attrs["function"] == "max"
-    return not op.epilogue and (op.kind in _MOVES or maximum)
-
 
 def scale_groups(network: Network) -> dict[str, str]:
     """For every INT16 tensor of the network, the representative of those with the same scale."""
-    names = (*network.inputs, *network.outputs, *(n for op in network.ops for n in _named(op)))
-    parent = {name: name for name in names if _is_int16(network, name)}
+    named = (*network.inputs, *network.outputs, *(n for op in network.ops for n in _named(op)))
+    parent = {name: name for name in named if _is_int16(network, name)}
 
     def find(name: str) -> str:
         while parent[name] != name:
@@ -75,7 +39,8 @@ def scale_groups(network: Network) -> dict[str, str]:
         return name
 
     for op in network.ops:
-        if is_move(op) and op.kind != "concat" and op.outputs[0] in parent:
+        shares = op.is_move and op.kind.scaling is Scaling.MOVED
+        if shares and op.outputs[0] in parent:
             for name in op.inputs:
                 if name in parent:
                     parent[find(name)] = find(op.outputs[0])
@@ -88,15 +53,17 @@ def measured_tensors(network: Network) -> tuple[str, ...]:
     All are names of the graph's tensors or of ``expand_functions``. What a move makes from INT16
     is left out: its source says the same.
     """
-    names: dict[str, None] = {}
+    found: dict[str, None] = {}
     made = {name: op for op in network.ops for name in op.outputs}
     for name in scale_groups(network):
         op = made.get(name)
         if op is None or not _is_known(network, op):
-            names[_measured_as(network, name, op)] = None
+            found[_measured_as(network, name, op)] = None
     for op in network.ops:
-        names.update(dict.fromkeys(_hidden(network, op)))
-    return tuple(names)
+        if _is_int16(network, op.outputs[0]):
+            inside = (*op.kind.measured_inside(op.name), *stage_names(op)[:-1])
+            found.update(dict.fromkeys(inside))
+    return tuple(found)
 
 
 def assign_scales(network: Network, ranges: Ranges) -> dict[str, float]:
@@ -107,29 +74,40 @@ def assign_scales(network: Network, ranges: Ranges) -> dict[str, float]:
     """
     groups = scale_groups(network)
     made = {name: op for op in network.ops for name in op.outputs}
+
+    def measured(name: str) -> float:
+        return _range(ranges, name).largest
+
     largest: dict[str, float] = {}
     for name, group in groups.items():
         op = made.get(name)
         if op is None or not _is_known(network, op):
-            value = _range(ranges, _measured_as(network, name, op)).largest
-        elif op.kind == "softmax":
-            value = PROBABILITY
+            value = measured(_measured_as(network, name, op))
+        elif op.kind.scaling is Scaling.UNIT:
+            value = UNIT
         else:
             continue
         largest[group] = max(largest.get(group, 0.0), value)
     for op in network.ops:  # in order: an input may itself be a concatenation
-        if op.kind == "concat" and _is_known(network, op):
+        if op.kind.scaling is Scaling.WIDEST and _is_known(network, op):
             largest[groups[op.outputs[0]]] = max(largest[groups[name]] for name in op.inputs)
-    _bound_masks(network, ranges, groups, largest)
+    enough: dict[str, float] = {}
+    for op in network.ops:
+        for name, limit in op.kind.range_limits(op.name, measured).items() if groups else ():
+            if name in groups:
+                enough[groups[name]] = max(enough.get(groups[name], 0.0), limit)
+    for group, limit in enough.items():
+        largest[group] = min(largest[group], limit)
     scales = {name: _scale(largest[group]) for name, group in groups.items()}
     for op in network.ops:
         if not _is_int16(network, op.outputs[0]):
             continue
         for name in stage_names(op)[:-1]:
-            scales[name] = _scale(_range(ranges, name).largest)
-        if op.kind == "attention":
-            scales[score_tensor(op.name, "in")] = _scale(_score_range(op, ranges))
-            scales[score_tensor(op.name, "out")] = ROW_NORMALISED
+            scales[name] = _scale(measured(name))
+        for name, value in op.kind.inner_ranges(op.name, measured).items():
+            scales[name] = _scale(value)
+        for name in op.kind.row_normalised(op.name):
+            scales[name] = ROW_NORMALISED
     return scales
 
 
@@ -162,54 +140,16 @@ def _is_int16(network: Network, name: str) -> bool:
 
 def _is_known(network: Network, op: NetOp) -> bool:
     """Whether the scale of the op's result follows without measuring the result."""
-    moved = is_move(op) and all(_is_int16(network, name) for name in op.inputs if name)
-    return moved or op.kind == "softmax"
+    moved = op.is_move and all(_is_int16(network, name) for name in op.inputs if name)
+    return moved or op.kind.scaling is Scaling.UNIT
 
 
 def _measured_as(network: Network, name: str, maker: NetOp | None) -> str:
     """What tensor ``name`` is called where values are measured: a constant by its stored name,
     what was converted to INT16 by what it was converted from."""
-    if maker is not None and is_move(maker):
+    if maker is not None and maker.is_move:
         return maker.inputs[0]
-    return network.tensor(name).constant or name
-
-
-def _hidden(network: Network, op: NetOp) -> tuple[str, ...]:
-    """Values inside ``op`` whose range decides a scale."""
-    if not _is_int16(network, op.outputs[0]):
-        return ()
-    if op.kind != "attention":
-        return stage_names(op)[:-1]
-    scores = score_tensor(op.name, "in")
-    return (scores, masked_tensor(op.name)) if _mask(op) else (scores,)
-
-
-def _mask(op: NetOp) -> str:
-    """Name of an attention op's mask, '' if it has none."""
-    return op.inputs[3] if op.kind == "attention" and len(op.inputs) > 3 else ""
-
-
-def _score_range(op: NetOp, ranges: Ranges) -> float:
-    """Largest score that must be told apart, before the mask and behind it."""
-    plain = _range(ranges, score_tensor(op.name, "in")).largest
-    if not _mask(op):
-        return plain
-    masked = _range(ranges, masked_tensor(op.name)).largest
-    return max(plain, min(masked, plain + MASK_MARGIN))
-
-
-def _bound_masks(
-    network: Network, ranges: Ranges, groups: Mapping[str, str], largest: dict[str, float]
-) -> None:
-    """Minus infinity in a mask needs a number that puts every score out of reach, no more."""
-    enough: dict[str, float] = {}
-    for op in network.ops:
-        if _mask(op) in groups:
-            plain = _range(ranges, score_tensor(op.name, "in")).largest
-            group = groups[_mask(op)]
-            enough[group] = max(enough.get(group, 0.0), 2 * plain + MASK_MARGIN)
-    for group, limit in enough.items():
-        largest[group] = min(largest[group], limit)
+    return constant_or_name(network.tensor(name))
 
 
 def _scale(largest: float) -> float:

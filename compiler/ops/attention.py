@@ -10,14 +10,16 @@ depend on the tiling.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from math import prod
+from typing import Any, ClassVar
 
+from edgefusion.compiler.graph import names
 from edgefusion.compiler.lowering.emitter import Buffer, Emitter, Tile, View
 from edgefusion.compiler.lowering.rule import (
+    LoweredKind,
     OpContext,
-    Rule,
     Tiling,
     columns,
     matrix,
@@ -25,37 +27,165 @@ from edgefusion.compiler.lowering.rule import (
     tile_sizes,
     tiling,
 )
-from edgefusion.compiler.network.network import statistics_dtype
+from edgefusion.compiler.network.kind import (
+    Accumulation,
+    Inner,
+    Shape,
+    constant_or_name,
+    operand,
+)
+from edgefusion.compiler.network.ranges import LEVELS, Ranges, ScaleRemark
+from edgefusion.compiler.network.tensor import Tensors, statistics_dtype
+from edgefusion.compiler.network.window import Span
+from edgefusion.compiler.ops.matmul import channel_granule, row_granule
 from edgefusion.runtime.isa import DType, Opcode
 from edgefusion.runtime.program import dense_strides
 
+MASK_MARGIN = 24.0
+"""exp(-24) is below half a step of a probability, even times 4096: a masked score this far below
+the lowest score is as good as minus infinity, and a wider range would only cost resolution."""
 
-def score_tensor(op_name: str, stage: str) -> str:
-    """Name of the spilled scores of an attention op before (``in``) or after (``out``) softmax."""
-    return f"{op_name}:scores_{stage}"
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attention(LoweredKind):
+    """q[1,lq,h*d], k[1,lk,h*d], v[1,lk,h*e], [mask[..,lq,lk]] -> y[1,lq,h*e]; heads, scale"""
+
+    name: ClassVar[str] = "attention"
+    q: str = operand()
+    k: str = operand()
+    v: str = operand()
+    mask: str = operand(optional=True)
+    heads: int
+    scale: float
+
+    def result_shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        """Queries by the width of the values."""
+        return (*shapes["q"][:-1], shapes["v"][-1])
+
+    def cuts(self, shapes: Mapping[str, Shape], result: Shape) -> Mapping[int, int]:
+        """Queries, and whole heads where masks are the same for all."""
+        last = len(result) - 1
+        per_head = "mask" in shapes and prod(shapes["mask"][:-2]) > 1
+        heads = {} if per_head else {last: result[-1] // self.heads}
+        return {last - 1: 1, **heads}
+
+    def needs(
+        self, shapes: Mapping[str, Shape], result: Shape, axis: int, span: Span
+    ) -> Mapping[str, tuple[int, Span]]:
+        """Rows of q and of the mask, or the columns of the heads."""
+        if axis == len(result) - 2:
+            found = {"q": (axis, span)}
+            mask = shapes.get("mask", ())
+            if len(mask) > 1 and mask[-2] == result[axis]:
+                found["mask"] = (len(mask) - 2, span)
+            return found
+        first, count = (n // (result[-1] // self.heads) for n in (span.start, span.size))
+        found = {}
+        for key in ("q", "k", "v"):
+            depth = shapes[key][-1] // self.heads
+            found[key] = len(shapes[key]) - 1, Span(first * depth, count * depth)
+        return found
+
+    def inner(self, op_name: str, tensors: Tensors) -> tuple[Inner, ...]:
+        """The scores of all heads, before and behind the softmax."""
+        q, k = tensors[self.q], tensors[self.k]
+        queries, keys = q.elements // q.shape[-1], k.elements // k.shape[-1]
+        shape = (self.heads * queries, keys)
+        return tuple(
+            Inner(name, shape) for name in (names.scores_in(op_name), names.scores_out(op_name))
+        )
+
+    def measured_inside(self, op_name: str) -> tuple[str, ...]:
+        """Scores before the mask, and behind it."""
+        plain = names.scores_in(op_name)
+        return (plain, names.scores_masked(op_name)) if self.mask else (plain,)
+
+    def inner_ranges(self, op_name: str, largest: Callable[[str], float]) -> Mapping[str, float]:
+        """The largest score that must be told apart, before the mask and behind it."""
+        scores = names.scores_in(op_name)
+        plain = largest(scores)
+        if not self.mask:
+            return {scores: plain}
+        masked = largest(names.scores_masked(op_name))
+        return {scores: max(plain, min(masked, plain + MASK_MARGIN))}
+
+    def row_normalised(self, op_name: str) -> tuple[str, ...]:
+        """Behind the softmax they stay exponentials."""
+        return (names.scores_out(op_name),)
+
+    def range_limits(self, op_name: str, largest: Callable[[str], float]) -> Mapping[str, float]:
+        """Minus infinity in a mask needs a number that puts every score out of reach, no more."""
+        if not self.mask:
+            return {}
+        return {self.mask: 2 * largest(names.scores_in(op_name)) + MASK_MARGIN}
+
+    def accumulation(self, tensors: Tensors) -> Accumulation:
+        """Over the depth of a head for scores, over keys for results."""
+        keys = tensors[self.k]
+        depth = max(keys.elements // keys.shape[-1], keys.shape[-1])
+        return Accumulation(depth, LEVELS + 1)
+
+    def remarks(self, op_name: str, tensors: Tensors, ranges: Ranges) -> Iterator[ScaleRemark]:
+        """A mask of minus infinity or thereabouts is clipped to what the softmax can tell apart."""
+        mask = ranges.get(constant_or_name(tensors[self.mask])) if self.mask else None
+        scores = ranges.get(names.scores_in(op_name))
+        if mask is None or scores is None:
+            return
+        limit = -2 * scores.largest - MASK_MARGIN
+        if mask.low < limit:
+            yield ScaleRemark(
+                "mask",
+                self.mask,
+                f"reaches {mask.low:.3g} where scores of '{op_name}' stay within "
+                f"{scores.largest:.3g}; it is clipped to {limit:.3g}, which puts masked scores out "
+                "of reach",
+            )
+
+    def tilings(self, context: OpContext) -> Iterator[Tiling]:
+        """Tiles of queries; keys whole."""
+        queries, keys = (matrix(context.view(name)).shape[0] for name in (self.q, self.k))
+        for size in tile_sizes(queries, multiple=row_granule(context.machine, queries)):
+            yield tiling(queries=size, keys=keys)
+
+    def fallback(self, context: OpContext) -> Iterator[Tiling]:
+        """Keys in tiles too."""
+        queries, keys = (matrix(context.view(name)).shape[0] for name in (self.q, self.k))
+        for key_tile in tile_sizes(keys, multiple=channel_granule(context.machine, keys))[1:]:
+            for size in tile_sizes(queries, multiple=row_granule(context.machine, queries)):
+                yield tiling(queries=size, keys=key_tile)
+
+    def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
+        """See the module."""
+        a = _Emission(self, e, context)
+        if t["keys"] < a.keys:
+            _emit_streamed(a, t)
+        elif e.schedule.attention_in_sram:
+            _emit_tiled(a, t)
+        else:
+            _emit_spilled(a, t)
 
 
 @dataclass
-class _Attention:
+class _Emission:
     """Shapes and DRAM views of one attention op; k and v rows are keys."""
 
+    kind: Attention
     e: Emitter
     context: OpContext
 
     def __post_init__(self) -> None:
-        context = self.context
-        self.heads = int(context.op.attrs["heads"])
-        self.q, self.k, self.v = (matrix(context.input(i)) for i in range(3))
+        context, kind = self.context, self.kind
+        self.heads = kind.heads
+        self.q, self.k, self.v = (matrix(context.view(name)) for name in (kind.q, kind.k, kind.v))
         self.y = matrix(context.output())
-        self.mask = context.input(3) if context.has_input(3) else None
+        self.mask = context.view(kind.mask) if kind.mask else None
         self.queries, self.keys = self.q.shape[0], self.k.shape[0]
         self.depth, self.value_depth = self.q.shape[1] // self.heads, self.v.shape[1] // self.heads
-        scale = float(context.op.attrs["scale"])
-        self.qk_attrs: tuple[tuple[str, Any], ...] = (("bias", 0), ("scale", scale))
+        self.qk_attrs: tuple[tuple[str, Any], ...] = (("bias", 0), ("scale", kind.scale))
         self.dtype = self.q.operand.dtype
         name = context.op.name
-        self.scores_in = context.view(score_tensor(name, "in"))
-        self.scores_out = context.view(score_tensor(name, "out"))
+        self.scores_in = context.view(names.scores_in(name))
+        self.scores_out = context.view(names.scores_out(name))
 
     def head(self, view: View, h: Tile, depth: int) -> View:
         """Columns of head ``h``."""
@@ -98,23 +228,9 @@ class _Attention:
         self.e.vector(Opcode.BINARY, scores, [scores, tile], (("function", "add"),))
 
 
-def _tilings(context: OpContext) -> Iterator[Tiling]:
-    queries, keys = (matrix(context.input(i)).shape[0] for i in (0, 1))
-    for size in tile_sizes(queries, multiple=min(queries, 16)):
-        yield tiling(queries=size, keys=keys)
-
-
-def _streamed_tilings(context: OpContext) -> Iterator[Tiling]:
-    queries, keys = (matrix(context.input(i)).shape[0] for i in (0, 1))
-    for key_tile in tile_sizes(keys, multiple=min(keys, 64))[1:]:
-        for size in tile_sizes(queries, multiple=min(queries, 16)):
-            yield tiling(queries=size, keys=key_tile)
-
-
-def _emit_tiled(e: Emitter, context: OpContext, t: Tiling) -> None:
+def _emit_tiled(a: _Emission, t: Tiling) -> None:
     """Model-level tiling: scores never leave SRAM."""
-    a = _Attention(e, context)
-    size = t["queries"]
+    e, size = a.e, t["queries"]
     k_buffer = e.buffer("k", a.keys * a.depth, a.dtype)
     v_buffer = e.buffer("v", a.keys * a.value_depth, a.dtype)
     q_buffer = e.buffer("q", size * a.depth, a.dtype)
@@ -138,14 +254,13 @@ def _emit_tiled(e: Emitter, context: OpContext, t: Tiling) -> None:
             e.store(rows(a.head(a.y, h, a.value_depth), r.start, r.size), tile)
 
 
-def _emit_streamed(e: Emitter, context: OpContext, t: Tiling) -> None:
+def _emit_streamed(a: _Emission, t: Tiling) -> None:
     """Scores stay in SRAM, K and V stream past each query tile.
 
     Integer sums are in steps of V, and their last column sums the exponentials, for the copy to
     divide by.
     """
-    a = _Attention(e, context)
-    size, key_tile = t["queries"], t["keys"]
+    e, size, key_tile = a.e, t["queries"], t["keys"]
     kv_buffer = e.buffer("kv", key_tile * max(a.depth, a.value_depth), a.dtype)
     q_buffer = e.buffer("q", size * a.depth, a.dtype)
     s_buffer = e.buffer("scores", size * a.keys, a.dtype)
@@ -180,10 +295,9 @@ def _emit_streamed(e: Emitter, context: OpContext, t: Tiling) -> None:
             e.store(rows(a.head(a.y, h, a.value_depth), r.start, r.size), tile)
 
 
-def _emit_spilled(e: Emitter, context: OpContext, t: Tiling) -> None:
+def _emit_spilled(a: _Emission, t: Tiling) -> None:
     """Scores to DRAM and back around each step; buffers are shared by the three steps."""
-    a = _Attention(e, context)
-    size = t["queries"]
+    e, size = a.e, t["queries"]
     depth = max(a.depth, a.value_depth)
     kv_buffer = e.buffer("kv", a.keys * depth, a.dtype)
     qy_buffer = e.buffer("qy", size * depth, a.dtype)
@@ -215,15 +329,3 @@ def _emit_spilled(e: Emitter, context: OpContext, t: Tiling) -> None:
             y = qy_buffer.view(a.y.operand.tensor, (r.size, a.value_depth))
             e.tensor(Opcode.MATMUL, y, [tile, v], (("bias", 0),))
             e.store(rows(a.head(a.y, h, a.value_depth), r.start, r.size), y)
-
-
-def _emit(e: Emitter, context: OpContext, t: Tiling) -> None:
-    if t["keys"] < matrix(context.input(1)).shape[0]:
-        _emit_streamed(e, context, t)
-    elif e.schedule.attention_in_sram:
-        _emit_tiled(e, context, t)
-    else:
-        _emit_spilled(e, context, t)
-
-
-ATTENTION = Rule(_tilings, _emit, fallback=_streamed_tilings)

@@ -6,124 +6,178 @@ every weight tile; with the rows outermost it is the other way round. The reduct
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
-from edgefusion.compiler.lowering.emitter import Buffer, Emitter, Tile, View
+from edgefusion.compiler.lowering.channel_constants import load_constants, reserve_constants
+from edgefusion.compiler.lowering.emitter import Emitter, Tile, View
 from edgefusion.compiler.lowering.epilogue import EpilogueBuffers
 from edgefusion.compiler.lowering.rule import (
+    LoweredKind,
     OpContext,
-    Rule,
     Tiling,
     channel_sizes,
-    sequence,
     tile_sizes,
     tiling,
 )
+from edgefusion.compiler.network.kind import Accumulation, Kind, Shape, Use, operand
+from edgefusion.compiler.network.tensor import Tensors
+from edgefusion.compiler.network.window import Span, Window
+from edgefusion.compiler.ops.matmul import WEIGHT_LEVELS
 from edgefusion.runtime.isa import Opcode
 
+Pair = tuple[int, int]
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Geometry of a sliding window along one axis, in elements of the (upsampled) input."""
 
-    kernel: int
-    stride: int
-    pad: int
-    dilation: int
-    extent: int
-    upsample: int
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowedKind(Kind):
+    """The base of kinds whose windows slide over the rows and columns of an image x[1,h,w,c].
 
-    def source(self, tile: Tile) -> tuple[int, int, int, int, int]:
-        """(start, size) to load for output ``tile``, the padding before and after, and the phase.
+    ``pads`` are before the rows, before the columns, after the rows, after the columns.
+    """
 
-        ``phase`` is where the window starts within the first upsampled element that is loaded.
-        """
-        low = tile.start * self.stride - self.pad
-        high = (
-            (tile.start + tile.size - 1) * self.stride
-            - self.pad
-            + (self.kernel - 1) * self.dilation
-            + 1
+    x: str = operand()
+    strides: Pair = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+    def windows(self, shapes: Mapping[str, Shape]) -> tuple[Window, Window]:
+        """Along rows and columns."""
+        raise NotImplementedError
+
+    def window_shape(self, shapes: Mapping[str, Shape]) -> Pair:
+        """Rows and columns of the result."""
+        rows, columns = self.windows(shapes)
+        return (
+            (rows.extent + self.pads[0] + self.pads[2] - rows.reach) // rows.stride + 1,
+            (columns.extent + self.pads[1] + self.pads[3] - columns.reach) // columns.stride + 1,
         )
-        inner_low, inner_high = max(low, 0), min(high, self.extent)
-        start = inner_low // self.upsample
-        stop = -(-inner_high // self.upsample)
-        phase = inner_low - start * self.upsample
-        return start, stop - start, inner_low - low, high - inner_high, phase
 
-    def fresh(self, tile: Tile, size: int) -> int:
-        """How many of the elements that ``tile`` loads no earlier tile of ``size`` has loaded."""
-        start, count, *_ = self.source(tile)
-        if tile.index == 0:
-            return count
-        before, loaded, *_ = self.source(Tile(tile.index - 1, tile.start - size, size))
-        return min(count, start + count - (before + loaded))
+    def needs(
+        self,
+        shapes: Mapping[str, Shape],
+        result: Shape,
+        axis: int,
+        span: Span,
+    ) -> Mapping[str, tuple[int, Span]]:
+        """The rows or columns below the windows."""
+        return {"x": (axis, self.windows(shapes)[axis - 1].source(span).span)}
 
-    def largest(self, size: int) -> int:
-        """Most elements that any output tile of ``size`` loads."""
-        span = (size - 1) * self.stride + (self.kernel - 1) * self.dilation + 1
-        return min(-(-span // self.upsample) + 1, -(-self.extent // self.upsample))
+    def touched(self, shapes: Mapping[str, Shape], result: Shape) -> Mapping[str, int]:
+        """Strides beyond the kernel and cut-off edges leave elements of x out."""
+        rows, columns = self.windows(shapes)
+        return {"x": rows.touched(result[1]) * columns.touched(result[2]) * shapes["x"][3]}
 
 
-def windows(context: OpContext, kernel: tuple[int, int]) -> tuple[Window, Window]:
-    """The row and column windows of a convolution or pooling op."""
-    attrs = context.op.attrs
-    _, height, width, _ = context.input(0).shape
-    upsample = int(attrs.get("upsample", 1))
-    pads, strides = sequence(attrs["pads"]), sequence(attrs["strides"])
-    dilations = sequence(attrs.get("dilations", (1, 1)))
-    extents = (height * upsample, width * upsample)
-    made = [
-        Window(kernel[i], strides[i], pads[i], dilations[i], extents[i], upsample) for i in (0, 1)
-    ]
-    return made[0], made[1]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conv(WindowedKind, LoweredKind):
+    """x[1,h,w,ci], w[co,ci/g,kh,kw], [bias[co]] -> y[1,h',w',co]; strides, pads, dilations, groups,
+    upsample (nearest factor applied to x first)"""
+
+    name: ClassVar[str] = "conv"
+    has_epilogue: ClassVar[bool] = True
+    w: str = operand(Use.WEIGHT)
+    bias: str = operand(Use.BIAS, optional=True)
+    dilations: Pair = (1, 1)
+    groups: int = 1
+    upsample: int = 1
+
+    def windows(self, shapes: Mapping[str, Shape]) -> tuple[Window, Window]:
+        """Of the kernel, in elements of the upsampled input."""
+        rows, columns = (
+            Window(
+                extent=shapes["x"][1 + i] * self.upsample,
+                kernel=shapes["w"][2 + i],
+                stride=self.strides[i],
+                pad=self.pads[i],
+                dilation=self.dilations[i],
+                upsample=self.upsample,
+            )
+            for i in (0, 1)
+        )
+        return rows, columns
+
+    def result_shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        """The windows' positions, the filters."""
+        return (1, *self.window_shape(shapes), shapes["w"][0])
+
+    def cuts(self, shapes: Mapping[str, Shape], result: Shape) -> Mapping[int, int]:
+        """Rows, columns, and channels by whole groups."""
+        return {1: 1, 2: 1, 3: result[3] // self.groups if self.groups > 1 else 1}
+
+    def needs(
+        self, shapes: Mapping[str, Shape], result: Shape, axis: int, span: Span
+    ) -> Mapping[str, tuple[int, Span]]:
+        """Of x what lies below the windows, or the groups of the channels; filters by channel."""
+        if axis < 3:
+            return WindowedKind.needs(self, shapes, result, axis, span)
+        found = {"w": (0, span), "bias": (0, span)}
+        if self.groups > 1:
+            made, read = result[3] // self.groups, shapes["x"][3] // self.groups
+            found["x"] = (3, Span(span.start // made * read, -(-span.size // made) * read))
+        return found
+
+    def accumulation(self, tensors: Tensors) -> Accumulation:
+        """Over the taps of one filter."""
+        weights = tensors[self.w]
+        return Accumulation(weights.elements // weights.shape[0], WEIGHT_LEVELS)
+
+    def tilings(self, context: OpContext) -> Iterator[Tiling]:
+        """Stripes of whole rows."""
+        _, height, width, channels = context.output().shape
+        granule = context.machine.tensor_granularity_n
+        for size in [channels] if self.groups > 1 else channel_sizes(channels, multiple=granule):
+            for outer in ("weights", "rows") if size < channels else ("weights",):
+                for rows in tile_sizes(height):
+                    yield tiling(rows=rows, columns=width, channels=size, outer=outer)
+
+    def fallback(self, context: OpContext) -> Iterator[Tiling]:
+        """Stripes narrower than the image, and channels of a part of the array, for when not even
+        one whole row fits."""
+        _, height, width, channels = context.output().shape
+        granule = max(context.machine.tensor_granularity_n // 4, 1)
+        for size in [channels] if self.groups > 1 else tile_sizes(channels, multiple=granule):
+            for columns in tile_sizes(width):
+                for rows in (rows for rows in (8, 4, 2, 1) if rows <= height):
+                    yield tiling(rows=rows, columns=columns, channels=size, outer="weights")
+
+    def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
+        """See the module."""
+        _Emission(self, e, context, t).emit()
 
 
-def _tilings(context: OpContext) -> Iterator[Tiling]:
-    _, height, width, channels = context.output().shape
-    groups = int(context.op.attrs.get("groups", 1))
-    for size in [channels] if groups > 1 else channel_sizes(channels, multiple=32):
-        for outer in ("weights", "rows") if size < channels else ("weights",):
-            for rows in tile_sizes(height):
-                yield tiling(rows=rows, columns=width, channels=size, outer=outer)
-
-
-def _narrow_tilings(context: OpContext) -> Iterator[Tiling]:
-    """Stripes narrower than the image, for when not even one whole row fits."""
-    _, height, width, channels = context.output().shape
-    grouped = int(context.op.attrs.get("groups", 1)) > 1
-    for size in [channels] if grouped else tile_sizes(channels, multiple=8):
-        for columns in tile_sizes(width):
-            for rows in (rows for rows in (8, 4, 2, 1) if rows <= height):
-                yield tiling(rows=rows, columns=columns, channels=size, outer="weights")
+def dense_image(view: View) -> View:
+    """An image [1,h,w,c] as [h,w,c]."""
+    return view.reshape(*view.shape[1:])
 
 
 @dataclass
-class _Conv:
+class _Emission:
     """Buffers and views of one convolution while it is emitted."""
 
+    conv: Conv
     e: Emitter
     context: OpContext
     tiling: Tiling
 
     def __post_init__(self) -> None:
         e, context, t = self.e, self.context, self.tiling
-        self.x = context.input(0).box((0, 0, 0, 0), (1, *context.input(0).shape[1:]))
-        self.x = self.x.reshape(*self.x.shape[1:])
-        self.y = context.output().reshape(*context.output().shape[1:])
-        self.w = context.input(1)
-        kernel = (self.w.shape[2], self.w.shape[3])
-        self.row_window, self.column_window = windows(context, kernel)
+        self.x = dense_image(context.view(self.conv.x))
+        self.y = dense_image(context.output())
+        self.w = context.view(self.conv.w)
+        shapes = {"x": context.view(self.conv.x).shape, "w": self.w.shape}
+        self.row_window, self.column_window = self.conv.windows(shapes)
         rows, cols, size = t["rows"], t["columns"], t["channels"]
-        taps = self.w.shape[1] * kernel[0] * kernel[1]
+        taps = self.w.shape[1] * self.w.shape[2] * self.w.shape[3]
         stripe = self.row_window.largest(rows) * self.column_window.largest(cols)
         dtype = self.x.operand.dtype
         outer_rows = t.choice("outer") == "rows"
         self.x_buffer = e.buffer("x", stripe * self.x.shape[2], dtype)
         single = size >= self.y.shape[2]
         self.w_buffer = e.buffer("w", size * taps, self.w.operand.dtype, streamed=not single)
-        self.constants = reserve_constants(e, context, size, streamed=outer_rows)
+        self.constants = reserve_constants(
+            e, context, self.conv.w, self.conv.bias, size, streamed=outer_rows
+        )
         self.y_buffer = e.buffer("y", rows * cols * size, self.y.operand.dtype)
         self.epilogue = EpilogueBuffers.reserve(e, context, rows * cols * size, size)
 
@@ -160,20 +214,24 @@ class _Conv:
 
     def load_stripe(self, r: Tile, q: Tile, *, again: bool) -> tuple[View, tuple[int, ...]]:
         """The input for rows ``r`` and columns ``q`` of the output, halo included; its padding."""
-        top, high, before, after, row_phase = self.row_window.source(r)
-        left, wide, west, east, column_phase = self.column_window.source(q)
-        source = self.x.box((top, left, 0), (high, wide, self.x.shape[2]))
+        down = self.row_window.source(Span(r.start, r.size))
+        across = self.column_window.source(Span(q.start, q.size))
+        source = self.x.box(
+            (down.span.start, across.span.start, 0),
+            (down.span.size, across.span.size, self.x.shape[2]),
+        )
         self.x_buffer.next()
         tile = self.x_buffer.view(source.operand.tensor, source.shape)
-        fresh = self.row_window.fresh(r, self.tiling["rows"])
-        fresh *= self.column_window.fresh(q, self.tiling["columns"])
-        reread = (high * wide - fresh) * self.x.shape[2] * tile.operand.dtype.nbytes
+        fresh = self.row_window.fresh(Span(r.start, r.size), self.tiling["rows"])
+        fresh *= self.column_window.fresh(Span(q.start, q.size), self.tiling["columns"])
+        loaded = down.span.size * across.span.size
+        reread = (loaded - fresh) * self.x.shape[2] * tile.operand.dtype.nbytes
         self.e.load(tile, source, again=again, reread_bytes=reread)
-        return tile, (before, west, after, east, row_phase, column_phase)
+        pads = (down.pad_before, across.pad_before, down.pad_after, across.pad_after)
+        return tile, (*pads, down.phase, across.phase)
 
     def compute(self, x: View, pads: tuple[int, ...], r: Tile, q: Tile, c: Tile) -> None:
         """One output tile: convolve, run the epilogue, store."""
-        attrs = self.context.op.attrs
         self.y_buffer.next()
         tile = self.y_buffer.view(self.epilogue.stages[0], (r.size, q.size, c.size))
         constants = [constant.current(c) for constant in self.constants]
@@ -182,12 +240,12 @@ class _Conv:
             tile,
             [x, self.weights(c), *constants],
             (
-                ("bias", int(self.context.has_input(2))),
-                ("dilations", sequence(attrs.get("dilations", (1, 1)))),
-                ("groups", int(attrs.get("groups", 1))),
+                ("bias", int(bool(self.conv.bias))),
+                ("dilations", self.conv.dilations),
+                ("groups", self.conv.groups),
                 ("pads", pads[:4]),
-                ("strides", sequence(attrs["strides"])),
-                ("upsample", int(attrs.get("upsample", 1))),
+                ("strides", self.conv.strides),
+                ("upsample", self.conv.upsample),
                 ("upsample_phase", pads[4:]),
             ),
         )
@@ -195,46 +253,3 @@ class _Conv:
         first = r.index == 0 and q.index == 0
         tile = self.epilogue.apply(self.e, tile, starts, c, first=first)
         self.e.store(self.y.box(starts, tile.shape), tile)
-
-
-@dataclass(slots=True)
-class ChannelConstant:
-    """A constant with one value an output channel: a bias, or the scales of INT8 weights."""
-
-    buffer: Buffer
-    source: View
-
-    def current(self, c: Tile) -> View:
-        """The channels ``c`` in SRAM."""
-        return self.buffer.view(self.source.operand.tensor, (c.size,))
-
-
-def reserve_constants(
-    e: Emitter, context: OpContext, size: int, *, streamed: bool
-) -> list[ChannelConstant]:
-    """Buffers for the bias and the weight scales of tiles of ``size`` channels."""
-    made = []
-    scale = context.tensors[context.op.inputs[1]].scale_tensor
-    names = [("bias", context.op.inputs[2])] if context.has_input(2) else []
-    names += [("scale", scale)] if scale else []
-    for label, name in names:
-        source = context.view(name)
-        flat = source.reshape(source.operand.elements)
-        made.append(
-            ChannelConstant(e.buffer(label, size, flat.operand.dtype, streamed=streamed), flat)
-        )
-    return made
-
-
-def load_constants(e: Emitter, constants: list[ChannelConstant], c: Tile, *, again: bool) -> None:
-    """Load the constants of channel tile ``c``."""
-    for constant in constants:
-        constant.buffer.next()
-        e.load(constant.current(c), constant.source.box((c.start,), (c.size,)), again=again)
-
-
-def _emit(e: Emitter, context: OpContext, t: Tiling) -> None:
-    _Conv(e, context, t).emit()
-
-
-CONV = Rule(_tilings, _emit, fallback=_narrow_tilings)

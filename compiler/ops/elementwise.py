@@ -2,110 +2,246 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from math import prod
+from typing import Any, ClassVar
 
 from edgefusion.compiler.lowering.emitter import Emitter, View
 from edgefusion.compiler.lowering.rule import (
+    LoweredKind,
     OpContext,
-    Rule,
     Tiling,
     matrix,
     rows,
     tile_sizes,
     tiling,
 )
+from edgefusion.compiler.network.kind import Scaling, Shape, constant_or_name, operand
+from edgefusion.compiler.network.ranges import Ranges, ScaleRemark
+from edgefusion.compiler.network.tensor import Tensors
+from edgefusion.compiler.network.window import Span
 from edgefusion.runtime.errors import UnsupportedOpError
 from edgefusion.runtime.isa import Opcode
 
 
-def _tilings(context: OpContext) -> Iterator[Tiling]:
-    for size in tile_sizes(matrix(context.output()).shape[0]):
-        yield tiling(rows=size)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowKind(LoweredKind):
+    """The base of kinds of one operand, tiled by rows: all axes but the last are free to cut."""
+
+    x: str = operand()
+
+    def result_shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        """As x."""
+        return shapes["x"]
+
+    def cuts(self, shapes: Mapping[str, Shape], result: Shape) -> Mapping[int, int]:
+        """Every axis but the last."""
+        return dict.fromkeys(range(len(result) - 1), 1)
+
+    def needs(
+        self,
+        shapes: Mapping[str, Shape],
+        result: Shape,
+        axis: int,
+        span: Span,
+    ) -> Mapping[str, tuple[int, Span]]:
+        """The same elements of x."""
+        return {"x": (axis, span)}
+
+    def tilings(self, context: OpContext) -> Iterator[Tiling]:
+        """Tiles of whole rows."""
+        for size in tile_sizes(matrix(context.output()).shape[0]):
+            yield tiling(rows=size)
 
 
-def _emit_unary(e: Emitter, context: OpContext, t: Tiling) -> None:
-    """softmax and unary: one input tile, one output tile."""
-    x, y = matrix(context.input(0)), matrix(context.output())
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Softmax(RowKind):
+    """x[...,n] -> y, along the last axis"""
+
+    name: ClassVar[str] = "softmax"
+
+    @property
+    def scaling(self) -> Scaling:
+        """Probabilities."""
+        return Scaling.UNIT
+
+    def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
+        """One instruction a row tile."""
+        emit_rows(e, context.view(self.x), context.output(), t["rows"], Opcode.SOFTMAX)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unary(RowKind):
+    """x -> y; function"""
+
+    name: ClassVar[str] = "unary"
+    is_element_work: ClassVar[bool] = True
+    function: str
+
+    def cuts(self, shapes: Mapping[str, Shape], result: Shape) -> Mapping[int, int]:
+        """Every axis."""
+        return dict.fromkeys(range(len(result)), 1)
+
+    def tabulated(self) -> tuple[tuple[str, str], ...]:
+        """x goes through the function."""
+        return ((self.x, self.function),)
+
+    def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
+        """One instruction a row tile."""
+        attrs = (("function", self.function),)
+        emit_rows(e, context.view(self.x), context.output(), t["rows"], Opcode.UNARY, attrs)
+
+
+def emit_rows(
+    e: Emitter,
+    x: View,
+    y: View,
+    size: int,
+    opcode: Opcode,
+    attrs: tuple[tuple[str, Any], ...] = (),
+) -> None:
+    """One input tile of ``size`` rows, one output tile."""
+    x, y = matrix(x), matrix(y)
     m, n = x.shape
-    x_buffer = e.buffer("x", t["rows"] * n, x.operand.dtype)
-    y_buffer = e.buffer("y", t["rows"] * n, y.operand.dtype)
-    softmax = context.op.kind == "softmax"
-    attrs = () if softmax else (("function", str(context.op.attrs["function"])),)
-    for r in e.tiles(m, t["rows"]):
+    x_buffer = e.buffer("x", size * n, x.operand.dtype)
+    y_buffer = e.buffer("y", size * n, y.operand.dtype)
+    for r in e.tiles(m, size):
         x_buffer.next()
         tile = x_buffer.view(x.operand.tensor, (r.size, n))
         e.load(tile, rows(x, r.start, r.size))
         y_buffer.next()
         result = y_buffer.view(y.operand.tensor, tile.shape)
-        e.vector(Opcode.SOFTMAX if softmax else Opcode.UNARY, result, [tile], attrs)
+        e.vector(opcode, result, [tile], attrs)
         e.store(rows(y, r.start, r.size), result)
 
 
-def _emit_glu(e: Emitter, context: OpContext, t: Tiling) -> None:
-    """x[m,2n] -> value * f(gate), both halves of one row tile."""
-    x, y = matrix(context.input(0)), matrix(context.output())
-    m, n = y.shape
-    x_buffer = e.buffer("x", t["rows"] * 2 * n, x.operand.dtype)
-    y_buffer = e.buffer("y", t["rows"] * n, y.operand.dtype)
-    attrs = (("function", str(context.op.attrs["function"])),)
-    for r in e.tiles(m, t["rows"]):
-        x_buffer.next()
-        tile = x_buffer.view(x.operand.tensor, (r.size, 2 * n))
-        e.load(tile, rows(x, r.start, r.size))
-        y_buffer.next()
-        result = y_buffer.view(y.operand.tensor, (r.size, n))
-        halves = [tile.box((0, start), (r.size, n)) for start in (0, n)]
-        e.vector(Opcode.GLU, result, halves, attrs)
-        e.store(rows(y, r.start, r.size), result)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Glu(RowKind):
+    """x[...,2c] -> y[...,c] = x[...,:c] * f(x[...,c:]); function"""
+
+    name: ClassVar[str] = "glu"
+    function: str
+
+    def result_shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        """Half the columns of x."""
+        return (*shapes["x"][:-1], shapes["x"][-1] // 2)
+
+    def tabulated(self) -> tuple[tuple[str, str], ...]:
+        """The gate is half of x."""
+        return ((self.x, self.function),)
+
+    def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
+        """x[m,2n] -> value * f(gate), both halves of one row tile."""
+        x, y = matrix(context.view(self.x)), matrix(context.output())
+        m, n = y.shape
+        x_buffer = e.buffer("x", t["rows"] * 2 * n, x.operand.dtype)
+        y_buffer = e.buffer("y", t["rows"] * n, y.operand.dtype)
+        attrs = (("function", self.function),)
+        for r in e.tiles(m, t["rows"]):
+            x_buffer.next()
+            tile = x_buffer.view(x.operand.tensor, (r.size, 2 * n))
+            e.load(tile, rows(x, r.start, r.size))
+            y_buffer.next()
+            result = y_buffer.view(y.operand.tensor, (r.size, n))
+            halves = [tile.box((0, start), (r.size, n)) for start in (0, n)]
+            e.vector(Opcode.GLU, result, halves, attrs)
+            e.store(rows(y, r.start, r.size), result)
 
 
-def _emit_binary(e: Emitter, context: OpContext, t: Tiling) -> None:
-    """a, b -> y. An operand has the result's shape, or repeats along whole leading or last axes."""
-    y = matrix(context.output())
-    m, n = y.shape
-    sources = [_fold(context, i, m, n) for i in (0, 1)]
-    buffers = []
-    for i, source in enumerate(sources):
-        whole = source.shape[0] == 1
-        elements = source.shape[1] * (1 if whole else t["rows"])
-        buffers.append(e.buffer("ab"[i], elements, source.operand.dtype, streamed=not whole))
-    y_buffer = e.buffer("y", t["rows"] * n, y.operand.dtype)
-    attrs = (("function", str(context.op.attrs["function"])),)
-    resident: dict[int, View] = {}
-    for i, (source, buffer) in enumerate(zip(sources, buffers, strict=True)):
-        if source.shape[0] == 1:
-            resident[i] = buffer.view(source.operand.tensor, source.shape)
-            e.load(resident[i], source)
-    for r in e.tiles(m, t["rows"]):
-        operands = []
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binary(LoweredKind):
+    """a, b -> y with numpy broadcasting; function"""
+
+    name: ClassVar[str] = "binary"
+    is_element_work: ClassVar[bool] = True
+    a: str = operand()
+    b: str = operand()
+    function: str
+
+    def result_shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        """The operands broadcast together."""
+        a, b = shapes["a"], shapes["b"]
+        rank = max(len(a), len(b))
+        padded = [(1,) * (rank - len(shape)) + shape for shape in (a, b)]
+        return tuple(n if m == 1 else m for m, n in zip(*padded, strict=True))
+
+    def cuts(self, shapes: Mapping[str, Shape], result: Shape) -> Mapping[int, int]:
+        """Every axis."""
+        return dict.fromkeys(range(len(result)), 1)
+
+    def needs(
+        self, shapes: Mapping[str, Shape], result: Shape, axis: int, span: Span
+    ) -> Mapping[str, tuple[int, Span]]:
+        """The same elements, but all of an operand that repeats along the axis."""
+        found = {}
+        for key, shape in shapes.items():
+            own = axis - len(result) + len(shape)
+            if own >= 0 and shape[own] == result[axis]:
+                found[key] = own, span
+        return found
+
+    def remarks(self, op_name: str, tensors: Tensors, ranges: Ranges) -> Iterator[ScaleRemark]:
+        """A divisor is known to half a step, which is much of it near zero."""
+        found = ranges.get(constant_or_name(tensors[self.b])) if self.function == "div" else None
+        if found is not None and found.low <= 0 <= found.high:
+            yield ScaleRemark(
+                "divisor",
+                self.b,
+                f"spans {found.low:.3g} to {found.high:.3g} and divides in '{op_name}': quotients "
+                "by values near zero are coarse; try precision fp16 for that op",
+            )
+
+    def tilings(self, context: OpContext) -> Iterator[Tiling]:
+        """Tiles of whole rows."""
+        for size in tile_sizes(matrix(context.output()).shape[0]):
+            yield tiling(rows=size)
+
+    def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
+        """An operand has the result's shape, or repeats along whole leading or last axes."""
+        y = matrix(context.output())
+        m, n = y.shape
+        sources = [self._fold(context, name, m, n) for name in (self.a, self.b)]
+        buffers = []
+        for i, source in enumerate(sources):
+            whole = source.shape[0] == 1
+            elements = source.shape[1] * (1 if whole else t["rows"])
+            buffers.append(e.buffer("ab"[i], elements, source.operand.dtype, streamed=not whole))
+        y_buffer = e.buffer("y", t["rows"] * n, y.operand.dtype)
+        attrs = (("function", self.function),)
+        resident: dict[int, View] = {}
         for i, (source, buffer) in enumerate(zip(sources, buffers, strict=True)):
-            if i in resident:
-                tile = resident[i]
-            else:
-                buffer.next()
-                tile = buffer.view(source.operand.tensor, (r.size, source.shape[1]))
-                e.load(tile, rows(source, r.start, r.size))
-            operands.append(_broadcast(tile, r.size, n))
-        y_buffer.next()
-        result = y_buffer.view(y.operand.tensor, (r.size, n))
-        e.vector(Opcode.BINARY, result, operands, attrs)
-        e.store(rows(y, r.start, r.size), result)
+            if source.shape[0] == 1:
+                resident[i] = buffer.view(source.operand.tensor, source.shape)
+                e.load(resident[i], source)
+        for r in e.tiles(m, t["rows"]):
+            operands = []
+            for i, (source, buffer) in enumerate(zip(sources, buffers, strict=True)):
+                if i in resident:
+                    tile = resident[i]
+                else:
+                    buffer.next()
+                    tile = buffer.view(source.operand.tensor, (r.size, source.shape[1]))
+                    e.load(tile, rows(source, r.start, r.size))
+                operands.append(_broadcast(tile, r.size, n))
+            y_buffer.next()
+            result = y_buffer.view(y.operand.tensor, (r.size, n))
+            e.vector(Opcode.BINARY, result, operands, attrs)
+            e.store(rows(y, r.start, r.size), result)
 
-
-def _fold(context: OpContext, index: int, m: int, n: int) -> View:
-    """Operand ``index`` as [m or 1, n or 1]."""
-    view = context.input(index)
-    columns = view.shape[-1] if view.shape else 1
-    leading = prod(view.shape[:-1])
-    if columns in (1, n) and leading in (1, m):
-        return view.reshape(leading, columns)
-    raise UnsupportedOpError(
-        f"{context.op.name} ({context.op.attrs.get('function')}): operand {index} of shape "
-        f"{view.shape} repeats along inner axes of the result {context.output().shape}; the vector "
-        f"engine repeats whole rows or single elements. Expand the operand in the model. "
-        f"Origin: {', '.join(context.op.origin)}"
-    )
+    def _fold(self, context: OpContext, name: str, m: int, n: int) -> View:
+        """Operand ``name`` as [m or 1, n or 1]."""
+        view = context.view(name)
+        columns = view.shape[-1] if view.shape else 1
+        leading = prod(view.shape[:-1])
+        if columns in (1, n) and leading in (1, m):
+            return view.reshape(leading, columns)
+        raise UnsupportedOpError(
+            f"{context.op.name} ({self.function}): operand {name} of shape {view.shape} repeats "
+            f"along inner axes of the result {context.output().shape}; the vector engine repeats "
+            "whole rows or single elements. Expand the operand in the model. Origin: "
+            f"{', '.join(context.op.origin)}"
+        )
 
 
 def _broadcast(tile: View, m: int, n: int) -> View:
@@ -117,8 +253,3 @@ def _broadcast(tile: View, m: int, n: int) -> View:
             column_stride if tile.shape[1] == n else 0,
         ),
     )
-
-
-UNARY = Rule(_tilings, _emit_unary)
-GLU = Rule(_tilings, _emit_glu)
-BINARY = Rule(_tilings, _emit_binary)

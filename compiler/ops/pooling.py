@@ -2,112 +2,181 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
 
 from edgefusion.compiler.lowering.emitter import Emitter
 from edgefusion.compiler.lowering.rule import (
+    LoweredKind,
     OpContext,
-    Rule,
     Tiling,
     matrix,
     rows,
-    sequence,
     tile_sizes,
     tiling,
 )
-from edgefusion.compiler.network.network import statistics_dtype
-from edgefusion.compiler.ops.conv import windows
+from edgefusion.compiler.network.kind import Scaling, Shape, operand
+from edgefusion.compiler.network.tensor import statistics_dtype
+from edgefusion.compiler.network.window import Span, Window
+from edgefusion.compiler.ops.conv import Pair, WindowedKind, dense_image
 from edgefusion.runtime.isa import DType, Opcode
 
 
-def _pool_tilings(context: OpContext) -> Iterator[Tiling]:
-    for size in tile_sizes(context.output().shape[1]):
-        yield tiling(rows=size)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool(WindowedKind, LoweredKind):
+    """x[1,h,w,c] -> y; function (max, average), kernel, strides, pads, count_include_pad"""
 
+    name: ClassVar[str] = "pool"
+    function: str
+    kernel: Pair
+    count_include_pad: bool = False
 
-def _emit_pool(e: Emitter, context: OpContext, t: Tiling) -> None:
-    """Stripes of output rows over whole input rows, halo included."""
-    attrs = context.op.attrs
-    x = context.input(0).reshape(*context.input(0).shape[1:])
-    y = context.output().reshape(*context.output().shape[1:])
-    kernel = sequence(attrs["kernel"])
-    row_window, column_window = windows(context, (kernel[0], kernel[1]))
-    _, width, channels = x.shape
-    out_height, out_width, _ = y.shape
-    x_elements = row_window.largest(t["rows"]) * width * channels
-    x_buffer = e.buffer("x", x_elements, x.operand.dtype)
-    y_buffer = e.buffer("y", t["rows"] * out_width * channels, y.operand.dtype)
-    for r in e.tiles(out_height, t["rows"], edges=2):
-        top, high, before, after, _ = row_window.source(r)
-        x_buffer.next()
-        tile = x_buffer.view(x.operand.tensor, (high, width, channels))
-        halo = high - row_window.fresh(r, t["rows"])
-        row_bytes = width * channels * tile.operand.dtype.nbytes
-        e.load(tile, x.box((top, 0, 0), tile.shape), reread_bytes=halo * row_bytes)
-        y_buffer.next()
-        result = y_buffer.view(y.operand.tensor, (r.size, out_width, channels))
-        side = (column_window.pad, sequence(attrs["pads"])[3])
-        e.vector(
-            Opcode.POOL,
-            result,
-            [tile],
-            (
-                ("count_include_pad", int(attrs.get("count_include_pad", 0))),
-                ("function", str(attrs["function"])),
-                ("kernel", kernel),
-                ("pads", (before, side[0], after, side[1])),
-                ("strides", sequence(attrs["strides"])),
-            ),
+    @property
+    def scaling(self) -> Scaling:
+        """A maximum is one of its inputs."""
+        return Scaling.MOVED if self.function == "max" else Scaling.MEASURED
+
+    def windows(self, shapes: Mapping[str, Shape]) -> tuple[Window, Window]:
+        """Of the kernel."""
+        rows, columns = (
+            Window(shapes["x"][1 + i], self.kernel[i], self.strides[i], self.pads[i])
+            for i in (0, 1)
         )
-        e.store(y.box((r.start, 0, 0), result.shape), result)
+        return rows, columns
 
+    def result_shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        """The windows' positions, channels as they are."""
+        return (1, *self.window_shape(shapes), shapes["x"][3])
 
-def _reduce_tilings(context: OpContext) -> Iterator[Tiling]:
-    for size in tile_sizes(matrix(context.input(0)).shape[0]):
-        yield tiling(rows=size)
+    def cuts(self, shapes: Mapping[str, Shape], result: Shape) -> Mapping[int, int]:
+        """Rows, columns and channels."""
+        return {1: 1, 2: 1, 3: 1}
 
+    def needs(
+        self, shapes: Mapping[str, Shape], result: Shape, axis: int, span: Span
+    ) -> Mapping[str, tuple[int, Span]]:
+        """What lies below the windows, or the same channels."""
+        if axis == 3:
+            return {"x": (3, span)}
+        return WindowedKind.needs(self, shapes, result, axis, span)
 
-def _emit_reduce(e: Emitter, context: OpContext, t: Tiling) -> None:
-    """Over the last axis, row tiles are independent; over all others, they accumulate.
+    def tilings(self, context: OpContext) -> Iterator[Tiling]:
+        """Stripes of output rows."""
+        for size in tile_sizes(context.output().shape[1]):
+            yield tiling(rows=size)
 
-    Integer sums accumulate whole, in steps of x, and are rounded once, when all rows are in.
-    """
-    x = matrix(context.input(0))
-    m, n = x.shape
-    axes = sequence(context.op.attrs["axes"])
-    last = axes == (len(context.input(0).shape) - 1,)
-    y = context.output().reshape(m, 1) if last else context.output().reshape(n)
-    x_buffer = e.buffer("x", t["rows"] * n, x.operand.dtype)
-    y_buffer = e.buffer("y", t["rows"] if last else n, y.operand.dtype, streamed=last)
-    function = str(context.op.attrs["function"])
-    whole = y_buffer.view(y.operand.tensor, (n,))
-    carried = whole
-    if not last and function != "max" and x.operand.dtype is DType.INT16:
-        sums = e.buffer("sum", n, statistics_dtype(x.operand.dtype), streamed=False)
-        carried = sums.view(x.operand.tensor, (n,))
-    for r in e.tiles(m, t["rows"]):
-        x_buffer.next()
-        tile = x_buffer.view(x.operand.tensor, (r.size, n))
-        e.load(tile, rows(x, r.start, r.size))
-        result = carried
-        if last:
+    def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
+        """Stripes of output rows over whole input rows, halo included."""
+        x, y = dense_image(context.view(self.x)), dense_image(context.output())
+        row_window, column_window = self.windows({"x": context.view(self.x).shape})
+        _, width, channels = x.shape
+        out_height, out_width, _ = y.shape
+        x_elements = row_window.largest(t["rows"]) * width * channels
+        x_buffer = e.buffer("x", x_elements, x.operand.dtype)
+        y_buffer = e.buffer("y", t["rows"] * out_width * channels, y.operand.dtype)
+        for r in e.tiles(out_height, t["rows"], edges=2):
+            span = Span(r.start, r.size)
+            source = row_window.source(span)
+            x_buffer.next()
+            tile = x_buffer.view(x.operand.tensor, (source.span.size, width, channels))
+            halo = source.span.size - row_window.fresh(span, t["rows"])
+            row_bytes = width * channels * tile.operand.dtype.nbytes
+            e.load(
+                tile, x.box((source.span.start, 0, 0), tile.shape), reread_bytes=halo * row_bytes
+            )
             y_buffer.next()
-            result = y_buffer.view(y.operand.tensor, (r.size, 1))
-        attrs = (
-            ("axis", 1 if last else 0),
-            ("count", n if last else m),
-            ("first", int(last or r.index == 0)),
-            ("function", function),
-            ("last", int(last or r.start + r.size == m)),
-        )
-        e.vector(Opcode.REDUCE, result, [tile], attrs)
-        if last:
-            e.store(rows(y, r.start, r.size), result)
-    if carried is not whole:
-        e.vector(Opcode.COPY, whole, [carried], (("count", m if function == "mean" else 1),))
-    if not last:
-        e.store(y, whole)
+            result = y_buffer.view(y.operand.tensor, (r.size, out_width, channels))
+            e.vector(
+                Opcode.POOL,
+                result,
+                [tile],
+                (
+                    ("count_include_pad", int(self.count_include_pad)),
+                    ("function", self.function),
+                    ("kernel", self.kernel),
+                    (
+                        "pads",
+                        (source.pad_before, column_window.pad, source.pad_after, self.pads[3]),
+                    ),
+                    ("strides", self.strides),
+                ),
+            )
+            e.store(y.box((r.start, 0, 0), result.shape), result)
 
 
-POOL = Rule(_pool_tilings, _emit_pool)
-REDUCE = Rule(_reduce_tilings, _emit_reduce)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reduce(LoweredKind):
+    """x[1,h,w,c] -> y[1,1,1,c] or x[...,c] -> y[...,1]; function (mean, sum, max), axes"""
+
+    name: ClassVar[str] = "reduce"
+    is_element_work: ClassVar[bool] = True
+    x: str = operand()
+    function: str
+    axes: tuple[int, ...]
+
+    def result_shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        """The axes kept, with size 1."""
+        return tuple(1 if i in self.axes else n for i, n in enumerate(shapes["x"]))
+
+    def cuts(self, shapes: Mapping[str, Shape], result: Shape) -> Mapping[int, int]:
+        """The axes that are left; a network may have dropped the others."""
+        if len(result) != len(shapes["x"]):
+            return {}
+        return {axis: 1 for axis in range(len(result)) if axis not in self.axes}
+
+    def needs(
+        self,
+        shapes: Mapping[str, Shape],
+        result: Shape,
+        axis: int,
+        span: Span,
+    ) -> Mapping[str, tuple[int, Span]]:
+        """The same elements."""
+        return {"x": (axis, span)}
+
+    def tilings(self, context: OpContext) -> Iterator[Tiling]:
+        """Tiles of whole rows of x."""
+        for size in tile_sizes(matrix(context.view(self.x)).shape[0]):
+            yield tiling(rows=size)
+
+    def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
+        """Over the last axis, row tiles are independent; over all others, they accumulate.
+
+        Integer sums accumulate whole, in steps of x, and are rounded once, when all rows are in.
+        """
+        x = matrix(context.view(self.x))
+        m, n = x.shape
+        last = self.axes == (len(context.view(self.x).shape) - 1,)
+        y = context.output().reshape(m, 1) if last else context.output().reshape(n)
+        x_buffer = e.buffer("x", t["rows"] * n, x.operand.dtype)
+        y_buffer = e.buffer("y", t["rows"] if last else n, y.operand.dtype, streamed=last)
+        whole = y_buffer.view(y.operand.tensor, (n,))
+        carried = whole
+        if not last and self.function != "max" and x.operand.dtype is DType.INT16:
+            sums = e.buffer("sum", n, statistics_dtype(x.operand.dtype), streamed=False)
+            carried = sums.view(x.operand.tensor, (n,))
+        for r in e.tiles(m, t["rows"]):
+            x_buffer.next()
+            tile = x_buffer.view(x.operand.tensor, (r.size, n))
+            e.load(tile, rows(x, r.start, r.size))
+            result = carried
+            if last:
+                y_buffer.next()
+                result = y_buffer.view(y.operand.tensor, (r.size, 1))
+            attrs = (
+                ("axis", 1 if last else 0),
+                ("count", n if last else m),
+                ("first", int(last or r.index == 0)),
+                ("function", self.function),
+                ("last", int(last or r.start + r.size == m)),
+            )
+            e.vector(Opcode.REDUCE, result, [tile], attrs)
+            if last:
+                e.store(rows(y, r.start, r.size), result)
+        if carried is not whole:
+            e.vector(
+                Opcode.COPY, whole, [carried], (("count", m if self.function == "mean" else 1),)
+            )
+        if not last:
+            e.store(y, whole)

@@ -36,7 +36,7 @@ def ops(
     Examples: `edgefusion ops`; `edgefusion ops Attention`; `edgefusion ops --markdown -`.
     """
     from edgefusion.compiler.frontend.legality import SUPPORTED
-    from edgefusion.compiler.network.network import KINDS
+    from edgefusion.compiler.ops.kinds import KINDS
 
     if markdown:
         from edgefusion.compiler.frontend.supported_ops import supported_ops_markdown
@@ -47,7 +47,7 @@ def ops(
     rows: list[dict[str, Any]] = [
         {
             "op": op,
-            "kind": support.network_kind,
+            "kind": support.kind.name,
             "rules": [" ".join((rule.__doc__ or "").split()) for rule in support.rules],
             "note": support.note,
         }
@@ -56,6 +56,10 @@ def ops(
     ]
     if not rows:
         raise UsageError(f"the NPU has no op {name}; it has {', '.join(SUPPORTED)}.")
-    document = {"schema_version": SCHEMA_VERSION, "ops": rows, "kinds": dict(KINDS)}
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "ops": rows,
+        "kinds": {kind.name: kind.summary() for kind in KINDS},
+    }
     table = Table("Supported ops", _OPS, rows)
     emit([table], lambda: document, json_to=json_to, csv_to=csv_to)

@@ -10,6 +10,8 @@ import pytest
 
 from edgefusion.compiler.lowering.lower import lower
 from edgefusion.compiler.network.network import Epilogue, Network
+from edgefusion.compiler.ops.conv import Conv
+from edgefusion.compiler.ops.norm import GroupNorm
 from edgefusion.compiler.schedule.schedule import SCHEDULES, Schedule
 from edgefusion.runtime.executor import Execution, Executor
 from edgefusion.runtime.isa import Role
@@ -97,10 +99,12 @@ def norm_of_conv() -> Network:
     b.add("gamma", 96, role=Role.WEIGHT)
     b.add("beta", 96, role=Role.WEIGHT)
     b.add("y", 1, 24, 20, 96, role=Role.OUTPUT)
-    attrs = {"strides": (1, 1), "pads": (1, 1, 1, 1)}
-    b.op("conv", "conv", ("x", "w", "bias"), "h", (Epilogue("stats", "stats"),), **attrs)
-    norm = {"groups": 8, "epsilon": 1e-5, "function": "silu"}
-    b.op("norm", "group_norm", ("h", "gamma", "beta", "stats"), "y", **norm)
+    conv = Conv(x="x", w="w", bias="bias", pads=(1, 1, 1, 1))
+    b.op("conv", conv, "h", (Epilogue("stats", "stats"),))
+    norm = GroupNorm(
+        x="h", gamma="gamma", beta="beta", stats="stats", groups=8, epsilon=1e-5, function="silu"
+    )
+    b.op("norm", norm, "y")
     return half_network(b.build())
 
 

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 
 from edgefusion.compiler.lowering.lower import lower
-from edgefusion.compiler.lowering.rule import Rule, Tiling, tiling
+from edgefusion.compiler.lowering.rule import LoweredKind, Tiling, tiling
 from edgefusion.compiler.network.network import Network
-from edgefusion.compiler.network.scales import Range, assign_scales, with_scales
-from edgefusion.compiler.ops.kinds import RULES
+from edgefusion.compiler.network.ranges import Range
+from edgefusion.compiler.network.scales import assign_scales, with_scales
+from edgefusion.compiler.ops.attention import Attention
+from edgefusion.compiler.ops.elementwise import Binary
+from edgefusion.compiler.ops.pooling import Reduce
 from edgefusion.compiler.schedule.schedule import SCHEDULES, Schedule, schedule_named
 from edgefusion.runtime.executor import Executor
 from edgefusion.runtime.isa import Role
@@ -91,10 +94,9 @@ TILES = ((70, 256), (64, 299), (33, 200), (16, 128), (70, 64), (7, 37))
 """Query and key tiles, with ragged tails of all kinds."""
 
 
-def only_tiling(patch: pytest.MonkeyPatch, kind: str, chosen: Tiling) -> None:
+def only_tiling(patch: pytest.MonkeyPatch, kind: type[LoweredKind], chosen: Tiling) -> None:
     """Make the tile search of ``kind`` find nothing but ``chosen``."""
-    rule = Rule(lambda context: iter([chosen]), RULES[kind].emit)
-    patch.setattr("edgefusion.compiler.lowering.lower.RULES", {**RULES, kind: rule})
+    patch.setattr(kind, "tilings", lambda self, context: iter([chosen]))
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: s.name)
@@ -112,7 +114,7 @@ def test_streamed_attention_is_attention_bit_for_bit(
     assert len(np.unique(whole)) > 400
     for queries, keys in TILES:
         chosen = tiling(queries=queries, keys=keys)
-        only_tiling(monkeypatch, "attention", chosen)
+        only_tiling(monkeypatch, Attention, chosen)
         found = execute(STREAMED, MACHINE.sram_bytes, schedule, scales, values)
         np.testing.assert_array_equal(found, whole, err_msg=str(chosen))
 
@@ -149,7 +151,7 @@ def test_a_reduction_over_rows_does_not_depend_on_its_tiles(function: str) -> No
     b = NetworkBuilder()
     b.add("x", 1, 37, 23, 64, role=Role.INPUT)
     b.add("y", 1, 1, 1, 64, role=Role.OUTPUT)
-    b.op("reduce", "reduce", ("x",), "y", function=function, axes=(1, 2))
+    b.op("reduce", Reduce(x="x", function=function, axes=(1, 2)), "y")
     network = b.build()
     x = saturated((1, 37, 23, 64), 7) // np.int16(2) + np.int16(5000)
     real = getattr(x.astype(np.float64), function)(axis=(1, 2)) * 1e-3
@@ -195,7 +197,7 @@ def test_division_by_a_vector_of_constants() -> None:
     b.add("x", 1, 30, 20, 64, role=Role.INPUT)
     b.add("other", 64, role=Role.WEIGHT)
     b.add("y", 1, 30, 20, 64, role=Role.OUTPUT)
-    b.op("binary", "binary", ("x", "other"), "y", function="div")
+    b.op("binary", Binary(a="x", b="other", function="div"), "y")
     network = named_constants(b.build())
     rng = np.random.default_rng(5)
     x = rng.standard_normal((1, 30, 20, 64)).astype(np.float32)

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from edgefusion.compiler.network.network import Network
-from edgefusion.compiler.network.scales import Range, measured_tensors
+from edgefusion.compiler.network.ranges import Range
+from edgefusion.compiler.network.scales import measured_tensors
 from edgefusion.runtime.errors import InputError, UsageError
 from edgefusion.toolchain.accuracy.calibration_statistics import Statistics
 

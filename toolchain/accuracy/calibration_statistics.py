@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgefusion.compiler.network.scales import LEVELS
+from edgefusion.compiler.network.ranges import LEVELS
 from edgefusion.runtime.compiled import compiled
 
 Array = npt.NDArray[Any]

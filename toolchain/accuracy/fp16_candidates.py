@@ -11,7 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from edgefusion.compiler.network.network import NetOp, NetTensor, Network, operands, results
+from edgefusion.compiler.graph import names
+from edgefusion.compiler.network.kind import Use
+from edgefusion.compiler.network.network import NetOp, Network, operands, results, statistics
+from edgefusion.compiler.network.tensor import NetTensor
+from edgefusion.compiler.ops.movement import Transpose
 from edgefusion.runtime.accuracy import decibels
 from edgefusion.runtime.errors import EdgeFusionError
 from edgefusion.runtime.isa import DType, Role
@@ -32,8 +36,6 @@ _FP16 = {
     DType.FP32: DType.FP16,
 }
 _CONSTANT = (Role.WEIGHT, Role.TABLE)
-_FREE = ("host", "view", "concat", "transpose")
-"""Kinds that move data or run elsewhere: no candidates of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ def suggestions(
             networks[component] = network_of(bundle, component)
         network = networks[component]
         node = next((o for o in network.ops if o.name == op), None)
-        if node is None or node.kind in _FREE:
+        if node is None or not node.rounds:
             continue
         if network.tensor(node.outputs[0]).dtype is not DType.INT16:
             continue
@@ -112,7 +114,7 @@ def extra_ms(bundle: Bundle, network: Network, ops: Sequence[str]) -> float:
     """What FP16 costs ``ops`` in one evaluation, each by itself: an upper estimate, as neighbours
     in FP16 need no conversion between them."""
     made = {op.name: op for op in network.ops}
-    times = [_times(network, made[name], bundle) for name in ops if made[name].kind not in _FREE]
+    times = [_times(network, made[name], bundle) for name in ops if made[name].rounds]
     return sum(half - plain for plain, half in filter(None, times))
 
 
@@ -138,12 +140,12 @@ def _latency_ms(network: Network, machine: Machine, schedule: Schedule) -> float
 
 def alone(network: Network, op: NetOp) -> Network:
     """``op`` as a network of its own."""
-    names = dict.fromkeys((*operands(op), *results(op)))
-    names |= dict.fromkeys(network.tensor(n).scale_tensor for n in list(names))
-    names.pop("", None)
+    named = dict.fromkeys((*operands(op), *results(op)))
+    named |= dict.fromkeys(network.tensor(n).scale_tensor for n in list(named))
+    named.pop("", None)
     outputs = results(op)
     inputs = [n for n in operands(op) if network.tensor(n).role not in _CONSTANT]
-    tensors = {name: _with_role(network.tensor(name), inputs, outputs) for name in names}
+    tensors = {name: _with_role(network.tensor(name), inputs, outputs) for name in named}
     return Network(network.name, tensors, (op,), tuple(dict.fromkeys(inputs)), outputs)
 
 
@@ -154,22 +156,21 @@ def in_fp16(network: Network, op: NetOp) -> Network:
         name: replace(tensor, dtype=_FP16.get(tensor.dtype, tensor.dtype), scale_tensor="")
         for name, tensor in plain.tensors.items()
     }
-    statistics = [e.operand for e in op.epilogue if e.function == "stats"]
-    statistics += [n for n in op.inputs[3:] if op.kind == "group_norm"]
-    tensors |= {name: replace(tensors[name], dtype=DType.FP32) for name in statistics}
+    sums = (*statistics(op), *op.kind.operands_for(Use.STATISTICS))
+    tensors |= {name: replace(tensors[name], dtype=DType.FP32) for name in sums}
     before: list[NetOp] = []
     after: list[NetOp] = []
     inputs, outputs = list(plain.inputs), list(plain.outputs)
-    for names, ops in ((inputs, before), (outputs, after)):
-        for position, name in enumerate(names):
+    for ends, ops in ((inputs, before), (outputs, after)):
+        for position, name in enumerate(ends):
             if plain.tensor(name).dtype is not DType.INT16:
                 continue
-            outer = f"{name}:int16"
+            outer = names.converted(name, "int16")
             tensors[outer] = replace(plain.tensor(name), name=outer)
             tensors[name] = replace(tensors[name], role=Role.ACTIVATION)
-            ends = (outer, name) if names is inputs else (name, outer)
-            ops.append(_conversion(*ends, rank=len(tensors[name].shape)))
-            names[position] = outer
+            way = (outer, name) if ends is inputs else (name, outer)
+            ops.append(_conversion(*way, rank=len(tensors[name].shape)))
+            ends[position] = outer
     return Network(network.name, tensors, (*before, op, *after), tuple(inputs), tuple(outputs))
 
 
@@ -180,5 +181,5 @@ def _with_role(tensor: NetTensor, inputs: Sequence[str], outputs: Sequence[str])
 
 
 def _conversion(source: str, target: str, *, rank: int) -> NetOp:
-    name = f"{target}:convert"
-    return NetOp(name, "transpose", (source,), (target,), {"perm": tuple(range(rank))})
+    convert = Transpose(x=source, perm=tuple(range(rank)))
+    return NetOp(names.conversion(target), convert, (target,))

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
+from edgefusion.compiler.graph.names import is_conversion
 from edgefusion.compiler.network.network import NetOp, Network, operands
-from edgefusion.compiler.network.scales import is_move
 from edgefusion.runtime.accuracy import decibels
 from edgefusion.runtime.isa import DType
 from edgefusion.toolchain.accuracy.sensitivity import Contribution
@@ -97,15 +97,15 @@ def _with_readers(network: Network, op: NetOp) -> set[str]:
             if reader.name in found or not set(current.outputs) & set(operands(reader)):
                 continue
             found.add(reader.name)
-            if is_move(reader):
+            if reader.is_move:
                 open_ops.append(reader)
-    return {name for name in found if not name.endswith(":convert")}
+    return {name for name in found if not is_conversion(name)}
 
 
 def _is_half(network: Network, op: NetOp) -> bool:
     """Whether ``op`` computes in FP16 by a rule of its own."""
     half = network.tensor(op.outputs[0]).dtype is DType.FP16
-    return half and op.kind != "host" and not op.name.endswith(":convert")
+    return half and op.kind.on_npu and not is_conversion(op.name)
 
 
 def _is_int16(network: Network, tensor: str) -> bool:

@@ -17,7 +17,8 @@ from edgefusion.cli.main import main
 from edgefusion.compiler.bundle.bundle import Bundle, write_bundle
 from edgefusion.compiler.bundle.qdq_export import export_qdq, int16_scales
 from edgefusion.compiler.graph.expand_functions import expand_functions
-from edgefusion.compiler.network.scales import LEVELS, with_scales
+from edgefusion.compiler.network.ranges import LEVELS
+from edgefusion.compiler.network.scales import with_scales
 from edgefusion.runtime.errors import InputError, UsageError
 from edgefusion.runtime.isa import DType
 from tests.graph_cases import random_feeds

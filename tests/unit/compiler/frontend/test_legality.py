@@ -12,7 +12,7 @@ from edgefusion.compiler.frontend.nodes import CONVERT
 from edgefusion.compiler.frontend.supported_ops import supported_ops_markdown
 from edgefusion.compiler.graph.functions import kind_and_tokens
 from edgefusion.compiler.graph.graph import Graph
-from edgefusion.compiler.network.network import KINDS
+from edgefusion.compiler.ops.kinds import KINDS
 from edgefusion.passes.channels_last import ChannelsLast
 from edgefusion.passes.pass_base import PassContext
 from tests.graph_cases import parse
@@ -114,7 +114,7 @@ def test_what_the_npu_runs_is_admitted(text: str) -> None:
 
 def test_every_supported_op_has_a_conversion_and_a_kind() -> None:
     for op, support in SUPPORTED.items():
-        assert support.network_kind in KINDS
+        assert support.kind in KINDS
         if legality_rules.channels_last_only not in support.rules:
             assert kind_and_tokens(op)[0] in CONVERT
     assert set(CONVERT) <= set(SUPPORTED)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from unittest.mock import patch
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgefusion.compiler.lowering.lower import candidates_of, lower
-from edgefusion.compiler.ops.kinds import RULES
 from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime.machine import load_target
 from edgefusion.runtime.simulator import simulate
@@ -58,12 +58,8 @@ def test_families_left_out_could_not_have_won() -> None:
 
 def cost_of(network, tiling, machine):  # type: ignore[no-untyped-def]
     """Simulated time of a given tiling."""
-    rule = RULES[network.ops[0].kind]
-    alone = replace(rule, tilings=lambda _: iter([tiling]), fallback=None)
-    patched = {**RULES, network.ops[0].kind: alone}
-    from unittest.mock import patch
-
-    with patch("edgefusion.compiler.lowering.lower.RULES", patched):
+    kind = type(network.ops[0].kind)
+    with patch.object(kind, "tilings", lambda self, context: iter([tiling])):
         return simulate(lower(network, machine, MLT).program, machine).total_ps
 
 

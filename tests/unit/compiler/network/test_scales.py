@@ -9,18 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgefusion.compiler.lowering.lower import lower
-from edgefusion.compiler.network.network import Epilogue, NetOp, NetTensor, Network
+from edgefusion.compiler.network.network import Epilogue, NetOp, Network
+from edgefusion.compiler.network.ranges import LEVELS, Range
 from edgefusion.compiler.network.scale_remarks import scale_remarks
 from edgefusion.compiler.network.scales import (
-    LEVELS,
-    MASK_MARGIN,
     SMALLEST_SCALE,
-    Range,
     assign_scales,
     measured_tensors,
     scale_groups,
     with_scales,
 )
+from edgefusion.compiler.network.tensor import NetTensor
+from edgefusion.compiler.ops.attention import MASK_MARGIN, Attention
+from edgefusion.compiler.ops.elementwise import Binary, Unary
+from edgefusion.compiler.ops.matmul import MatMul
+from edgefusion.compiler.ops.movement import Concat, Reshape, Transpose
 from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.isa import DType, Role
@@ -45,20 +48,19 @@ def network(
 
 
 def unary(x: str, y: str, *epilogue: Epilogue) -> NetOp:
-    return NetOp(f"op_{y}", "unary", (x,), (y,), {"function": "silu"}, tuple(epilogue))
+    return NetOp(f"op_{y}", Unary(x=x, function="silu"), (y,), tuple(epilogue))
 
 
 def view(x: str, y: str) -> NetOp:
-    return NetOp(f"op_{y}", "view", (x,), (y,))
+    return NetOp(f"op_{y}", Reshape(x=x), (y,))
 
 
 def concat(y: str, *x: str) -> NetOp:
-    return NetOp(f"op_{y}", "concat", x, (y,), {"axis": 3})
+    return NetOp(f"op_{y}", Concat(parts=x, axis=3), (y,))
 
 
-def attention(*mask: str) -> NetOp:
-    attrs = {"heads": 2, "scale": 0.5}
-    return NetOp("att", "attention", ("q", "k", "v", *mask), ("y",), attrs)
+def attention(mask: str = "") -> NetOp:
+    return NetOp("att", Attention(q="q", k="k", v="v", mask=mask, heads=2, scale=0.5), ("y",))
 
 
 TOKENS = tuple(NetTensor(n, (1, 16, 8), DType.INT16, Role.INPUT) for n in "qkv")
@@ -157,7 +159,7 @@ def test_a_mask_of_minus_infinity_costs_no_resolution(lowest: float) -> None:
 
 def test_converted_tensors_take_the_range_of_what_they_were() -> None:
     half = NetTensor("x", SHAPE, DType.FP16, Role.INPUT)
-    convert = NetOp("c", "transpose", ("x",), ("x:int16",), {"perm": (0, 1, 2, 3)})
+    convert = NetOp("c", Transpose(x="x", perm=(0, 1, 2, 3)), ("x:int16",))
     net = network([convert, unary("x:int16", "y")], tensors=(half,))
     assert set(measured_tensors(net)) == {"x", "y"}
     scales = assign_scales(net, {"x": Range(-4, 1), "y": Range(0, 1)})
@@ -188,7 +190,7 @@ def test_a_range_that_is_missing_is_named() -> None:
 
 @pytest.mark.parametrize(("low", "count"), [(-1.0, 1), (0.0, 1), (0.5, 0)])
 def test_a_divisor_that_spans_zero_is_remarked(low: float, count: int) -> None:
-    net = network([NetOp("q", "binary", ("x", "d"), ("y",), {"function": "div"})], ("x", "d"))
+    net = network([NetOp("q", Binary(a="x", b="d", function="div"), ("y",))], ("x", "d"))
     ranges = {"x": Range(-8, 8), "d": Range(low, 2), "y": Range(-4, 4)}
     assert [(r.kind, r.tensor) for r in scale_remarks(net, ranges)] == [("divisor", "d")] * count
 
@@ -197,7 +199,7 @@ def test_remarks() -> None:
     weights = NetTensor("w", (2**26, 8), DType.INT8, Role.WEIGHT, "w")
     wide = NetTensor("x", (1, 2**26), DType.INT16, Role.INPUT)
     net = network(
-        [NetOp("mm", "matmul", ("x", "w"), ("a",)), unary("a", "b")], tensors=(weights, wide)
+        [NetOp("mm", MatMul(x="x", w="w"), ("a",)), unary("a", "b")], tensors=(weights, wide)
     )
     ranges = {"x": Range(0, 0), "a": Range(-100, 1), "b": Range(0, 100)}
     found = scale_remarks(net, ranges, {"x": 0.0, "a": 50.0, "b": 1.0})

@@ -13,7 +13,8 @@ import pytest
 from edgefusion.compiler.frontend.from_graph import network_from_graph
 from edgefusion.compiler.graph.graph import Graph
 from edgefusion.compiler.lowering.lower import lower
-from edgefusion.compiler.network.scales import Range, assign_scales, measured_tensors, with_scales
+from edgefusion.compiler.network.ranges import Range
+from edgefusion.compiler.network.scales import assign_scales, measured_tensors, with_scales
 from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.passes.assign_precision import AssignPrecision
 from edgefusion.passes.pass_base import PassContext

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from edgefusion.compiler.network.network import NetOp, NetTensor, Network
+from edgefusion.compiler.network.network import NetOp, Network
+from edgefusion.compiler.network.tensor import NetTensor
+from edgefusion.compiler.ops.elementwise import Unary
+from edgefusion.compiler.ops.movement import Reshape
 from edgefusion.runtime.isa import DType, Role
 from edgefusion.toolchain.accuracy.recipe import load_recipe
 from edgefusion.toolchain.accuracy.recipe_search import propose
@@ -17,14 +20,14 @@ SHAPE = (1, 4, 4, 8)
 
 def network(*half: str) -> Network:
     """x -a-> ta -view-> tv -b-> tb -c-> tc; results of the ops ``half`` are FP16."""
-    kinds = {"a": "unary", "view": "view", "b": "unary", "c": "unary"}
     tensors = {"x": NetTensor("x", SHAPE, DType.INT16, Role.INPUT)}
     ops, source = [], "x"
-    for name, kind in kinds.items():
+    for name in ("a", "view", "b", "c"):
         made = f"t{name}"
         dtype = DType.FP16 if name in half else DType.INT16
         tensors[made] = NetTensor(made, SHAPE, dtype)
-        ops.append(NetOp(name, kind, (source,), (made,), {"function": "silu"}))
+        kind = Reshape(x=source) if name == "view" else Unary(x=source, function="silu")
+        ops.append(NetOp(name, kind, (made,)))
         source = made
     return Network("unet", tensors, tuple(ops), ("x",), (source,))
 
