@@ -17,6 +17,7 @@ from edgefusion.compiler.graph.functions import kind_and_tokens
 from edgefusion.compiler.graph.graph import Graph, Node
 from edgefusion.compiler.graph.scope import common_scope
 from edgefusion.compiler.network.network import NetOp, Network, operands, results
+from edgefusion.compiler.network.verify_network import verify_network
 from edgefusion.compiler.ops.movement import Host
 from edgefusion.runtime.errors import UnsupportedOpError
 
@@ -52,13 +53,15 @@ def network_from_graph(graph: Graph, component: str, default_precision: str = "f
                 f"{reason}; run the pass partition-host before building the network"
             )
         CONVERT[kind_and_tokens(node.op)[0]](builder, node)
-    return Network(
+    network = Network(
         component,
         builder.tensors,
         _ordered(builder.ops),
         tuple(tensor.name for tensor in graph.inputs),
         tuple(tensor.name for tensor in graph.outputs),
     )
+    verify_network(network)
+    return network
 
 
 def _host_op(builder: NetworkBuilder, name: str, nodes: list[Node]) -> NetOp:

@@ -211,6 +211,7 @@ def reduce(b: NetworkBuilder, node: Node) -> None:
     attributes = {
         "function": REDUCTIONS[node.op],
         "axes": tuple(_folded_axis(x, axis) for axis in axes),
+        "keepdims": bool(node.get_int("keepdims", 1)),
     }
     b.op(node, Reduce, {"x": x}, attributes)
 

@@ -76,8 +76,7 @@ class Window:
         return min(-(-elements // self.upsample) + 1, -(-self.extent // self.upsample))
 
     def touched(self, size: int) -> int:
-        """Fewest input elements that ``size`` outputs from 0 on read between them: all from the
-        first to the last window's end, but one a window where windows lie apart."""
-        if self.reach < self.stride:
-            return size // self.upsample
-        return min(self.extent, (size - 1) * self.stride - self.pad + self.reach) // self.upsample
+        """How many input elements ``size`` outputs from 0 on read between them."""
+        taps = range(-self.pad, self.kernel * self.dilation - self.pad, self.dilation)
+        read = {output * self.stride + tap for output in range(size) for tap in taps}
+        return len({at // self.upsample for at in read if 0 <= at < self.extent})

@@ -107,23 +107,25 @@ class Pool(WindowedKind, LoweredKind):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reduce(LoweredKind):
-    """x[1,h,w,c] -> y[1,1,1,c] or x[...,c] -> y[...,1]; function (mean, sum, max), axes"""
+    """x[1,h,w,c] -> y[1,1,1,c] or x[...,c] -> y[...,1]; function (mean, sum, max), axes, keepdims
+    (else y lacks the axes)"""
 
     name: ClassVar[str] = "reduce"
     is_element_work: ClassVar[bool] = True
     x: str = operand()
     function: str
     axes: tuple[int, ...]
+    keepdims: bool = True
 
     def result_shape(self, shapes: Mapping[str, Shape]) -> Shape:
-        """The axes kept, with size 1."""
-        return tuple(1 if i in self.axes else n for i, n in enumerate(shapes["x"]))
+        """x without the axes, or with size 1 there."""
+        kept = [1 if i in self.axes else n for i, n in enumerate(shapes["x"])]
+        return tuple(n for i, n in enumerate(kept) if self.keepdims or i not in self.axes)
 
     def cuts(self, shapes: Mapping[str, Shape], result: Shape) -> Mapping[int, int]:
-        """The axes that are left; a network may have dropped the others."""
-        if len(result) != len(shapes["x"]):
-            return {}
-        return {axis: 1 for axis in range(len(result)) if axis not in self.axes}
+        """The axes that are left."""
+        kept = self._kept(shapes)
+        return {axis if self.keepdims else i: 1 for i, axis in enumerate(kept)}
 
     def needs(
         self,
@@ -133,7 +135,10 @@ class Reduce(LoweredKind):
         span: Span,
     ) -> Mapping[str, tuple[int, Span]]:
         """The same elements."""
-        return {"x": (axis, span)}
+        return {"x": (axis if self.keepdims else self._kept(shapes)[axis], span)}
+
+    def _kept(self, shapes: Mapping[str, Shape]) -> list[int]:
+        return [axis for axis in range(len(shapes["x"])) if axis not in self.axes]
 
     def tilings(self, context: OpContext) -> Iterator[Tiling]:
         """Tiles of whole rows of x."""

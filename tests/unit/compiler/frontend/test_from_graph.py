@@ -207,7 +207,7 @@ def test_precisions_meet_in_a_conversion() -> None:
         (
             "(float[2, 6, 8] x) => (float[2, 6, 1] y) <int64[1] a = {-1}> { y = ReduceMean(x, a) }",
             "reduce",
-            {"function": "mean", "axes": (2,)},
+            {"function": "mean", "axes": (2,), "keepdims": True},
         ),
         (
             "(float[1, 6, 8] x) => (float[48] y) <int64[1] s = {48}> { y = Reshape(x, s) }",
