@@ -22,8 +22,10 @@ from edgefusion.runtime.isa import Cause, DType, Opcode, Role, Space
 from edgefusion.runtime.kernels.contract import Array, Attrs, Kernel, Operands
 from edgefusion.runtime.kernels.table import KERNELS
 from edgefusion.runtime.machine import Machine
+from edgefusion.runtime.opcodes import SPECIFICATIONS
 from edgefusion.runtime.program import BufferRecord, Instruction, Operand, Program, TensorRecord
 from edgefusion.runtime.simulated_memory import Place, SimulatedMemory
+from edgefusion.runtime.specification import Family
 from edgefusion.runtime.stored_values import bias_scales, from_real, stored_bias, to_real
 from edgefusion.runtime.verifier import verify_program
 
@@ -52,6 +54,7 @@ class _Step:
     operands: Operands
     attrs: Attrs
     kernel: Kernel | None
+    accumulates: bool
     births: tuple[BufferRecord, ...]
 
 
@@ -122,12 +125,11 @@ class Executor:
         return f"instruction {index} ({i.opcode.name.lower()} of {op.name}{origin})"
 
     def _step(self, index: int, i: Instruction, births: tuple[BufferRecord, ...]) -> _Step:
+        specification = SPECIFICATIONS[i.opcode]
         try:
             outputs = tuple(self._memory.place(o) for o in i.outputs)
             inputs = tuple(self._memory.place(o) for o in i.inputs)
-            kernel = None
-            if i.opcode not in (Opcode.LOAD, Opcode.STORE, Opcode.CALL):
-                kernel = _kernel(i)
+            kernel = _kernel(i) if specification.families else None
         except InputError as error:
             raise InputError(f"{self._where(index, i)}: {error}") from error
         operands = Operands(
@@ -136,7 +138,9 @@ class Executor:
             tuple(self._scale(o) for o in i.outputs),
             tuple(self._scale(o) for o in i.inputs),
         )
-        return _Step(i, outputs, inputs, operands, dict(i.attrs), kernel, births)
+        attrs = specification.complete(i.attrs)
+        accumulates = specification.accumulates(attrs)
+        return _Step(i, outputs, inputs, operands, attrs, kernel, accumulates, births)
 
     def _execute(self, step: _Step, moved: dict[Cause, int]) -> None:
         for record in step.births:
@@ -144,7 +148,7 @@ class Executor:
         for place in step.inputs:
             self._memory.expect_written(place)
         if step.kernel is not None:
-            if step.attrs.get("accumulate") or step.attrs.get("first") == 0:
+            if step.accumulates:
                 self._memory.expect_written(step.outputs[0])
             step.kernel(step.operands, step.attrs)
         elif step.instruction.opcode is Opcode.CALL:
@@ -229,9 +233,9 @@ def _shaped(what: str, values: Array, record: TensorRecord) -> Array:
 
 def _kernel(i: Instruction) -> Kernel:
     """Integer activations pick the integer kernels, a float that becomes an integer its own."""
-    family = "fp16" if i.inputs[0].dtype in (DType.FP16, DType.FP32) else "int"
-    if family == "fp16" and i.outputs[0].dtype is DType.INT16:
-        family = "float to int"
+    family = Family.FP16 if i.inputs[0].dtype in (DType.FP16, DType.FP32) else Family.INT
+    if family is Family.FP16 and i.outputs[0].dtype is DType.INT16:
+        family = Family.FLOAT_TO_INT
     kernel = KERNELS.get((i.opcode, family))
     if kernel is None:
         raise InputError(f"no kernel computes {i.opcode.name} on {i.inputs[0].dtype.name}")

@@ -20,8 +20,9 @@ from edgefusion.runtime.program import (
     TensorRecord,
     dense_strides,
 )
-from edgefusion.runtime.program_builder import Attrs, ProgramBuilder
+from edgefusion.runtime.program_builder import ProgramBuilder
 from edgefusion.runtime.program_printer import DTYPE_NAMES
+from edgefusion.runtime.specification import Attrs
 from edgefusion.runtime.text_line import Line
 
 _DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
@@ -115,15 +116,18 @@ class _Parser:
             while not depends_on or line.sees("%"):
                 depends_on.append(line.reference("%", "an instruction, like %7"))
         cause = line.one_of(_CAUSES, "a cause") if line.accept("cause") else Cause.NONE
-        attrs: Attrs = ()
         if has_table:
             number = line.after("attributes").integer()
             if not 0 <= number < len(self._attrs):
                 raise line.error(f"a number of attributes below {len(self._attrs)}")
             self._attrs_of_instruction.append(number)
+            attrs = self._attrs[number]
         else:
             attrs = _attrs(line)
-        builder.emit(engine, unit, opcode, outputs, inputs, op, depends_on, cause, attrs)
+        try:
+            builder.emit(engine, unit, opcode, outputs, inputs, op, depends_on, cause, attrs)
+        except InputError as error:
+            raise line.refusal(str(error)) from error
 
 
 def _operands(line: Line) -> list[Operand]:

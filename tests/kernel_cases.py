@@ -10,6 +10,8 @@ import numpy as np
 from edgefusion.runtime.isa import Opcode
 from edgefusion.runtime.kernels.contract import Array, Operands
 from edgefusion.runtime.kernels.table import KERNELS
+from edgefusion.runtime.opcodes import SPECIFICATIONS
+from edgefusion.runtime.specification import Family
 
 
 def call(
@@ -21,7 +23,8 @@ def call(
 ) -> Array:
     """Run the integer kernel of ``opcode`` into ``y``; inputs are (array, scale)."""
     arrays, scales = zip(*inputs, strict=True)
-    KERNELS[opcode, "int"](Operands((y,), arrays, (y_scale,), scales), attrs)
+    ops = Operands((y,), arrays, (y_scale,), scales)
+    KERNELS[opcode, Family.INT](ops, SPECIFICATIONS[opcode].complete(tuple(attrs.items())))
     return y
 
 

@@ -1,7 +1,8 @@
 """What a kernel gets: numpy views of simulated memory, and the scales of the tensors in them.
 
 A kernel writes its outputs in place. Views have the shapes, strides and types of the instruction's
-operands, in the order of ``isa.Opcode``; broadcast operands have strides of zero. A scale is the
+operands, in the order of ``runtime.opcodes``; broadcast operands have strides of zero. Attributes
+are complete: those that the instruction leaves out have their defaults. A scale is the
 real value of one step of an integer activation; 0.0 where the operand has none (FP16, INT8 weights
 with a scale a channel, biases, statistics).
 """

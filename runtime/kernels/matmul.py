@@ -24,7 +24,7 @@ def weight_operands(ops: Operands, attrs: Attrs, n: int) -> tuple[Array, Array |
     A floating bias is brought to int64 steps of s_x * s_w, half to even.
     """
     rest = list(ops.inputs[2:])
-    bias = rest.pop(0).reshape(-1) if attrs.get("bias", 0) else np.zeros(n, np.int64)
+    bias = rest.pop(0).reshape(-1) if attrs["bias"] else np.zeros(n, np.int64)
     scales = rest.pop(0).reshape(-1).astype(np.float64) if rest else None
     if np.issubdtype(bias.dtype, np.floating):
         if scales is None:
@@ -35,14 +35,12 @@ def weight_operands(ops: Operands, attrs: Attrs, n: int) -> tuple[Array, Array |
 
 def weight_multipliers(ops: Operands, attrs: Attrs, scales: Array | None) -> Multipliers:
     """s_x * s_w / s_y a channel; s_a * s_b * scale / s_y where both operands are activations."""
-    mode = str(attrs.get("rounding", "tflite15"))
+    mode = str(attrs["rounding"])
     x_scale, y_scale = ops.input_scales[0], ops.output_scales[0]
     if scales is not None:
         ratio(x_scale, y_scale)  # refuses scales that are not calibrated
         return multipliers(x_scale * scales / y_scale, mode)
-    return multipliers(
-        ratio(x_scale, ops.input_scales[1], float(attrs.get("scale", 1.0)), y_scale), mode
-    )
+    return multipliers(ratio(x_scale, ops.input_scales[1], float(attrs["scale"]), y_scale), mode)
 
 
 def matmul(ops: Operands, attrs: Attrs) -> None:
@@ -62,7 +60,7 @@ def matmul(ops: Operands, attrs: Attrs) -> None:
                     f"A raw product {y.shape} of exponentials has no column for their row sums, so "
                     "it could never be normalised. Give its buffer one column more than V."
                 )
-            _accumulate(y_i, a_i, b_i, add=bool(attrs.get("accumulate", 0)))
+            _accumulate(y_i, a_i, b_i, add=bool(attrs["accumulate"]))
         elif ops.input_scales[0] == ROW_NORMALISED:
             total = np.empty(y_i.shape, np.int64)
             gemm.accumulate(gemm.matrix_rows(a_i), b_i[None], total, add=False)

@@ -1,4 +1,4 @@
-"""COPY, RESIZE, POOL, REDUCE and DMA on integers (docs/arithmetic.md, section 9)."""
+"""COPY, RESIZE, POOL and REDUCE on integers (docs/arithmetic.md, section 9)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,6 @@ from edgefusion.runtime.kernels.requantize import (
 from edgefusion.runtime.kernels.softmax import divide_by_row_sums
 
 
-def transfer(ops: Operands, attrs: Attrs) -> None:  # noqa: ARG001
-    """LOAD and STORE: the same bytes, element by element."""
-    np.copyto(ops.outputs[0], ops.inputs[0], casting="no")
-
-
 def copy(ops: Operands, attrs: Attrs) -> None:
     """y <- x with other strides, another type or another scale.
 
@@ -34,7 +29,7 @@ def copy(ops: Operands, attrs: Attrs) -> None:
         if x.shape[-1] == y.shape[-1] + 1:
             y[...] = divide_by_row_sums(x[:, :-1], x[:, -1], ratio(x_scale, y_scale))
         else:
-            y[...] = requantize_array(x, _mean_multiplier(ops, int(attrs.get("count", 1))))
+            y[...] = requantize_array(x, _mean_multiplier(ops, int(attrs["count"])))
     elif np.issubdtype(y.dtype, np.floating):
         y[...] = (x * ratio(x_scale, 1.0)).astype(y.dtype)
     else:
@@ -93,7 +88,7 @@ def reduce(ops: Operands, attrs: Attrs) -> None:
     """
     x, y = ops.inputs[0], ops.outputs[0]
     axis, function = int(attrs["axis"]), str(attrs["function"])
-    first, last = bool(attrs.get("first", 1)), bool(attrs.get("last", 1))
+    first, last = bool(attrs["first"]), bool(attrs["last"])
     if function == "max":
         largest = rescaled(x.max(axis=axis), ops.input_scales[0], ops.output_scales[0])
         largest = largest.reshape(y.shape)

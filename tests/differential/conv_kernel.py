@@ -7,6 +7,8 @@ import numpy as np
 from edgefusion.runtime.isa import Opcode
 from edgefusion.runtime.kernels.contract import Array, Operands
 from edgefusion.runtime.kernels.table import KERNELS
+from edgefusion.runtime.opcodes import SPECIFICATIONS
+from edgefusion.runtime.specification import Family
 from tests.differential.conv_cases import ConvCase, operands
 
 
@@ -20,5 +22,6 @@ def run_kernel(case: ConvCase) -> Array:
     ops = Operands(
         (y,), (x, weights, bias, scales), (float32_scales[1],), (float32_scales[0], 0.0, 0.0, 0.0)
     )
-    KERNELS[Opcode.CONV2D, "int"](ops, {"bias": 1})
+    attrs = SPECIFICATIONS[Opcode.CONV2D].complete((("bias", 1),))
+    KERNELS[Opcode.CONV2D, Family.INT](ops, attrs)
     return y

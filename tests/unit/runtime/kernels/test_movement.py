@@ -8,22 +8,11 @@ from edgefusion.runtime.isa import Opcode
 from edgefusion.runtime.kernels.contract import Operands
 from edgefusion.runtime.kernels.movement import quantize
 from edgefusion.runtime.kernels.table import KERNELS
+from edgefusion.runtime.specification import Family
 from tests.kernel_cases import call, lsb_error
 
 RNG = np.random.default_rng(0)
 X = RNG.integers(-32768, 32768, (6, 8, 5)).astype(np.int16)
-
-
-@pytest.mark.parametrize("opcode", [Opcode.LOAD, Opcode.STORE])
-def test_transfers_copy_elements(opcode: Opcode) -> None:
-    y = np.zeros((5, 8, 6), np.int16)
-    call(opcode, y.T, 0.0, [(X.transpose(0, 1, 2), 0.0)])
-    np.testing.assert_array_equal(y, X.T)
-
-
-def test_transfers_refuse_other_types() -> None:
-    with pytest.raises(TypeError):
-        call(Opcode.LOAD, np.zeros(X.shape, np.int32), 0.0, [(X, 0.0)])
 
 
 def test_transposing_copy_keeps_values_of_equal_scales() -> None:
@@ -41,7 +30,7 @@ def test_floats_and_back() -> None:
     halves = call(Opcode.COPY, np.empty(X.shape, np.float16), 0.0, [(X, 1e-3)])
     np.testing.assert_array_equal(halves, (X * 1e-3).astype(np.float16))
     back = np.empty_like(X)
-    KERNELS[Opcode.COPY, "float to int"](Operands((back,), (halves,), (1e-3,), (0.0,)), {})
+    KERNELS[Opcode.COPY, Family.FLOAT_TO_INT](Operands((back,), (halves,), (1e-3,), (0.0,)), {})
     assert lsb_error(back, 1e-3, halves.astype(float)) <= 0.5
 
 
