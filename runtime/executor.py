@@ -27,6 +27,7 @@ from edgefusion.runtime.program import BufferRecord, Instruction, Operand, Progr
 from edgefusion.runtime.simulated_memory import Place, SimulatedMemory
 from edgefusion.runtime.specification import Family
 from edgefusion.runtime.stored_values import bias_scales, from_real, stored_bias, to_real
+from edgefusion.runtime.tensor_numbers import PLAIN, Numbers
 from edgefusion.runtime.verifier import verify_program
 
 Values = Mapping[str, Array]
@@ -135,8 +136,8 @@ class Executor:
         operands = Operands(
             tuple(p.values for p in outputs),
             tuple(p.values for p in inputs),
-            tuple(self._scale(o) for o in i.outputs),
-            tuple(self._scale(o) for o in i.inputs),
+            tuple(self._numbers(o) for o in i.outputs),
+            tuple(self._numbers(o) for o in i.inputs),
         )
         attrs = specification.complete(i.attrs)
         accumulates = specification.accumulates(attrs)
@@ -173,18 +174,18 @@ class Executor:
         if name not in self._hosts:
             raise InputError(f"host function {name!r} is not in the bundle")
         o = step.operands
-        real = [to_real(v, scale) for v, scale in zip(o.inputs, o.input_scales, strict=True)]
+        real = [to_real(v, n) for v, n in zip(o.inputs, o.input_numbers, strict=True)]
         results = self._hosts[name](real)
         if len(results) != len(o.outputs):
             raise InputError(f"expected {len(o.outputs)} results of {name}, found {len(results)}")
-        for place, scale, value in zip(step.outputs, o.output_scales, results, strict=True):
+        for place, numbers, value in zip(step.outputs, o.output_numbers, results, strict=True):
             target = place.values
-            target[...] = from_real(np.reshape(value, target.shape), place.operand.dtype, scale)
+            target[...] = from_real(np.reshape(value, target.shape), place.operand.dtype, numbers)
 
-    def _scale(self, operand: Operand) -> float:
+    def _numbers(self, operand: Operand) -> Numbers:
         if operand.dtype not in (DType.INT16, DType.INT64) or operand.tensor < 0:
-            return 0.0  # INT64 sums are in steps of the tensor that they add up
-        return self._program.tensors[operand.tensor].scale
+            return PLAIN  # INT64 sums are in steps of the tensor that they add up
+        return self._program.tensors[operand.tensor].numbers
 
     def _load_constants(self, constants: Values) -> None:
         steps = bias_scales(self._program, constants)
@@ -199,7 +200,7 @@ class Executor:
             if record.dtype is DType.INT64 and index in steps:
                 values = stored_bias(values, steps[index])
             else:
-                values = from_real(values, record.dtype, record.scale)
+                values = from_real(values, record.dtype, record.numbers)
             self._memory.write(record.address, values)
 
     def _load_inputs(self, inputs: Values) -> None:
@@ -212,7 +213,7 @@ class Executor:
                 names = ", ".join(repr(r.name) for r in wanted.values())
                 raise InputError(f"input {record.name!r} is missing; expected {names}")
             values = _shaped(f"input {record.name!r}", np.asarray(inputs[record.name]), record)
-            self._memory.write(record.address, from_real(values, record.dtype, record.scale))
+            self._memory.write(record.address, from_real(values, record.dtype, record.numbers))
 
     def _read(self, record: TensorRecord) -> Array:
         strides = np.empty(record.shape, record.dtype.numpy).strides
@@ -222,7 +223,7 @@ class Executor:
             self._memory.expect_written(place)
         except InputError as error:
             raise InputError(f"output {record.name!r} is incomplete: {error}") from error
-        return to_real(place.values, record.scale)
+        return to_real(place.values, record.numbers)
 
 
 def _shaped(what: str, values: Array, record: TensorRecord) -> Array:

@@ -12,12 +12,12 @@ from edgefusion.compiler.lowering.rule import OpContext, Rule
 from edgefusion.compiler.lowering.rules import RULES
 from edgefusion.compiler.lowering.tile_search import Candidate, best, search
 from edgefusion.compiler.memory.dram import DramPlan, plan_dram
-from edgefusion.compiler.network.network import NetOp, Network, macs
+from edgefusion.compiler.network.network import NetOp, NetTensor, Network, macs
 from edgefusion.compiler.schedule.hazards import Region
 from edgefusion.compiler.schedule.schedule import Schedule
 from edgefusion.compiler.schedule.synchronise import Reservation, synchronise
 from edgefusion.runtime.errors import InputError, UnsupportedOpError
-from edgefusion.runtime.isa import MAX_RANK, Space
+from edgefusion.runtime.isa import MAX_RANK, DType, Space
 from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program import (
     Operand,
@@ -27,6 +27,7 @@ from edgefusion.runtime.program import (
     dense_strides,
 )
 from edgefusion.runtime.program_builder import ProgramBuilder
+from edgefusion.runtime.tensor_numbers import PLAIN, ROW_NORMALISED, UNCALIBRATED, Numbers
 
 Progress = Callable[[str], None]
 
@@ -129,7 +130,7 @@ def _tensor_views(builder: ProgramBuilder, plan: DramPlan) -> dict[str, View]:
                 tensor.role,
                 address,
                 tensor.nbytes,
-                tensor.scale,
+                _numbers(tensor),
                 scale,
                 tensor.constant,
             )
@@ -140,6 +141,12 @@ def _tensor_views(builder: ProgramBuilder, plan: DramPlan) -> dict[str, View]:
         views[name] = View(operand, region, tensor.role)
     _note_reuse(plan, regions)
     return views
+
+
+def _numbers(tensor: NetTensor) -> Numbers:
+    if tensor.dtype is not DType.INT16:
+        return PLAIN
+    return ROW_NORMALISED if tensor.row_normalised else UNCALIBRATED
 
 
 def _note_reuse(plan: DramPlan, regions: Mapping[str, Region]) -> None:

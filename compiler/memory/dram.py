@@ -14,7 +14,7 @@ from edgefusion.compiler.lowering.attention import score_tensor
 from edgefusion.compiler.memory.placement import Lifetime, place
 from edgefusion.compiler.network.network import NetTensor, Network, operands, results, stage_names
 from edgefusion.compiler.schedule.schedule import Schedule
-from edgefusion.runtime.isa import Role
+from edgefusion.runtime.isa import DType, Role
 from edgefusion.runtime.machine import Machine
 
 _CONSTANT = (Role.WEIGHT, Role.TABLE)
@@ -112,7 +112,10 @@ def _score_tensors(network: Network, schedule: Schedule) -> dict[str, NetTensor]
             rows = 0 if schedule.attention_in_sram else heads * queries
             for stage in ("in", "out"):
                 name = score_tensor(op.name, stage)
-                made[name] = NetTensor(name, (rows, keys), q.dtype, Role.SPILL)
+                exponentials = stage == "out" and q.dtype is DType.INT16
+                made[name] = NetTensor(
+                    name, (rows, keys), q.dtype, Role.SPILL, row_normalised=exponentials
+                )
     return made
 
 

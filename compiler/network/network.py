@@ -46,8 +46,8 @@ class NetTensor:
 
     ``dtype`` is what the NPU stores. Constants (role WEIGHT or TABLE) name their values by
     ``constant``, the key in the bundle's weights; ``scale_tensor`` names the tensor (FP32, role
-    TABLE) with the per-channel scales of an INT8 weight. ``scale`` of an INT16 activation is 0.0
-    until calibration fills it.
+    TABLE) with the per-channel scales of an INT8 weight. The elements of a ``row_normalised``
+    tensor are exponentials, to be divided by the sums of their rows.
     """
 
     name: str
@@ -56,7 +56,7 @@ class NetTensor:
     role: Role = Role.ACTIVATION
     constant: str = ""
     scale_tensor: str = ""
-    scale: float = 0.0
+    row_normalised: bool = False
 
     @property
     def elements(self) -> int:

@@ -17,18 +17,18 @@ from edgefusion.compiler.lowering.attention import score_tensor
 from edgefusion.compiler.network.network import NetOp, Network, operands, results, stage_names
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.isa import DType
-from edgefusion.runtime.kernels.softmax import ROW_NORMALISED
 from edgefusion.runtime.program import Program
+from edgefusion.runtime.tensor_numbers import ROW_NORMALISED, steps_of
 
 LEVELS = 32767
 """Steps from zero to the largest value of an INT16 activation."""
 
 PROBABILITY = 1.0
 """Largest value that a softmax of its own makes, whatever was measured. Scores behind the softmax
-of an attention op have no scale at all: they stay exponentials (``ROW_NORMALISED``)."""
+of an attention op have no scale at all: lowering leaves them exponentials."""
 
 SMALLEST_SCALE = 2.0**-100
-"""Scale of a tensor that is always zero: a scale of 0 would mean that there is none."""
+"""Scale of a tensor that is always zero: scales are positive."""
 
 MASK_MARGIN = 24.0
 """exp(-24) is below half a step of a probability, even times 4096: a masked score this far below
@@ -100,7 +100,8 @@ def measured_tensors(network: Network) -> tuple[str, ...]:
 
 
 def assign_scales(network: Network, ranges: Ranges) -> dict[str, float]:
-    """The scale of every INT16 tensor of the network and of its hidden ones, by name.
+    """The scale of every INT16 tensor of the network and of its hidden ones, by name, but for the
+    exponentials of attention, which have none.
 
     Raises:
         InputError: ``ranges`` lack a tensor: they were measured on another model.
@@ -129,25 +130,24 @@ def assign_scales(network: Network, ranges: Ranges) -> dict[str, float]:
             scales[name] = _scale(_range(ranges, name).largest)
         if op.kind == "attention":
             scales[score_tensor(op.name, "in")] = _scale(_score_range(op, ranges))
-            scales[score_tensor(op.name, "out")] = ROW_NORMALISED
     return scales
 
 
 def with_scales(program: Program, scales: Mapping[str, float]) -> Program:
-    """``program`` with the scales of its INT16 tensors filled in.
+    """``program`` with the scales of its INT16 tensors filled in, but for exponentials.
 
     Raises:
-        InputError: ``scales`` lack one of them.
+        InputError: ``scales`` lack one of them, or one is not positive and finite.
     """
     records = []
     for record in program.tensors:
-        if record.dtype != DType.INT16:
+        if record.dtype != DType.INT16 or record.numbers == ROW_NORMALISED:
             records.append(record)
             continue
         scale = scales.get(record.name)
         if scale is None:
             raise _unknown(record.name)
-        records.append(replace(record, scale=scale))
+        records.append(replace(record, numbers=steps_of(scale)))
     return replace(program, tensors=tuple(records))
 
 

@@ -18,7 +18,9 @@ from edgefusion.runtime.opcodes import SPECIFICATIONS, check_attributes
 from edgefusion.runtime.program import Operand
 from edgefusion.runtime.program_builder import ProgramBuilder
 from edgefusion.runtime.specification import Attribute, Family, Kind
+from edgefusion.runtime.tensor_numbers import steps_of
 
+STEPS = steps_of(0.5)
 BIAS = (("bias", 1),)
 GROUPS = (("epsilon", 1e-5), ("function", "silu"), ("groups", 2), ("rows", 6))
 POOLING = (("kernel", (2, 2)), ("pads", (0, 0, 0, 0)), ("strides", (2, 2)))
@@ -112,7 +114,7 @@ def asked(opcode: Opcode, family: Family) -> set[str]:
     for _, y, inputs, attrs in (call for call in calls(family) if call[0] is opcode):
         check_attributes(opcode, attrs)
         recorder = Recorder(SPECIFICATIONS[opcode].complete(attrs))
-        ops = Operands((y,), tuple(inputs), (0.5,), (0.5,) * len(inputs))
+        ops = Operands((y,), tuple(inputs), (STEPS,), (STEPS,) * len(inputs))
         KERNELS[opcode, family](ops, recorder)
         found |= recorder.asked
     return found

@@ -22,6 +22,7 @@ from edgefusion.runtime.program import BufferRecord, Operand, OpRecord, Program,
 from edgefusion.runtime.program_builder import ProgramBuilder
 from edgefusion.runtime.program_text import parse, to_text, write_text
 from edgefusion.runtime.specification import Attrs, Kind
+from edgefusion.runtime.tensor_numbers import PLAIN, ROW_NORMALISED, UNCALIBRATED, steps_of
 from tests.lowering_cases import all_cases
 
 
@@ -29,8 +30,8 @@ def documented() -> Program:
     """The example in the docstring of ``runtime.program_text``."""
     builder = ProgramBuilder("unet", "exynos2400", "pipelined")
     builder.tensors += [
-        TensorRecord("x", DType.INT16, (8, 64), Role.INPUT, 0, 1024, scale=0.5),
-        TensorRecord("y", DType.INT16, (8, 64), Role.ACTIVATION, 1024, 1024),
+        TensorRecord("x", DType.INT16, (8, 64), Role.INPUT, 0, 1024, steps_of(0.5)),
+        TensorRecord("y", DType.INT16, (8, 64), Role.ACTIVATION, 1024, 1024, UNCALIBRATED),
     ]
     builder.ops.append(
         OpRecord("silu1", "Silu", ("/act/Sigmoid", "/act/Mul"), bound_ps=900, bound_bytes=2048)
@@ -64,6 +65,9 @@ def test_an_empty_program_round_trips() -> None:
 
 NAMES = st.text(max_size=8) | st.sampled_from(["from", "scope", "a,b", "x y", '"', "#", "%1", "t1"])
 NUMBERS = st.integers(0, 2**40)
+MEANINGS = st.sampled_from([PLAIN, UNCALIBRATED, ROW_NORMALISED]) | st.floats(
+    0.0, exclude_min=True, allow_infinity=False
+).map(steps_of)
 COUNTS, WHOLE = st.integers(1, 2**60), st.integers(-(2**60), 2**60)
 VALUES = {
     Kind.FLAG: st.integers(0, 1) | st.booleans(),
@@ -108,12 +112,11 @@ def programs(draw: st.DrawFn) -> Program:
     """Anything that the columns can hold, correct or not."""
     builder = ProgramBuilder(draw(NAMES), draw(NAMES), draw(NAMES))
     for _ in range(draw(st.integers(0, 3))):
-        scale = draw(st.floats(allow_nan=False))
         builder.tensors.append(
             TensorRecord(
                 draw(NAMES), draw(st.sampled_from(DType)),
                 tuple(draw(st.lists(st.integers(0, 999), max_size=4))),
-                draw(st.sampled_from(Role)), draw(NUMBERS), draw(NUMBERS), scale,
+                draw(st.sampled_from(Role)), draw(NUMBERS), draw(NUMBERS), draw(MEANINGS),
                 draw(st.integers(-1, 3)),
             )
         )  # fmt: skip
@@ -201,7 +204,10 @@ def test_a_range_is_written_for_reading_only() -> None:
             r"UNARY: there is no attribute 'funktion' \(did you mean 'function'",
         ),
         ('function="silu"', "", 16, "UNARY: the attribute 'function' is missing"),
-        ("version 1", "version 99", None, "version 99, this tool reads up to 1"),
+        ("scale 0.5", "scale 0", 5, "expected a scale that is positive and finite, found 0.0"),
+        ("1024 bytes uncalibrated", "1024 bytes calibrated", 6, "expected the end of the line"),
+        ("version 2", "version 99", None, "version 99, this tool reads version 2. Update the tool"),
+        ("version 2", "version 1", None, "version 1, this tool reads version 2. Compile the model"),
     ],
 )
 def test_errors_name_the_line_and_what_was_expected(

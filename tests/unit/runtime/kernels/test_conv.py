@@ -8,6 +8,7 @@ from edgefusion.compiler.lowering.emitter import Tile
 from edgefusion.runtime.isa import Opcode
 from edgefusion.runtime.kernels.contract import Array
 from edgefusion.runtime.kernels.requantize import multipliers, requantize_array
+from edgefusion.runtime.tensor_numbers import PLAIN
 from tests.kernel_cases import call
 
 
@@ -79,7 +80,7 @@ def test_tiles_give_what_the_whole_convolution_gives(
                 Opcode.CONV2D,
                 y,
                 0.05,
-                [(x[y0 : y0 + high, x0 : x0 + wide], 1e-3), (w, 0.0), (scales, 0.0)],
+                [(x[y0 : y0 + high, x0 : x0 + wide], 1e-3), (w, PLAIN), (scales, PLAIN)],
                 bias=0,
                 dilations=(dilation, dilation),
                 groups=groups,
@@ -99,6 +100,6 @@ def test_other_roundings_by_name(mode: str) -> None:
     w = rng.integers(-127, 128, (5, 64, 1, 1)).astype(np.int8)
     scales = rng.uniform(1e-3, 1e-2, 5).astype(np.float32)
     y = np.empty((4, 4, 5), np.int16)
-    call(Opcode.CONV2D, y, 0.01, [(x, 1e-3), (w, 0.0), (scales, 0.0)], bias=0, rounding=mode)
+    call(Opcode.CONV2D, y, 0.01, [(x, 1e-3), (w, PLAIN), (scales, PLAIN)], bias=0, rounding=mode)
     real = reference(x, w, 1, 0, 1, 1, 1) * (1e-3 * scales.astype(float) / 0.01)
     assert np.abs(y - np.clip(real, -32768, 32767)).max() <= 0.5 + 1e-4
