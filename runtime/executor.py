@@ -22,9 +22,12 @@ from edgefusion.runtime.isa import Cause, DType, Opcode, Role, Space
 from edgefusion.runtime.kernels.contract import Array, Attrs, Kernel, Operands
 from edgefusion.runtime.kernels.table import KERNELS
 from edgefusion.runtime.machine import Machine
+from edgefusion.runtime.opcodes import SPECIFICATIONS
 from edgefusion.runtime.program import BufferRecord, Instruction, Operand, Program, TensorRecord
 from edgefusion.runtime.simulated_memory import Place, SimulatedMemory
+from edgefusion.runtime.specification import Family
 from edgefusion.runtime.stored_values import bias_scales, from_real, stored_bias, to_real
+from edgefusion.runtime.tensor_numbers import PLAIN, Numbers
 from edgefusion.runtime.verifier import verify_program
 
 Values = Mapping[str, Array]
@@ -52,6 +55,7 @@ class _Step:
     operands: Operands
     attrs: Attrs
     kernel: Kernel | None
+    accumulates: bool
     births: tuple[BufferRecord, ...]
 
 
@@ -122,21 +126,22 @@ class Executor:
         return f"instruction {index} ({i.opcode.name.lower()} of {op.name}{origin})"
 
     def _step(self, index: int, i: Instruction, births: tuple[BufferRecord, ...]) -> _Step:
+        specification = SPECIFICATIONS[i.opcode]
         try:
             outputs = tuple(self._memory.place(o) for o in i.outputs)
             inputs = tuple(self._memory.place(o) for o in i.inputs)
-            kernel = None
-            if i.opcode not in (Opcode.LOAD, Opcode.STORE, Opcode.CALL):
-                kernel = _kernel(i)
+            kernel = _kernel(i) if specification.families else None
         except InputError as error:
             raise InputError(f"{self._where(index, i)}: {error}") from error
         operands = Operands(
             tuple(p.values for p in outputs),
             tuple(p.values for p in inputs),
-            tuple(self._scale(o) for o in i.outputs),
-            tuple(self._scale(o) for o in i.inputs),
+            tuple(self._numbers(o) for o in i.outputs),
+            tuple(self._numbers(o) for o in i.inputs),
         )
-        return _Step(i, outputs, inputs, operands, dict(i.attrs), kernel, births)
+        attrs = specification.complete(i.attrs)
+        accumulates = specification.accumulates(attrs)
+        return _Step(i, outputs, inputs, operands, attrs, kernel, accumulates, births)
 
     def _execute(self, step: _Step, moved: dict[Cause, int]) -> None:
         for record in step.births:
@@ -144,7 +149,7 @@ class Executor:
         for place in step.inputs:
             self._memory.expect_written(place)
         if step.kernel is not None:
-            if step.attrs.get("accumulate") or step.attrs.get("first") == 0:
+            if step.accumulates:
                 self._memory.expect_written(step.outputs[0])
             step.kernel(step.operands, step.attrs)
         elif step.instruction.opcode is Opcode.CALL:
@@ -169,18 +174,18 @@ class Executor:
         if name not in self._hosts:
             raise InputError(f"host function {name!r} is not in the bundle")
         o = step.operands
-        real = [to_real(v, scale) for v, scale in zip(o.inputs, o.input_scales, strict=True)]
+        real = [to_real(v, n) for v, n in zip(o.inputs, o.input_numbers, strict=True)]
         results = self._hosts[name](real)
         if len(results) != len(o.outputs):
             raise InputError(f"expected {len(o.outputs)} results of {name}, found {len(results)}")
-        for place, scale, value in zip(step.outputs, o.output_scales, results, strict=True):
+        for place, numbers, value in zip(step.outputs, o.output_numbers, results, strict=True):
             target = place.values
-            target[...] = from_real(np.reshape(value, target.shape), place.operand.dtype, scale)
+            target[...] = from_real(np.reshape(value, target.shape), place.operand.dtype, numbers)
 
-    def _scale(self, operand: Operand) -> float:
+    def _numbers(self, operand: Operand) -> Numbers:
         if operand.dtype not in (DType.INT16, DType.INT64) or operand.tensor < 0:
-            return 0.0  # INT64 sums are in steps of the tensor that they add up
-        return self._program.tensors[operand.tensor].scale
+            return PLAIN  # INT64 sums are in steps of the tensor that they add up
+        return self._program.tensors[operand.tensor].numbers
 
     def _load_constants(self, constants: Values) -> None:
         steps = bias_scales(self._program, constants)
@@ -195,7 +200,7 @@ class Executor:
             if record.dtype is DType.INT64 and index in steps:
                 values = stored_bias(values, steps[index])
             else:
-                values = from_real(values, record.dtype, record.scale)
+                values = from_real(values, record.dtype, record.numbers)
             self._memory.write(record.address, values)
 
     def _load_inputs(self, inputs: Values) -> None:
@@ -208,7 +213,7 @@ class Executor:
                 names = ", ".join(repr(r.name) for r in wanted.values())
                 raise InputError(f"input {record.name!r} is missing; expected {names}")
             values = _shaped(f"input {record.name!r}", np.asarray(inputs[record.name]), record)
-            self._memory.write(record.address, from_real(values, record.dtype, record.scale))
+            self._memory.write(record.address, from_real(values, record.dtype, record.numbers))
 
     def _read(self, record: TensorRecord) -> Array:
         strides = np.empty(record.shape, record.dtype.numpy).strides
@@ -218,7 +223,7 @@ class Executor:
             self._memory.expect_written(place)
         except InputError as error:
             raise InputError(f"output {record.name!r} is incomplete: {error}") from error
-        return to_real(place.values, record.scale)
+        return to_real(place.values, record.numbers)
 
 
 def _shaped(what: str, values: Array, record: TensorRecord) -> Array:
@@ -229,9 +234,9 @@ def _shaped(what: str, values: Array, record: TensorRecord) -> Array:
 
 def _kernel(i: Instruction) -> Kernel:
     """Integer activations pick the integer kernels, a float that becomes an integer its own."""
-    family = "fp16" if i.inputs[0].dtype in (DType.FP16, DType.FP32) else "int"
-    if family == "fp16" and i.outputs[0].dtype is DType.INT16:
-        family = "float to int"
+    family = Family.FP16 if i.inputs[0].dtype in (DType.FP16, DType.FP32) else Family.INT
+    if family is Family.FP16 and i.outputs[0].dtype is DType.INT16:
+        family = Family.FLOAT_TO_INT
     kernel = KERNELS.get((i.opcode, family))
     if kernel is None:
         raise InputError(f"no kernel computes {i.opcode.name} on {i.inputs[0].dtype.name}")

@@ -57,29 +57,24 @@ class EngineKind(IntEnum):
 
 
 class Opcode(IntEnum):
-    """What an instruction computes. Operand order is in the comment; outputs come first.
+    """What an instruction computes; ``runtime.opcodes`` specifies each."""
 
-    Shapes are channels-last. ``acc`` marks operands that are read and written.
-    """
-
-    LOAD = 0  # DMA: sram <- dram, any strides; attribute reread_bytes (of them, loaded before)
-    STORE = 1  # DMA: dram <- sram
-    CONV2D = 2  # y[h,w,co] <- x[h',w',ci], w[co,ci/g,kh,kw], [bias[co]]; strides, pads, groups, ...
-    # y[b,m,n] <- a[b,m,k], b[b,k,n] (any strides), [bias[n]]; attributes scale, accumulate (adds to
-    # y, which then has the type of the accumulator)
+    LOAD = 0
+    STORE = 1
+    CONV2D = 2
     MATMUL = 3
-    UNARY = 4  # y <- x; attribute function (silu, gelu, relu, ...)
-    BINARY = 5  # y <- a, b (zero strides broadcast); attribute function (add, mul, sub, ...)
-    GLU = 6  # y[m,c] <- value[m,c], gate[m,c]; attribute function (gelu, ...): value * f(gate)
-    SOFTMAX = 7  # y[m,n] <- x[m,n], along the last axis
-    CHANNEL_STATS = 8  # acc[2,c] (sum, sum of squares) <- x[m,c]; attribute first (clears acc)
-    GROUP_NORM = 9  # y[m,c] <- x[m,c], stats[2,c], gamma[c], beta[c]; groups, epsilon, function
-    LAYER_NORM = 10  # y[m,c] <- x[m,c], gamma[c], beta[c]; epsilon
-    RESIZE = 11  # y[h*s,w*s,c] <- x[h,w,c], nearest; attribute scale
-    POOL = 12  # y[h,w,c] <- x[h',w',c]; attribute function (max, average), kernel, strides, pads
-    REDUCE = 13  # y[c] or y[m] <- x; attributes function, axes
-    COPY = 14  # y <- x, same shape, other strides (transpose) or type (cast)
-    CALL = 15  # HOST: outputs <- inputs in DRAM; attribute function (name of the host function)
+    UNARY = 4
+    BINARY = 5
+    GLU = 6
+    SOFTMAX = 7
+    CHANNEL_STATS = 8
+    GROUP_NORM = 9
+    LAYER_NORM = 10
+    RESIZE = 11
+    POOL = 12
+    REDUCE = 13
+    COPY = 14
+    CALL = 15
 
 
 class Cause(IntEnum):

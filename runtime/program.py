@@ -23,8 +23,10 @@ import numpy.typing as npt
 
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.isa import MAX_RANK, Cause, DType, EngineKind, Opcode, Role, Space
+from edgefusion.runtime.tensor_numbers import PLAIN, Meaning, Numbers
 
-PROGRAM_VERSION = 1
+PROGRAM_VERSION = 2
+"""Other versions are refused: a program is compiled again, not converted."""
 
 I64 = npt.NDArray[np.int64]
 U8 = npt.NDArray[np.uint8]
@@ -99,8 +101,8 @@ class OpRecord:
 class TensorRecord:
     """A tensor of the program in DRAM.
 
-    ``scale`` is the activation scale (a placeholder of 0.0 until calibration fills it), or 0.0
-    where ``scale_tensor`` names the tensor that holds one scale per output channel.
+    ``numbers`` says what its elements stand for; ``scale_tensor`` is the tensor that holds a scale
+    for each output channel of INT8 weights, -1 for none.
     """
 
     name: str
@@ -109,7 +111,7 @@ class TensorRecord:
     role: Role
     address: int
     nbytes: int
-    scale: float = 0.0
+    numbers: Numbers = PLAIN
     scale_tensor: int = -1
     constant: str = ""
 
@@ -231,16 +233,12 @@ class Program:
 
     @classmethod
     def load(cls, file: Path | BinaryIO | bytes) -> Program:
-        """Read what ``save`` wrote. Raises InputError for damage or a newer version."""
+        """Read what ``save`` wrote. Raises InputError for damage or another version."""
         source = io.BytesIO(file) if isinstance(file, bytes) else file
         try:
             with np.load(source, allow_pickle=False) as archive:
                 tables = json.loads(archive["tables"].tobytes())
-                if tables["version"] > PROGRAM_VERSION:
-                    raise InputError(
-                        f"The program has format version {tables['version']}, this tool reads up "
-                        f"to {PROGRAM_VERSION}. Update the tool or compile the model again."
-                    )
+                check_version(tables["version"])
                 columns = Columns(*(archive[name] for name in Columns.__slots__))
             return cls(
                 tables["component"],
@@ -261,9 +259,20 @@ class Program:
             ) from error
 
 
+def check_version(version: int) -> None:
+    """Raise InputError for a program of another format ``version`` than this tool's."""
+    if version != PROGRAM_VERSION:
+        remedy = "Update the tool or compile" if version > PROGRAM_VERSION else "Compile"
+        raise InputError(
+            f"The program has format version {version}, this tool reads version "
+            f"{PROGRAM_VERSION}. {remedy} the model again."
+        )
+
+
 def _tensor_record(row: dict[str, Any]) -> TensorRecord:
     row = {**row, "dtype": DType(row["dtype"]), "role": Role(row["role"])}
-    return TensorRecord(**{**row, "shape": tuple(row["shape"])})
+    numbers = Numbers(Meaning(row["numbers"]["meaning"]), row["numbers"]["scale"])
+    return TensorRecord(**{**row, "shape": tuple(row["shape"]), "numbers": numbers})
 
 
 def _frozen_attrs(pairs: list[list[Any]]) -> tuple[tuple[str, Any], ...]:

@@ -7,11 +7,11 @@ Lists of plain integers are the fastest thing Python can append to; numpy takes 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from edgefusion.runtime.isa import MAX_RANK, Cause, EngineKind, Opcode
+from edgefusion.runtime.opcodes import check_attributes
 from edgefusion.runtime.program import (
     BufferRecord,
     Columns,
@@ -21,8 +21,7 @@ from edgefusion.runtime.program import (
     Program,
     TensorRecord,
 )
-
-Attrs = tuple[tuple[str, Any], ...]
+from edgefusion.runtime.specification import Attrs
 
 
 class ProgramBuilder:
@@ -34,6 +33,7 @@ class ProgramBuilder:
         self.tensors: list[TensorRecord] = []
         self.buffers: list[BufferRecord] = []
         self._attr_index: dict[Attrs, int] = {(): 0}
+        self._checked: set[tuple[int, int]] = set()
         self._rows: list[tuple[int, int, int, int, int, int, int, int]] = []
         self._deps: list[int] = []
         self._operands: list[tuple[int, ...]] = []
@@ -53,8 +53,14 @@ class ProgramBuilder:
         cause: Cause = Cause.NONE,
         attrs: Attrs = (),
     ) -> int:
-        """Append one instruction and return its index."""
+        """Append one instruction and return its index.
+
+        Raises InputError for attributes that are not those of ``opcode``.
+        """
         index = self._attr_index.setdefault(attrs, len(self._attr_index))
+        if (opcode, index) not in self._checked:
+            check_attributes(opcode, attrs)
+            self._checked.add((opcode, index))
         for operand in outputs:
             self._operands.append(_operand_row(operand, 1))
         for operand in inputs:

@@ -11,13 +11,8 @@ import numpy as np
 
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.isa import MAX_RANK, Cause, DType, EngineKind, Opcode
+from edgefusion.runtime.opcodes import OPCODE_ENGINE
 from edgefusion.runtime.program import I64, Program
-
-OPCODE_ENGINE = np.full(len(Opcode), EngineKind.VECTOR, dtype=np.uint8)
-"""The kind of engine that runs each opcode."""
-OPCODE_ENGINE[[Opcode.LOAD, Opcode.STORE]] = EngineKind.DMA
-OPCODE_ENGINE[[Opcode.CONV2D, Opcode.MATMUL]] = EngineKind.TENSOR
-OPCODE_ENGINE[Opcode.CALL] = EngineKind.HOST
 
 
 def describe(program: Program, index: int | np.integer) -> str:
@@ -88,6 +83,13 @@ def check_ops(program: Program) -> None:
             f"{describe(program, int(np.argmax(wrong)))}: the program has {len(program.ops)} ops. "
             "Compile the model again."
         )
+
+
+def attribute_uses(program: Program) -> I64:
+    """The distinct pairs of an opcode and an index of ``program.attrs``, int64[pairs, 2]."""
+    used = np.zeros((len(Opcode), len(program.attrs)), dtype=np.bool_)
+    used[program.columns.opcode, program.columns.attrs] = True
+    return np.argwhere(used)
 
 
 class OperandRows:

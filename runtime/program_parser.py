@@ -12,16 +12,24 @@ import numpy as np
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.isa import MAX_RANK, Cause, EngineKind, Opcode, Role, Space
 from edgefusion.runtime.program import (
-    PROGRAM_VERSION,
     BufferRecord,
     Operand,
     OpRecord,
     Program,
     TensorRecord,
+    check_version,
     dense_strides,
 )
-from edgefusion.runtime.program_builder import Attrs, ProgramBuilder
+from edgefusion.runtime.program_builder import ProgramBuilder
 from edgefusion.runtime.program_printer import DTYPE_NAMES
+from edgefusion.runtime.specification import Attrs
+from edgefusion.runtime.tensor_numbers import (
+    PLAIN,
+    ROW_NORMALISED,
+    UNCALIBRATED,
+    Numbers,
+    steps_of,
+)
 from edgefusion.runtime.text_line import Line
 
 _DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
@@ -54,11 +62,7 @@ class _Parser:
         component, target, schedule = (line.after(w).name() for w in ("program", "for", "schedule"))
         version = line.after("version").integer()
         line.end()
-        if version > PROGRAM_VERSION:
-            raise InputError(
-                f"The program text has format version {version}, this tool reads up to "
-                f"{PROGRAM_VERSION}. Update the tool or write the text again."
-            )
+        check_version(version)
         line = self._take()
         sram_bytes, dram_bytes = (line.after(word).integer() for word in ("sram", "dram"))
         line.end()
@@ -71,9 +75,7 @@ class _Parser:
         )
         self._section("instructions", lambda at: self._instruction(at, builder, has_table))
         self._lines[self._next].end()
-        program = replace(
-            builder.build(sram_bytes=sram_bytes, dram_bytes=dram_bytes), version=version
-        )
+        program = builder.build(sram_bytes=sram_bytes, dram_bytes=dram_bytes)
         if not has_table:
             return program
         numbers = np.array(self._attrs_of_instruction, dtype=np.int32)
@@ -115,15 +117,18 @@ class _Parser:
             while not depends_on or line.sees("%"):
                 depends_on.append(line.reference("%", "an instruction, like %7"))
         cause = line.one_of(_CAUSES, "a cause") if line.accept("cause") else Cause.NONE
-        attrs: Attrs = ()
         if has_table:
             number = line.after("attributes").integer()
             if not 0 <= number < len(self._attrs):
                 raise line.error(f"a number of attributes below {len(self._attrs)}")
             self._attrs_of_instruction.append(number)
+            attrs = self._attrs[number]
         else:
             attrs = _attrs(line)
-        builder.emit(engine, unit, opcode, outputs, inputs, op, depends_on, cause, attrs)
+        try:
+            builder.emit(engine, unit, opcode, outputs, inputs, op, depends_on, cause, attrs)
+        except InputError as error:
+            raise line.refusal(str(error)) from error
 
 
 def _operands(line: Line) -> list[Operand]:
@@ -164,10 +169,21 @@ def _tensor(line: Line, builder: ProgramBuilder) -> TensorRecord:
     address = line.after("@").integer("an address")
     nbytes = line.integer("a size")
     line.after("bytes")
-    scale = float(line.number()) if line.accept("scale") else 0.0
+    numbers = _numbers(line)
     scale_tensor = line.reference("t", "a tensor, like t7") if line.accept("scales") else -1
     constant = line.name() if line.accept("constant") else ""
-    return TensorRecord(name, dtype, shape, role, address, nbytes, scale, scale_tensor, constant)
+    return TensorRecord(name, dtype, shape, role, address, nbytes, numbers, scale_tensor, constant)
+
+
+def _numbers(line: Line) -> Numbers:
+    if line.accept("scale"):
+        scale = float(line.number())
+        try:
+            return steps_of(scale)
+        except InputError as error:
+            raise line.refusal(str(error)) from error
+    found = (n for n in (UNCALIBRATED, ROW_NORMALISED) if line.accept(n.meaning.name.lower()))
+    return next(found, PLAIN)
 
 
 def _op(line: Line, builder: ProgramBuilder) -> OpRecord:

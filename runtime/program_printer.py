@@ -17,6 +17,7 @@ from edgefusion.runtime.program import (
     TensorRecord,
     dense_strides,
 )
+from edgefusion.runtime.tensor_numbers import PLAIN
 from edgefusion.runtime.text_line import name_text
 
 DTYPE_NAMES = {
@@ -116,8 +117,10 @@ def _tensor_text(index: int, t: TensorRecord) -> str:
     shape = "x".join(map(str, t.shape)) or "scalar"
     text = f"t{index} {name_text(t.name)} {DTYPE_NAMES[t.dtype]} {shape} {t.role.name.lower()} "
     text += f"@{_hex(t.address)} {t.nbytes} bytes"
-    if t.scale != 0.0:
-        text += f" scale {json.dumps(float(t.scale))}"
+    if t.numbers.scale is not None:
+        text += f" scale {json.dumps(t.numbers.scale)}"
+    elif t.numbers != PLAIN:
+        text += f" {t.numbers.meaning.name.lower()}"
     if t.scale_tensor != -1:
         text += f" scales t{t.scale_tensor}"
     return f"{text} constant {name_text(t.constant)}" if t.constant else text

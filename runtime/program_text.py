@@ -1,15 +1,15 @@
 """A program as text that a person can read, and back: ``parse(to_text(p)) == p``.
 
 One line a record. Values that are the common case are left out: strides of a contiguous operand,
-cause none, empty attributes. Names are bare words, or JSON strings where they hold other
-characters; attribute values are JSON. ``#`` begins a comment line.
+plain numbers, cause none, empty attributes. Names are bare words, or JSON strings where they hold
+other characters; attribute values are JSON. ``#`` begins a comment line.
 
-    program unet for exynos2400 schedule pipelined version 1
+    program unet for exynos2400 schedule pipelined version 2
     sram 1088 dram 65536
 
     tensors
     t0 x i16 8x64 input @0x0 1024 bytes scale 0.5
-    t1 y i16 8x64 activation @0x400 1024 bytes
+    t1 y i16 8x64 activation @0x400 1024 bytes uncalibrated
 
     ops
     op0 silu1 Silu from /act/Sigmoid, /act/Mul bound 900 ps 2048 bytes

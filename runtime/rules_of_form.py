@@ -1,14 +1,16 @@
-"""Rules of ``runtime.verifier`` on the form of a program: codes, dependencies, operand views."""
+"""Rules of ``runtime.verifier`` on the form of a program and of its instructions."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from edgefusion.runtime.errors import InputError
-from edgefusion.runtime.isa import MAX_RANK, EngineKind, Space
-from edgefusion.runtime.program_columns import check_columns
+from edgefusion.runtime.isa import MAX_RANK, EngineKind, Opcode, Space
+from edgefusion.runtime.opcodes import SPECIFICATIONS
+from edgefusion.runtime.program_columns import attribute_uses, check_columns
 from edgefusion.runtime.violation import Subject, Violation, Violations
 
+_UNLIMITED = np.iinfo(np.int64).max
 _LARGEST_ADDRESS = 2.0**62  # beyond it, address arithmetic in 64 bits is not safe
 
 
@@ -56,6 +58,51 @@ def codes(subject: Subject) -> Violations:
             f"found {c.operand_tensor[r]}"
         ),
     )
+
+
+def instruction_forms(subject: Subject) -> Violations:
+    """Attributes and the numbers of outputs and inputs are those of the opcode.
+
+    Each use of attributes by an opcode is looked at once, and reported at its first instruction.
+    """
+    program, c = subject.program, subject.program.columns
+    faults: dict[tuple[int, int], str] = {}
+    # Fewest and most outputs, fewest and most inputs, of each opcode with each entry of attributes.
+    bounds = np.zeros((4, len(Opcode), len(program.attrs)), np.int64)
+    bounds[1::2] = _UNLIMITED
+    for code, entry in attribute_uses(program).tolist():
+        specification, attrs = SPECIFICATIONS[Opcode(code)], program.attrs[entry]
+        fault = specification.fault(attrs)
+        if fault:
+            faults[code, entry] = fault
+            continue
+        named = specification.complete(attrs)
+        counts = (*specification.output_counts(named), *specification.input_counts(named))
+        bounds[:, code, entry] = [_UNLIMITED if count is None else count for count in counts]
+    for (code, entry), fault in faults.items():
+        first = int(np.argmax((c.opcode == code) & (c.attrs == entry)))
+        yield Violation("attributes", first, fault)
+    before = np.concatenate([[0], np.cumsum(c.operand_is_output == 1)])
+    outputs = before[c.operand_begin[1:]] - before[c.operand_begin[:-1]]
+    inputs = np.diff(c.operand_begin) - outputs
+    least_out, most_out, least_in, most_in = bounds[:, c.opcode, c.attrs]
+    fits = (least_out <= outputs) & (outputs <= most_out)
+    fits &= (least_in <= inputs) & (inputs <= most_in)
+    yield from subject.instructions(
+        "operands",
+        ~fits,
+        lambda i: (
+            f"expected {_count(least_out[i], most_out[i])} outputs and "
+            f"{_count(least_in[i], most_in[i])} inputs with these attributes, "
+            f"found {outputs[i]} and {inputs[i]}"
+        ),
+    )
+
+
+def _count(least: int, most: int) -> str:
+    if most == _UNLIMITED:
+        return f"at least {least}"
+    return str(least) if least == most else f"{least} to {most}"
 
 
 def dependencies(subject: Subject) -> Violations:

@@ -9,7 +9,8 @@ import numpy as np
 
 from edgefusion.runtime.buffers import find_homeless, find_overlaps
 from edgefusion.runtime.hazards import find_hazards, operand_ends
-from edgefusion.runtime.isa import Cause, EngineKind, Opcode, Role, Space
+from edgefusion.runtime.isa import Cause, EngineKind, Role, Space
+from edgefusion.runtime.opcodes import OPERAND_SPACE
 from edgefusion.runtime.program import I64, BufferRecord, Program
 from edgefusion.runtime.violation import Subject, Violation, Violations
 
@@ -46,12 +47,8 @@ def addresses(subject: Subject) -> Violations:
 def engine_memories(subject: Subject) -> Violations:
     """Tensor and vector engines work in SRAM, the host in DRAM, DMA between the two."""
     program, c = subject.program, subject.program.columns
-    owner = _owners(program)
-    opcode, space = c.opcode[owner], c.operand_space
-    expected = np.full(len(space), Space.SRAM, dtype=np.int64)
-    expected[opcode == Opcode.CALL] = Space.DRAM
-    reads_dram = (opcode == Opcode.LOAD) & (c.operand_is_output == 0)
-    expected[reads_dram | ((opcode == Opcode.STORE) & (c.operand_is_output == 1))] = Space.DRAM
+    space = c.operand_space
+    expected = OPERAND_SPACE[c.opcode[_owners(program)], c.operand_is_output]
     yield from subject.operands(
         "engine memory",
         space != expected,
@@ -63,7 +60,7 @@ def engine_memories(subject: Subject) -> Violations:
 
 
 def dma(subject: Subject) -> Violations:
-    """DMA has one output and one input of one shape and type, and a cause; nothing else has one."""
+    """DMA copies between operands of one shape and type, and has a cause; nothing else has one."""
     program, c = subject.program, subject.program.columns
     is_dma = c.engine == EngineKind.DMA
     yield from subject.instructions(
@@ -73,14 +70,8 @@ def dma(subject: Subject) -> Violations:
             f"expected {'a' if is_dma[i] else 'no'} cause, found {Cause(int(c.cause[i])).name}"
         ),
     )
-    begin, count = c.operand_begin[:-1], np.diff(c.operand_begin)
-    outputs = np.zeros(len(program), np.int64)
-    np.add.at(outputs, _owners(program), c.operand_is_output)
-    pair = (count == 2) & (outputs == 1)
-    message = "expected one output and one input"
-    yield from subject.instructions("dma operands", is_dma & ~pair, lambda _: message)
-    at = np.flatnonzero(is_dma & pair)
-    a, b = begin[at], begin[at] + 1
+    at = np.flatnonzero(is_dma)
+    a, b = c.operand_begin[at], c.operand_begin[at] + 1
     same = (c.operand_shape[a] == c.operand_shape[b]).all(axis=1)
     differ = np.zeros(len(program), dtype=bool)
     differ[at] = ~same | (c.operand_dtype[a] != c.operand_dtype[b])

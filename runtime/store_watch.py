@@ -1,7 +1,7 @@
 """Watches a program's execution and sees every DRAM tensor once it is whole.
 
 With ``replace``, what was stored is overwritten by the reference, rounded to the tensor's type and
-scale: then every op reads reference values, and what it makes shows its own error alone.
+numbers: then every op reads reference values, and what it makes shows its own error alone.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class StoreWatch:
 
     def __call__(self, index: int, instruction: Instruction, operands: Operands) -> None:  # noqa: ARG002
         """See ``runtime.executor.Observe``."""
-        for operand, view, scale in zip(
-            instruction.outputs, operands.outputs, operands.output_scales, strict=True
+        for operand, view, numbers in zip(
+            instruction.outputs, operands.outputs, operands.output_numbers, strict=True
         ):
             if operand.space is not Space.DRAM or operand.tensor < 0:
                 continue
@@ -55,7 +55,7 @@ class StoreWatch:
             self._note(self._program.ops[instruction.op].name, record, operand, view)
             if self._replace:
                 exact = part_of(np.ravel(self._references[name]), record, operand)
-                view[...] = from_real(exact, record.dtype, scale)
+                view[...] = from_real(exact, record.dtype, numbers)
 
     def _note(self, op: str, record: TensorRecord, operand: Operand, view: Array) -> None:
         if operand.tensor not in self._partial:

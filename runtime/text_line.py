@@ -41,6 +41,10 @@ class Line:
             f"found {found}"
         )
 
+    def refusal(self, reason: str) -> InputError:
+        """The error to raise where what the line says is wrong for ``reason``."""
+        return InputError(f"program text, line {self._number}: {reason}")
+
     def sees(self, symbol: str) -> bool:
         """Whether ``symbol`` comes next; a word counts only where a space or the end follows."""
         if not self.starts(symbol):

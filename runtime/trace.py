@@ -12,7 +12,8 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
-from edgefusion.runtime.isa import Cause, Opcode
+from edgefusion.runtime.isa import Cause, EngineKind, Opcode
+from edgefusion.runtime.opcodes import OPCODE_ENGINE
 from edgefusion.runtime.program import Program
 from edgefusion.runtime.program_columns import check_ops
 from edgefusion.runtime.simulator import Timeline
@@ -45,6 +46,7 @@ def _events(process: int, offset_ps: int, program: Program, timeline: Timeline) 
     op_names = [json.dumps(op.name) for op in program.ops]
     tensor_names = [json.dumps(tensor.name) for tensor in program.tensors]
     opcodes, causes = [o.name for o in Opcode], [c.name.lower() for c in Cause]
+    is_dma = (OPCODE_ENGINE == EngineKind.DMA).tolist()
     transfers = _transfers(program, timeline, causes, tensor_names)
     columns = program.columns
     for first in range(0, len(program), CHUNK):
@@ -59,7 +61,7 @@ def _events(process: int, offset_ps: int, program: Program, timeline: Timeline) 
             strict=False,
         )
         for index, track, start, end, opcode, op in table:
-            transfer = "" if opcode > Opcode.STORE else next(transfers)
+            transfer = next(transfers) if is_dma[opcode] else ""
             yield (
                 f'{{"ph":"X","pid":{process},"tid":{track},"ts":{_us(offset_ps + start)},'
                 f'"dur":{_us(end - start)},"name":{op_names[op]},"cat":"{opcodes[opcode]}",'

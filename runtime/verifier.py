@@ -1,10 +1,10 @@
 """Is a program safe to run on a machine? Checked when a program is made, and when one is loaded.
 
 The rules, in ``runtime.rules_of_form`` and ``runtime.rules_of_memory``: every code is known and
-every engine exists; dependencies point backwards; operands lie in their memory, SRAM operands in a
-live buffer, DRAM operands in their tensor; live buffers do not overlap; DMA copies like to like and
-states its cause; weights are never written; there are no hazards. Whether the values are right is
-for the executor to say.
+every engine exists; instructions have the attributes and operands of their opcode; dependencies
+point backwards; operands lie in their memory, SRAM operands in a live buffer, DRAM operands in
+their tensor; live buffers do not overlap; DMA copies like to like and states its cause; weights are
+never written; there are no hazards. Whether the values are right is for the executor to say.
 """
 
 from __future__ import annotations
@@ -21,7 +21,12 @@ _SHOWN = 5
 # A stage runs only where the stages before it found nothing: it trusts what they check.
 _STAGES = (
     (rules_of_form.columns,),
-    (rules_of_form.codes, rules_of_form.dependencies, rules_of_form.operand_views),
+    (
+        rules_of_form.codes,
+        rules_of_form.instruction_forms,
+        rules_of_form.dependencies,
+        rules_of_form.operand_views,
+    ),
     (
         rules_of_memory.addresses,
         rules_of_memory.engine_memories,

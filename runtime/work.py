@@ -19,12 +19,20 @@ from edgefusion.runtime.isa import (
     MAX_RANK,
     VECTOR_FUNCTIONS,
     DType,
+    EngineKind,
     Opcode,
     Space,
 )
 from edgefusion.runtime.machine import Machine
+from edgefusion.runtime.opcodes import SPECIFICATIONS
 from edgefusion.runtime.program import I64, Program
-from edgefusion.runtime.program_columns import OperandRows, check_columns, describe
+from edgefusion.runtime.program_columns import (
+    OperandRows,
+    attribute_uses,
+    check_columns,
+    describe,
+)
+from edgefusion.runtime.specification import Counted
 
 Mask = npt.NDArray[np.bool_]
 
@@ -99,15 +107,12 @@ def derive_work(program: Program) -> Work:
     missing operands, operand types without a MAC rate, and shapes that disagree."""
     check_columns(program)
     rows = OperandRows(program)
-    opcode = program.columns.opcode
-    is_dma = opcode <= Opcode.STORE
-    is_tensor = (opcode == Opcode.CONV2D) | (opcode == Opcode.MATMUL)
-    is_host = opcode == Opcode.CALL
+    engine = program.columns.engine
     return Work(
-        _dma_work(program, rows, np.flatnonzero(is_dma)),
-        _tensor_work(program, rows, np.flatnonzero(is_tensor)),
-        _vector_work(program, rows, np.flatnonzero(~(is_dma | is_tensor | is_host))),
-        _host_work(program, np.flatnonzero(is_host)),
+        _dma_work(program, rows, np.flatnonzero(engine == EngineKind.DMA)),
+        _tensor_work(program, rows, np.flatnonzero(engine == EngineKind.TENSOR)),
+        _vector_work(program, rows, np.flatnonzero(engine == EngineKind.VECTOR)),
+        _host_work(program, np.flatnonzero(engine == EngineKind.HOST)),
     )
 
 
@@ -217,33 +222,25 @@ def _tensor_work(program: Program, operands: OperandRows, index: I64) -> TensorW
 
 
 _CLASS = {name: number for number, name in enumerate(VECTOR_FUNCTIONS)}
-_OPCODE_CLASS = np.zeros(len(Opcode), dtype=np.int64)
-for _opcode in Opcode:  # where they are the same for all attributes, classes are named as opcodes
-    _OPCODE_CLASS[_opcode] = _CLASS.get(_opcode.name.lower(), 0)
-_UNARY = frozenset(VECTOR_FUNCTIONS[: _CLASS["other_unary"]])
-_BINARY = frozenset(VECTOR_FUNCTIONS[_CLASS["add"] : _CLASS["other_binary"]])
-_HAVE_FUNCTION = (Opcode.UNARY, Opcode.BINARY, Opcode.GROUP_NORM)
-_NO_FUNCTION = ("", "none", "identity")
-_COUNTS_INPUT = (Opcode.SOFTMAX, Opcode.CHANNEL_STATS, Opcode.REDUCE)
+_COUNTS_INPUT = np.array([SPECIFICATIONS[code].counted is Counted.INPUT for code in Opcode])
 
 
 def _vector_work(program: Program, operands: OperandRows, index: I64) -> VectorWork:
-    """Elements of the output, or of the input where one output takes many (``_COUNTS_INPUT``)."""
+    """Elements of the output, or of the input where one output takes many, as specified."""
     operands.require(index, outputs=1, inputs=1)
     opcode, attrs = program.columns.opcode[index], program.columns.attrs[index]
-    entries = [dict(entry) for entry in program.attrs]
-    names = [entry.get("function", "") for entry in entries]
-    unary = [_CLASS[name if name in _UNARY else "other_unary"] for name in names]
-    binary = [_CLASS[name if name in _BINARY else "other_binary"] for name in names]
-    norm = [_CLASS["group_norm" if name in _NO_FUNCTION else "group_norm_silu"] for name in names]
-    function = _OPCODE_CLASS[opcode]
-    for each, by_attrs in zip(_HAVE_FUNCTION, (unary, binary, norm), strict=True):
-        function = np.where(opcode == each, np.array(by_attrs, dtype=np.int64)[attrs], function)
-    counts_input = np.isin(opcode, _COUNTS_INPUT)
-    row = np.where(counts_input, operands.first_input[index], operands.first_output[index])
-    area = np.array([np.prod(entry.get("kernel", 1)) for entry in entries], dtype=np.int64)
-    window = np.where(opcode == Opcode.POOL, area[attrs], 1)
-    return VectorWork(index, operands.elements(row) * window, function)
+    function, window = np.ones((2, len(Opcode), len(program.attrs)), dtype=np.int64)
+    for code, entry in attribute_uses(program).tolist():
+        specification, named = SPECIFICATIONS[Opcode(code)], dict(program.attrs[entry])
+        if specification.engine is EngineKind.VECTOR:
+            function[code, entry] = _CLASS[specification.cost_class_of(named.get("function", ""))]
+        if specification.counted is Counted.WINDOWS:
+            window[code, entry] = np.prod(named.get("kernel", 1))
+    counted = np.where(
+        _COUNTS_INPUT[opcode], operands.first_input[index], operands.first_output[index]
+    )
+    elements = operands.elements(counted) * window[opcode, attrs]
+    return VectorWork(index, elements, function[opcode, attrs])
 
 
 def _host_work(program: Program, index: I64) -> HostWork:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from edgefusion.compiler.bundle.bundle import Bundle, write_bundle
 from edgefusion.compiler.bundle.manifest import Manifest
-from edgefusion.runtime.isa import DType
 from edgefusion.runtime.program import Program, TensorRecord
+from edgefusion.runtime.tensor_numbers import steps_of
 
 
 def changed(
@@ -26,11 +26,11 @@ def changed(
     return target
 
 
-def rescaled(source: Path, target: Path, scale: Callable[[TensorRecord], float]) -> Path:
-    """A copy whose U-Net has other scales of INT16 tensors."""
+def rescaled(source: Path, target: Path, factor: Callable[[TensorRecord], float]) -> Path:
+    """A copy whose U-Net has ``factor`` times the scales of INT16 tensors."""
     program = Bundle.open(source).program("unet", verify=False)
     records = [
-        replace(t, scale=scale(t)) if t.dtype is DType.INT16 and t.scale > 0 else t
+        t if t.numbers.scale is None else replace(t, numbers=steps_of(t.numbers.scale * factor(t)))
         for t in program.tensors
     ]
     return changed(source, target, {"unet/program.npz": _saved(program, records)})

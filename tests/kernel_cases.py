@@ -10,19 +10,28 @@ import numpy as np
 from edgefusion.runtime.isa import Opcode
 from edgefusion.runtime.kernels.contract import Array, Operands
 from edgefusion.runtime.kernels.table import KERNELS
+from edgefusion.runtime.opcodes import SPECIFICATIONS
+from edgefusion.runtime.specification import Family
+from edgefusion.runtime.tensor_numbers import Numbers, steps_of
 
 
 def call(
     opcode: Opcode,
     y: Array,
-    y_scale: float,
-    inputs: Sequence[tuple[Array, float]],
+    y_numbers: float | Numbers,
+    inputs: Sequence[tuple[Array, float | Numbers]],
     **attrs: Any,
 ) -> Array:
-    """Run the integer kernel of ``opcode`` into ``y``; inputs are (array, scale)."""
-    arrays, scales = zip(*inputs, strict=True)
-    KERNELS[opcode, "int"](Operands((y,), arrays, (y_scale,), scales), attrs)
+    """Run the integer kernel of ``opcode`` into ``y``; inputs are (array, scale), or
+    (array, numbers) where they have none."""
+    arrays, numbers = zip(*inputs, strict=True)
+    ops = Operands((y,), arrays, (_numbers(y_numbers),), tuple(map(_numbers, numbers)))
+    KERNELS[opcode, Family.INT](ops, SPECIFICATIONS[opcode].complete(tuple(attrs.items())))
     return y
+
+
+def _numbers(given: float | Numbers) -> Numbers:
+    return given if isinstance(given, Numbers) else steps_of(given)
 
 
 def steps(real: Array, scale: float) -> Array:

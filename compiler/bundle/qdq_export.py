@@ -24,6 +24,7 @@ from edgefusion.compiler.graph.weights import values_by_name
 from edgefusion.runtime.errors import InputError, UnsupportedOpError, UsageError
 from edgefusion.runtime.isa import DType
 from edgefusion.runtime.program import Program
+from edgefusion.runtime.tensor_numbers import UNCALIBRATED
 
 QDQ_OPSET = 21
 CHANGED_OPS = frozenset({"GroupNormalization"})
@@ -54,13 +55,13 @@ def int16_scales(program: Program) -> dict[str, float]:
     for record in program.tensors:
         if record.dtype != DType.INT16:
             continue
-        if record.scale == 0.0:
+        if record.numbers == UNCALIBRATED:
             raise InputError(
                 f"tensor {record.name} of {program.component} has no scale yet, so its INT16 "
                 "values mean nothing. Compile with --calibration-prompts, then export again."
             )
-        if record.scale > 0.0:  # others are scaled row by row, as they are computed
-            scales[record.constant or record.name] = record.scale
+        if record.numbers.scale is not None:  # others are normalised row by row
+            scales[record.constant or record.name] = record.numbers.scale
     if not scales:
         raise UsageError(
             f"{program.component} computes in FP16: there is nothing to quantize. Choose a w8a16 "

@@ -21,7 +21,8 @@ from edgefusion.runtime.errors import DoesNotFitError
 from edgefusion.runtime.isa import ROLE_CAUSE, Cause, DType, EngineKind, Opcode, Role, Space
 from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program import Operand, dense_strides
-from edgefusion.runtime.program_builder import Attrs, ProgramBuilder
+from edgefusion.runtime.program_builder import ProgramBuilder
+from edgefusion.runtime.specification import Attrs
 
 
 @dataclass(frozen=True, slots=True)

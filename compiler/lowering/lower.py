@@ -12,11 +12,12 @@ from edgefusion.compiler.lowering.rule import OpContext
 from edgefusion.compiler.lowering.tile_search import Candidate, best, lowered_kind, search
 from edgefusion.compiler.memory.dram import DramPlan, plan_dram
 from edgefusion.compiler.network.network import NetOp, Network
+from edgefusion.compiler.network.tensor import NetTensor
 from edgefusion.compiler.schedule.hazards import Region
 from edgefusion.compiler.schedule.schedule import Schedule
 from edgefusion.compiler.schedule.synchronise import Reservation, synchronise
 from edgefusion.runtime.errors import InputError, UnsupportedOpError
-from edgefusion.runtime.isa import MAX_RANK, Space
+from edgefusion.runtime.isa import MAX_RANK, DType, Space
 from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program import (
     Operand,
@@ -26,6 +27,7 @@ from edgefusion.runtime.program import (
     dense_strides,
 )
 from edgefusion.runtime.program_builder import ProgramBuilder
+from edgefusion.runtime.tensor_numbers import PLAIN, ROW_NORMALISED, UNCALIBRATED, Numbers
 
 Progress = Callable[[str], None]
 
@@ -122,8 +124,9 @@ def _tensor_views(builder: ProgramBuilder, plan: DramPlan) -> dict[str, View]:
                 tensor.role,
                 address,
                 tensor.nbytes,
-                scale_tensor=scale,
-                constant=tensor.constant,
+                _numbers(tensor),
+                scale,
+                tensor.constant,
             )
         )
         region = regions.setdefault(plan.roots.get(name, name), Region(partial=True))
@@ -132,6 +135,12 @@ def _tensor_views(builder: ProgramBuilder, plan: DramPlan) -> dict[str, View]:
         views[name] = View(operand, region, tensor.role)
     _note_reuse(plan, regions)
     return views
+
+
+def _numbers(tensor: NetTensor) -> Numbers:
+    if tensor.dtype is not DType.INT16:
+        return PLAIN
+    return ROW_NORMALISED if tensor.row_normalised else UNCALIBRATED
 
 
 def _note_reuse(plan: DramPlan, regions: Mapping[str, Region]) -> None:

@@ -14,7 +14,7 @@ from edgefusion.compiler.memory.placement import Lifetime, place
 from edgefusion.compiler.network.network import Network, operands, results, stage_names
 from edgefusion.compiler.network.tensor import NetTensor
 from edgefusion.compiler.schedule.schedule import Schedule
-from edgefusion.runtime.isa import Role
+from edgefusion.runtime.isa import DType, Role
 from edgefusion.runtime.machine import Machine
 
 _CONSTANT = (Role.WEIGHT, Role.TABLE)
@@ -108,7 +108,13 @@ def _inner_tensors(network: Network, schedule: Schedule) -> dict[str, NetTensor]
             kept = schedule.attention_in_sram or not inner.spills
             shape = (0, *inner.shape[1:]) if kept else inner.shape
             dtype = network.tensor(op.inputs[0]).dtype
-            made[inner.name] = NetTensor(inner.name, shape, dtype, Role.SPILL)
+            made[inner.name] = NetTensor(
+                inner.name,
+                shape,
+                dtype,
+                Role.SPILL,
+                row_normalised=inner.row_normalised and dtype is DType.INT16,
+            )
     return made
 
 

@@ -49,11 +49,13 @@ class Scaling(Enum):
 @dataclass(frozen=True, slots=True)
 class Inner:
     """A value inside an op. Schedules that keep it in SRAM give it a name and a scale, no bytes;
-    one that ``spills`` it gives it ``shape`` in DRAM."""
+    one that ``spills`` it gives it ``shape`` in DRAM. Integers that are ``row_normalised`` are
+    divided by the sums of their rows, and have no scale."""
 
     name: str
     shape: Shape
     spills: bool = True
+    row_normalised: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,10 +171,6 @@ class Kind:
     def inner_ranges(self, op_name: str, largest: Callable[[str], float]) -> Mapping[str, float]:
         """The largest magnitude that each inner value has to hold, from those measured."""
         return {}
-
-    def row_normalised(self, op_name: str) -> tuple[str, ...]:
-        """Inner values that are divided by their rows' sums, and have no scale of their own."""
-        return ()
 
     def range_limits(self, op_name: str, largest: Callable[[str], float]) -> Mapping[str, float]:
         """By operand, a magnitude beyond which values need not be told apart."""

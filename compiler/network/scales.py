@@ -18,14 +18,14 @@ from edgefusion.compiler.network.network import NetOp, Network, operands, result
 from edgefusion.compiler.network.ranges import LEVELS, Range, Ranges
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.isa import DType
-from edgefusion.runtime.kernels.softmax import ROW_NORMALISED
 from edgefusion.runtime.program import Program
+from edgefusion.runtime.tensor_numbers import ROW_NORMALISED, steps_of
 
 UNIT = 1.0
 """Largest value of a result that is at most 1, whatever was measured."""
 
 SMALLEST_SCALE = 2.0**-100
-"""Scale of a tensor that is always zero: a scale of 0 would mean that there is none."""
+"""Scale of a tensor that is always zero: scales are positive."""
 
 
 def scale_groups(network: Network) -> dict[str, str]:
@@ -67,7 +67,8 @@ def measured_tensors(network: Network) -> tuple[str, ...]:
 
 
 def assign_scales(network: Network, ranges: Ranges) -> dict[str, float]:
-    """The scale of every INT16 tensor of the network and of its hidden ones, by name.
+    """The scale of every INT16 tensor of the network and of its hidden ones, by name, but for the
+    exponentials of attention, which have none.
 
     Raises:
         InputError: ``ranges`` lack a tensor: they were measured on another model.
@@ -93,7 +94,9 @@ def assign_scales(network: Network, ranges: Ranges) -> dict[str, float]:
             largest[groups[op.outputs[0]]] = max(largest[groups[name]] for name in op.inputs)
     enough: dict[str, float] = {}
     for op in network.ops:
-        for name, limit in op.kind.range_limits(op.name, measured).items() if groups else ():
+        if not _is_int16(network, op.outputs[0]):
+            continue
+        for name, limit in op.kind.range_limits(op.name, measured).items():
             if name in groups:
                 enough[groups[name]] = max(enough.get(groups[name], 0.0), limit)
     for group, limit in enough.items():
@@ -106,26 +109,24 @@ def assign_scales(network: Network, ranges: Ranges) -> dict[str, float]:
             scales[name] = _scale(measured(name))
         for name, value in op.kind.inner_ranges(op.name, measured).items():
             scales[name] = _scale(value)
-        for name in op.kind.row_normalised(op.name):
-            scales[name] = ROW_NORMALISED
     return scales
 
 
 def with_scales(program: Program, scales: Mapping[str, float]) -> Program:
-    """``program`` with the scales of its INT16 tensors filled in.
+    """``program`` with the scales of its INT16 tensors filled in, but for exponentials.
 
     Raises:
-        InputError: ``scales`` lack one of them.
+        InputError: ``scales`` lack one of them, or one is not positive and finite.
     """
     records = []
     for record in program.tensors:
-        if record.dtype != DType.INT16:
+        if record.dtype != DType.INT16 or record.numbers == ROW_NORMALISED:
             records.append(record)
             continue
         scale = scales.get(record.name)
         if scale is None:
             raise _unknown(record.name)
-        records.append(replace(record, scale=scale))
+        records.append(replace(record, numbers=steps_of(scale)))
     return replace(program, tensors=tuple(records))
 
 

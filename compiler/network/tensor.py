@@ -16,7 +16,8 @@ class NetTensor:
     ``dtype`` is what the NPU stores. Constants (role WEIGHT or TABLE) name their values by
     ``constant``, the key in the bundle's weights; ``scale_tensor`` names the tensor (FP32, role
     TABLE) with the per-channel scales of an INT8 weight. Scales of INT16 activations are measured
-    (``network.scales``) and stand in the program.
+    (``network.scales``) and stand in the program; the elements of a ``row_normalised`` tensor have
+    none, but are exponentials, to be divided by the sums of their rows.
     """
 
     name: str
@@ -25,6 +26,7 @@ class NetTensor:
     role: Role = Role.ACTIVATION
     constant: str = ""
     scale_tensor: str = ""
+    row_normalised: bool = False
 
     @property
     def elements(self) -> int:

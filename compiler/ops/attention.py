@@ -91,9 +91,8 @@ class Attention(LoweredKind):
         q, k = tensors[self.q], tensors[self.k]
         queries, keys = q.elements // q.shape[-1], k.elements // k.shape[-1]
         shape = (self.heads * queries, keys)
-        return tuple(
-            Inner(name, shape) for name in (names.scores_in(op_name), names.scores_out(op_name))
-        )
+        exponentials = Inner(names.scores_out(op_name), shape, row_normalised=True)
+        return Inner(names.scores_in(op_name), shape), exponentials
 
     def measured_inside(self, op_name: str) -> tuple[str, ...]:
         """Scores before the mask, and behind it."""
@@ -108,10 +107,6 @@ class Attention(LoweredKind):
             return {scores: plain}
         masked = largest(names.scores_masked(op_name))
         return {scores: max(plain, min(masked, plain + MASK_MARGIN))}
-
-    def row_normalised(self, op_name: str) -> tuple[str, ...]:
-        """Behind the softmax they stay exponentials."""
-        return (names.scores_out(op_name),)
 
     def range_limits(self, op_name: str, largest: Callable[[str], float]) -> Mapping[str, float]:
         """Minus infinity in a mask needs a number that puts every score out of reach, no more."""

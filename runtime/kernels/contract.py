@@ -1,9 +1,8 @@
-"""What a kernel gets: numpy views of simulated memory, and the scales of the tensors in them.
+"""What a kernel gets: numpy views of simulated memory, and what the numbers in them stand for.
 
 A kernel writes its outputs in place. Views have the shapes, strides and types of the instruction's
-operands, in the order of ``isa.Opcode``; broadcast operands have strides of zero. A scale is the
-real value of one step of an integer activation; 0.0 where the operand has none (FP16, INT8 weights
-with a scale a channel, biases, statistics).
+operands, in the order of ``runtime.opcodes``; broadcast operands have strides of zero. Attributes
+are complete: those that the instruction leaves out have their defaults.
 """
 
 from __future__ import annotations
@@ -15,6 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgefusion.runtime.tensor_numbers import Numbers
+
 Array = npt.NDArray[Any]
 Attrs = Mapping[str, Any]
 
@@ -25,8 +26,16 @@ class Operands:
 
     outputs: tuple[Array, ...]
     inputs: tuple[Array, ...]
-    output_scales: tuple[float, ...]
-    input_scales: tuple[float, ...]
+    output_numbers: tuple[Numbers, ...]
+    input_numbers: tuple[Numbers, ...]
+
+    def output_scale(self, index: int) -> float:
+        """The real value of one step of an output. Raises InputError where it has none."""
+        return self.output_numbers[index].step
+
+    def input_scale(self, index: int) -> float:
+        """The real value of one step of an input. Raises InputError where it has none."""
+        return self.input_numbers[index].step
 
     @property
     def is_integer(self) -> bool:

@@ -24,7 +24,7 @@ def conv2d(ops: Operands, attrs: Attrs) -> None:
     """The kernel."""
     y, x, w = ops.outputs[0], ops.inputs[0], ops.inputs[1]
     channels = w.shape[0]
-    groups = int(attrs.get("groups", 1))
+    groups = int(attrs["groups"])
     bias, scales = weight_operands(ops, attrs, channels)
     scale = weight_multipliers(ops, attrs, scales)
     result = np.empty((y.shape[0] * y.shape[1], channels), np.int16)
@@ -32,11 +32,11 @@ def conv2d(ops: Operands, attrs: Attrs) -> None:
         y.shape[:2],
         x.shape[:2],
         w.shape[2:],
-        tuple(attrs.get("strides", (1, 1))),
-        tuple(attrs.get("dilations", (1, 1))),
-        tuple(attrs.get("pads", (0, 0, 0, 0))),
-        int(attrs.get("upsample", 1)),
-        tuple(attrs.get("upsample_phase", (0, 0))),
+        tuple(attrs["strides"]),
+        tuple(attrs["dilations"]),
+        tuple(attrs["pads"]),
+        int(attrs["upsample"]),
+        tuple(attrs["upsample_phase"]),
     )
     width_in, width_out = x.shape[2] // groups, channels // groups
     for g in range(groups):

@@ -29,7 +29,7 @@ def unary(ops: Operands, attrs: Attrs) -> None:
     """y <- f(x): relu and relu6 are requantizations, all others tables."""
     x, y = ops.inputs[0], ops.outputs[0]
     name = str(attrs["function"])
-    x_scale, y_scale = ops.input_scales[0], ops.output_scales[0]
+    x_scale, y_scale = ops.input_scale(0), ops.output_scale(0)
     if name in ("relu", "relu6"):
         positive = np.maximum(x, 0).astype(np.int64)
         result = requantize_array(positive, activation_multiplier(x_scale, y_scale))
@@ -57,9 +57,9 @@ def glu(ops: Operands, attrs: Attrs) -> None:
     """y[m,c] <- value[m,c] * f(gate[m,c])."""
     value, gate = ops.inputs
     name = str(attrs["function"])
-    gate_scale = gate_result_scale(name, ops.input_scales[1])
-    gated = look_up(gate, lookup(name, ops.input_scales[1], gate_scale))
-    m = multipliers(ratio(ops.input_scales[0], gate_scale, ops.output_scales[0]))
+    gate_scale = gate_result_scale(name, ops.input_scale(1))
+    gated = look_up(gate, lookup(name, ops.input_scale(1), gate_scale))
+    m = multipliers(ratio(ops.input_scale(0), gate_scale, ops.output_scale(0)))
     ops.outputs[0][...] = _product(value, gated, int(m.factors[0]), int(m.shifts[0]))
 
 
@@ -102,19 +102,19 @@ def binary(ops: Operands, attrs: Attrs) -> None:
     a, b = ops.inputs
     y = ops.outputs[0]
     name = str(attrs["function"])
-    a_scale, b_scale = ops.input_scales
+    a_scale, b_scale = ops.input_scale(0), ops.input_scale(1)
     if name == "mul":
-        m = multipliers(ratio(a_scale, b_scale, ops.output_scales[0]))
+        m = multipliers(ratio(a_scale, b_scale, ops.output_scale(0)))
         y[...] = _product(a, b, int(m.factors[0]), int(m.shifts[0]))
         return
     if name == "div":
-        y[...] = _quotient(a, b, ratio(a_scale, b_scale) / ops.output_scales[0])
+        y[...] = _quotient(a, b, ratio(a_scale, b_scale) / ops.output_scale(0))
         return
     if name not in ("add", "sub", "max", "min"):
         raise UnsupportedOpError(
             f"The vector engine has no integer '{name}'; keep this op in FP16 or on the host."
         )
-    factors = common_factors(a_scale, b_scale, ops.output_scales[0])
+    factors = common_factors(a_scale, b_scale, ops.output_scale(0))
     result = np.empty(y.shape, np.int16)
     use_threads(2 * y.size)
     width = y.shape[-1] if y.ndim else 1

@@ -29,7 +29,7 @@ def conv2d(operands: Operands, attrs: Attrs) -> None:
     """
     x, w, *bias = operands.inputs
     (y,) = operands.outputs
-    groups = int(attrs.get("groups", 1))
+    groups = int(attrs["groups"])
     rows, columns, channels = y.shape
     co, ci, kh, kw = w.shape
     if channels != co or x.shape[2] != ci * groups:
@@ -73,9 +73,9 @@ def _surrounded(x: Array, result: tuple[int, ...], kernel: tuple[int, int], attr
         (result[axis] - 1) * strides[axis] + (kernel[axis] - 1) * dilations[axis] + 1
         for axis in (0, 1)
     ]
-    factor = int(attrs.get("upsample", 1))
+    factor = int(attrs["upsample"])
     if factor > 1:
-        phases = attrs.get("upsample_phase", (0, 0))
+        phases = attrs["upsample_phase"]
         kept = (spans[0] - top - bottom, spans[1] - left - right)
         picks = [(np.arange(n) + phase) // factor for n, phase in zip(kept, phases, strict=True)]
         if any(len(p) and p[-1] >= n for p, n in zip(picks, x.shape[:2], strict=True)):
@@ -91,7 +91,7 @@ def matmul(operands: Operands, attrs: Attrs) -> None:
     """
     a, b, *bias = operands.inputs
     (y,) = operands.outputs
-    if attrs.get("accumulate") and y.dtype != np.float32:
+    if attrs["accumulate"] and y.dtype != np.float32:
         raise InputError(f"expected an FP32 result to accumulate into, found {y.dtype}")
     for index in np.ndindex(y.shape[:-2]):
         _matrix_product(a[index], b[index], bias, y[index], attrs)
@@ -103,7 +103,7 @@ def _matrix_product(a: Array, b: Array, bias: list[Array], y: Array, attrs: Attr
         raise InputError(f"expected [m,k] x [k,n] -> [m,n], found {a.shape} x {b.shape}")
     use_threads(y.size * k // COLUMNS)
     packed = _pack_matrix(b)
-    accumulate = bool(attrs.get("accumulate"))
+    accumulate = bool(attrs["accumulate"])
     result = np.ascontiguousarray(y) if accumulate else np.empty((m, n), np.float32)
     starts: I64 = np.arange(m, dtype=np.int64) * k
     values = np.ascontiguousarray(single(a)).reshape(-1)
@@ -120,14 +120,14 @@ def _pack_matrix(b: Array) -> F32:
 
 
 def _finish(y: Array, result: F32, bias: list[Array], attrs: Attrs) -> None:
-    scale = np.float32(attrs.get("scale", 1.0))
+    scale = np.float32(attrs["scale"])
     if scale != 1.0:
         result *= scale
-    if attrs.get("bias"):
+    if attrs["bias"]:
         result += single(bias[0])
     put(y, result.reshape(y.shape))
 
 
 def _pair(attrs: Attrs, name: str) -> tuple[int, int]:
-    first, second = attrs.get(name, (1, 1))
+    first, second = attrs[name]
     return int(first), int(second)

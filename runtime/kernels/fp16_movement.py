@@ -65,7 +65,7 @@ def pool(operands: Operands, attrs: Attrs) -> None:
                 total += padded[window]
                 count += inside[window]
     if function == "average":
-        divisor = np.float32(kh * kw) if attrs.get("count_include_pad") else count[:, :, None]
+        divisor = np.float32(kh * kw) if attrs["count_include_pad"] else count[:, :, None]
         total /= divisor
     put(y, total)
 

@@ -211,7 +211,7 @@ def group_norm(operands: Operands, attrs: Attrs) -> None:
     wide = [np.repeat(v, channels // groups) for v in (mean, deviation)]
     scale = wide[1] * single(gamma)
     shift = single(beta) - wide[0] * scale
-    function = str(attrs.get("function", ""))
+    function = str(attrs["function"])
     source = bits(x)
     use_threads(x.size)
     made = np.empty_like(source)

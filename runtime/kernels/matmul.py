@@ -12,7 +12,8 @@ from edgefusion.runtime.errors import InputError, UnsupportedOpError
 from edgefusion.runtime.kernels import gemm
 from edgefusion.runtime.kernels.contract import Array, Attrs, Operands
 from edgefusion.runtime.kernels.requantize import Multipliers, multipliers, ratio
-from edgefusion.runtime.kernels.softmax import ROW_NORMALISED, divide_by_row_sums, row_sums
+from edgefusion.runtime.kernels.softmax import divide_by_row_sums, row_sums
+from edgefusion.runtime.tensor_numbers import ROW_NORMALISED
 
 BIAS_LIMIT = 1 << 46
 """Biases are clamped so that with 2^23 products the accumulator stays in 48 bits."""
@@ -24,29 +25,26 @@ def weight_operands(ops: Operands, attrs: Attrs, n: int) -> tuple[Array, Array |
     A floating bias is brought to int64 steps of s_x * s_w, half to even.
     """
     rest = list(ops.inputs[2:])
-    bias = rest.pop(0).reshape(-1) if attrs.get("bias", 0) else np.zeros(n, np.int64)
+    bias = rest.pop(0).reshape(-1) if attrs["bias"] else np.zeros(n, np.int64)
     scales = rest.pop(0).reshape(-1).astype(np.float64) if rest else None
     if np.issubdtype(bias.dtype, np.floating):
         if scales is None:
             raise InputError("A floating bias needs the scales of its weights.")
-        bias = np.rint(bias.astype(np.float64) / (ops.input_scales[0] * scales))
+        bias = np.rint(bias.astype(np.float64) / (ops.input_scale(0) * scales))
     return np.clip(bias, -BIAS_LIMIT, BIAS_LIMIT).astype(np.int64), scales
 
 
 def weight_multipliers(ops: Operands, attrs: Attrs, scales: Array | None) -> Multipliers:
     """s_x * s_w / s_y a channel; s_a * s_b * scale / s_y where both operands are activations."""
-    mode = str(attrs.get("rounding", "tflite15"))
-    x_scale, y_scale = ops.input_scales[0], ops.output_scales[0]
+    mode = str(attrs["rounding"])
+    x_scale, y_scale = ops.input_scale(0), ops.output_scale(0)
     if scales is not None:
-        ratio(x_scale, y_scale)  # refuses scales that are not calibrated
         return multipliers(x_scale * scales / y_scale, mode)
-    return multipliers(
-        ratio(x_scale, ops.input_scales[1], float(attrs.get("scale", 1.0)), y_scale), mode
-    )
+    return multipliers(ratio(x_scale, ops.input_scale(1), float(attrs["scale"]), y_scale), mode)
 
 
 def matmul(ops: Operands, attrs: Attrs) -> None:
-    """The kernel. ``a`` of scale ROW_NORMALISED holds exponentials: sums are divided by its rows'.
+    """The kernel. A ROW_NORMALISED ``a`` holds exponentials: sums are divided by its rows'.
 
     A raw y may have one column more than b: it collects the row sums of ``a``, for the COPY that
     divides by them.
@@ -57,16 +55,16 @@ def matmul(ops: Operands, attrs: Attrs) -> None:
     for i in range(batches):
         y_i, a_i, b_i = (v[min(i, len(v) - 1)] if v.ndim == 3 else v for v in (y, a, b))
         if y.dtype == np.int64:
-            if ops.input_scales[0] == ROW_NORMALISED and y.shape[-1] == b.shape[-1]:
+            if ops.input_numbers[0] == ROW_NORMALISED and y.shape[-1] == b.shape[-1]:
                 raise UnsupportedOpError(
                     f"A raw product {y.shape} of exponentials has no column for their row sums, so "
                     "it could never be normalised. Give its buffer one column more than V."
                 )
-            _accumulate(y_i, a_i, b_i, add=bool(attrs.get("accumulate", 0)))
-        elif ops.input_scales[0] == ROW_NORMALISED:
+            _accumulate(y_i, a_i, b_i, add=bool(attrs["accumulate"]))
+        elif ops.input_numbers[0] == ROW_NORMALISED:
             total = np.empty(y_i.shape, np.int64)
             gemm.accumulate(gemm.matrix_rows(a_i), b_i[None], total, add=False)
-            m = ratio(ops.input_scales[1], ops.output_scales[0])
+            m = ratio(ops.input_scale(1), ops.output_scale(0))
             y_i[...] = divide_by_row_sums(total, row_sums(a_i), m)
         else:
             dense = y_i if y_i.flags.c_contiguous else np.empty(y_i.shape, np.int16)

@@ -1,4 +1,4 @@
-"""COPY, RESIZE, POOL, REDUCE and DMA on integers (docs/arithmetic.md, section 9)."""
+"""COPY, RESIZE, POOL and REDUCE on integers (docs/arithmetic.md, section 9)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,6 @@ from edgefusion.runtime.kernels.requantize import (
 from edgefusion.runtime.kernels.softmax import divide_by_row_sums
 
 
-def transfer(ops: Operands, attrs: Attrs) -> None:  # noqa: ARG001
-    """LOAD and STORE: the same bytes, element by element."""
-    np.copyto(ops.outputs[0], ops.inputs[0], casting="no")
-
-
 def copy(ops: Operands, attrs: Attrs) -> None:
     """y <- x with other strides, another type or another scale.
 
@@ -29,36 +24,38 @@ def copy(ops: Operands, attrs: Attrs) -> None:
     more than y, that column holds the row sums to divide by.
     """
     x, y = ops.inputs[0], ops.outputs[0]
-    x_scale, y_scale = ops.input_scales[0], ops.output_scales[0]
     if x.dtype == np.int64 and y.dtype == np.int16:
         if x.shape[-1] == y.shape[-1] + 1:
-            y[...] = divide_by_row_sums(x[:, :-1], x[:, -1], ratio(x_scale, y_scale))
+            y[...] = divide_by_row_sums(
+                x[:, :-1], x[:, -1], ratio(ops.input_scale(0), ops.output_scale(0))
+            )
         else:
-            y[...] = requantize_array(x, _mean_multiplier(ops, int(attrs.get("count", 1))))
+            y[...] = requantize_array(x, _mean_multiplier(ops, int(attrs["count"])))
     elif np.issubdtype(y.dtype, np.floating):
-        y[...] = (x * ratio(x_scale, 1.0)).astype(y.dtype)
+        y[...] = (x * ops.input_scale(0)).astype(y.dtype)
     else:
-        y[...] = rescaled(x, x_scale, y_scale)
+        y[...] = rescaled(x, ops)
 
 
 def quantize(ops: Operands, attrs: Attrs) -> None:  # noqa: ARG001
     """COPY from FP16 or FP32 to INT16: floor(x / s_y + 1/2), clamped; not a number becomes 0."""
     real = np.nan_to_num(ops.inputs[0].astype(np.float64), posinf=np.inf, neginf=-np.inf)
-    steps = np.floor(real / ratio(ops.output_scales[0], 1.0) + 0.5)
+    steps = np.floor(real / ops.output_scale(0) + 0.5)
     ops.outputs[0][...] = np.clip(steps, -32768, 32767).astype(np.int16)
 
 
-def rescaled(x: Array, x_scale: float, y_scale: float) -> Array:
-    """INT16 ``x`` in steps of ``y_scale``; untouched if the scales agree."""
-    if x_scale == y_scale:
+def rescaled(x: Array, ops: Operands) -> Array:
+    """``x``, numbers of the input, as numbers of the output; untouched if they mean the same."""
+    if ops.input_numbers[0] == ops.output_numbers[0]:
         return x
-    return requantize_array(x.astype(np.int64), activation_multiplier(x_scale, y_scale))
+    scale = activation_multiplier(ops.input_scale(0), ops.output_scale(0))
+    return requantize_array(x.astype(np.int64), scale)
 
 
 def resize(ops: Operands, attrs: Attrs) -> None:
     """y[h*s,w*s,c] <- x[h,w,c], every element repeated."""
     factor = int(attrs["scale"])
-    x = rescaled(ops.inputs[0], ops.input_scales[0], ops.output_scales[0])
+    x = rescaled(ops.inputs[0], ops)
     ops.outputs[0][...] = x.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
@@ -75,7 +72,7 @@ def pool(ops: Operands, attrs: Attrs) -> None:
 
     if attrs["function"] == "max":
         largest = windows(x.astype(np.int64), -32768).max(axis=(-2, -1))
-        y[...] = rescaled(largest.astype(np.int16), ops.input_scales[0], ops.output_scales[0])
+        y[...] = rescaled(largest.astype(np.int16), ops)
         return
     sums = windows(x.astype(np.int64), 0).sum(axis=(-2, -1))
     inside = windows(np.ones((*x.shape[:2], 1), np.int64), int(attrs["count_include_pad"]))
@@ -93,9 +90,9 @@ def reduce(ops: Operands, attrs: Attrs) -> None:
     """
     x, y = ops.inputs[0], ops.outputs[0]
     axis, function = int(attrs["axis"]), str(attrs["function"])
-    first, last = bool(attrs.get("first", 1)), bool(attrs.get("last", 1))
+    first, last = bool(attrs["first"]), bool(attrs["last"])
     if function == "max":
-        largest = rescaled(x.max(axis=axis), ops.input_scales[0], ops.output_scales[0])
+        largest = rescaled(x.max(axis=axis), ops)
         largest = largest.reshape(y.shape)
         y[...] = largest if first else np.maximum(y, largest)
         return
@@ -114,4 +111,4 @@ def reduce(ops: Operands, attrs: Attrs) -> None:
 
 def _mean_multiplier(ops: Operands, count: int) -> Multipliers:
     """s_x / s_y / count."""
-    return multipliers(ratio(ops.input_scales[0], ops.output_scales[0]) / count)
+    return multipliers(ratio(ops.input_scale(0), ops.output_scale(0)) / count)

@@ -31,7 +31,7 @@ def channel_stats(ops: Operands, attrs: Attrs) -> None:
     sums = np.empty(acc.shape, np.int64)
     use_threads(2 * x.size)
     _column_sums(np.ascontiguousarray(x), sums)
-    if attrs.get("first", 0):
+    if attrs["first"]:
         acc[...] = sums
     else:
         acc += sums
@@ -58,10 +58,10 @@ def group_norm(ops: Operands, attrs: Attrs) -> None:
     """
     x, stats, gamma, beta = ops.inputs
     y = ops.outputs[0]
-    groups, name = int(attrs["groups"]), str(attrs.get("function", ""))
+    groups, name = int(attrs["groups"]), str(attrs["function"])
     channels = x.shape[1]
-    count = int(attrs.get("rows", x.shape[0])) * (channels // groups)
-    x_scale, y_scale = ops.input_scales[0], ops.output_scales[0]
+    count = int(attrs["rows"]) * (channels // groups)
+    x_scale, y_scale = ops.input_scale(0), ops.output_scale(0)
     inner_scale = max(y_scale, SMALLEST_INNER_RANGE / 32767) if name else y_scale
     constants = channel_constants(gamma.reshape(-1), beta.reshape(-1), count, inner_scale)
     means, multipliers, shifts = _group_multipliers(
@@ -111,15 +111,15 @@ def _affine_rows(
 def layer_norm(ops: Operands, attrs: Attrs) -> None:
     """y[m,c] <- (x - mean) / sigma * gamma + beta along each row."""
     x, gamma = ops.inputs[0], ops.inputs[1].reshape(-1)
-    beta = ops.inputs[2].reshape(-1) if attrs.get("beta", len(ops.inputs) > 2) else None
+    beta = ops.inputs[2].reshape(-1) if attrs["beta"] else None
     count = x.shape[-1]
     rows = np.ascontiguousarray(x).reshape(-1, count)
-    constants = channel_constants(gamma, beta, count, ops.output_scales[0])
+    constants = channel_constants(gamma, beta, count, ops.output_scale(0))
     result = np.empty(rows.shape, np.int16)
     use_threads(6 * rows.size)
     _layer_norm_rows(
         rows,
-        epsilon_term(float(attrs["epsilon"]), count, ops.input_scales[0]),
+        epsilon_term(float(attrs["epsilon"]), count, ops.input_scale(0)),
         constants.gamma,
         constants.gamma_exponent,
         constants.beta,

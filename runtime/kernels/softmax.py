@@ -18,9 +18,7 @@ from edgefusion.runtime.kernels.contract import Array, Attrs, Operands
 from edgefusion.runtime.kernels.exact_tables import tables_are_exact
 from edgefusion.runtime.kernels.parallel import parallel, use_threads
 from edgefusion.runtime.kernels.requantize import multipliers, ratio
-
-ROW_NORMALISED = -1.0
-"""The scale of exponentials: the real value of an element is element / sum of its row."""
+from edgefusion.runtime.tensor_numbers import ROW_NORMALISED
 
 _FRACTION_BITS, _INDEX_BITS = 24, 8
 
@@ -33,10 +31,10 @@ def softmax(ops: Operands, attrs: Attrs) -> None:  # noqa: ARG001
     result = np.empty(source.shape, np.int16)
     use_threads(2 * source.size)
     table = exact_exponentials if tables_are_exact() else exponential_table
-    _exponentials(source, table(ops.input_scales[0]), result)
-    if ops.output_scales[0] != ROW_NORMALISED:
+    _exponentials(source, table(ops.input_scale(0)), result)
+    if ops.output_numbers[0] != ROW_NORMALISED:
         result = divide_by_row_sums(
-            result.astype(np.int64), row_sums(result), ratio(1.0, ops.output_scales[0])
+            result.astype(np.int64), row_sums(result), ratio(1.0, ops.output_scale(0))
         )
     y[...] = result.reshape(y.shape)
 

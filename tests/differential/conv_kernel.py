@@ -7,6 +7,9 @@ import numpy as np
 from edgefusion.runtime.isa import Opcode
 from edgefusion.runtime.kernels.contract import Array, Operands
 from edgefusion.runtime.kernels.table import KERNELS
+from edgefusion.runtime.opcodes import SPECIFICATIONS
+from edgefusion.runtime.specification import Family
+from edgefusion.runtime.tensor_numbers import PLAIN, steps_of
 from tests.differential.conv_cases import ConvCase, operands
 
 
@@ -16,9 +19,8 @@ def run_kernel(case: ConvCase) -> Array:
     edge = case.kernel - 1
     y = np.empty((case.height - edge, case.width - edge, case.channels_out), np.int16)
     weights = np.ascontiguousarray(w.transpose(0, 3, 1, 2))
-    float32_scales = (float(np.float32(case.x_scale)), float(np.float32(case.y_scale)))
-    ops = Operands(
-        (y,), (x, weights, bias, scales), (float32_scales[1],), (float32_scales[0], 0.0, 0.0, 0.0)
-    )
-    KERNELS[Opcode.CONV2D, "int"](ops, {"bias": 1})
+    x_numbers, y_numbers = (steps_of(float(np.float32(s))) for s in (case.x_scale, case.y_scale))
+    ops = Operands((y,), (x, weights, bias, scales), (y_numbers,), (x_numbers, PLAIN, PLAIN, PLAIN))
+    attrs = SPECIFICATIONS[Opcode.CONV2D].complete((("bias", 1),))
+    KERNELS[Opcode.CONV2D, Family.INT](ops, attrs)
     return y

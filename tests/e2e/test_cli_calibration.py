@@ -9,6 +9,7 @@ import pytest
 
 from edgefusion.compiler.bundle.bundle import Bundle
 from edgefusion.runtime.isa import DType
+from edgefusion.runtime.tensor_numbers import PLAIN, UNCALIBRATED
 from tests.e2e.conftest import Cli
 
 COMPILE = ("compile", "tiny-test", "--components", "unet", "--schedule", "mlt")
@@ -28,7 +29,9 @@ def calibrated(demo: Path) -> Path:
 def test_scales_travel_in_the_program(calibrated: Path) -> None:
     bundle = Bundle.open(calibrated)
     program = bundle.program("unet")
-    assert all((t.scale != 0) == (t.dtype is DType.INT16) for t in program.tensors)
+    for t in program.tensors:
+        assert (t.numbers == PLAIN) == (t.dtype is not DType.INT16)
+        assert t.numbers != UNCALIBRATED
     info = bundle.manifest.component("unet").scales
     assert (info.method, info.inputs, info.evaluations) == ("minmax", "trajectories", 1)
     assert info.timesteps == (999,)
@@ -63,7 +66,7 @@ def test_without_prompts_placeholders_stay(demo: Path, cli: Cli, tmp_path: Path)
     assert "calibration" not in {entry["stage"] for entry in outcome.json["stages"]}
     bundle = Bundle.open(out)
     assert bundle.manifest.component("unet").scales.method == "placeholder"
-    assert not any(tensor.scale for tensor in bundle.program("unet").tensors)
+    assert not any(tensor.numbers.scale for tensor in bundle.program("unet").tensors)
 
 
 def test_any_timestep_costs_a_network(demo: Path, cli: Cli, tmp_path: Path) -> None:

@@ -83,9 +83,7 @@ def test_a_gate_that_is_too_high_fires(cli: Cli, calibrated: Path, option: str) 
 def test_one_scale_too_large_fires_and_is_blamed(
     cli: Cli, calibrated: Path, tmp_path: Path
 ) -> None:
-    bundle = rescaled(
-        calibrated, tmp_path / "x.npub", lambda t: t.scale * (5000 if t.name == TENSOR else 1)
-    )
+    bundle = rescaled(calibrated, tmp_path / "x.npub", lambda t: 5000 if t.name == TENSOR else 1)
     result = cli("verify", bundle, "--json", tmp_path / "report.json")
     assert result.code == 6
     assert f"worst layer is {OP} of unet" in result.err
@@ -93,14 +91,12 @@ def test_one_scale_too_large_fires_and_is_blamed(
 
 
 def test_all_scales_fifty_times_too_large_fire(cli: Cli, calibrated: Path, tmp_path: Path) -> None:
-    bundle = rescaled(calibrated, tmp_path / "x.npub", lambda t: t.scale * 50)
+    bundle = rescaled(calibrated, tmp_path / "x.npub", lambda t: 50)
     assert quick(cli, bundle).code == 6
 
 
 def test_a_scale_too_small_clips_and_fires(cli: Cli, calibrated: Path, tmp_path: Path) -> None:
-    bundle = rescaled(
-        calibrated, tmp_path / "x.npub", lambda t: t.scale / (50 if t.name == TENSOR else 1)
-    )
+    bundle = rescaled(calibrated, tmp_path / "x.npub", lambda t: 1 / 50 if t.name == TENSOR else 1)
     result = cli("verify", bundle, "--json", tmp_path / "report.json")
     assert result.code == 6
     assert f"worst layer is {OP} of unet" in result.err

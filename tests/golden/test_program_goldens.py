@@ -14,6 +14,7 @@ from edgefusion.runtime.machine import load_target
 from edgefusion.runtime.program import BufferRecord, Operand, OpRecord, Program, TensorRecord
 from edgefusion.runtime.program_builder import ProgramBuilder
 from edgefusion.runtime.program_text import parse, to_text
+from edgefusion.runtime.tensor_numbers import steps_of
 from edgefusion.runtime.verifier import verify_program
 
 Golden = Callable[[str, str], None]
@@ -39,7 +40,7 @@ def attention() -> Program:
     ):  # fmt: skip
         shape = (rows, HEADS * WIDTH)
         builder.tensors.append(
-            TensorRecord(name, DType.INT16, shape, role, at, rows * row_bytes, scale=0.25)
+            TensorRecord(name, DType.INT16, shape, role, at, rows * row_bytes, steps_of(0.25))
         )
         at += rows * row_bytes
 

@@ -129,7 +129,7 @@ class LayerProbe:
 
             def whole(op: str, record: TensorRecord, stored: Array) -> None:
                 exact_values = values[reference_name(record.name)].reshape(record.shape)
-                noise = noise_of(exact_values, to_real(stored, record.scale))
+                noise = noise_of(exact_values, to_real(stored, record.numbers))
                 add(op, LayerError(accumulated=noise))
 
             if self._tabulated:
@@ -151,7 +151,7 @@ class LayerProbe:
         values: Mapping[str, Array],
     ) -> LayerError:
         exact = np.asarray(values[reference_name(record.name)], np.float32).reshape(-1)
-        found = to_real(stored, record.scale).reshape(-1)
+        found = to_real(stored, record.numbers).reshape(-1)
         noise = noise_of(exact, found)
         clipped = 0
         if record.dtype is DType.INT16:
@@ -161,9 +161,9 @@ class LayerProbe:
         plain = {name: np.asarray(values[name]) for name in self._ops.inputs(op)}
         rounded = {name: self._rounded(name, v, record.dtype) for name, v in plain.items()}
         with_weights, with_inputs = (y.reshape(-1) for y in self._ops.run(op, plain, rounded))
-        kept = from_real(with_inputs, record.dtype, record.scale)
-        final = to_real(kept, record.scale)
-        untabled = to_real(without_tables, record.scale).reshape(-1)
+        kept = from_real(with_inputs, record.dtype, record.numbers)
+        final = to_real(kept, record.numbers)
+        untabled = to_real(without_tables, record.numbers).reshape(-1)
         causes = {
             "weights": _power(with_weights, exact),
             "inputs": _power(with_inputs, with_weights),
@@ -173,7 +173,7 @@ class LayerProbe:
             "clipping": 0.0,
         }
         if record.dtype is DType.INT16:
-            out = np.abs(with_inputs) > 32767.5 * record.scale
+            out = np.abs(with_inputs) > 32767.5 * record.numbers.step
             causes["clipping"] = _power(final[out], with_inputs[out])
         return LayerError(isolated=noise, causes=causes, clipped=clipped)
 
@@ -183,10 +183,10 @@ class LayerProbe:
             return values
         converted = f"{name}:{dtype.name.lower()}"
         record = self._records.get(converted, self._records.get(name))
-        if record is None or (record.dtype is DType.INT16 and record.scale <= 0):
+        if record is None or (record.dtype is DType.INT16 and record.numbers.scale is None):
             return values
-        stored = from_real(values, record.dtype, record.scale)
-        return to_real(stored, record.scale).astype(np.float32)
+        stored = from_real(values, record.dtype, record.numbers)
+        return to_real(stored, record.numbers).astype(np.float32)
 
 
 def _ops_with_tables(program: Program) -> frozenset[str]:

@@ -20,14 +20,15 @@ from edgefusion.runtime.program import (
     TensorRecord,
 )
 from edgefusion.runtime.program_builder import ProgramBuilder
+from edgefusion.runtime.tensor_numbers import PLAIN, ROW_NORMALISED, UNCALIBRATED, steps_of
 
 SRAM = Operand(0, Space.SRAM, 64, DType.INT16, (8, 64), (128, 2))
 DRAM = replace(SRAM, space=Space.DRAM, address=4096, strides=(640, 2))
 SCALAR = Operand(-1, Space.SRAM, 8, DType.FP32, (), ())
-ATTRS = (("function", "silu"), ("pads", (0, (1, 2))), ("scale", 0.125), ("first", True))
+ATTRS = (("bias", True), ("pads", (0, 1, -2, 0)), ("scale", 0.125), ("rounding", "q31"))
 INSTRUCTIONS = (
     Instruction(EngineKind.DMA, 1, Opcode.LOAD, (SRAM,), (DRAM,), 0, (), Cause.INPUT),
-    Instruction(EngineKind.VECTOR, 0, Opcode.UNARY, (SRAM, SCALAR), (SRAM,), 0, (0,), attrs=ATTRS),
+    Instruction(EngineKind.TENSOR, 0, Opcode.CONV2D, (SRAM, SCALAR), (SRAM,), 0, (0,), attrs=ATTRS),
     Instruction(EngineKind.DMA, 0, Opcode.STORE, (DRAM,), (SRAM,), 0, (0, 1), Cause.OUTPUT),
 )
 
@@ -35,7 +36,10 @@ INSTRUCTIONS = (
 def sample() -> Program:
     builder = ProgramBuilder("unet", "exynos2400", "mlt")
     builder.ops.append(OpRecord("silu1", "Silu", ("/act/Sigmoid",), "down.0", 12, 34, 56, "8x64"))
-    builder.tensors.append(TensorRecord("x", DType.INT16, (8, 64), Role.INPUT, 4096, 5120, 0.5, 1))
+    for numbers in (steps_of(0.1), UNCALIBRATED, ROW_NORMALISED, PLAIN):
+        builder.tensors.append(
+            TensorRecord("x", DType.INT16, (8, 64), Role.INPUT, 4096, 5120, numbers, 1)
+        )
     builder.buffers.append(BufferRecord("x.tile", Space.SRAM, 64, 1024, 0, 2))
     for instruction in INSTRUCTIONS:
         builder.append(instruction)
@@ -110,9 +114,23 @@ def test_equality_sees_every_column() -> None:
         assert changed != sample(), name
 
 
-def test_a_newer_version_is_refused() -> None:
-    with pytest.raises(InputError, match="version 99"):
-        Program.load(saved(replace(sample(), version=99)))
+@pytest.mark.parametrize(
+    ("version", "remedy"),
+    [(1, "Compile the model again"), (99, "Update the tool or compile the model again")],
+)
+def test_other_versions_are_refused(version: int, remedy: str) -> None:
+    with pytest.raises(InputError, match=rf"version {version}, this tool .*\. {remedy}"):
+        Program.load(saved(replace(sample(), version=version)))
+
+
+def test_a_scale_that_cannot_be_is_bad_input() -> None:
+    with np.load(io.BytesIO(saved(sample()))) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    tables = arrays["tables"].tobytes().replace(b'"scale":0.1', b'"scale":0.0')
+    file = io.BytesIO()
+    np.savez(file, **{**arrays, "tables": np.frombuffer(tables, np.uint8)})
+    with pytest.raises(InputError, match=r"positive and finite, found 0\.0"):
+        Program.load(file.getvalue())
 
 
 @pytest.mark.parametrize("data", [b"", b"not a zip", b"PK\x03\x04 broken"])

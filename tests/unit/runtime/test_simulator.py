@@ -53,7 +53,9 @@ class Script:
 
     def call(self, nbytes: int, *deps: int) -> int:
         view = self.view(nbytes, space=Space.DRAM)
-        return self.builder.emit(EngineKind.HOST, 0, Opcode.CALL, [view], [], 0, deps)
+        return self.builder.emit(
+            EngineKind.HOST, 0, Opcode.CALL, [view], [], 0, deps, attrs=(("function", "f"),)
+        )
 
     def build(self) -> Program:
         return self.builder.build()

@@ -13,6 +13,7 @@ from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.hazards import happens_before
 from edgefusion.runtime.isa import Cause, DType, EngineKind, Opcode, Role, Space
 from edgefusion.runtime.machine import load_target
+from edgefusion.runtime.opcodes import OPCODE_ENGINE
 from edgefusion.runtime.program import (
     BufferRecord,
     Instruction,
@@ -120,6 +121,7 @@ BREAKAGES: dict[str, Callable[[Script], object]] = {
     "engine": lambda s: s.change(1, unit=1),
     "op": lambda s: s.change(1, op=1),
     "tensor": lambda s: s.change_operand(1, "inputs", tensor=3),
+    "operands": lambda s: s.change(0, inputs=s.instructions[0].inputs * 2),
     "dependency": lambda s: s.change(0, depends_on=(1,)),
     "view": lambda s: s.change_operand(0, "inputs", strides=(-COLUMNS * 2, 2)),
     "address": lambda s: s.change_operand(1, "outputs", address=MACHINE.sram_bytes - 2),
@@ -140,6 +142,54 @@ def test_each_rule_fires(rule: str) -> None:
     script = good()
     BREAKAGES[rule](script)
     assert rule in rules_broken(script)
+
+
+def with_attrs(program: Program, *attrs: tuple[str, Any]) -> Program:
+    """``program`` whose computations have other attributes: a builder would refuse wrong ones."""
+    return replace(program, attrs=tuple(attrs if entry else () for entry in program.attrs))
+
+
+def test_attributes_of_a_read_program_are_checked_once_for_all_instructions() -> None:
+    program = good().build()
+    (found,) = find_violations(with_attrs(program, ("function", "relu"), ("bais", 1)), MACHINE)
+    assert (found.rule, found.instruction) == ("attributes", 1)
+    assert found.message == "there is no attribute 'bais'; expected function"
+    (found,) = find_violations(with_attrs(program, ("function", 3)), MACHINE)
+    assert found.message == "expected attribute 'function' to be a name, found 3"
+    (found,) = find_violations(with_attrs(program, ("function", "a"), ("function", "b")), MACHINE)
+    assert "twice" in found.message
+    named = r"instruction 1 \(unary of silu1.* no attribute 'functoin' \(did you mean 'function'"
+    with pytest.raises(InputError, match=named):
+        verify_program(with_attrs(program, ("functoin", "relu")), MACHINE)
+
+
+@pytest.mark.parametrize(
+    ("opcode", "attrs", "outputs", "inputs", "message"),
+    [
+        (Opcode.MATMUL, (("bias", 1),), 1, 2, "1 outputs and 3 to 4 inputs with these attributes"),
+        (Opcode.MATMUL, (("bias", 0),), 1, 4, "1 outputs and 2 to 3 inputs"),
+        (Opcode.MATMUL, (), 0, 2, "found 0 and 2"),
+        (Opcode.LAYER_NORM, (("beta", 1), ("epsilon", 1e-5)), 1, 2, "1 outputs and 3 inputs"),
+        (Opcode.COPY, (), 2, 1, "1 outputs and 1 inputs with these attributes, found 2 and 1"),
+        (Opcode.MATMUL, (("bias", 1),), 1, 3, ""),
+        (Opcode.MATMUL, (("bias", 1),), 1, 4, ""),
+        (Opcode.CALL, (("function", "f"),), 0, 0, ""),
+        (Opcode.CALL, (("function", "f"),), 3, 5, ""),
+    ],
+)
+def test_numbers_of_operands(
+    opcode: Opcode, attrs: Any, outputs: int, inputs: int, message: str
+) -> None:
+    script = good(1)
+    operand = script.instructions[1].inputs[0]
+    engine = EngineKind(int(OPCODE_ENGINE[opcode]))
+    script.change(
+        1, engine=engine, opcode=opcode, attrs=attrs,
+        outputs=(operand,) * outputs, inputs=(operand,) * inputs,
+    )  # fmt: skip
+    found = [v for v in find_violations(script.build(), MACHINE) if v.rule == "operands"]
+    assert bool(found) == bool(message)
+    assert all(v.instruction == 1 and message in v.message for v in found)
 
 
 @pytest.mark.parametrize("dependency", [-1, 0, 7])

@@ -12,9 +12,9 @@ from edgefusion.runtime import cost
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.isa import VECTOR_FUNCTIONS, Cause, DType, EngineKind, Opcode, Space
 from edgefusion.runtime.machine import load_target
+from edgefusion.runtime.opcodes import OPCODE_ENGINE
 from edgefusion.runtime.program import Operand, OpRecord, Program
 from edgefusion.runtime.program_builder import ProgramBuilder
-from edgefusion.runtime.program_columns import OPCODE_ENGINE
 from edgefusion.runtime.work import derive_work, durations_ps
 
 MACHINE = load_target("exynos2400").machine
@@ -141,6 +141,9 @@ def test_rate_class(first: DType, second: DType, name: str | None) -> None:
 
 
 SMALL, LARGE = view((6, 4)), view((12, 10))
+GROUPS = (("epsilon", 1e-5), ("groups", 2), ("rows", 6))
+WINDOW = (("function", "max"), ("kernel", (3, 2)), ("pads", (0, 0, 0, 0)), ("strides", (1, 1)))
+SUM = (("axis", 1), ("count", 10), ("function", "sum"))
 
 
 @pytest.mark.parametrize(
@@ -154,13 +157,13 @@ SMALL, LARGE = view((6, 4)), view((12, 10))
         (Opcode.GLU, (("function", "gelu"),), SMALL, SMALL, "glu", 24),
         (Opcode.SOFTMAX, (), LARGE, LARGE, "softmax", 120),
         (Opcode.CHANNEL_STATS, (("first", True),), view((2, 10)), LARGE, "channel_stats", 120),
-        (Opcode.GROUP_NORM, (("groups", 2),), SMALL, SMALL, "group_norm", 24),
-        (Opcode.GROUP_NORM, (("function", "silu"),), SMALL, SMALL, "group_norm_silu", 24),
-        (Opcode.GROUP_NORM, (("function", "gelu"),), SMALL, SMALL, "group_norm_silu", 24),
-        (Opcode.LAYER_NORM, (), SMALL, SMALL, "layer_norm", 24),
+        (Opcode.GROUP_NORM, GROUPS, SMALL, SMALL, "group_norm", 24),
+        (Opcode.GROUP_NORM, (*GROUPS, ("function", "silu")), SMALL, SMALL, "group_norm_silu", 24),
+        (Opcode.GROUP_NORM, (*GROUPS, ("function", "gelu")), SMALL, SMALL, "group_norm_silu", 24),
+        (Opcode.LAYER_NORM, (("epsilon", 1e-5),), SMALL, SMALL, "layer_norm", 24),
         (Opcode.RESIZE, (("scale", 2),), LARGE, SMALL, "resize", 120),
-        (Opcode.POOL, (("kernel", (3, 2)),), SMALL, LARGE, "pool", 24 * 6),
-        (Opcode.REDUCE, (("function", "sum"),), SMALL, LARGE, "reduce", 120),
+        (Opcode.POOL, WINDOW, SMALL, LARGE, "pool", 24 * 6),
+        (Opcode.REDUCE, SUM, SMALL, LARGE, "reduce", 120),
         (Opcode.COPY, (), SMALL, SMALL, "copy", 24),
     ],
 )
@@ -175,7 +178,9 @@ def test_vector_class_and_elements(
 
 def test_host_call_counts_all_operands() -> None:
     operands = [view((5,), DType.FP32), view((3, 2), DType.FP16), view((1,), DType.INT64)]
-    host = derive_work(program_of(Opcode.CALL, operands[:1], operands[1:])).host
+    host = derive_work(
+        program_of(Opcode.CALL, operands[:1], operands[1:], (("function", "f"),))
+    ).host
     assert (host.index.tolist(), host.transferred_bytes.tolist()) == ([1], [20 + 12 + 8])
 
 

@@ -21,6 +21,8 @@ from edgefusion.compiler.network.ranges import LEVELS
 from edgefusion.compiler.network.scales import with_scales
 from edgefusion.runtime.errors import InputError, UsageError
 from edgefusion.runtime.isa import DType
+from edgefusion.runtime.program import Program
+from edgefusion.runtime.tensor_numbers import ROW_NORMALISED, UNCALIBRATED
 from tests.graph_cases import random_feeds
 from tests.network_cases import save
 
@@ -63,16 +65,16 @@ def with_ranges(bundle: Bundle, path: Path, factor: float = 1.0) -> Bundle:
     values = values_of(model, bundle.path.parent, random_feeds(model))
     scales = {}
     for record in bundle.program("model").tensors:
-        if record.dtype == DType.INT16:
+        if record.dtype == DType.INT16 and record.numbers != ROW_NORMALISED:
             largest = float(np.abs(values[record.name]).max())
-            scales[record.name] = record.scale if record.scale < 0 else factor * largest / LEVELS
-    return rescaled(bundle, scales, path)
+            scales[record.name] = factor * largest / LEVELS
+    return with_program(bundle, with_scales(bundle.program("model"), scales), path)
 
 
-def rescaled(bundle: Bundle, scales: Mapping[str, float], path: Path) -> Bundle:
-    """``bundle`` with other scales, at ``path``."""
+def with_program(bundle: Bundle, program: Program, path: Path) -> Bundle:
+    """``bundle`` with another program, at ``path``."""
     member = path.with_suffix(".npz")
-    with_scales(bundle.program("model"), scales).save(member)
+    program.save(member)
     members: dict[str, Path | bytes] = {n: bundle.read(n) for n in bundle.manifest.members}
     members["model/program.npz"] = member
     write_bundle(path, replace(bundle.manifest, members={}), members)
@@ -126,8 +128,10 @@ def test_uncalibrated_and_fp16_are_refused(
     bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     program = bundle.program("model")
-    names = [t.name for t in program.tensors if t.dtype == DType.INT16]
-    placeholders = rescaled(bundle, dict.fromkeys(names, 0.0), tmp_path / "none.npub")
+    unknown = tuple(
+        replace(t, numbers=UNCALIBRATED) if t.numbers.scale else t for t in program.tensors
+    )
+    placeholders = with_program(bundle, replace(program, tensors=unknown), tmp_path / "none.npub")
     with pytest.raises(InputError, match="has no scale yet"):
         export_qdq(placeholders, "model", tmp_path)
     with pytest.raises(SystemExit) as ended:

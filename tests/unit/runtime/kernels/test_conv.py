@@ -3,11 +3,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgefusion.compiler.lowering.emitter import Tile
-from edgefusion.compiler.ops.conv import Window
+from edgefusion.compiler.network.window import Span, Window
 from edgefusion.runtime.isa import Opcode
 from edgefusion.runtime.kernels.contract import Array
 from edgefusion.runtime.kernels.requantize import multipliers, requantize_array
+from edgefusion.runtime.tensor_numbers import PLAIN
 from tests.kernel_cases import call
 
 
@@ -65,28 +65,28 @@ def test_tiles_give_what_the_whole_convolution_gives(
     acc = reference(x, w, stride, pad, dilation, groups, upsample)
     expected = requantize_array(acc, multipliers(1e-3 * scales.astype(float) / 0.05))
     windows = [
-        Window(kernel, stride, pad, dilation, n * upsample, upsample) for n in (height, width)
+        Window(n * upsample, kernel, stride, pad, dilation, upsample) for n in (height, width)
     ]
     result = np.empty(expected.shape, np.int16)
     for top in range(0, result.shape[0], rows):
         for left in range(0, result.shape[1], columns):
-            r = Tile(0, top, min(rows, result.shape[0] - top))
-            q = Tile(0, left, min(columns, result.shape[1] - left))
-            y0, high, before, after, row_phase = windows[0].source(r)
-            x0, wide, west, east, column_phase = windows[1].source(q)
+            r = Span(top, min(rows, result.shape[0] - top))
+            q = Span(left, min(columns, result.shape[1] - left))
+            down, across = windows[0].source(r), windows[1].source(q)
+            tile = x[down.span.start : down.span.stop, across.span.start : across.span.stop]
             y = np.empty((r.size, q.size, out), np.int16)
             call(
                 Opcode.CONV2D,
                 y,
                 0.05,
-                [(x[y0 : y0 + high, x0 : x0 + wide], 1e-3), (w, 0.0), (scales, 0.0)],
+                [(tile, 1e-3), (w, PLAIN), (scales, PLAIN)],
                 bias=0,
                 dilations=(dilation, dilation),
                 groups=groups,
-                pads=(before, west, after, east),
+                pads=(down.pad_before, across.pad_before, down.pad_after, across.pad_after),
                 strides=(stride, stride),
                 upsample=upsample,
-                upsample_phase=(row_phase, column_phase),
+                upsample_phase=(down.phase, across.phase),
             )
             result[top : top + r.size, left : left + q.size] = y
     np.testing.assert_array_equal(result, expected)
@@ -99,6 +99,6 @@ def test_other_roundings_by_name(mode: str) -> None:
     w = rng.integers(-127, 128, (5, 64, 1, 1)).astype(np.int8)
     scales = rng.uniform(1e-3, 1e-2, 5).astype(np.float32)
     y = np.empty((4, 4, 5), np.int16)
-    call(Opcode.CONV2D, y, 0.01, [(x, 1e-3), (w, 0.0), (scales, 0.0)], bias=0, rounding=mode)
+    call(Opcode.CONV2D, y, 0.01, [(x, 1e-3), (w, PLAIN), (scales, PLAIN)], bias=0, rounding=mode)
     real = reference(x, w, 1, 0, 1, 1, 1) * (1e-3 * scales.astype(float) / 0.01)
     assert np.abs(y - np.clip(real, -32768, 32767)).max() <= 0.5 + 1e-4

@@ -17,6 +17,9 @@ from edgefusion.runtime.kernels.fp16_functions import FUNCTIONS, table16
 from edgefusion.runtime.kernels.fp16_half import padded, put, single
 from edgefusion.runtime.kernels.fp16_norm import exp32
 from edgefusion.runtime.kernels.table import KERNELS
+from edgefusion.runtime.opcodes import SPECIFICATIONS
+from edgefusion.runtime.specification import Family
+from edgefusion.runtime.tensor_numbers import PLAIN
 from tests.fp16_reference import chain_error, rounded, ulp
 
 RNG = np.random.default_rng(0)
@@ -28,8 +31,8 @@ def half(*shape: int, scale: float = 1.0) -> Array:
 
 
 def call(opcode: Opcode, y: Array, inputs: Sequence[Array], **attrs: object) -> Array:
-    nothing = (0.0,) * len(inputs)
-    KERNELS[opcode, "fp16"](Operands((y,), tuple(inputs), (0.0,), nothing), attrs)
+    ops = Operands((y,), tuple(inputs), (PLAIN,), (PLAIN,) * len(inputs))
+    KERNELS[opcode, Family.FP16](ops, SPECIFICATIONS[opcode].complete(tuple(attrs.items())))
     return y
 
 

@@ -8,7 +8,7 @@ from edgefusion.runtime.isa import Opcode
 from edgefusion.runtime.kernels import gemm
 from edgefusion.runtime.kernels.contract import Array
 from edgefusion.runtime.kernels.requantize import multipliers, requantize_array
-from edgefusion.runtime.kernels.softmax import ROW_NORMALISED
+from edgefusion.runtime.tensor_numbers import PLAIN, ROW_NORMALISED
 from tests.kernel_cases import call, lsb_error
 
 SEEDS = st.integers(0, 2**32)
@@ -40,7 +40,7 @@ def test_accumulators_are_exact(
     a, b = operands(seed, m, k, n, np.int16 if wide else np.int8)
     if transposed:
         b = np.ascontiguousarray(b.T).T
-    y = call(Opcode.MATMUL, np.empty((m, n), np.int64), 0.0, [(a, 1.0), (b, 1.0)], bias=0)
+    y = call(Opcode.MATMUL, np.empty((m, n), np.int64), PLAIN, [(a, 1.0), (b, 1.0)], bias=0)
     np.testing.assert_array_equal(y, a.astype(np.int64) @ b.astype(np.int64))
 
 
@@ -76,9 +76,9 @@ def test_results_do_not_depend_on_tiles(seed: int, data: st.DataObject) -> None:
         y = np.empty((m, n), np.int16)[rows, columns].copy()
         inputs = [
             (a[rows], 1e-3),
-            (np.ascontiguousarray(b[:, columns]), 0.0),
-            (bias[columns], 0.0),
-            (scales[columns], 0.0),
+            (np.ascontiguousarray(b[:, columns]), PLAIN),
+            (bias[columns], PLAIN),
+            (scales[columns], PLAIN),
         ]
         return call(Opcode.MATMUL, y, 0.02, inputs, bias=1)
 
@@ -109,7 +109,7 @@ def test_streamed_keys_give_the_same_result(seed: int, split: int) -> None:
     total = np.empty((9, 21), np.int64)
     for i, part in enumerate((slice(0, split), slice(split, 200))):
         inputs = [(exponentials[:, part], ROW_NORMALISED), (v[part], 1e-3)]
-        call(Opcode.MATMUL, total, 0.0, inputs, bias=0, accumulate=int(i > 0))
+        call(Opcode.MATMUL, total, PLAIN, inputs, bias=0, accumulate=int(i > 0))
     y = call(Opcode.COPY, np.empty((9, 20), np.int16), 2e-3, [(total, 1e-3)])
     np.testing.assert_array_equal(y, whole)
     real = (exponentials.astype(float) @ v) / exponentials.sum(1, keepdims=True, dtype=float) * 1e-3
@@ -120,7 +120,7 @@ def test_exponentials_need_a_column_for_their_row_sums() -> None:
     a, v = operands(1, 4, 10, 3, np.int16)
     inputs = [(a, ROW_NORMALISED), (v, 1e-3)]
     with pytest.raises(UnsupportedOpError, match="one column more than V"):
-        call(Opcode.MATMUL, np.empty((4, 3), np.int64), 0.0, inputs, bias=0, accumulate=0)
+        call(Opcode.MATMUL, np.empty((4, 3), np.int64), PLAIN, inputs, bias=0, accumulate=0)
 
 
 def test_accumulated_sums_are_requantized_by_a_copy() -> None:
@@ -128,7 +128,7 @@ def test_accumulated_sums_are_requantized_by_a_copy() -> None:
     total = np.empty((8, 12), np.int64)
     for i, part in enumerate((slice(0, 30), slice(30, 100))):
         inputs = [(a[:, part], 1e-4), (b[part], 1e-4)]
-        call(Opcode.MATMUL, total, 0.0, inputs, bias=0, accumulate=int(i > 0))
+        call(Opcode.MATMUL, total, PLAIN, inputs, bias=0, accumulate=int(i > 0))
     y = call(Opcode.COPY, np.empty((8, 12), np.int16), 4e-3, [(total, 1e-4 * 1e-4)])
     expected = requantize_array(
         a.astype(np.int64) @ b.astype(np.int64), multipliers(1e-4 * 1e-4 / 4e-3)
@@ -146,7 +146,7 @@ def test_a_floating_bias_is_brought_to_accumulator_steps() -> None:
             Opcode.MATMUL,
             np.empty((4, 3), np.int16),
             0.01,
-            [(a, 1e-3), (b, 0.0), (bias, 0.0), (scales, 0.0)],
+            [(a, 1e-3), (b, PLAIN), (bias, PLAIN), (scales, PLAIN)],
             bias=1,
         )
         for bias in (real, steps)

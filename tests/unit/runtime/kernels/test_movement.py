@@ -8,22 +8,12 @@ from edgefusion.runtime.isa import Opcode
 from edgefusion.runtime.kernels.contract import Operands
 from edgefusion.runtime.kernels.movement import quantize
 from edgefusion.runtime.kernels.table import KERNELS
+from edgefusion.runtime.specification import Family
+from edgefusion.runtime.tensor_numbers import PLAIN, steps_of
 from tests.kernel_cases import call, lsb_error
 
 RNG = np.random.default_rng(0)
 X = RNG.integers(-32768, 32768, (6, 8, 5)).astype(np.int16)
-
-
-@pytest.mark.parametrize("opcode", [Opcode.LOAD, Opcode.STORE])
-def test_transfers_copy_elements(opcode: Opcode) -> None:
-    y = np.zeros((5, 8, 6), np.int16)
-    call(opcode, y.T, 0.0, [(X.transpose(0, 1, 2), 0.0)])
-    np.testing.assert_array_equal(y, X.T)
-
-
-def test_transfers_refuse_other_types() -> None:
-    with pytest.raises(TypeError):
-        call(Opcode.LOAD, np.zeros(X.shape, np.int32), 0.0, [(X, 0.0)])
 
 
 def test_transposing_copy_keeps_values_of_equal_scales() -> None:
@@ -38,17 +28,19 @@ def test_copy_to_another_scale(x_scale: float, y_scale: float) -> None:
 
 
 def test_floats_and_back() -> None:
-    halves = call(Opcode.COPY, np.empty(X.shape, np.float16), 0.0, [(X, 1e-3)])
+    halves = call(Opcode.COPY, np.empty(X.shape, np.float16), PLAIN, [(X, 1e-3)])
     np.testing.assert_array_equal(halves, (X * 1e-3).astype(np.float16))
     back = np.empty_like(X)
-    KERNELS[Opcode.COPY, "float to int"](Operands((back,), (halves,), (1e-3,), (0.0,)), {})
+    KERNELS[Opcode.COPY, Family.FLOAT_TO_INT](
+        Operands((back,), (halves,), (steps_of(1e-3),), (PLAIN,)), {}
+    )
     assert lsb_error(back, 1e-3, halves.astype(float)) <= 0.5
 
 
 def test_floats_round_half_up_and_saturate() -> None:
     values = np.array([0.5, -0.5, 1.5, -1.5, np.inf, -np.inf, np.nan], np.float32)
     y = np.empty(7, np.int16)
-    quantize(Operands((y,), (values,), (1.0,), (0.0,)), {})
+    quantize(Operands((y,), (values,), (steps_of(1.0),), (PLAIN,)), {})
     np.testing.assert_array_equal(y, [1, 0, 2, -1, 32767, -32768, 0])
 
 

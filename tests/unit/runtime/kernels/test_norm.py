@@ -7,6 +7,7 @@ from edgefusion.runtime.isa import Opcode
 from edgefusion.runtime.kernels.contract import Array
 from edgefusion.runtime.kernels.lookup import FUNCTIONS
 from edgefusion.runtime.kernels.norm_arithmetic import SEEDS, reciprocal_sqrt, variance_sum
+from edgefusion.runtime.tensor_numbers import PLAIN
 from tests.kernel_cases import call
 
 
@@ -64,12 +65,12 @@ def test_group_norm(
     stats = np.full((2, 12), 99, np.int64)
     parts = (slice(0, split), slice(split, 40))
     for i, part in enumerate(parts):
-        call(Opcode.CHANNEL_STATS, stats, 0.0, [(x[part], x_scale)], first=int(i == 0))
+        call(Opcode.CHANNEL_STATS, stats, PLAIN, [(x[part], x_scale)], first=int(i == 0))
     wide = x.astype(np.int64)
     np.testing.assert_array_equal(stats, [wide.sum(0), (wide**2).sum(0)])
     y = np.empty_like(x)
     for part in parts:
-        inputs = [(x[part], x_scale), (stats, 0.0), (gamma, 0.0), (beta, 0.0)]
+        inputs = [(x[part], x_scale), (stats, PLAIN), (gamma, PLAIN), (beta, PLAIN)]
         attrs = {"groups": 4, "epsilon": 1e-5, "function": name, "rows": 40}
         call(Opcode.GROUP_NORM, y[part], y_scale, inputs, **attrs)
     sigma = np.sqrt(x.reshape(40, 4, 3).var((0, 2)).min() + 1e-5 / x_scale**2)
@@ -94,7 +95,7 @@ def test_layer_norm(seed: int, spread: float, offset: int, x_scale: float, with_
     beta = beta if with_beta else np.zeros(320, np.float32)
     real = np.vstack([normalised(row[None] * x_scale, gamma, beta, 1e-5, 1) for row in x])
     y_scale = float(np.abs(real).max()) / 32767
-    inputs = [(x, x_scale), (gamma, 0.0)] + ([(beta, 0.0)] if with_beta else [])
+    inputs = [(x, x_scale), (gamma, PLAIN)] + ([(beta, PLAIN)] if with_beta else [])
     y = np.empty_like(x)
     call(Opcode.LAYER_NORM, y, y_scale, inputs, beta=int(with_beta), epsilon=1e-5)
     sigma = np.sqrt(x.var(1).min() + 1e-5 / x_scale**2)
@@ -106,7 +107,7 @@ def test_extreme_parameters(gamma: float, y_scale: float) -> None:
     x = np.array([[-32768, 32767, 0, 5]], np.int16)
     parameters = np.full(4, gamma, np.float32)
     y = call(
-        Opcode.LAYER_NORM, np.empty_like(x), y_scale, [(x, 1.0), (parameters, 0.0)], epsilon=1e-5
+        Opcode.LAYER_NORM, np.empty_like(x), y_scale, [(x, 1.0), (parameters, PLAIN)], epsilon=1e-5
     )
     real = normalised(x.astype(float), parameters, np.zeros(4), 1e-5, 1) / y_scale
     assert np.abs(y - np.clip(real, -32768, 32767)).max() <= 0.6

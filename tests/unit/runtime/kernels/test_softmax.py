@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from edgefusion.runtime.isa import Opcode
 from edgefusion.runtime.kernels.contract import Array
-from edgefusion.runtime.kernels.softmax import ROW_NORMALISED, exponential_table
+from edgefusion.runtime.kernels.softmax import exponential_table
+from edgefusion.runtime.tensor_numbers import ROW_NORMALISED
 from tests.kernel_cases import call, lsb_error, steps
 
 

@@ -26,6 +26,7 @@ from edgefusion.runtime.kernels import lookup
 from edgefusion.runtime.kernels.exact_tables import exact_tables
 from edgefusion.runtime.machine import load_target
 from edgefusion.runtime.program import Program
+from edgefusion.runtime.tensor_numbers import steps_of
 from edgefusion.toolchain.accuracy.float_reference import ReferenceGraph
 from edgefusion.toolchain.accuracy.layer_accuracy import CAUSES, LayerError, LayerProbe
 from tests.graph_cases import Array, parse
@@ -60,10 +61,11 @@ class Case:
 
     def error(self, **factors: float) -> LayerError:
         """The op's error when scales are multiplied by ``factors`` (x, stage, y)."""
-        records = [
-            replace(t, scale=t.scale * factors.get("stage" if "stage" in t.name else t.name, 1.0))
-            for t in self.program.tensors
-        ]
+        records = []
+        for t in self.program.tensors:
+            factor = factors.get("stage" if "stage" in t.name else t.name, 1.0)
+            scale = t.numbers.scale
+            records.append(t if scale is None else replace(t, numbers=steps_of(scale * factor)))
         program = replace(self.program, tensors=tuple(records))
         errors, _ = self.probe(program).measure({"x": inputs()})
         (found,) = (e for e in errors.values() if e.causes)
