@@ -9,6 +9,8 @@ from enum import IntEnum
 
 import numpy as np
 
+from edgefusion.runtime.functions import BINARY_CLASSES, UNARY_CLASSES
+
 MAX_RANK = 4
 """Largest rank of an operand; higher ranks are folded before lowering."""
 
@@ -68,9 +70,9 @@ class Opcode(IntEnum):
     # y[b,m,n] <- a[b,m,k], b[b,k,n] (any strides), [bias[n]]; attributes scale, accumulate (adds to
     # y, which then has the type of the accumulator)
     MATMUL = 3
-    UNARY = 4  # y <- x; attribute function (silu, gelu, relu, ...)
-    BINARY = 5  # y <- a, b (zero strides broadcast); attribute function (add, mul, sub, ...)
-    GLU = 6  # y[m,c] <- value[m,c], gate[m,c]; attribute function (gelu, ...): value * f(gate)
+    UNARY = 4  # y <- x; attribute function, a row of functions.UNARY
+    BINARY = 5  # y <- a, b (zero strides broadcast); attribute function, of functions.BINARY
+    GLU = 6  # y[m,c] <- value[m,c], gate[m,c]; attribute function, as UNARY: value * f(gate)
     SOFTMAX = 7  # y[m,n] <- x[m,n], along the last axis
     CHANNEL_STATS = 8  # acc[2,c] (sum, sum of squares) <- x[m,c]; attribute first (clears acc)
     GROUP_NORM = 9  # y[m,c] <- x[m,c], stats[2,c], gamma[c], beta[c]; groups, epsilon, function
@@ -117,18 +119,8 @@ ROLE_CAUSE = {
 
 VECTOR_FUNCTIONS = (
     "copy",
-    "relu",
-    "silu",
-    "gelu",
-    "gelu_tanh",
-    "quick_gelu",
-    "sigmoid",
-    "tanh",
-    "exp",
-    "other_unary",
-    "add",
-    "mul",
-    "other_binary",
+    *UNARY_CLASSES,
+    *BINARY_CLASSES,
     "glu",
     "softmax",
     "channel_stats",
@@ -139,4 +131,7 @@ VECTOR_FUNCTIONS = (
     "pool",
     "reduce",
 )
-"""Cost classes of the vector engine; a machine states lane-cycles per element for each."""
+"""Cost classes of the vector engine: those of elementwise functions, and of opcodes of their own.
+
+A machine states lane-cycles per element for each.
+"""

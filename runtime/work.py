@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from edgefusion.runtime import cost
 from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.functions import binary_class, unary_class
 from edgefusion.runtime.isa import (
     DTYPE_BYTES,
     MAX_RANK,
@@ -220,8 +221,6 @@ _CLASS = {name: number for number, name in enumerate(VECTOR_FUNCTIONS)}
 _OPCODE_CLASS = np.zeros(len(Opcode), dtype=np.int64)
 for _opcode in Opcode:  # where they are the same for all attributes, classes are named as opcodes
     _OPCODE_CLASS[_opcode] = _CLASS.get(_opcode.name.lower(), 0)
-_UNARY = frozenset(VECTOR_FUNCTIONS[: _CLASS["other_unary"]])
-_BINARY = frozenset(VECTOR_FUNCTIONS[_CLASS["add"] : _CLASS["other_binary"]])
 _HAVE_FUNCTION = (Opcode.UNARY, Opcode.BINARY, Opcode.GROUP_NORM)
 _NO_FUNCTION = ("", "none", "identity")
 _COUNTS_INPUT = (Opcode.SOFTMAX, Opcode.CHANNEL_STATS, Opcode.REDUCE)
@@ -233,8 +232,8 @@ def _vector_work(program: Program, operands: OperandRows, index: I64) -> VectorW
     opcode, attrs = program.columns.opcode[index], program.columns.attrs[index]
     entries = [dict(entry) for entry in program.attrs]
     names = [entry.get("function", "") for entry in entries]
-    unary = [_CLASS[name if name in _UNARY else "other_unary"] for name in names]
-    binary = [_CLASS[name if name in _BINARY else "other_binary"] for name in names]
+    unary = [_CLASS[unary_class(name)] for name in names]
+    binary = [_CLASS[binary_class(name)] for name in names]
     norm = [_CLASS["group_norm" if name in _NO_FUNCTION else "group_norm_silu"] for name in names]
     function = _OPCODE_CLASS[opcode]
     for each, by_attrs in zip(_HAVE_FUNCTION, (unary, binary, norm), strict=True):
