@@ -80,7 +80,7 @@ class Unary:
     real: Callable[[F64], F64]
     cost_class: str = OTHER_UNARY
     ceiling: float | None = None
-    """For max(0, min(x, ceiling)), which INT16 requantizes; None for what INT16 tabulates."""
+    """Of max(0, min(x, ceiling)), which UNARY requantizes; None for what INT16 tabulates."""
     table_range: float = TABLE_RANGE
     """Largest |x| up to which the INT16 table is fine; infinite for what is straight out there."""
     steep: bool = False
@@ -144,7 +144,14 @@ def _gelu_operator(approximate: str) -> Operator:
 UNARY: Mapping[str, Unary] = {
     row.name: row
     for row in (
-        Unary("relu", Operator("Relu"), lambda x: np.maximum(x, 0.0), "relu", ceiling=inf),
+        Unary(
+            "relu",
+            Operator("Relu"),
+            lambda x: np.maximum(x, 0.0),
+            "relu",
+            ceiling=inf,
+            table_range=inf,
+        ),
         Unary("silu", Operator("SiLU", definition=_SILU), lambda x: x * _sigmoid(x), "silu"),
         Unary("gelu", _gelu_operator("none"), _gelu, "gelu"),
         Unary("gelu_tanh", _gelu_operator("tanh"), _gelu_tanh, "gelu_tanh"),
@@ -162,9 +169,19 @@ UNARY: Mapping[str, Unary] = {
             Operator("Clip", constants=(("min", 0.0), ("max", 6.0))),
             lambda x: np.clip(x, 0.0, 6.0),
             ceiling=6.0,
+            table_range=inf,
         ),
         Unary("softplus", Operator("Softplus"), lambda x: np.logaddexp(0.0, x)),
         Unary("hardswish", Operator("HardSwish"), lambda x: x * _hard_sigmoid(x), table_range=inf),
+        Unary(
+            "hardsigmoid",
+            Operator(
+                "HardSigmoid",
+                (Attribute("alpha", 1 / 6, default=0.2), Attribute("beta", 0.5, default=0.5)),
+            ),
+            _hard_sigmoid,
+            table_range=inf,
+        ),
     )
 }
 """By the network's name."""

@@ -1,4 +1,4 @@
-"""The elementwise functions as torch defines them, in float64, by the names of the network."""
+"""The elementwise functions as torch defines them and as exporters write them, by name."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch.nn import functional
+
+from edgefusion.runtime.functions import UNARY
 
 F64 = npt.NDArray[np.float64]
 
@@ -24,6 +26,7 @@ _TORCH: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "exp": torch.exp,
     "softplus": lambda x: functional.softplus(x, threshold=100.0),  # beyond it, x to the last bit
     "hardswish": functional.hardswish,
+    "hardsigmoid": functional.hardsigmoid,
 }
 
 
@@ -32,3 +35,22 @@ def reference(name: str, x: npt.NDArray[Any]) -> F64:
     wide = torch.from_numpy(np.ascontiguousarray(x, np.float64))
     made: F64 = _TORCH[name](wide).numpy()
     return made
+
+
+_WRITTEN_OUT = {
+    "silu": "s = Sigmoid(m) y = Mul(m, s)",
+    "quick_gelu": "c = Mul(m, factor) s = Sigmoid(c) y = Mul(m, s)",
+}
+_SETTINGS = {"gelu_tanh": '<approximate = "tanh">', "hardsigmoid": "<alpha = 0.16666667>"}
+_OPERANDS = {"relu6": ", zero, six"}
+
+SCALARS = "float zero = {0}, float six = {6}, float factor = {1.702}"
+"""The constants that ``source`` reads."""
+
+
+def source(name: str) -> str:
+    """ONNX text of ``y = name(m)`` as a model comes with it: standard ops."""
+    if name in _WRITTEN_OUT:
+        return _WRITTEN_OUT[name]
+    op = UNARY[name].operator.op_type
+    return f"y = {op}{_SETTINGS.get(name, '')}(m{_OPERANDS.get(name, '')})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edgefusion.compiler.network.network import Epilogue, NetOp, NetTensor, Network
@@ -169,6 +169,17 @@ def simple_case(kind: str) -> Network:
     b.add("y", *shape, role=Role.OUTPUT)
     b.op(kind, kind, inputs, "y", **attrs)
     return b.build()
+
+
+def function_case(kind: str, function: str) -> Network:
+    """``function`` in an op of its own, in the epilogue of a matmul, or in a gated unit."""
+    if kind == "matmul":
+        case = matmul_case()
+        (op,) = case.ops
+        return replace(case, ops=(replace(op, epilogue=(*op.epilogue, Epilogue(function))),))
+    case = simple_case(kind)
+    (op,) = case.ops
+    return replace(case, ops=(replace(op, attrs={"function": function}),))
 
 
 SIMPLE_KINDS = (

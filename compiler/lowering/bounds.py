@@ -7,6 +7,7 @@ from math import prod, sqrt
 
 from edgefusion.compiler.network.network import NetOp, Network, macs, operands, results
 from edgefusion.runtime.cost import host_ns, to_ps
+from edgefusion.runtime.functions import binary_class, unary_class
 from edgefusion.runtime.isa import DType
 from edgefusion.runtime.machine import Machine
 
@@ -96,8 +97,11 @@ def _lane_cycles(network: Network, op: NetOp, machine: Machine) -> float:
     elements = network.tensor(op.outputs[0]).elements
     total = 0.0
     for step in op.epilogue:
-        name = "channel_stats" if step.function == "stats" else step.function
-        total += elements * cost.get(name, cost["other_unary"])
+        if step.function == "stats":
+            name = "channel_stats"
+        else:
+            name = (binary_class if step.operand else unary_class)(step.function)
+        total += elements * cost[name]
     if op.kind == "attention":
         q, k = (network.tensor(name).shape for name in op.inputs[:2])
         total += prod(q[:-1]) * k[-2] * int(op.attrs["heads"]) * cost["softmax"]
@@ -107,7 +111,8 @@ def _lane_cycles(network: Network, op: NetOp, machine: Machine) -> float:
     elif op.kind in ("layer_norm", "softmax", "glu", "resize"):
         total += elements * cost[op.kind]
     elif op.kind in ("unary", "binary"):
-        total += elements * cost.get(str(op.attrs["function"]), cost[f"other_{op.kind}"])
+        class_of = unary_class if op.kind == "unary" else binary_class
+        total += elements * cost[class_of(str(op.attrs["function"]))]
     elif op.kind == "transpose":
         total += elements * cost["copy"]
     return total

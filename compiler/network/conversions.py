@@ -8,15 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from math import prod
 
+from edgefusion.compiler.graph.elementwise import unary_function
 from edgefusion.compiler.graph.functions import kind_and_tokens
 from edgefusion.compiler.graph.graph import Node, Tensor
 from edgefusion.compiler.network.builder import ACTIVATION_DTYPE, NetworkBuilder
-from edgefusion.compiler.network.legality import (
-    BINARY_OPS,
-    REDUCTIONS,
-    UNARY_OPS,
-    network_function,
-)
+from edgefusion.compiler.network.legality import REDUCTIONS, network_function
 from edgefusion.compiler.network.legality_rules import (
     folded_shape,
     nearest_factor,
@@ -24,6 +20,7 @@ from edgefusion.compiler.network.legality_rules import (
     stored_constant,
 )
 from edgefusion.compiler.network.network import Epilogue, NetTensor, statistics_dtype
+from edgefusion.runtime.functions import BINARY_BY_OP, UNARY_BY_OP
 
 Convert = Callable[[NetworkBuilder, Node], None]
 
@@ -117,16 +114,15 @@ def softmax(b: NetworkBuilder, node: Node) -> None:
 
 def unary(b: NetworkBuilder, node: Node) -> None:
     """One activation in, one out."""
-    function = UNARY_OPS[node.op]
-    if node.op == "Gelu" and node.get_str("approximate", "none") == "tanh":
-        function = "gelu_tanh"
-    b.op(node, "unary", (b.operand(node.inputs[0], node),), {"function": function})
+    function = unary_function(node)
+    assert function is not None
+    b.op(node, "unary", (b.operand(node.inputs[0], node),), {"function": function.name})
 
 
 def binary(b: NetworkBuilder, node: Node) -> None:
     """Two operands, at most one of them constant."""
     inputs = tuple(b.operand(t, node) for t in node.inputs)
-    b.op(node, "binary", inputs, {"function": BINARY_OPS[node.op]})
+    b.op(node, "binary", inputs, {"function": BINARY_BY_OP[node.op].name})
 
 
 def glu(b: NetworkBuilder, node: Node) -> None:
@@ -236,8 +232,8 @@ CONVERT: Mapping[str, Convert] = {
     "GroupNormLast": group_norm,
     "LayerNormalization": layer_norm,
     "Softmax": softmax,
-    **dict.fromkeys(UNARY_OPS, unary),
-    **dict.fromkeys(BINARY_OPS, binary),
+    **dict.fromkeys(UNARY_BY_OP, unary),
+    **dict.fromkeys(BINARY_BY_OP, binary),
     "GEGLU": glu,
     "GLU": glu,
     "Concat": concat,

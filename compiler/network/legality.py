@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from edgefusion.compiler.graph.functions import NETWORK_FUNCTION, kind_and_tokens
+from edgefusion.compiler.graph.functions import kind_and_tokens
 from edgefusion.compiler.graph.graph import Node
 from edgefusion.compiler.network import legality_rules as must
 from edgefusion.compiler.network.legality_rules import Rule
+from edgefusion.runtime.functions import BINARY_BY_OP, UNARY_BY_OP, UNARY_BY_TOKEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +41,6 @@ _POOL = (*_ANY, must.batch_one, must.two_spatial_axes, must.pads_inside_kernel)
 _BINARY = (*_ANY, must.two_operands, must.rows_or_elements)
 _LAYOUT = (must.channels_last_only,)
 
-UNARY_OPS: Mapping[str, str] = {
-    "Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "Exp": "exp", "Softplus": "softplus",
-    "HardSwish": "hardswish", "Gelu": "gelu", "SiLU": "silu", "QuickGELU": "quick_gelu",
-    "Clip": "relu6",
-}  # fmt: skip
-"""Unary ops and the network's names for their functions."""
-
-BINARY_OPS: Mapping[str, str] = {
-    "Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div", "Max": "max", "Min": "min"
-}  # fmt: skip
-
 REDUCTIONS: Mapping[str, str] = {"ReduceMean": "mean", "ReduceSum": "sum", "ReduceMax": "max"}
 
 SUPPORTED: Mapping[str, Support] = {
@@ -64,9 +54,8 @@ SUPPORTED: Mapping[str, Support] = {
     ),
     "LayerNormalization": Support("layer_norm", (*_ANY, must.last_axis, must.constant_parameters)),
     "Softmax": Support("softmax", (*_ANY, must.last_axis)),
-    **{op: Support("unary", _ANY) for op in UNARY_OPS if op != "Clip"},
-    "Clip": Support("unary", (*_ANY, must.bounded_clip)),
-    **{op: Support("binary", _BINARY) for op in BINARY_OPS},
+    **{op: Support("unary", (*_ANY, *must.settings_of(op))) for op in UNARY_BY_OP},
+    **{op: Support("binary", _BINARY) for op in BINARY_BY_OP},
     "GEGLU": Support("glu", _ANY),
     "GLU": Support("glu", _ANY),
     "Concat": Support("concat", (*_ANY, must.activations_only)),
@@ -110,4 +99,4 @@ def refusal(node: Node) -> str:
 
 def network_function(token: str) -> str:
     """The network's name for a unary token."""
-    return NETWORK_FUNCTION.get(token, token)
+    return UNARY_BY_TOKEN[token].name

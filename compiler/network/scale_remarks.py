@@ -9,6 +9,7 @@ from typing import Literal
 from edgefusion.compiler.lowering.attention import score_tensor
 from edgefusion.compiler.network.network import NetOp, Network, stage_names
 from edgefusion.compiler.network.scales import LEVELS, MASK_MARGIN, Ranges
+from edgefusion.runtime.functions import UNARY
 from edgefusion.runtime.isa import DType
 
 RemarkKind = Literal["accumulator", "divisor", "mask", "outlier", "table", "zero"]
@@ -20,13 +21,6 @@ WEIGHT_LEVELS = 127
 
 OUTLIER_RATIO = 8.0
 """Above it, three of the sixteen bits serve less than one value in ten thousand."""
-
-TABLE_RANGE = 64.0
-"""A table of 513 entries over [-64, 64] has steps of a quarter; wider ones miss the curve."""
-
-_TABLES = frozenset(
-    {"silu", "gelu", "gelu_tanh", "quick_gelu", "sigmoid", "tanh", "softplus", "exp"}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,19 +105,19 @@ def _mask(network: Network, op: NetOp, ranges: Ranges) -> Iterator[ScaleRemark]:
 def _table(_: Network, op: NetOp, ranges: Ranges) -> Iterator[ScaleRemark]:
     """The input of a tabulated function."""
     inputs = []
-    if op.kind in ("unary", "glu") and op.attrs["function"] in _TABLES:
+    if op.kind in ("unary", "glu"):
         inputs.append((op.inputs[0], str(op.attrs["function"])))
     steps = [step for step in op.epilogue if step.function != "stats"]
     for name, step in zip(stage_names(op), steps, strict=False):
-        if step.function in _TABLES:
+        if not step.operand:
             inputs.append((name, step.function))
     for name, function in inputs:
-        if name in ranges and ranges[name].largest > TABLE_RANGE:
+        if name in ranges and ranges[name].largest > UNARY[function].table_range:
             yield ScaleRemark(
                 "table",
                 name,
                 f"reaches {ranges[name].largest:.3g} before {function}, whose table is fine only "
-                f"up to {TABLE_RANGE:g}",
+                f"up to {UNARY[function].table_range:g}",
             )
 
 
