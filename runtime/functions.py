@@ -172,9 +172,9 @@ UNARY: Mapping[str, Unary] = {
             table_range=inf,
         ),
         Unary("softplus", Operator("Softplus"), lambda x: np.logaddexp(0.0, x)),
-        Unary("hardswish", Operator("HardSwish"), lambda x: x * _hard_sigmoid(x), table_range=inf),
+        Unary("hard_swish", Operator("HardSwish"), lambda x: x * _hard_sigmoid(x), table_range=inf),
         Unary(
-            "hardsigmoid",
+            "hard_sigmoid",
             Operator(
                 "HardSigmoid",
                 (Attribute("alpha", 1 / 6, default=0.2), Attribute("beta", 0.5, default=0.5)),

@@ -25,8 +25,8 @@ _TORCH: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "tanh": torch.tanh,
     "exp": torch.exp,
     "softplus": lambda x: functional.softplus(x, threshold=100.0),  # beyond it, x to the last bit
-    "hardswish": functional.hardswish,
-    "hardsigmoid": functional.hardsigmoid,
+    "hard_swish": functional.hardswish,
+    "hard_sigmoid": functional.hardsigmoid,
 }
 
 
@@ -41,7 +41,7 @@ _WRITTEN_OUT = {
     "silu": "s = Sigmoid(m) y = Mul(m, s)",
     "quick_gelu": "c = Mul(m, factor) s = Sigmoid(c) y = Mul(m, s)",
 }
-_SETTINGS = {"gelu_tanh": '<approximate = "tanh">', "hardsigmoid": "<alpha = 0.16666667>"}
+_SETTINGS = {"gelu_tanh": '<approximate = "tanh">', "hard_sigmoid": "<alpha = 0.16666667>"}
 _OPERANDS = {"relu6": ", zero, six"}
 
 SCALARS = "float zero = {0}, float six = {6}, float factor = {1.702}"

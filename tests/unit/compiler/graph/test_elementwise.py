@@ -52,7 +52,7 @@ def test_near_matches_are_no_functions(op: str) -> None:
 
 def test_defaults_are_those_of_the_standard() -> None:
     assert only('y = Gelu<approximate = "none">(m)') == only("y = Gelu(m)") == "gelu"
-    assert only("y = HardSigmoid<alpha = 0.16666667, beta = 0.5>(m)") == "hardsigmoid"
+    assert only("y = HardSigmoid<alpha = 0.16666667, beta = 0.5>(m)") == "hard_sigmoid"
 
 
 @pytest.mark.parametrize("name", STANDARD)
