@@ -180,7 +180,6 @@ UNARY: Mapping[str, Unary] = {
                 (Attribute("alpha", 1 / 6, default=0.2), Attribute("beta", 0.5, default=0.5)),
             ),
             _hard_sigmoid,
-            table_range=inf,
         ),
     )
 }

@@ -18,7 +18,7 @@ X = np.arange(-32768, 32768)
 INT16 = X.astype(np.int16)
 TABULATED = [name for name, row in UNARY.items() if row.ceiling is None]
 REQUANTIZED = [name for name, row in UNARY.items() if row.ceiling is not None]
-GENTLE = [name for name in TABULATED if not UNARY[name].steep]
+GENTLE = [name for name in TABULATED if not UNARY[name].steep and name != "hard_sigmoid"]
 
 
 def interpolation_error(name: str, x_scale: float) -> Array:
@@ -50,7 +50,10 @@ def test_tables(name: str, reach: float) -> None:
 @pytest.mark.parametrize("reach", [0.1, 1.0, 8.0, 50.0, 300.0])
 @pytest.mark.parametrize("name", GENTLE)
 def test_tables_are_within_two_steps(name: str, reach: float) -> None:
-    """Steep ones are not: over a wide range their last intervals bend too much."""
+    """Steep ones are not: over a wide range their last intervals bend too much.
+
+    Nor is the hard sigmoid, whose corners lie inside intervals.
+    """
     x_scale = reach / 32767
     real = reference(name, X * x_scale)
     y_scale = float(np.abs(real).max()) / 32767
