@@ -172,6 +172,7 @@ UNARY: Mapping[str, Unary] = {
             table_range=inf,
         ),
         Unary("softplus", Operator("Softplus"), lambda x: np.logaddexp(0.0, x)),
+        Unary("mish", Operator("Mish"), lambda x: x * np.tanh(np.logaddexp(0.0, x))),
         Unary("hard_swish", Operator("HardSwish"), lambda x: x * _hard_sigmoid(x), table_range=inf),
         Unary(
             "hard_sigmoid",

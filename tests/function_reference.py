@@ -25,6 +25,7 @@ _TORCH: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "tanh": torch.tanh,
     "exp": torch.exp,
     "softplus": lambda x: functional.softplus(x, threshold=100.0),  # beyond it, x to the last bit
+    "mish": functional.mish,
     "hard_swish": functional.hardswish,
     "hard_sigmoid": functional.hardsigmoid,
 }
