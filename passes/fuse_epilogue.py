@@ -14,32 +14,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from edgefusion.compiler.graph.elementwise import unary_function
 from edgefusion.compiler.graph.functions import DOMAIN, function_for, kind_and_tokens
 from edgefusion.compiler.graph.graph import Graph, Node, Tensor
 from edgefusion.passes.layout_forms import VIEW_OPS, add_view
 from edgefusion.passes.pass_base import PassContext, PassResult, Remarks
-
-ACTIVATIONS = {
-    "Relu": "relu",
-    "Sigmoid": "sigmoid",
-    "Tanh": "tanh",
-    "SiLU": "silu",
-    "QuickGELU": "quickgelu",
-    "HardSwish": "hardswish",
-    "Exp": "exp",
-    "Softplus": "softplus",
-}
-
-
-def activation_token(node: Node) -> str:
-    """The token of a unary op that an epilogue can apply, or ''."""
-    if node.op == "Gelu":
-        return "gelutanh" if node.get_str("approximate", "none") == "tanh" else "gelu"
-    if node.op == "Clip":
-        low, high = node.input(1), node.input(2)
-        bounds = [t.scalar() if t is not None else None for t in (low, high)]
-        return "relu6" if bounds == [0.0, 6.0] else ""
-    return ACTIVATIONS.get(node.op, "")
 
 
 def is_contraction(node: Node) -> bool:
@@ -62,7 +41,7 @@ class FuseEpilogue:
         _merge_equal_activations(graph, remarks)
         position = {node: index for index, node in enumerate(graph.nodes)}
         for node in graph.nodes:
-            if node.op != "Add" and not activation_token(node):
+            if node.op != "Add" and unary_function(node) is None:
                 continue
             if _into_group_norm(graph, node, remarks):
                 continue
@@ -81,10 +60,11 @@ class FuseEpilogue:
 def _merge_equal_activations(graph: Graph, remarks: Remarks) -> None:
     """Exporters apply SiLU to the same time embedding once a block; once is enough."""
     for node in graph.nodes:
-        if node.removed or not activation_token(node) or node.op == "Clip":
+        function = None if node.removed else unary_function(node)
+        if function is None:
             continue
         for other in node.inputs[0].consumers:
-            same = (other.op, other.domain, other.attrs) == (node.op, node.domain, node.attrs)
+            same = unary_function(other) is function and other.inputs[0] is node.inputs[0]
             if other is node or not same or other.output.is_output:
                 continue
             graph.rewire(other.output, node.output)
@@ -196,7 +176,9 @@ def _absorb(graph: Graph, node: Node, index: int) -> Node:
         token, operand = _addend(graph, node.inputs[1 - index], node.output.shape, tokens)
         inputs.append(operand)
     else:
-        token = activation_token(node)
+        applied = unary_function(node)
+        assert applied is not None
+        token = applied.token
     function = function_for(kind, (*tokens, token))
     return graph.fuse([producer, node], function, inputs, [node.output], producer.attrs)
 

@@ -1,7 +1,8 @@
 """Split in halves, value * f(gate): a gated linear unit becomes one op.
 
-``GEGLU`` for exact GELU, ``GLU_f`` for other functions. The kernel reads the value from the first
-half and the gate from the second; the other order is refused, for it computes something else.
+``GEGLU`` for exact GELU, ``GLU_f`` for other functions but steep ones, whose gates no one INT16
+scale holds. The kernel reads the value from the first half and the gate from the second; the other
+order is refused, for it computes something else.
 """
 
 from __future__ import annotations
@@ -11,14 +12,12 @@ from typing import ClassVar
 
 import onnx
 
-from edgefusion.compiler.graph.functions import DOMAIN, function_for
+from edgefusion.compiler.graph.elementwise import unary_function
+from edgefusion.compiler.graph.functions import function_for
 from edgefusion.compiler.graph.graph import Graph
 from edgefusion.compiler.graph.node import Node
 from edgefusion.passes.matching import is_op, leak, normalized_axis, other_operand
 from edgefusion.passes.pass_base import PassContext, PassResult, Remarks
-
-_STANDARD = {"Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh"}
-_FUSED = {"SiLU": "silu", "QuickGELU": "quickgelu"}
 
 
 @dataclass(frozen=True)
@@ -48,8 +47,10 @@ def _match(split: Node) -> tuple[onnx.FunctionProto, list[Node]] | str | None:
     value, gate = split.outputs
     for half, other in ((gate, value), (value, gate)):
         for activation in half.consumers:
-            token = _token(activation)
-            products = activation.output.consumers if token else ()
+            function = unary_function(activation)
+            if function is None or function.steep or activation.inputs[0] is not half:
+                continue
+            products = activation.output.consumers
             product = next((c for c in products if is_op(c, "Mul")), None)
             if product is None or other_operand(product, activation.output) is not other:
                 continue
@@ -61,17 +62,6 @@ def _match(split: Node) -> tuple[onnx.FunctionProto, list[Node]] | str | None:
             if value.shape != gate.shape:
                 return f"the halves differ: {list(value.shape)} and {list(gate.shape)}"
             nodes = [split, activation, product]
-            kind = ("GEGLU", ()) if token == "gelu" else ("GLU", (token,))
+            kind = ("GEGLU", ()) if function.name == "gelu" else ("GLU", (function.token,))
             return leak(nodes, [product.output]) or (function_for(*kind), nodes)
     return None
-
-
-def _token(node: Node) -> str:
-    """The name of a unary function in ``compiler.graph.functions``; '' for other nodes."""
-    if node.domain == DOMAIN:
-        return _FUSED.get(node.op, "")
-    if node.domain:
-        return ""
-    if node.op == "Gelu":
-        return "gelutanh" if node.get_str("approximate", "none") == "tanh" else "gelu"
-    return _STANDARD.get(node.op, "")

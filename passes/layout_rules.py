@@ -16,6 +16,7 @@ import onnx
 from edgefusion.compiler.graph.functions import function_for, kind_and_tokens
 from edgefusion.compiler.graph.graph import Attribute, Node, Tensor
 from edgefusion.passes.layout_forms import Forms, last_axis_of, permuted, to_last
+from edgefusion.runtime.functions import BINARY_BY_OP, UNARY_BY_OP
 
 Rule = Callable[[Forms, Node], str]
 
@@ -259,15 +260,15 @@ ANCHORS: Mapping[str, Rule] = {
     "Resize": resize,
 }
 
-_ELEMENTWISE = (
-    "Abs Add And Cast Ceil Clip Cos Div Dropout Elu Equal Erf Exp Floor GELU Gelu Greater "
-    "GreaterOrEqual HardSigmoid HardSwish Identity IsNaN LeakyRelu Less LessOrEqual Log Max Mean "
-    "Min Mish Mod Mul Neg Not Or PRelu Pow QuickGELU Reciprocal Relu Round Selu SiLU Sigmoid Sign "
-    "Sin Softplus Softsign Sqrt Sub Sum Tanh Where"
+_OTHER_ELEMENTWISE = (
+    "Abs And Cast Ceil Cos Dropout Elu Equal Erf Floor Greater GreaterOrEqual Identity IsNaN "
+    "LeakyRelu Less LessOrEqual Log Mean Mod Neg Not Or PRelu Pow Reciprocal Round Selu Sign Sin "
+    "Softsign Sqrt Sum Where"
 )
+_ELEMENTWISE = (*UNARY_BY_OP, *BINARY_BY_OP, *_OTHER_ELEMENTWISE.split())
 
 FOLLOWERS: Mapping[str, Rule] = {
-    **dict.fromkeys(_ELEMENTWISE.split(), elementwise),
+    **dict.fromkeys(_ELEMENTWISE, elementwise),
     **dict.fromkeys(("Concat", "Softmax", "LogSoftmax", "Split"), along_axis),
     **dict.fromkeys(("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL2"), reduction),
     "Slice": slices,

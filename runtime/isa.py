@@ -9,6 +9,8 @@ from enum import IntEnum
 
 import numpy as np
 
+from edgefusion.runtime.functions import BINARY_CLASSES, UNARY_CLASSES
+
 MAX_RANK = 4
 """Largest rank of an operand; higher ranks are folded before lowering."""
 
@@ -112,18 +114,8 @@ ROLE_CAUSE = {
 
 VECTOR_FUNCTIONS = (
     "copy",
-    "relu",
-    "silu",
-    "gelu",
-    "gelu_tanh",
-    "quick_gelu",
-    "sigmoid",
-    "tanh",
-    "exp",
-    "other_unary",
-    "add",
-    "mul",
-    "other_binary",
+    *UNARY_CLASSES,
+    *BINARY_CLASSES,
     "glu",
     "softmax",
     "channel_stats",
@@ -134,4 +126,7 @@ VECTOR_FUNCTIONS = (
     "pool",
     "reduce",
 )
-"""Cost classes of the vector engine; a machine states lane-cycles per element for each."""
+"""Cost classes of the vector engine: those of elementwise functions, and of opcodes of their own.
+
+A machine states lane-cycles per element for each.
+"""

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from edgefusion.runtime.errors import InputError
-from edgefusion.runtime.isa import VECTOR_FUNCTIONS, EngineKind, Opcode, Space
+from edgefusion.runtime.functions import binary_class, unary_class
+from edgefusion.runtime.isa import EngineKind, Opcode, Space
 from edgefusion.runtime.specification import (
     Attribute,
     Attrs,
@@ -21,19 +22,6 @@ from edgefusion.runtime.specification import (
     OperandForm,
     Specification,
 )
-
-_UNARY = frozenset(VECTOR_FUNCTIONS[: VECTOR_FUNCTIONS.index("other_unary")])
-_BINARY = frozenset(
-    VECTOR_FUNCTIONS[VECTOR_FUNCTIONS.index("add") : VECTOR_FUNCTIONS.index("other_binary")]
-)
-
-
-def _unary_class(function: str) -> str:
-    return function if function in _UNARY else "other_unary"
-
-
-def _binary_class(function: str) -> str:
-    return function if function in _BINARY else "other_binary"
 
 
 def _norm_class(function: str) -> str:
@@ -136,7 +124,7 @@ SPECIFICATIONS: Mapping[Opcode, Specification] = {
         (OperandForm("y", "any"),),
         (OperandForm("x", "any"),),
         (_function("f: silu, gelu, relu, ..."),),
-        cost_class=_unary_class,
+        cost_class=unary_class,
         families=_BOTH,
     ),
     Opcode.BINARY: Specification(
@@ -145,7 +133,7 @@ SPECIFICATIONS: Mapping[Opcode, Specification] = {
         (OperandForm("y", "any"),),
         (OperandForm("a", "as y"), OperandForm("b", "as y")),
         (_function("f: add, sub, mul, ..."),),
-        cost_class=_binary_class,
+        cost_class=binary_class,
         families=_BOTH,
     ),
     Opcode.GLU: Specification(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from edgefusion.compiler.network.kind import Kind
 from edgefusion.compiler.network.network import Epilogue, NetOp, Network
@@ -190,6 +190,18 @@ def simple_case(kind: str) -> Network:
     b.add("y", *case.shape, role=Role.OUTPUT)
     b.op(kind, case.kind, "y")
     return b.build()
+
+
+def function_case(kind: str, function: str) -> Network:
+    """``function`` in an op of its own, in the epilogue of a matmul, or in a gated unit."""
+    if kind == "matmul":
+        case = matmul_case()
+        (op,) = case.ops
+        return replace(case, ops=(replace(op, epilogue=(*op.epilogue, Epilogue(function))),))
+    case = simple_case(kind)
+    (op,) = case.ops
+    what = {"unary": Unary, "glu": Glu}[kind](x="x", function=function)
+    return replace(case, ops=(replace(op, kind=what),))
 
 
 def all_cases() -> dict[str, Network]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from edgefusion.compiler.frontend import legality_rules as must
 from edgefusion.compiler.frontend.legality_rules import Rule
-from edgefusion.compiler.graph.functions import NETWORK_FUNCTION, kind_and_tokens
+from edgefusion.compiler.graph.functions import kind_and_tokens
 from edgefusion.compiler.graph.graph import Node
 from edgefusion.compiler.network.kind import Kind
 from edgefusion.compiler.ops.attention import Attention
@@ -21,6 +21,7 @@ from edgefusion.compiler.ops.matmul import MatMul
 from edgefusion.compiler.ops.movement import Concat, Reshape, Resize, Slice, Transpose
 from edgefusion.compiler.ops.norm import GroupNorm, LayerNorm
 from edgefusion.compiler.ops.pooling import Pool, Reduce
+from edgefusion.runtime.functions import BINARY_BY_OP, UNARY_BY_OP, UNARY_BY_TOKEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +49,6 @@ _POOL = (*_ANY, must.batch_one, must.two_spatial_axes, must.pads_inside_kernel)
 _BINARY = (*_ANY, must.two_operands, must.rows_or_elements)
 _LAYOUT = (must.channels_last_only,)
 
-UNARY_OPS: Mapping[str, str] = {
-    "Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "Exp": "exp", "Softplus": "softplus",
-    "HardSwish": "hardswish", "Gelu": "gelu", "SiLU": "silu", "QuickGELU": "quick_gelu",
-    "Clip": "relu6",
-}  # fmt: skip
-"""Unary ops and the network's names for their functions."""
-
-BINARY_OPS: Mapping[str, str] = {
-    "Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div", "Max": "max", "Min": "min"
-}  # fmt: skip
-
 REDUCTIONS: Mapping[str, str] = {"ReduceMean": "mean", "ReduceSum": "sum", "ReduceMax": "max"}
 
 SUPPORTED: Mapping[str, Support] = {
@@ -72,9 +62,8 @@ SUPPORTED: Mapping[str, Support] = {
     ),
     "LayerNormalization": Support(LayerNorm, (*_ANY, must.last_axis, must.constant_parameters)),
     "Softmax": Support(Softmax, (*_ANY, must.last_axis)),
-    **{op: Support(Unary, _ANY) for op in UNARY_OPS if op != "Clip"},
-    "Clip": Support(Unary, (*_ANY, must.bounded_clip)),
-    **{op: Support(Binary, _BINARY) for op in BINARY_OPS},
+    **{op: Support(Unary, (*_ANY, *must.settings_of(op))) for op in UNARY_BY_OP},
+    **{op: Support(Binary, _BINARY) for op in BINARY_BY_OP},
     "GEGLU": Support(Glu, _ANY),
     "GLU": Support(Glu, _ANY),
     "Concat": Support(Concat, (*_ANY, must.activations_only)),
@@ -118,4 +107,4 @@ def refusal(node: Node) -> str:
 
 def network_function(token: str) -> str:
     """The network's name for a unary token."""
-    return NETWORK_FUNCTION.get(token, token)
+    return UNARY_BY_TOKEN[token].name

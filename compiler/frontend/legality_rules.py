@@ -11,8 +11,10 @@ from math import prod
 
 import numpy as np
 
-from edgefusion.compiler.graph.functions import UNARY, kind_and_tokens
+from edgefusion.compiler.graph.elementwise import settings_text, unary_function
+from edgefusion.compiler.graph.functions import kind_and_tokens
 from edgefusion.compiler.graph.graph import Node, Tensor
+from edgefusion.runtime.functions import UNARY_BY_OP, UNARY_BY_TOKEN
 from edgefusion.runtime.isa import MAX_RANK
 
 Verdict = tuple[bool, str]
@@ -125,7 +127,8 @@ def epilogue_operands(node: Node) -> Verdict:
     for tensor in node.inputs[first:]:
         if tensor.shape != shape and prod(tensor.shape) != shape[-1]:
             return False, f"operand '{tensor.name}' {list(tensor.shape)} does not fit {list(shape)}"
-    unknown = [t for t in tokens if t not in UNARY and t not in ("up2", "bias", "add", "stats")]
+    known = ("up2", "bias", "add", "stats", *UNARY_BY_TOKEN)
+    unknown = [token for token in tokens if token not in known]
     return OK if not unknown else (False, f"its epilogue has {', '.join(unknown)}")
 
 
@@ -230,10 +233,18 @@ def inference_only(node: Node) -> Verdict:
     return OK if off else (False, "it is in training mode")
 
 
-def bounded_clip(node: Node) -> Verdict:
-    """Clip only from 0 to 6."""
-    bounds = [t.scalar() if (t := node.input(i)) is not None else None for i in (1, 2)]
-    return OK if bounds == [0.0, 6.0] else (False, f"its bounds are {bounds}")
+def settings_of(op: str) -> tuple[Rule, ...]:
+    """The rule for attributes and constants of a unary ``op``; none if it is always a function."""
+    choices = [(settings_text(row.operator), row.name) for row in UNARY_BY_OP[op]]
+    if not any(settings for settings, _ in choices):
+        return ()
+    allowed = " or ".join(f"{settings} ({name})" for settings, name in choices)
+
+    def known_settings(node: Node) -> Verdict:
+        return OK if unary_function(node) else (False, f"the NPU has {op} only with {allowed}")
+
+    known_settings.__doc__ = f"{op} only with {allowed}."
+    return (known_settings,)
 
 
 def same_type(node: Node) -> Verdict:

@@ -9,18 +9,14 @@ from collections.abc import Callable, Mapping
 from math import prod
 
 from edgefusion.compiler.frontend.builder import NetworkBuilder
-from edgefusion.compiler.frontend.legality import (
-    BINARY_OPS,
-    REDUCTIONS,
-    UNARY_OPS,
-    network_function,
-)
+from edgefusion.compiler.frontend.legality import REDUCTIONS, network_function
 from edgefusion.compiler.frontend.legality_rules import (
     folded_shape,
     nearest_factor,
     reduced_axes,
     stored_constant,
 )
+from edgefusion.compiler.graph.elementwise import unary_function
 from edgefusion.compiler.graph.functions import kind_and_tokens
 from edgefusion.compiler.graph.graph import Node, Tensor
 from edgefusion.compiler.network.network import NetOp
@@ -31,6 +27,7 @@ from edgefusion.compiler.ops.matmul import BatchMatMul, MatMul
 from edgefusion.compiler.ops.movement import Concat, Reshape, Resize, Slice, Transpose
 from edgefusion.compiler.ops.norm import GroupNorm, LayerNorm
 from edgefusion.compiler.ops.pooling import Pool, Reduce
+from edgefusion.runtime.functions import BINARY_BY_OP, UNARY_BY_OP
 
 Convert = Callable[[NetworkBuilder, Node], None]
 
@@ -112,16 +109,15 @@ def softmax(b: NetworkBuilder, node: Node) -> None:
 
 def unary(b: NetworkBuilder, node: Node) -> None:
     """One activation in, one out."""
-    function = UNARY_OPS[node.op]
-    if node.op == "Gelu" and node.get_str("approximate", "none") == "tanh":
-        function = "gelu_tanh"
-    b.op(node, Unary, {"x": node.inputs[0]}, {"function": function})
+    function = unary_function(node)
+    assert function is not None
+    b.op(node, Unary, {"x": node.inputs[0]}, {"function": function.name})
 
 
 def binary(b: NetworkBuilder, node: Node) -> None:
     """Two operands, at most one of them constant."""
     operands = dict(zip("ab", node.inputs, strict=True))
-    b.op(node, Binary, operands, {"function": BINARY_OPS[node.op]})
+    b.op(node, Binary, operands, {"function": BINARY_BY_OP[node.op].name})
 
 
 def glu(b: NetworkBuilder, node: Node) -> None:
@@ -232,8 +228,8 @@ CONVERT: Mapping[str, Convert] = {
     "GroupNormLast": group_norm,
     "LayerNormalization": layer_norm,
     "Softmax": softmax,
-    **dict.fromkeys(UNARY_OPS, unary),
-    **dict.fromkeys(BINARY_OPS, binary),
+    **dict.fromkeys(UNARY_BY_OP, unary),
+    **dict.fromkeys(BINARY_BY_OP, binary),
     "GEGLU": glu,
     "GLU": glu,
     "Concat": concat,

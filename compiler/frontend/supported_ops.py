@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from edgefusion.compiler.frontend.legality import COMMON, SUPPORTED, network_function
-from edgefusion.compiler.graph.functions import UNARY
+from edgefusion.compiler.frontend.legality import COMMON, SUPPORTED
 from edgefusion.compiler.ops.kinds import KINDS
+from edgefusion.runtime.functions import UNARY
 
 _HEAD = """\
 # Supported ops
@@ -48,7 +48,7 @@ def _sentence(docstring: str | None) -> str:
 
 
 def _epilogues() -> list[str]:
-    functions = ", ".join(f"`{network_function(token)}`" for token in UNARY)
+    functions = ", ".join(f"`{name}`" for name in UNARY)
     return [
         "## Epilogues",
         "",

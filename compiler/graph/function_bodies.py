@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from edgefusion.compiler.graph.function_body import UNARY, Body, unary
+from edgefusion.compiler.graph.function_body import Body, unary
+from edgefusion.runtime.functions import UNARY, UNARY_BY_OP
 
 _CONV_ATTRIBUTES = ("strides", "pads", "dilations", "group")
 _CONV = (
@@ -220,7 +221,8 @@ def _elementwise(body: Body, kind: str, tokens: tuple[str, ...]) -> tuple[str, .
         raise ValueError(f"{kind} takes no tokens, got {tokens}")
     body.read("x")
     body.value = "x"
-    body.step(UNARY[kind.lower()])
+    (function,) = UNARY_BY_OP[kind]
+    body.step(function.operator.body)
     body.finish()
     return ()
 
@@ -265,8 +267,7 @@ KINDS: dict[str, Callable[[Body, str, tuple[str, ...]], tuple[str, ...]]] = {
     "GroupNorm": _group_norm,
     "GroupNormLast": _group_norm,
     "Attention": _attention,
-    "SiLU": _elementwise,
-    "QuickGELU": _elementwise,
+    **{f.operator.op_type: _elementwise for f in UNARY.values() if f.operator.definition},
     "GEGLU": _glu,
     "GLU": _glu,
     "PoolLast": _pool,

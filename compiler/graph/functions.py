@@ -29,10 +29,11 @@ PoolLast_max, _average x[n,h,w,c] -> y[n,h',w',c]                               
 =====================  ===============================================================  ===========
 
 Tokens of Conv, ConvLast and MatMul: ``up2`` (convolutions, first: nearest-neighbour doubling of x),
-``bias`` ([co]), ``add`` (an operand that broadcasts to the result), unary functions, and ``stats``
-(last: a second result [2,co], sums and sums of squares of y over all but the channels). The norms
-take a unary function and then ``stats`` (such sums of x as an input, instead of computing them;
-n must be 1). Attention takes ``mask`` (added to the scores [n,h,lq,lk] before softmax).
+``bias`` ([co]), ``add`` (an operand that broadcasts to the result), unary functions (their tokens
+in ``runtime.functions``), and ``stats`` (last: a second result [2,co], sums and sums of squares of
+y over all but the channels). The norms take a unary function and then ``stats`` (such sums of x as
+an input, instead of computing them; n must be 1). Attention takes ``mask`` (added to the scores
+[n,h,lq,lk] before softmax).
 """
 
 from __future__ import annotations
@@ -43,12 +44,10 @@ import onnx
 import onnx.parser
 
 from edgefusion.compiler.graph.function_bodies import KINDS
-from edgefusion.compiler.graph.function_body import UNARY, Body
+from edgefusion.compiler.graph.function_body import Body
 
 __all__ = [
     "DOMAIN",
-    "NETWORK_FUNCTION",
-    "UNARY",
     "function_for",
     "function_name",
     "kind_and_tokens",
@@ -57,9 +56,6 @@ __all__ = [
 DOMAIN = "edgefusion"
 VERSION = 1
 OPSET = 20
-
-NETWORK_FUNCTION = {"gelutanh": "gelu_tanh", "quickgelu": "quick_gelu"}
-"""Names that ``compiler.network`` spells otherwise; a token may not hold an underscore."""
 
 
 def function_for(kind: str, tokens: tuple[str, ...] = ()) -> onnx.FunctionProto:

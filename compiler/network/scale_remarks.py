@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from edgefusion.compiler.network.network import NetOp, Network, stage_names
 from edgefusion.compiler.network.ranges import LEVELS, Ranges, ScaleRemark
+from edgefusion.runtime.functions import UNARY
 from edgefusion.runtime.isa import DType
 
 ACCUMULATOR_LIMIT = 2**47
@@ -13,13 +14,6 @@ ACCUMULATOR_LIMIT = 2**47
 
 OUTLIER_RATIO = 8.0
 """Above it, three of the sixteen bits serve less than one value in ten thousand."""
-
-TABLE_RANGE = 64.0
-"""A table of 513 entries over [-64, 64] has steps of a quarter; wider ones miss the curve."""
-
-_TABLES = frozenset(
-    {"silu", "gelu", "gelu_tanh", "quick_gelu", "sigmoid", "tanh", "softplus", "exp"}
-)
 
 
 def scale_remarks(
@@ -56,15 +50,16 @@ def _accumulator(network: Network, op: NetOp) -> Iterator[ScaleRemark]:
 def _table(op: NetOp, ranges: Ranges) -> Iterator[ScaleRemark]:
     """The input of a tabulated function."""
     inputs = list(op.kind.tabulated())
-    steps = [step.function for step in op.epilogue if not step.is_statistics]
-    inputs += zip(stage_names(op), steps, strict=False)
+    steps = [step for step in op.epilogue if not step.is_statistics]
+    staged = zip(stage_names(op), steps, strict=False)
+    inputs += [(name, step.function) for name, step in staged if not step.operand]
     for name, function in inputs:
-        if function in _TABLES and name in ranges and ranges[name].largest > TABLE_RANGE:
+        if name in ranges and ranges[name].largest > UNARY[function].table_range:
             yield ScaleRemark(
                 "table",
                 name,
                 f"reaches {ranges[name].largest:.3g} before {function}, whose table is fine only "
-                f"up to {TABLE_RANGE:g}",
+                f"up to {UNARY[function].table_range:g}",
             )
 
 

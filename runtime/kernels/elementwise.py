@@ -9,6 +9,7 @@ import numpy as np
 from numba import prange
 
 from edgefusion.runtime.errors import UnsupportedOpError
+from edgefusion.runtime.functions import BINARY, UNARY
 from edgefusion.runtime.kernels.contract import Array, Attrs, Operands
 from edgefusion.runtime.kernels.lookup import lookup, real_function
 from edgefusion.runtime.kernels.parallel import parallel, use_threads
@@ -26,15 +27,15 @@ _LARGEST_RATIO = 2.0**40
 
 
 def unary(ops: Operands, attrs: Attrs) -> None:
-    """y <- f(x): relu and relu6 are requantizations, all others tables."""
+    """y <- f(x): functions with a ceiling are requantizations, all others tables."""
     x, y = ops.inputs[0], ops.outputs[0]
     name = str(attrs["function"])
     x_scale, y_scale = ops.input_scale(0), ops.output_scale(0)
-    if name in ("relu", "relu6"):
+    ceiling = UNARY[name].ceiling if name in UNARY else None
+    if ceiling is not None:
         positive = np.maximum(x, 0).astype(np.int64)
         result = requantize_array(positive, activation_multiplier(x_scale, y_scale))
-        largest = int(min(6.0 / y_scale + 0.5, 32767.0)) if name == "relu6" else 32767
-        y[...] = np.minimum(result, largest)
+        y[...] = np.minimum(result, int(min(ceiling / y_scale + 0.5, 32767.0)))
     else:
         y[...] = look_up(x, lookup(name, x_scale, y_scale))
 
@@ -98,7 +99,7 @@ def _quotient(a: Array, b: Array, m: float) -> Array:
 
 
 def binary(ops: Operands, attrs: Attrs) -> None:
-    """y <- a op b for add, sub, mul, div, max and min; zero strides repeat elements."""
+    """y <- a op b; zero strides repeat elements."""
     a, b = ops.inputs
     y = ops.outputs[0]
     name = str(attrs["function"])
@@ -110,7 +111,7 @@ def binary(ops: Operands, attrs: Attrs) -> None:
     if name == "div":
         y[...] = _quotient(a, b, ratio(a_scale, b_scale) / ops.output_scale(0))
         return
-    if name not in ("add", "sub", "max", "min"):
+    if name not in BINARY:
         raise UnsupportedOpError(
             f"The vector engine has no integer '{name}'; keep this op in FP16 or on the host."
         )
@@ -121,7 +122,7 @@ def binary(ops: Operands, attrs: Attrs) -> None:
     _combine_loop(
         np.broadcast_to(a, y.shape).reshape(-1, width),
         np.broadcast_to(b, y.shape).reshape(-1, width),
-        ("add", "sub", "max", "min").index(name),
+        BINARY[name].code,
         *factors,
         result.reshape(-1, width),
     )
@@ -138,18 +139,19 @@ def common_factors(a_scale: float, b_scale: float, y_scale: float) -> tuple[int,
 
 @parallel
 def _combine_loop(
-    a: Array, b: Array, function: int, a_factor: int, b_factor: int, shift: int, y: Array
+    a: Array, b: Array, code: int, a_factor: int, b_factor: int, shift: int, y: Array
 ) -> None:
+    """add, sub, max or min, by the ``code`` of ``functions.BINARY``."""
     rows, width = y.shape
     half = np.int64(1) << (shift - 1)
     for r in prange(rows):
         for c in range(width):
             left, right = np.int64(a[r, c]) * a_factor, np.int64(b[r, c]) * b_factor
-            if function == 0:
+            if code == 0:
                 value = left + right
-            elif function == 1:
+            elif code == 1:
                 value = left - right
-            elif function == 2:
+            elif code == 4:
                 value = max(left, right)
             else:
                 value = min(left, right)

@@ -14,14 +14,13 @@ import numpy as np
 from numba import prange
 
 from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.functions import BINARY
 from edgefusion.runtime.kernels.contract import Array, Attrs, Operands
 from edgefusion.runtime.kernels.fp16_functions import table16, table32
 from edgefusion.runtime.kernels.fp16_half import F32, U16, bits, ieee, narrow, put_bits, widen
 from edgefusion.runtime.kernels.parallel import use_threads
 
 _CHUNK = 1 << 14
-
-_CODES = {"add": 0, "sub": 1, "mul": 2, "div": 3, "max": 4, "min": 5}
 
 
 @ieee(threads=True)
@@ -40,7 +39,7 @@ def _gate(value: U16, gate: U16, table: F32, y: U16) -> None:
 
 @ieee(threads=True)
 def _combine(code: int, a: U16, b: U16, y: U16) -> None:
-    """``y`` [m, n] from ``a`` and ``b``, each [m, n] or [1, n]."""
+    """``y`` [m, n] from ``a`` and ``b``, each [m, n] or [1, n], by ``code`` of ``BINARY``."""
     m, n = y.shape
     for i in prange(m):
         left, right, out = a[i % len(a)], b[i % len(b)], y[i]
@@ -78,13 +77,13 @@ def unary(operands: Operands, attrs: Attrs) -> None:
 def binary(operands: Operands, attrs: Attrs) -> None:
     """y <- a, b; operands repeat along axes of stride zero. y may be the memory of either."""
     function = str(attrs["function"])
-    if function not in _CODES:
-        raise InputError(f"expected one of {', '.join(_CODES)}, found function {function!r}")
+    if function not in BINARY:
+        raise InputError(f"expected one of {', '.join(BINARY)}, found function {function!r}")
     (y,) = operands.outputs
     use_threads(y.size)
     a, b = (_rows(operand, y.shape) for operand in operands.inputs)
     made = np.empty((prod(y.shape[:-1]), y.shape[-1]), np.uint16)
-    _combine(_CODES[function], a, b, made)
+    _combine(BINARY[function].code, a, b, made)
     put_bits(y, made.reshape(y.shape))
 
 

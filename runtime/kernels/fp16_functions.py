@@ -6,67 +6,35 @@ float64 and rounded once: ``UNARY`` results are correctly rounded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from functools import cache
-from math import erf, sqrt
 
 import numpy as np
-import numpy.typing as npt
 
 from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.functions import F64, UNARY
 from edgefusion.runtime.kernels.fp16_half import F32, U16
-
-F64 = npt.NDArray[np.float64]
-
-_SQRT_2_OVER_PI = 0.7978845608028654
-
-
-def _sigmoid(x: F64) -> F64:
-    return np.asarray(1.0 / (1.0 + np.exp(-x)))
-
-
-def _gelu(x: F64) -> F64:
-    return np.asarray(x * 0.5 * (1.0 + np.array([erf(v / sqrt(2.0)) for v in x.tolist()])))
-
-
-FUNCTIONS: Mapping[str, Callable[[F64], F64]] = {
-    "copy": lambda x: x,
-    "relu": lambda x: np.where(x > 0.0, x, np.where(np.isnan(x), x, 0.0)),
-    "relu6": lambda x: np.clip(x, 0.0, 6.0),
-    "silu": lambda x: x * _sigmoid(x),
-    "gelu": _gelu,
-    "gelu_tanh": lambda x: 0.5 * x * (1.0 + np.tanh(_SQRT_2_OVER_PI * (x + 0.044715 * x**3))),
-    "quick_gelu": lambda x: x * _sigmoid(1.702 * x),
-    "sigmoid": _sigmoid,
-    "tanh": np.tanh,
-    "exp": np.exp,
-    "softplus": lambda x: np.logaddexp(0.0, x),
-    "hardswish": lambda x: x * np.clip(x / 6.0 + 0.5, 0.0, 1.0),
-}
-"""By the names that the network uses, on float64."""
 
 
 @cache
 def table32(name: str) -> F32:
     """``name`` of every FP16 bit pattern, FP32 [65536]."""
-    if name not in FUNCTIONS:
-        raise InputError(f"expected one of {', '.join(FUNCTIONS)}, found function {name!r}")
-    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float64)
     with np.errstate(all="ignore"):
-        values = FUNCTIONS[name](every)
-        # x * sigmoid(x) and its like are 0 x infinity at -infinity; their limit is -0.
-        lost = np.isneginf(every) & np.isnan(values)
-        made: F32 = np.where(lost, -0.0, values).astype(np.float32)
-    return made
+        return _of_every_number(name).astype(np.float32)
 
 
 @cache
 def table16(name: str) -> U16:
     """``name`` of every FP16 bit pattern, rounded once from float64, as bit patterns [65536]."""
-    table32(name)  # refuses unknown names
+    with np.errstate(all="ignore"):
+        return _of_every_number(name).astype(np.float16).view(np.uint16)
+
+
+def _of_every_number(name: str) -> F64:
+    if name not in UNARY:
+        raise InputError(f"expected one of {', '.join(UNARY)}, found function {name!r}")
     every = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float64)
     with np.errstate(all="ignore"):
-        values = FUNCTIONS[name](every)
-        lost = np.isneginf(every) & np.isnan(values)
-        rounded = np.where(lost, -0.0, values).astype(np.float16)
-    return rounded.view(np.uint16)
+        values = UNARY[name].real(every)
+    # x * sigmoid(x) and its like are 0 x infinity at -infinity; their limit is -0.
+    lost = np.isneginf(every) & np.isnan(values)
+    return np.where(lost, -0.0, values)

@@ -8,13 +8,13 @@ input has 16 bits, the executor keeps the result for every input and looks it up
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
-from math import erf
 
 import numpy as np
 
 from edgefusion.runtime.errors import UnsupportedOpError
+from edgefusion.runtime.functions import F64, UNARY
 from edgefusion.runtime.kernels.contract import Array
 from edgefusion.runtime.kernels.exact_tables import tables_are_exact
 from edgefusion.runtime.kernels.requantize import ratio
@@ -25,52 +25,14 @@ INNER_RANGE = 4.0
 ENTRY_LIMIT = 1 << 30
 _RANGE_STEP_BITS = 2
 
-_SQRT_HALF = 0.7071067811865476
-_TANH_GELU = 0.7978845608028654  # sqrt(2 / pi), Hendrycks and Gimpel, "GELUs"
 
-
-_ERF = np.frompyfunc(erf, 1, 1)
-
-
-def _sigmoid(x: Array) -> Array:
-    """In a form that cannot overflow."""
-    made: Array = 0.5 * (1.0 + np.tanh(0.5 * x))
-    return made
-
-
-def _gelu(x: Array) -> Array:
-    made: Array = 0.5 * x * (1.0 + np.asarray(_ERF(x * _SQRT_HALF), dtype=np.float64))
-    return made
-
-
-def _exp(x: Array) -> Array:
-    made: Array = np.exp(np.minimum(x, 700.0))
-    return made
-
-
-FUNCTIONS: Mapping[str, Callable[[Array], Array]] = {
-    "relu": lambda x: np.maximum(x, 0.0),
-    "relu6": lambda x: np.clip(x, 0.0, 6.0),
-    "silu": lambda x: x * _sigmoid(x),
-    "gelu": _gelu,
-    "gelu_tanh": lambda x: 0.5 * x * (1.0 + np.tanh(_TANH_GELU * (x + 0.044715 * x**3))),
-    "quick_gelu": lambda x: x * _sigmoid(1.702 * x),
-    "sigmoid": _sigmoid,
-    "tanh": np.tanh,
-    "exp": _exp,
-    "softplus": lambda x: np.logaddexp(0.0, x),
-    "hardswish": lambda x: x * np.clip(x / 6.0 + 0.5, 0.0, 1.0),
-}
-"""The real functions, float64, by the names of ``attrs["function"]``."""
-
-
-def real_function(name: str) -> Callable[[Array], Array]:
+def real_function(name: str) -> Callable[[F64], F64]:
     """The function called ``name``. Raises UnsupportedOpError if there is none."""
-    if name not in FUNCTIONS:
+    if name not in UNARY:
         raise UnsupportedOpError(
-            f"The vector engine has no table for '{name}'. It has: {', '.join(sorted(FUNCTIONS))}."
+            f"The vector engine has no table for '{name}'. It has: {', '.join(sorted(UNARY))}."
         )
-    return FUNCTIONS[name]
+    return UNARY[name].real
 
 
 def lookup(name: str, x_scale: float, y_scale: float) -> Array:

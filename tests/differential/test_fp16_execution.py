@@ -12,15 +12,16 @@ from edgefusion.compiler.lowering.lower import lower
 from edgefusion.compiler.network.network import Epilogue, Network
 from edgefusion.compiler.ops.conv import Conv
 from edgefusion.compiler.ops.norm import GroupNorm
-from edgefusion.compiler.schedule.schedule import SCHEDULES, Schedule
+from edgefusion.compiler.schedule.schedule import SCHEDULES, Schedule, schedule_named
 from edgefusion.runtime.executor import Execution, Executor
+from edgefusion.runtime.functions import UNARY
 from edgefusion.runtime.isa import Role
 from edgefusion.runtime.kernels.contract import Array
 from edgefusion.runtime.ledger import traffic_ledger
 from edgefusion.runtime.machine import Machine, load_target
 from edgefusion.runtime.program import Program
 from tests.fp16_reference import draw, evaluate, half_network, ulp
-from tests.lowering_cases import NetworkBuilder, all_cases, attention_case
+from tests.lowering_cases import NetworkBuilder, all_cases, attention_case, function_case
 
 MACHINE = load_target("exynos2400").machine
 SMALL = replace(MACHINE, sram_bytes=64 * 1024)
@@ -66,6 +67,18 @@ def test_values_are_those_of_float64_rounded_after_each_instruction(case: str) -
         error = np.abs(found - expected)
         assert (error <= tolerance).all(), f"{where}: {error.max()}"
         assert np.mean(error == 0.0) >= (0.5 if case in TILED_SUMS else 0.97), where
+
+
+@pytest.mark.parametrize("kind", ["unary", "matmul", "glu"])
+@pytest.mark.parametrize("name", UNARY)
+def test_every_function_alone_in_an_epilogue_and_as_a_gate(name: str, kind: str) -> None:
+    network = half_network(function_case(kind, name))
+    inputs, constants = draw(network)
+    expected, tolerance = evaluate(network, inputs | constants)
+    found = run(lower(network, SMALL, schedule_named("mlt")).program, SMALL, network).outputs["y"]
+    error = np.abs(found - expected)
+    assert (error <= tolerance).all(), error.max()
+    assert np.mean(error == 0.0) >= 0.97
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -18,12 +18,13 @@ from edgefusion.compiler.ops.elementwise import Binary
 from edgefusion.compiler.ops.pooling import Reduce
 from edgefusion.compiler.schedule.schedule import SCHEDULES, Schedule, schedule_named
 from edgefusion.runtime.executor import Executor
+from edgefusion.runtime.functions import UNARY
 from edgefusion.runtime.isa import Role
 from edgefusion.runtime.kernels.contract import Array
 from edgefusion.runtime.machine import load_target
 from tests.fp16_reference import evaluate
 from tests.int_reference import draw_integers, fitting_scales, named_constants, real_values
-from tests.lowering_cases import NetworkBuilder, all_cases, attention_case
+from tests.lowering_cases import NetworkBuilder, all_cases, attention_case, function_case
 
 MACHINE = load_target("exynos2400").machine
 KIB = 1024
@@ -74,6 +75,22 @@ def test_no_tiling_and_no_schedule_changes_a_bit(case: str) -> None:
     inputs, constants = values
     expected, _ = evaluate(network, real_values(network, inputs | constants))
     error = first * scales["y"] - expected
+    assert 10 * np.log10((expected**2).sum() / (error**2).sum()) >= SQNR_DB
+
+
+# Every function alone, in an epilogue, and as a gate
+
+
+@pytest.mark.parametrize("kind", ["unary", "matmul", "glu"])
+@pytest.mark.parametrize("name", UNARY)
+def test_every_function_alone_in_an_epilogue_and_as_a_gate(name: str, kind: str) -> None:
+    network = named_constants(function_case(kind, name))
+    inputs, constants = draw_integers(network)
+    values = real_values(network, inputs | constants)
+    scales = fitting_scales(network, values)
+    found = execute(network, 64 * KIB, schedule_named("mlt"), scales, (inputs, constants))
+    expected, _ = evaluate(network, values)
+    error = found * scales["y"] - expected
     assert 10 * np.log10((expected**2).sum() / (error**2).sum()) >= SQNR_DB
 
 

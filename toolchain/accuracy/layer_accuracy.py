@@ -37,9 +37,9 @@ import onnx
 from edgefusion.compiler.graph.expand_functions import expand_functions
 from edgefusion.runtime.accuracy import NO_NOISE, Noise, noise_of
 from edgefusion.runtime.executor import Executor
+from edgefusion.runtime.functions import UNARY
 from edgefusion.runtime.isa import DType, Opcode
 from edgefusion.runtime.kernels.exact_tables import exact_tables
-from edgefusion.runtime.kernels.lookup import FUNCTIONS
 from edgefusion.runtime.program import Program, TensorRecord
 from edgefusion.runtime.store_watch import StoreWatch, reference_name
 from edgefusion.runtime.stored_values import from_real, to_real
@@ -197,7 +197,7 @@ def _ops_with_tables(program: Program) -> frozenset[str]:
         program.ops[i.op].name
         for i in (program.instruction(int(index)) for index in chosen)
         if i.inputs[0].dtype is DType.INT16
-        and (i.opcode is Opcode.SOFTMAX or dict(i.attrs).get("function") in FUNCTIONS)
+        and (i.opcode is Opcode.SOFTMAX or dict(i.attrs).get("function") in UNARY)
     )
 
 

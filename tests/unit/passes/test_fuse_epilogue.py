@@ -9,6 +9,8 @@ from edgefusion.passes.fuse_epilogue import FuseEpilogue
 from edgefusion.passes.fuse_gelu import FuseGelu
 from edgefusion.passes.fuse_group_norm import FuseGroupNorm
 from edgefusion.passes.fuse_silu import FuseSilu
+from edgefusion.runtime.functions import UNARY
+from tests.function_reference import SCALARS, source
 from tests.graph_cases import Outcome
 from tests.layout_cases import chained, reasons
 
@@ -36,18 +38,25 @@ def compute(outcome: Outcome) -> list[str]:
         ("m = MatMul(x, w) y = Add(m, one)", "MatMul_bias"),
         ("m = MatMul(x, w) a = Add(m, x) y = Relu(a)", "MatMul_add_relu"),
         ("m = MatMul(x, w) a = Relu(m) y = Add(a, x)", "MatMul_relu_add"),
-        ("m = MatMul(x, w) s = Sigmoid(m) y = Mul(m, s)", "MatMul_silu"),
-        ("m = MatMul(x, w) y = Gelu(m)", "MatMul_gelu"),
-        ('m = MatMul(x, w) y = Gelu<approximate = "tanh">(m)', "MatMul_gelutanh"),
-        ("m = MatMul(x, w) y = Clip(m, nil, six)", "MatMul_relu6"),
-        ("m = MatMul(x, w) y = Tanh(m)", "MatMul_tanh"),
     ],
 )
 def test_matmul_epilogues_in_source_order(body: str, op: str) -> None:
-    outcome = fused(
-        f"{TOKENS} <float one = {{1}}, float nil = {{0}}, float six = {{6}}> {{ {body} }}"
-    )
-    assert outcome.ops == [op]
+    assert fused(f"{TOKENS} <float one = {{1}}> {{ {body} }}").ops == [op]
+
+
+@pytest.mark.parametrize("name", UNARY)
+def test_every_function_goes_into_a_matmul_and_a_convolution(name: str) -> None:
+    outcome = fused(f"{TOKENS} <{SCALARS}> {{ m = MatMul(x, w) {source(name)} }}")
+    assert outcome.ops == [f"MatMul_{UNARY[name].token}"]
+    outcome = fused(f"{IMAGE} <{SCALARS}> {{ m = {CONV}(x, k) {source(name)} }}")
+    assert compute(outcome) == [f"ConvLast_{UNARY[name].token}"]
+
+
+@pytest.mark.parametrize("op", ["Clip(m, zero, one)", "Clip(m, zero)", "HardSigmoid(m)"])
+def test_other_settings_are_another_function(op: str) -> None:
+    scalars = "float zero = {0}, float one = {1}"
+    outcome = fused(f"{TOKENS} <{scalars}> {{ m = MatMul(x, w) y = {op} }}")
+    assert outcome.ops == ["MatMul", op.partition("(")[0]]
 
 
 def test_conv_bias_embedding_residual_activation() -> None:
@@ -101,6 +110,16 @@ def test_equal_activations_are_computed_once() -> None:
         "{ m = MatMul(x, w) r = Relu(m) q = Relu(m) y = MatMul(r, w2) z = MatMul(q, w) }"
     )
     assert compute(outcome) == ["MatMul_relu", "MatMul", "MatMul"]
+
+
+def test_equal_operators_with_other_settings_are_not() -> None:
+    outcome = fused(
+        "g (float[1, 6, 8] x) => (float[1, 6, 8] y, float[1, 6, 8] z) "
+        "<float nil = {0}, float one = {1}, float six = {6}> { r = Clip(x, nil, six) "
+        "p = Clip(x, nil, six) q = Clip(x, nil, one) s = Add(r, p) y = MatMul(s, w) "
+        "z = MatMul(q, w2) }"
+    )
+    assert compute(outcome) == ["Clip", "Clip", "Add", "MatMul", "MatMul"]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from edgefusion.compiler.graph.graph import Graph
 from edgefusion.passes.fuse_geglu import FuseGeglu
 from edgefusion.passes.fuse_silu import FuseSilu
 from edgefusion.passes.pass_manager import PassManager
+from edgefusion.runtime.functions import UNARY
+from tests.function_reference import SCALARS, source
 from tests.graph_cases import assert_same, execute, parse, random_feeds, rewritten, untouched
 
 SPLIT = "v, u = Split<axis = -1, num_outputs = 2>(x)"
@@ -25,20 +27,20 @@ def test_geglu_in_both_operand_orders(product: str, axis: int) -> None:
     assert outcome.ops == ["GEGLU"]
 
 
-def test_tanh_gelu_is_another_function() -> None:
-    outcome = rewritten(
-        FuseGeglu(), case(f'{SPLIT} a = Gelu<approximate = "tanh">(u) y = Mul(v, a)')
-    )
-    assert outcome.ops == ["GLU_gelutanh"]
-
-
-def test_silu_that_was_fused_before() -> None:
-    model = parse(case(f"{SPLIT} s = Sigmoid(u) a = Mul(u, s) y = Mul(v, a)"))
+@pytest.mark.parametrize("name", [name for name in UNARY if not UNARY[name].steep])
+def test_every_function_may_gate(name: str) -> None:
+    body = f"v, m = Split<axis = -1, num_outputs = 2>(x) {source(name)} z = Mul(v, y)"
+    model = parse(f"g (float[2, 3, 8] x) => (float[2, 3, 4] z) <{SCALARS}> {{ {body} }}")
     feeds = random_feeds(model)
     graph = Graph.from_model(model)
     PassManager([FuseSilu(), FuseGeglu()]).run(graph)
-    assert [node.op for node in graph.nodes] == ["GLU_silu"]
+    wanted = "GEGLU" if name == "gelu" else f"GLU_{UNARY[name].token}"
+    assert [node.op for node in graph.nodes] == [wanted]
     assert_same(execute(graph.to_model(), feeds), execute(model, feeds))
+
+
+def test_steep_gates_are_left() -> None:
+    untouched(FuseGeglu(), case(f"{SPLIT} a = Exp(u) y = Mul(v, a)"))
 
 
 def test_gate_first_is_refused() -> None:

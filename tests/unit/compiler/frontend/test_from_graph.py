@@ -15,6 +15,7 @@ from edgefusion.compiler.graph.graph import Graph
 from edgefusion.compiler.lowering.bounds import op_bound
 from edgefusion.compiler.lowering.lower import context_of
 from edgefusion.compiler.network.network import Epilogue, NetOp, Network, operands, results
+from edgefusion.compiler.ops.elementwise import Unary
 from edgefusion.compiler.ops.kinds import KINDS
 from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.passes.assign_precision import AssignPrecision
@@ -25,8 +26,10 @@ from edgefusion.passes.pass_manager import PassManager
 from edgefusion.passes.pipeline import default_passes
 from edgefusion.passes.quantize_w8a16 import QuantizeW8A16
 from edgefusion.runtime.errors import UnsupportedOpError
+from edgefusion.runtime.functions import UNARY
 from edgefusion.runtime.isa import DType, Role
 from edgefusion.runtime.machine import load_target
+from tests.function_reference import SCALARS, source
 from tests.graph_cases import Weights, assert_same, execute, parse, random_feeds
 
 
@@ -149,16 +152,6 @@ def test_precisions_meet_in_a_conversion() -> None:
     [
         ("(float[1, 6, 8] x) => (float[1, 6, 8] y) { y = Softmax(x) }", "softmax", {}),
         (
-            "(float[1, 6, 8] x) => (float[1, 6, 8] y) { y = HardSwish(x) }",
-            "unary",
-            {"function": "hardswish"},
-        ),
-        (
-            '(float[1, 6, 8] x) => (float[1, 6, 8] y) { y = Gelu<approximate = "tanh">(x) }',
-            "unary",
-            {"function": "gelu_tanh"},
-        ),
-        (
             "(float[1, 6, 8] x, float[1, 6, 8] z) => (float[1, 6, 8] y) { y = Sub(x, z) }",
             "binary",
             {"function": "sub"},
@@ -222,6 +215,22 @@ def test_single_ops(text: str, kind: str, attrs: dict[str, object]) -> None:
     net = network_from_graph(graph, "model")
     check(net)
     assert find(net, kind).kind.attributes == attrs
+
+
+@pytest.mark.parametrize("name", UNARY)
+def test_functions_are_ops_of_their_own_gates_and_epilogues(name: str) -> None:
+    alone = network(f"g (float[1, 6, 8] m) => (float[1, 6, 8] y) <{SCALARS}> {{ {source(name)} }}")
+    assert [op.kind for op in alone.ops] == [Unary(x="m", function=name)]
+    body = f"m = MatMul(x, w) {source(name)}"
+    text = f"g (float[1, 6, 8] x) => (float[1, 6, 8] y) <{SCALARS}> {{ {body} }}"
+    assert find(network(text, {"w": (8, 8)}, "w8a16"), "matmul").epilogue == (Epilogue(name),)
+    body = f"v, m = Split<axis = -1, num_outputs = 2>(x) {source(name)} z = Mul(v, y)"
+    text = f"g (float[1, 6, 8] x) => (float[1, 6, 4] z) <{SCALARS}> {{ {body} }}"
+    kinds = {o.kind.name: o.kind.attributes.get("function") for o in network(text).ops}
+    if UNARY[name].steep:
+        assert (kinds["unary"], kinds["binary"]) == (name, "mul")
+    else:
+        assert kinds == {"glu": name}
 
 
 def test_split_is_a_slice_for_each_result_that_is_read() -> None:

@@ -79,7 +79,11 @@ WEIGHTS = {"w": (8, 8, 3, 3), "w1": (8, 8, 3), "k": (8, 4), "g": (8,)}
             ),
             "reduces axes [0] of 3",
         ),
-        ("g (float[2, 8] x) => (float[2, 8] y) <float h = {1}> { y = Clip(x, , h) }", "bounds are"),
+        (
+            "g (float[2, 8] x) => (float[2, 8] y) <float h = {1}> { y = Clip(x, , h) }",
+            "min = 0, max = 6",
+        ),
+        ("g (float[2, 8] x) => (float[2, 8] y) { y = HardSigmoid(x) }", "alpha = 0.166667"),
     ],
 )
 def test_rules_refuse_with_a_reason(text: str, reason: str) -> None:

@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx
 import pytest
-from scipy.special import erf
 
 from edgefusion.compiler.graph.functions import (
     DOMAIN,
-    UNARY,
     function_for,
     function_name,
     kind_and_tokens,
 )
+from edgefusion.runtime.functions import UNARY
+from tests.function_reference import reference
 from tests.graph_cases import Array, assert_same, execute
 
 RNG = np.random.default_rng(3)
@@ -175,7 +175,7 @@ def test_gated_linear_units() -> None:
     x = normal(2, 3, 8)
     value, gate = x[..., :4], x[..., 4:]
     assert_same(call("GLU", ["silu"], [x]), [value * silu(gate)])
-    assert_same(call("GEGLU", [], [x]), [value * REFERENCE["gelu"](gate).astype(np.float32)])
+    assert_same(call("GEGLU", [], [x]), [value * reference("gelu", gate).astype(np.float32)])
 
 
 def test_elementwise() -> None:
@@ -184,27 +184,11 @@ def test_elementwise() -> None:
     assert_same(call("QuickGELU", [], [x]), [x * sigmoid(1.702 * x)])
 
 
-REFERENCE = {
-    "relu": lambda x: np.maximum(x, 0),
-    "relu6": lambda x: np.clip(x, 0, 6),
-    "sigmoid": sigmoid,
-    "tanh": np.tanh,
-    "gelu": lambda x: x * 0.5 * (1 + erf(x / np.sqrt(2))),
-    "gelutanh": lambda x: x * 0.5 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
-    "silu": silu,
-    "quickgelu": lambda x: x * sigmoid(1.702 * x),
-    "exp": np.exp,
-    "softplus": lambda x: np.log1p(np.exp(x)),
-    "hardswish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
-    "hardsigmoid": lambda x: np.clip(x / 6 + 0.5, 0, 1),
-}
-
-
-@pytest.mark.parametrize("token", UNARY)
-def test_every_unary_function(token: str) -> None:
+@pytest.mark.parametrize("name", UNARY)
+def test_every_unary_function(name: str) -> None:
     x = 3 * normal(4, 8)
-    found = call("MatMul", [token], [x, np.eye(8, dtype=np.float32)])
-    assert_same(found, [REFERENCE[token](x).astype(np.float32)])
+    found = call("MatMul", [UNARY[name].token], [x, np.eye(8, dtype=np.float32)])
+    assert_same(found, [reference(name, x).astype(np.float32)])
 
 
 def test_pools() -> None:
@@ -219,7 +203,9 @@ def test_names_round_trip() -> None:
     tokens = ("up2", "bias", "add", "gelutanh", "stats")
     assert function_name("ConvLast", tokens) == "ConvLast_up2_bias_add_gelutanh_stats"
     assert kind_and_tokens(function_name("ConvLast", tokens)) == ("ConvLast", tokens)
-    assert not [token for token in UNARY if "_" in token]
+    tokens = tuple(row.token for row in UNARY.values())
+    assert kind_and_tokens(function_name("MatMul", tokens)) == ("MatMul", tokens)
+    assert len({*tokens, "up2", "bias", "add", "stats", "mask"}) == len(UNARY) + 5
 
 
 @pytest.mark.parametrize(

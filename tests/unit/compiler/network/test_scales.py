@@ -47,8 +47,8 @@ def network(
     return Network("unet", table, tuple(ops), tuple(inputs), (last,))
 
 
-def unary(x: str, y: str, *epilogue: Epilogue) -> NetOp:
-    return NetOp(f"op_{y}", Unary(x=x, function="silu"), (y,), tuple(epilogue))
+def unary(x: str, y: str, *epilogue: Epilogue, function: str = "silu") -> NetOp:
+    return NetOp(f"op_{y}", Unary(x=x, function=function), (y,), tuple(epilogue))
 
 
 def view(x: str, y: str) -> NetOp:
@@ -212,3 +212,16 @@ def test_remarks() -> None:
     ]  # fmt: skip
     assert str(found[3]).startswith("outlier 'b': reaches 100, but 99.99 %")
     assert scale_remarks(network([unary("x", "y")]), {"x": Range(-8, 8)}, {"x": 2.0}) == ()
+
+
+@pytest.mark.parametrize(
+    ("function", "remarked"), [("silu", True), ("exp", True), ("relu", False), ("relu6", False)]
+)
+def test_wide_inputs_of_tables_are_remarked(function: str, remarked: bool) -> None:
+    """Alone and in an epilogue; a requantization has no table."""
+    net = network([unary("x", "y", Epilogue(function), function=function)])
+    ranges = {"x": Range(-1, 65), "y": Range(0, 1), "op_y:stage0": Range(0, 64.5)}
+    found = [(r.kind, r.tensor) for r in scale_remarks(net, ranges)]
+    assert found == [("table", "x"), ("table", "op_y:stage0")] * remarked
+    inside = {name: Range(-1, 64) for name in ranges}
+    assert scale_remarks(net, inside) == ()
