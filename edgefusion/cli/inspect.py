@@ -148,9 +148,7 @@ def _chosen(bundle: Bundle, component: str | None) -> str:
 
 
 def _show_graph(bundle: Bundle, component: str, json_to: str | None) -> None:
-    from edgefusion.compiler.graph.graph import Graph
-
-    graph = Graph.from_model(bundle.graph_model(component), bundle.path.parent)
+    graph = bundle.graph(component)
     if json_to:
         nodes = [
             {

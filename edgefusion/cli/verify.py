@@ -168,14 +168,14 @@ def _write_recipe(
     path: Path, bundle: Bundle, found: Verification, gate_db: float, say: Progress
 ) -> dict[str, Any]:
     """Write the recipe of the component whose layers were measured; its row in the JSON."""
-    from edgefusion.toolchain.accuracy.fp16_candidates import extra_ms, network_of
+    from edgefusion.toolchain.accuracy.fp16_candidates import extra_ms
     from edgefusion.toolchain.accuracy.recipe_search import propose
 
     components = sorted({component for component, _, _ in found.contributions})
     if len(components) != 1:
         raise UsageError("--recipe-out needs --layers with one component that is in the bundle.")
     (component,) = components
-    network = network_of(bundle, component)
+    network = bundle.network(component)
     shares = {(op, at): share for (_, op, at), share in found.contributions.items()}
     proposal = propose(network, shares, gate_db)
     say(f"{component}: timing {len(proposal.added)} ops in FP16")

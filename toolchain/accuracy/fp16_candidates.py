@@ -80,7 +80,7 @@ def suggestions(
         if len(found) == count:
             break
         if component not in networks:
-            networks[component] = network_of(bundle, component)
+            networks[component] = bundle.network(component)
         network = networks[component]
         node = next((o for o in network.ops if o.name == op), None)
         if node is None or node.kind in _FREE:
@@ -97,15 +97,6 @@ def suggestions(
 def _rank(candidate: Candidate) -> tuple[bool, float]:
     free = candidate.extra_ms <= 0
     return not free, -candidate.noise / (1.0 if free else candidate.extra_ms)
-
-
-def network_of(bundle: Bundle, component: str) -> Network:
-    """A component of ``bundle`` as the compiler's network."""
-    from edgefusion.compiler.graph.graph import Graph
-    from edgefusion.compiler.network.from_graph import network_from_graph
-
-    graph = Graph.from_model(bundle.graph_model(component), bundle.path.parent)
-    return network_from_graph(graph, component)
 
 
 def extra_ms(bundle: Bundle, network: Network, ops: Sequence[str]) -> float:

@@ -48,7 +48,7 @@ class Programs:
         key = (preset, component)
         if key not in self.networks:
             self._say(f"export {preset} {component}")
-            self.networks[key] = build_network(preset, component)
+            self.networks[key] = build_network(preset, component, self._say)
         return self.networks[key]
 
     def _say(self, text: str) -> None:
@@ -56,21 +56,18 @@ class Programs:
             self.progress(text)
 
 
-def build_network(preset: str, component: Component) -> Network:
+def build_network(preset: str, component: Component, say: Callable[[str], None]) -> Network:
     """Export a preset's component and run all passes."""
-    from edgefusion.compiler.graph.graph import Graph
     from edgefusion.compiler.network.from_graph import network_from_graph
     from edgefusion.models.export import export_component
     from edgefusion.models.source import resolve_source
     from edgefusion.models.trajectories import tabulated_timesteps
-    from edgefusion.passes.pass_base import PassContext
-    from edgefusion.passes.pass_manager import PassManager
     from edgefusion.passes.pipeline import default_passes
+    from edgefusion.toolchain.compiling.optimise import optimise
 
     source = resolve_source(preset, random_weights_seed=0)
+    timesteps = tabulated_timesteps(source) if component == "unet" else ()
     with tempfile.TemporaryDirectory() as folder:
-        graph = Graph.load(export_component(source, component, Path(folder)))
-        timesteps = tabulated_timesteps(source) if component == "unet" else ()
-        passes = default_passes(timesteps=timesteps)
-        PassManager(passes).run(graph, PassContext(component=component))
+        exported = export_component(source, component, Path(folder))
+        graph, _ = optimise(exported, component, default_passes(timesteps=timesteps), say)
         return network_from_graph(graph, component)

@@ -179,7 +179,7 @@ def test_weights_are_mapped_where_they_lie(bundle_path: Path) -> None:
 
 def test_graph_reads_its_weights_from_the_bundle(bundle_path: Path) -> None:
     bundle = Bundle.open(bundle_path)
-    graph = Graph.from_model(bundle.graph_model("model"), bundle_path.parent)
+    graph = bundle.graph("model")
     expected = small_graph()
     assert [node.op for node in graph.nodes] == [node.op for node in expected.nodes]
     found = {t.name: t.values() for t in graph.constants}
