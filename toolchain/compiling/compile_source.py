@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgefusion import __version__
 from edgefusion.compiler.bundle.archive import replacing
 from edgefusion.compiler.bundle.bundle import json_bytes, write_bundle
 from edgefusion.compiler.bundle.check import LATENCY
@@ -187,7 +187,7 @@ def _manifest(
     compiled: Sequence[CompiledComponent],
 ) -> Manifest:
     return Manifest(
-        tool_version=__version__,
+        tool_version=version("edgefusion"),
         source=source,
         target=machine,
         cost_model_version=COST_MODEL_VERSION,
