@@ -35,14 +35,12 @@ def weight_operands(ops: Operands, attrs: Attrs, n: int) -> tuple[Array, Array |
 
 def weight_multipliers(ops: Operands, attrs: Attrs, scales: Array | None) -> Multipliers:
     """s_x * s_w / s_y a channel; s_a * s_b * scale / s_y where both operands are activations."""
-    mode = str(attrs.get("rounding", "tflite15"))
     x_scale, y_scale = ops.input_scales[0], ops.output_scales[0]
     if scales is not None:
         ratio(x_scale, y_scale)  # refuses scales that are not calibrated
-        return multipliers(x_scale * scales / y_scale, mode)
-    return multipliers(
-        ratio(x_scale, ops.input_scales[1], float(attrs.get("scale", 1.0)), y_scale), mode
-    )
+        return multipliers(x_scale * scales / y_scale)
+    product = ratio(x_scale, ops.input_scales[1], float(attrs.get("scale", 1.0)), y_scale)
+    return multipliers(product)
 
 
 def matmul(ops: Operands, attrs: Attrs) -> None:
