@@ -23,6 +23,7 @@ from edgefusion.runtime.kernels.contract import Array, Attrs, Kernel, Operands
 from edgefusion.runtime.kernels.table import KERNELS
 from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program import BufferRecord, Instruction, Operand, Program, TensorRecord
+from edgefusion.runtime.program_columns import instruction_name
 from edgefusion.runtime.simulated_memory import Place, SimulatedMemory
 from edgefusion.runtime.stored_values import bias_scales, from_real, stored_bias, to_real
 from edgefusion.runtime.verifier import verify_program
@@ -110,16 +111,11 @@ class Executor:
             try:
                 self._execute(step, moved)
             except EdgeFusionError as error:
-                raise type(error)(f"{self._where(index, step.instruction)}: {error}") from error
+                raise type(error)(f"{instruction_name(self._program, index)}: {error}") from error
             if observe is not None:
                 observe(index, step.instruction, step.operands)
         outputs = {t.name: self._read(t) for t in self._program.tensors if t.role is Role.OUTPUT}
         return Execution(outputs, {cause: n for cause, n in moved.items() if n})
-
-    def _where(self, index: int, i: Instruction) -> str:
-        op = self._program.ops[i.op]
-        origin = f", from {', '.join(op.origin)}" if op.origin else ""
-        return f"instruction {index} ({i.opcode.name.lower()} of {op.name}{origin})"
 
     def _step(self, index: int, i: Instruction, births: tuple[BufferRecord, ...]) -> _Step:
         try:
@@ -129,7 +125,7 @@ class Executor:
             if i.opcode not in (Opcode.LOAD, Opcode.STORE, Opcode.CALL):
                 kernel = _kernel(i)
         except InputError as error:
-            raise InputError(f"{self._where(index, i)}: {error}") from error
+            raise InputError(f"{instruction_name(self._program, index)}: {error}") from error
         operands = Operands(
             tuple(p.values for p in outputs),
             tuple(p.values for p in inputs),
