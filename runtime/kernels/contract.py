@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
@@ -27,11 +26,6 @@ class Operands:
     inputs: tuple[Array, ...]
     output_scales: tuple[float, ...]
     input_scales: tuple[float, ...]
-
-    @property
-    def is_integer(self) -> bool:
-        """Whether the first input is an integer activation."""
-        return bool(np.issubdtype(self.inputs[0].dtype, np.integer))
 
 
 Kernel = Callable[[Operands, Attrs], None]
