@@ -7,7 +7,6 @@ change no value. The result has the bundle's names for all activations, so it co
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,12 +20,12 @@ from edgefusion.passes.partition_host import PartitionHost
 from edgefusion.passes.pipeline import default_passes
 from edgefusion.passes.quantize_w8a16 import QuantizeW8A16
 from edgefusion.runtime.errors import EdgeFusionError, InputError
+from edgefusion.runtime.progress import Say
 from edgefusion.toolchain.compiling.optimise import optimise
 
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle
 
-Say = Callable[[str], None]
 _ROUNDING = (AssignPrecision, QuantizeW8A16, PartitionHost)
 
 

@@ -7,7 +7,7 @@ component's output (``sensitivity``), relative to the output and summed over all
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from edgefusion.compiler.network.network import NetOp, NetTensor, Network, opera
 from edgefusion.runtime.accuracy import decibels
 from edgefusion.runtime.errors import EdgeFusionError
 from edgefusion.runtime.isa import DType, Role
+from edgefusion.runtime.progress import Say
 from edgefusion.toolchain.accuracy.sensitivity import Contribution
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from edgefusion.runtime.machine import Machine
     from edgefusion.toolchain.accuracy.verification import LayerKey
 
-Say = Callable[[str], None]
 
 _FP16 = {
     DType.INT16: DType.FP16,

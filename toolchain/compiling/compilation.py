@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from edgefusion.compiler.bundle.archive import disk_errors, member_info
 from edgefusion.compiler.bundle.manifest import ComponentInfo, MemberInfo, PassInfo
 from edgefusion.runtime.latency import ComponentLatency
+from edgefusion.runtime.progress import Say
 from edgefusion.toolchain.accuracy.recipe import Recipe
 from edgefusion.toolchain.compiling.budgets import Budgets
 from edgefusion.toolchain.compiling.hosting import (
@@ -33,7 +34,7 @@ from edgefusion.toolchain.compiling.scaling import (
     needs_scales,
     uncalibrated,
 )
-from edgefusion.toolchain.compiling.workspace import Progress, Shapes, Workspace
+from edgefusion.toolchain.compiling.workspace import Shapes, Workspace
 
 if TYPE_CHECKING:
     from edgefusion.compiler.network.network import Network
@@ -54,7 +55,7 @@ class Settings:
     budgets: Budgets
     shapes: Shapes
     dump_ir: Path | None
-    progress: Progress
+    progress: Say
     calibration: CalibrationSettings
     timesteps: tuple[int, ...] = ()
     """Those that the U-Net's tables have; without any, it computes what depends on them."""

@@ -17,6 +17,7 @@ from edgefusion.runtime.cost import COST_MODEL_VERSION
 from edgefusion.runtime.errors import UsageError
 from edgefusion.runtime.latency import PipelineLatency
 from edgefusion.runtime.machine import Machine, load_target
+from edgefusion.runtime.progress import Say, silent
 from edgefusion.toolchain.accuracy.recipe import Recipe, load_recipe
 from edgefusion.toolchain.compiling.budgets import Budgets
 from edgefusion.toolchain.compiling.compilation import (
@@ -27,7 +28,7 @@ from edgefusion.toolchain.compiling.compilation import (
     compile_component,
 )
 from edgefusion.toolchain.compiling.scaling import calibration_settings
-from edgefusion.toolchain.compiling.workspace import Progress, Shapes, open_workspace
+from edgefusion.toolchain.compiling.workspace import Shapes, open_workspace
 
 if TYPE_CHECKING:
     from edgefusion.models.source import Source
@@ -70,7 +71,7 @@ def compile_source(
     calibration: Path | None = None,
     calibration_method: str = "minmax",
     timestep_tables: bool = True,
-    progress: Progress | None = None,
+    progress: Say | None = None,
 ) -> CompileResult:
     """Compile ``source`` (preset, pipeline folder, hub id or .onnx file) to a bundle a schedule.
 
@@ -105,7 +106,7 @@ def compile_source(
         budgets=budgets or Budgets(),
         shapes=shapes or {},
         dump_ir=dump_ir,
-        progress=progress or _silent,
+        progress=progress or silent,
         calibration=calibration_settings(
             calibration_prompts, calibration, calibration_method, steps, chosen, resolved
         ),
@@ -215,7 +216,3 @@ def _write(
         infos |= {**component.members, name: program.member}
     members |= beside
     return write_bundle(file, manifest, members, infos)
-
-
-def _silent(_text: str) -> None:
-    """The progress callback of those who pass none."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefusion.compiler.bundle.archive import disk_errors
-from edgefusion.toolchain.compiling.workspace import Progress
+from edgefusion.runtime.progress import Say
 
 if TYPE_CHECKING:
     from edgefusion.compiler.graph.graph import Graph
@@ -19,7 +19,7 @@ def optimise(
     exported: Path,
     component: str,
     passes: Sequence[Pass],
-    say: Progress,
+    say: Say,
     dump_dir: Path | None = None,
 ) -> tuple[Graph, tuple[PassRecord, ...]]:
     """The graph of the ``.onnx`` file ``exported`` after ``passes``, and what each of them did.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from edgefusion.models.miniature.pairs import as_pixels, token_ids
 from edgefusion.models.miniature.pipeline import as_stored, write_miniature
 from edgefusion.models.miniature.repetition import Judgements, Repetition, read_judgements
 from edgefusion.models.miniature.store import Step
+from edgefusion.runtime.progress import Say
 from edgefusion.toolchain.compiling.compile_source import compile_source
 from edgefusion.toolchain.running.bundle_generator import bundle_generator
 
@@ -82,7 +83,7 @@ def deploy(repetition: Repetition) -> Deployment:
     return Deployment(repetition.store.place(step) / PIPELINE, judgements)
 
 
-def _on_npu(place: Path, texts: Sequence[str], say: Callable[[str], None]) -> Sequence[Image]:
+def _on_npu(place: Path, texts: Sequence[str], say: Say) -> Sequence[Image]:
     """Compile the pipeline in ``place`` to a bundle beside it, and draw ``texts`` with that."""
     bundle = place / BUNDLE
     compile_source(

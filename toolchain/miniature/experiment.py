@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,11 @@ from edgefusion.models.miniature.repetition import Repetition
 from edgefusion.models.miniature.store import Store
 from edgefusion.models.miniature.tools import make_tools
 from edgefusion.models.whole_file import write_whole
+from edgefusion.runtime.progress import Say
 from edgefusion.toolchain.miniature.deployment import deploy
 
 SCHEMA_VERSION = 2
 _STEPS = "steps"
-Say = Callable[[str], None]
 RESULTS, REPORT, PIPELINE = "results.json", "results.md", "pipeline"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from edgefusion.compiler.lowering.lower import lower
 from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program import Program
+from edgefusion.runtime.progress import Say
 
 if TYPE_CHECKING:
     from edgefusion.compiler.network.network import Network
@@ -26,7 +26,7 @@ class Programs:
     """
 
     machine: Machine
-    progress: Callable[[str], None] | None = None
+    progress: Say | None = None
     networks: dict[tuple[str, str], Network] = field(default_factory=dict)
     programs: dict[tuple[str, str, str], Program] = field(default_factory=dict)
 
@@ -56,7 +56,7 @@ class Programs:
             self.progress(text)
 
 
-def build_network(preset: str, component: Component, say: Callable[[str], None]) -> Network:
+def build_network(preset: str, component: Component, say: Say) -> Network:
     """Export a preset's component and run all passes."""
     from edgefusion.compiler.network.from_graph import network_from_graph
     from edgefusion.models.export import export_component
