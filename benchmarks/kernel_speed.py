@@ -17,9 +17,9 @@ import onnx
 import onnx.helper as oh
 import onnxruntime as ort
 
-from edgefusion.benchmarks.machine_info import machine_info
 from edgefusion.runtime.kernels import gemm
 from edgefusion.runtime.kernels.contract import Array
+from edgefusion.toolchain.machine_info import machine_info
 
 SHAPES: tuple[tuple[int, int, int, type], ...] = (
     (4096, 2880, 320, np.int8),

@@ -17,8 +17,8 @@ from edgefusion.benchmarks import (
     miniature_pictures,
     simulator_speed,
 )
-from edgefusion.benchmarks.machine_info import machine_info
 from edgefusion.runtime.machine import load_target
+from edgefusion.toolchain.machine_info import machine_info
 from edgefusion.toolchain.paper.tables import run_paper
 
 RESULTS = Path(__file__).parent / "results"

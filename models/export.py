@@ -20,9 +20,10 @@ import onnx_ir as ir
 from edgefusion.models.architectures import COMPONENTS
 from edgefusion.models.onnx_source import INLINE_BYTES, check_onnx
 from edgefusion.runtime.errors import UsageError
+from edgefusion.runtime.progress import Say, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from edgefusion.models.architectures import Component
     from edgefusion.models.source import Source
@@ -38,7 +39,7 @@ def export_component(
     *,
     batch: int = 1,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Say | None = None,
 ) -> Path:
     """Writes `directory`/`component`.onnx and its .data file, and returns the former's path.
 
@@ -56,7 +57,7 @@ def export_component(
     Files appear whole or not at all. Raises InputError for a damaged source, UsageError for a
     component that the source has not.
     """
-    say = progress if progress is not None else _silent
+    say = progress if progress is not None else silent
     if component not in source.components:
         raise UsageError(
             f"{source.name} has no component {component}; it holds "
@@ -92,9 +93,7 @@ def export_component(
     return target
 
 
-def _trace(
-    source: Source, component: Component, batch: int, say: Callable[[str], None]
-) -> ir.Model:
+def _trace(source: Source, component: Component, batch: int, say: Say) -> ir.Model:
     """The component as a cleaned graph, whose weights are views of the module's tensors."""
     import torch
 
@@ -153,10 +152,6 @@ def _write(model: ir.Model, component: str, directory: Path) -> Path:
             (directory / data_name).unlink(missing_ok=True)
         written.replace(target)
     return target
-
-
-def _silent(_text: str) -> None:
-    """The progress callback of those who pass none."""
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgefusion.runtime.errors import InputError, UsageError
+from edgefusion.runtime.progress import Say, silent
 
 Array = npt.NDArray[Any]
 Network = Callable[[Mapping[str, Array]], Mapping[str, Array]]
@@ -94,9 +95,6 @@ class Generation:
     image: npt.NDArray[np.uint8]
 
 
-Say = Callable[[str], None]
-
-
 def generate(
     networks: Networks,
     sampling: Sampling,
@@ -111,7 +109,7 @@ def generate(
     # 1. Check the request
     if steps not in STEPS:
         raise UsageError(f"--steps is {steps}; expected one of {', '.join(map(str, STEPS))}.")
-    tell = say or (lambda _text: None)
+    tell = say or silent
 
     # 2. Prompt to context
     tell("text encoder")

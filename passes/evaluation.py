@@ -13,6 +13,17 @@ from edgefusion.compiler.graph.node import Node, Tensor
 from edgefusion.compiler.graph.weights import Array
 
 
+def read_elsewhere(nodes: Sequence[Node]) -> list[Tensor]:
+    """The results of ``nodes`` that other nodes read."""
+    members = set(nodes)
+    return [
+        tensor
+        for node in nodes
+        for tensor in node.outputs
+        if any(consumer not in members for consumer in tensor.consumers)
+    ]
+
+
 def evaluate(
     graph: Graph,
     nodes: Sequence[Node],

@@ -16,7 +16,7 @@ import numpy as np
 from edgefusion.compiler.graph.graph import Graph
 from edgefusion.compiler.graph.node import Node, Tensor
 from edgefusion.compiler.graph.weights import Array, Values
-from edgefusion.passes.evaluation import evaluate
+from edgefusion.passes.evaluation import evaluate, read_elsewhere
 from edgefusion.passes.pass_base import PassContext, PassResult, Remarks
 
 RANDOM = frozenset(
@@ -74,13 +74,7 @@ def _fold(graph: Graph, nodes: list[Node], remarks: Remarks) -> None:
     """Compute what ``nodes`` make in one run, and put constants in their place."""
     if not nodes:
         return
-    members = set(nodes)
-    wanted = [
-        tensor
-        for node in nodes
-        for tensor in node.outputs
-        if any(consumer not in members for consumer in tensor.consumers)
-    ]
+    wanted = read_elsewhere(nodes)
     (computed,) = evaluate(graph, nodes, wanted)
     values = dict(zip(wanted, computed, strict=True))
     for node in nodes:

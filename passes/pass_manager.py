@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgefusion.compiler.graph.graph import Graph
+from edgefusion.compiler.graph.text import graph_text
 from edgefusion.compiler.graph.verify_graph import InvalidGraphError, verify_graph
 from edgefusion.passes.pass_base import Pass, PassContext, Remark
 from edgefusion.runtime.errors import InputError
@@ -64,7 +65,7 @@ class PassManager:
             raise InputError(
                 f"the source graph is invalid; check the model with onnx.checker:\n{defect}"
             ) from None
-        text = graph.text()
+        text = graph_text(graph)
         self._dump(0, "source", text)
         records = []
         for number, each in enumerate(self.passes, start=1):
@@ -85,7 +86,7 @@ class PassManager:
         result = each.run(graph, context)
         duration_s = time.perf_counter() - start
         self._verify(graph, each)
-        after = graph.text()
+        after = graph_text(graph)
         if self.verify and result.changed != (after != before):
             did, said = ("changed", "did not") if after != before else ("did not change", "did")
             raise PassContractError(

@@ -15,7 +15,7 @@ import numpy as np
 from edgefusion.compiler.graph.graph import Graph
 from edgefusion.compiler.graph.node import Node, Tensor
 from edgefusion.compiler.graph.weights import Array
-from edgefusion.passes.evaluation import evaluate
+from edgefusion.passes.evaluation import evaluate, read_elsewhere
 from edgefusion.passes.fold_constants import RANDOM
 from edgefusion.passes.pass_base import PassContext, PassResult, Remarks
 
@@ -37,13 +37,7 @@ class TabulateTimestep:
         if timestep is None or not self.timesteps or not _is_one_integer(timestep):
             return remarks.result()
         nodes = _dependent(graph, timestep)
-        members = set(nodes)
-        wanted = [
-            tensor
-            for node in nodes
-            for tensor in node.outputs
-            if any(consumer not in members for consumer in tensor.consumers)
-        ]
+        wanted = read_elsewhere(nodes)
         if not wanted:
             return remarks.result()
         feeds = [

@@ -7,15 +7,12 @@ adds up, so that sums are exact in any order.
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import numpy as np
 import numpy.typing as npt
 
 from edgefusion.runtime.isa import VECTOR_FUNCTIONS
 from edgefusion.runtime.machine import TENSOR_RATES, Machine
 
-Number = TypeVar("Number", float, npt.NDArray[np.float64])
 Array = npt.NDArray[np.float64]
 
 COST_MODEL_VERSION = 1

@@ -24,6 +24,7 @@ from edgefusion.runtime.kernels.table import KERNELS
 from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.opcodes import SPECIFICATIONS
 from edgefusion.runtime.program import BufferRecord, Instruction, Operand, Program, TensorRecord
+from edgefusion.runtime.program_columns import instruction_name
 from edgefusion.runtime.simulated_memory import Place, SimulatedMemory
 from edgefusion.runtime.specification import Family
 from edgefusion.runtime.stored_values import bias_scales, from_real, stored_bias, to_real
@@ -114,16 +115,11 @@ class Executor:
             try:
                 self._execute(step, moved)
             except EdgeFusionError as error:
-                raise type(error)(f"{self._where(index, step.instruction)}: {error}") from error
+                raise type(error)(f"{instruction_name(self._program, index)}: {error}") from error
             if observe is not None:
                 observe(index, step.instruction, step.operands)
         outputs = {t.name: self._read(t) for t in self._program.tensors if t.role is Role.OUTPUT}
         return Execution(outputs, {cause: n for cause, n in moved.items() if n})
-
-    def _where(self, index: int, i: Instruction) -> str:
-        op = self._program.ops[i.op]
-        origin = f", from {', '.join(op.origin)}" if op.origin else ""
-        return f"instruction {index} ({i.opcode.name.lower()} of {op.name}{origin})"
 
     def _step(self, index: int, i: Instruction, births: tuple[BufferRecord, ...]) -> _Step:
         specification = SPECIFICATIONS[i.opcode]
@@ -132,7 +128,7 @@ class Executor:
             inputs = tuple(self._memory.place(o) for o in i.inputs)
             kernel = _kernel(i) if specification.families else None
         except InputError as error:
-            raise InputError(f"{self._where(index, i)}: {error}") from error
+            raise InputError(f"{instruction_name(self._program, index)}: {error}") from error
         operands = Operands(
             tuple(p.values for p in outputs),
             tuple(p.values for p in inputs),

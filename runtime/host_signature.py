@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.validation import Whole, validated
 
 SCHEMA_VERSION = 1
 
@@ -27,9 +28,9 @@ class HostTensor:
     """An operand. Where ``extent`` is not 0, its values are indices in [-extent, extent)."""
 
     name: str
-    shape: tuple[int, ...]
+    shape: tuple[Whole, ...]
     dtype: str
-    extent: int = 0
+    extent: Whole = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,32 +68,14 @@ class HostManifest:
 
 
 def host_manifest_from_json(data: Mapping[str, Any]) -> HostManifest:
-    """The inverse of ``to_json``. Raises InputError for a newer version, and KeyError or TypeError
-    for damage."""
-    if data["schema_version"] > SCHEMA_VERSION:
+    """The inverse of ``to_json``. Raises InputError for a newer version, and for damage."""
+    version = data.get("schema_version", 0)
+    if isinstance(version, int) and version > SCHEMA_VERSION:
         raise InputError(
-            f"host.json has version {data['schema_version']}, this tool reads {SCHEMA_VERSION}. "
+            f"host.json has version {version}, this tool reads {SCHEMA_VERSION}. "
             "Update the tool, or compile the model again with this one."
         )
-    target = data["target"]
-    return HostManifest(
-        tuple(
-            HostSignature(
-                f["name"],
-                _tensors(f["inputs"]),
-                _tensors(f["constants"]),
-                _tensors(f["outputs"]),
-                f["refusal"],
-            )
-            for f in data["functions"]
-        ),
-        HostTarget(**target) if target is not None else None,
-        data["remark"],
-    )
-
-
-def _tensors(entries: Sequence[Mapping[str, Any]]) -> tuple[HostTensor, ...]:
-    return tuple(HostTensor(**{**entry, "shape": tuple(entry["shape"])}) for entry in entries)
+    return validated(HostManifest, data, "host.json is damaged", "Compile the model again.")
 
 
 def fitted(function: str, tensor: HostTensor, value: Array) -> Array:

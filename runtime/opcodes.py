@@ -34,13 +34,6 @@ _BIAS = OperandForm("bias", "[n]", when="bias")
 _WEIGHT_SCALES = OperandForm("weight scales", "[n]", optional=True)
 _PRODUCT = (
     Attribute("bias", Kind.FLAG, "whether there is an operand bias", 0),
-    Attribute(
-        "rounding",
-        Kind.NAME,
-        "how accumulators are requantized",
-        "tflite15",
-        ("tflite15", "q31", "exact"),
-    ),
     Attribute("scale", Kind.REAL, "a factor of the sums, where there are no weight scales", 1.0),
 )
 _EPSILON = Attribute("epsilon", Kind.REAL, "what is added to a variance")

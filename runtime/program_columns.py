@@ -16,12 +16,20 @@ from edgefusion.runtime.program import I64, Program
 
 
 def describe(program: Program, index: int | np.integer) -> str:
-    """How errors name an instruction: component, index, opcode and op."""
+    """How errors name an instruction where nothing else names its component."""
+    return f"{program.component}: {instruction_name(program, index)}"
+
+
+def instruction_name(program: Program, index: int | np.integer) -> str:
+    """How errors name an instruction: index, opcode, op and the op's origin."""
     c = program.columns
-    code, op = int(c.opcode[index]), int(c.op[index])
-    opcode = Opcode(code).name if code < len(Opcode) else f"opcode {code}"
-    name = f"op {program.ops[op].name!r}" if 0 <= op < len(program.ops) else f"unknown op {op}"
-    return f"{program.component}: instruction {index} ({opcode} of {name})"
+    code, number = int(c.opcode[index]), int(c.op[index])
+    opcode = Opcode(code).name.lower() if code < len(Opcode) else f"opcode {code}"
+    of = f"unknown op {number}"
+    if 0 <= number < len(program.ops):
+        op = program.ops[number]
+        of = ", from ".join(filter(None, (op.name, ", ".join(op.origin))))
+    return f"instruction {index} ({opcode} of {of})"
 
 
 def check_columns(program: Program) -> None:

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from edgefusion.runtime import rules_of_form, rules_of_memory
 from edgefusion.runtime.errors import InputError
-from edgefusion.runtime.isa import Opcode
 from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program import Program
+from edgefusion.runtime.program_columns import instruction_name
 from edgefusion.runtime.violation import Subject, Violation
 
 _SHOWN = 5
@@ -43,7 +43,7 @@ def verify_program(program: Program, machine: Machine) -> None:
     violations = find_violations(program, machine, limit=_SHOWN + 1)
     if not violations:
         return
-    lines = "\n".join(f"  {_where(program, v)}{v.message}" for v in violations[:_SHOWN])
+    lines = "\n".join(f"  {_line(program, violation)}" for violation in violations[:_SHOWN])
     more = "\n  and more" if len(violations) > _SHOWN else ""
     raise InputError(
         f"The program of {program.component}, schedule {program.schedule}, must not run on "
@@ -64,15 +64,8 @@ def find_violations(program: Program, machine: Machine, *, limit: int = 20) -> l
     return found[:limit]
 
 
-def _where(program: Program, violation: Violation) -> str:
-    """The instruction as errors name it: index, opcode, op and the op's origin."""
+def _line(program: Program, violation: Violation) -> str:
     index = violation.instruction
     if index < 0:
-        return ""
-    code, number = int(program.columns.opcode[index]), int(program.columns.op[index])
-    opcode = Opcode(code).name.lower() if code < len(Opcode) else f"opcode {code}"
-    if not 0 <= number < len(program.ops):
-        return f"instruction {index} ({opcode}): "
-    op = program.ops[number]
-    origin = f", from {', '.join(op.origin)}" if op.origin else ""
-    return f"instruction {index} ({opcode} of {op.name}{origin}): "
+        return violation.message
+    return f"{instruction_name(program, index)}: {violation.message}"

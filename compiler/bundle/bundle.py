@@ -51,6 +51,8 @@ from edgefusion.runtime.verifier import verify_program
 if TYPE_CHECKING:
     import onnx
 
+    from edgefusion.compiler.graph.graph import Graph
+    from edgefusion.compiler.network.network import Network
 
 Array = npt.NDArray[Any]
 
@@ -137,10 +139,7 @@ class Bundle:
         return data
 
     def graph_model(self, component: str) -> onnx.ModelProto:
-        """A component's graph, whose weights are external data of the bundle file itself.
-
-        Load it with ``Graph.from_model(model, bundle.path.parent)``; nothing is extracted.
-        """
+        """A component's ONNX graph, whose weights are external data of the bundle file itself."""
         import onnx
         from google.protobuf.message import DecodeError
 
@@ -158,6 +157,18 @@ class Bundle:
                     start = self.offsets[f"{component}/{WEIGHTS}"]
                     entry.value = str(int(entry.value) + start)
         return model
+
+    def graph(self, component: str) -> Graph:
+        """A component's graph as passes see it; its weights stay in the bundle."""
+        from edgefusion.compiler.graph.graph import Graph
+
+        return Graph.from_model(self.graph_model(component), self.path.parent)
+
+    def network(self, component: str) -> Network:
+        """A component's network, as it was before it was lowered to the program."""
+        from edgefusion.compiler.frontend.from_graph import network_from_graph
+
+        return network_from_graph(self.graph(component), component)
 
     def weights(self, component: str) -> dict[str, Array]:
         """A component's constants by name: read-only views of the mapped file.

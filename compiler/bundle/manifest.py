@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-from edgefusion.compiler.bundle.manifest_fields import field_objects, field_value, json_object
-from edgefusion.compiler.bundle.scales import ScalesInfo, scales_from_json
+from pydantic import BeforeValidator, Field, StrictInt
+
+from edgefusion.compiler.bundle.scales import PLACEHOLDER, ScalesInfo
 from edgefusion.runtime.errors import InputError, UsageError
 from edgefusion.runtime.machine import Machine
+from edgefusion.runtime.validation import Whole, validated
 
 FORMAT_VERSION = 1
 """Readers refuse newer formats; fields may be added within one."""
@@ -27,7 +29,7 @@ class SourceInfo:
     kind: str
     name: str
     digest: str
-    seed: int | None = None
+    seed: StrictInt | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +37,8 @@ class PassInfo:
     """A pass that ran: how often it rewrote, and how often it refused a near-match."""
 
     name: str
-    matched: int
-    missed: int
+    matched: Whole
+    missed: Whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +62,9 @@ class HostCall:
     """
 
     function: str
-    calls: int
-    input_bytes: int
-    output_bytes: int
+    calls: Whole
+    input_bytes: Whole
+    output_bytes: Whole
     backend: str = ""
     remark: str = ""
 
@@ -73,15 +75,15 @@ class ComponentInfo:
 
     name: str
     precision: str
-    evaluations: int
-    instructions: int
-    sram_bytes: int
-    dram_bytes: int
+    evaluations: Whole
+    instructions: Whole
+    sram_bytes: Whole
+    dram_bytes: Whole
     passes: tuple[PassInfo, ...]
     host_ops: tuple[HostOp, ...]
     host_calls: tuple[HostCall, ...] = ()
-    scales: ScalesInfo = field(default_factory=ScalesInfo)
-    timesteps: tuple[int, ...] = ()
+    scales: ScalesInfo = field(default_factory=lambda: ScalesInfo(PLACEHOLDER))
+    timesteps: tuple[Whole, ...] = ()
     """Those that it has tables for; if any, it takes no others."""
 
 
@@ -89,7 +91,7 @@ class ComponentInfo:
 class MemberInfo:
     """A member of the zip: its size and its sha256 as hex."""
 
-    nbytes: int
+    nbytes: Annotated[Whole, Field(alias="bytes")]
     sha256: str
 
 
@@ -130,7 +132,10 @@ class Manifest:
             "schedule": self.schedule,
             "steps": self.steps,
             "pipeline": [info.name for info in self.components],
-            "components": {info.name: _component_json(info) for info in self.components},
+            "components": {
+                info.name: {key: value for key, value in asdict(info).items() if key != "name"}
+                for info in self.components
+            },
             "members": {
                 name: {"bytes": m.nbytes, "sha256": m.sha256}
                 for name, m in sorted(self.members.items())
@@ -138,119 +143,77 @@ class Manifest:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class _Target:
+    digest: str
+    parameters: dict[str, Any]
+
+
+def _named(components: object) -> object:
+    """The key of each component as its name."""
+    if not isinstance(components, dict):
+        return components
+    return {
+        name: {**entry, "name": name} if isinstance(entry, dict) else entry
+        for name, entry in components.items()
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """The manifest in the form that JSON has; other keys are of later versions, and left."""
+
+    format_version: Whole
+    tool_version: str
+    source: SourceInfo
+    target: _Target
+    cost_model_version: Whole
+    schedule: str
+    steps: Whole
+    pipeline: tuple[str, ...]
+    components: Annotated[dict[str, ComponentInfo], BeforeValidator(_named)]
+    members: dict[str, MemberInfo]
+
+
 def manifest_from_json(data: object) -> Manifest:
     """Read what ``to_json`` made. Raises InputError for a newer format, and for keys that are
     missing or hold something else than expected; keys that this version does not know are left."""
-    top = json_object(data, "manifest")
-    version = field_value(top, "format_version", int)
-    if version > FORMAT_VERSION:
+    version = data.get("format_version") if isinstance(data, dict) else None
+    if isinstance(version, int) and version > FORMAT_VERSION:
         raise InputError(
             f"the bundle has format version {version}, this tool reads up to {FORMAT_VERSION}. "
             "Update the tool, or compile the model again with this one."
         )
-    components = json_object(top.get("components"), "components")
-    pipeline = field_value(top, "pipeline", list)
-    if sorted(map(str, pipeline)) != sorted(components):
+    stored = validated(
+        _Stored, data, "the bundle's manifest is damaged", "Compile the model again."
+    )
+    if sorted(stored.pipeline) != sorted(stored.components):
         raise InputError(
-            f"the bundle's manifest is damaged: its pipeline {pipeline} and its components "
-            f"{sorted(components)} differ. Compile the model again."
+            f"the bundle's manifest is damaged: its pipeline {list(stored.pipeline)} and its "
+            f"components {sorted(stored.components)} differ. Compile the model again."
         )
-    members = {
-        name: MemberInfo(field_value(entry, "bytes", int), field_value(entry, "sha256", str))
-        for name, entry in field_objects(top, "members")
-    }
-    source = json_object(top.get("source"), "source")
     return Manifest(
-        field_value(top, "tool_version", str),
-        _source(source),
-        _machine(json_object(top.get("target"), "target")),
-        field_value(top, "cost_model_version", int),
-        field_value(top, "schedule", str),
-        field_value(top, "steps", int),
-        tuple(_component(str(name), json_object(components[name], str(name))) for name in pipeline),
-        members,
-        version,
+        stored.tool_version,
+        stored.source,
+        _machine(stored.target),
+        stored.cost_model_version,
+        stored.schedule,
+        stored.steps,
+        tuple(stored.components[name] for name in stored.pipeline),
+        stored.members,
+        stored.format_version,
     )
 
 
-def _component_json(info: ComponentInfo) -> dict[str, Any]:
-    values = asdict(info)
-    del values["name"]
-    values["host_ops"] = [{**op, "origin": list(op["origin"])} for op in values["host_ops"]]
-    values["host_calls"] = list(values["host_calls"])
-    values["passes"] = list(values["passes"])
-    values["scales"] = info.scales.to_json()
-    values["timesteps"] = list(info.timesteps)
-    return values
-
-
-def _component(name: str, entry: dict[str, Any]) -> ComponentInfo:
-    passes = [json_object(row, "passes") for row in field_value(entry, "passes", list)]
-    host_ops = [json_object(row, "host_ops") for row in field_value(entry, "host_ops", list)]
-    host_calls = [json_object(row, "host_calls") for row in entry.get("host_calls", [])]
-    return ComponentInfo(
-        name=name,
-        precision=field_value(entry, "precision", str),
-        evaluations=field_value(entry, "evaluations", int),
-        instructions=field_value(entry, "instructions", int),
-        sram_bytes=field_value(entry, "sram_bytes", int),
-        dram_bytes=field_value(entry, "dram_bytes", int),
-        passes=tuple(
-            PassInfo(
-                field_value(row, "name", str),
-                field_value(row, "matched", int),
-                field_value(row, "missed", int),
-            )
-            for row in passes
-        ),
-        host_ops=tuple(
-            HostOp(
-                field_value(row, "op", str),
-                tuple(map(str, field_value(row, "origin", list))),
-                field_value(row, "reason", str),
-                field_value(row, "function", str) if "function" in row else "",
-            )
-            for row in host_ops
-        ),
-        host_calls=tuple(map(_host_call, host_calls)),
-        scales=scales_from_json(entry.get("scales")),
-        timesteps=_integers(entry, "timesteps"),
-    )
-
-
-def _integers(entry: dict[str, Any], key: str) -> tuple[int, ...]:
-    """A list that bundles of earlier versions lack."""
-    values = field_value(entry, key, list) if key in entry else []
-    return tuple(field_value({key: value}, key, int) for value in values)
-
-
-def _source(entry: dict[str, Any]) -> SourceInfo:
-    kind, name, digest = (field_value(entry, key, str) for key in ("kind", "name", "digest"))
-    seed = field_value(entry, "seed", int) if entry.get("seed") is not None else None
-    return SourceInfo(kind, name, digest, seed)
-
-
-def _host_call(row: dict[str, Any]) -> HostCall:
-    return HostCall(
-        field_value(row, "function", str),
-        field_value(row, "calls", int),
-        field_value(row, "input_bytes", int),
-        field_value(row, "output_bytes", int),
-        field_value(row, "backend", str),
-        field_value(row, "remark", str),
-    )
-
-
-def _machine(entry: dict[str, Any]) -> Machine:
-    parameters = json_object(entry.get("parameters"), "target parameters")
+def _machine(target: _Target) -> Machine:
     try:
-        machine = Machine(**parameters)
+        machine = Machine(**target.parameters)
     except TypeError as error:
         raise InputError(
-            f"the bundle's target {entry.get('name')} has other parameters than this tool's "
-            f"machine model ({error}). Compile the model again with this tool."
+            f"the bundle's target {target.parameters.get('name')} has other parameters than this "
+            f"tool's machine model ({error}). Compile the model again with this tool."
         ) from error
-    if machine.digest != field_value(entry, "digest", str):
+    if machine.digest != target.digest:
         raise InputError(
             f"the bundle's target {machine.name} does not match its digest: the manifest is "
             "damaged or was edited. Compile the model again."

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
-from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.validation import Whole
 
 NONE = "none"
 PLACEHOLDER = "placeholder"
@@ -22,30 +21,7 @@ class ScalesInfo:
 
     method: str = NONE
     inputs: str = ""
-    evaluations: int = 0
+    evaluations: Whole = 0
     prompts: tuple[str, ...] = ()
-    timesteps: tuple[int, ...] = ()
+    timesteps: tuple[Whole, ...] = ()
     remarks: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """As it is stored."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-
-
-def scales_from_json(entry: object) -> ScalesInfo:
-    """Read what ``to_json`` made; None is what older bundles have. InputError for other things."""
-    if entry is None:
-        return ScalesInfo(PLACEHOLDER)
-    if not isinstance(entry, dict):
-        raise InputError(f"expected scales to be an object, found {type(entry).__name__}")
-    try:
-        return ScalesInfo(
-            str(entry["method"]),
-            str(entry["inputs"]),
-            int(entry["evaluations"]),
-            tuple(map(str, entry["prompts"])),
-            tuple(map(int, entry["timesteps"])),
-            tuple(map(str, entry["remarks"])),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"the record of scales is damaged: {error!r}") from error

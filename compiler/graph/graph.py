@@ -23,7 +23,6 @@ import onnx_graphsurgeon as gs
 from edgefusion.compiler.graph import file as graph_file
 from edgefusion.compiler.graph.node import Attribute, Node, Tensor
 from edgefusion.compiler.graph.order import topological
-from edgefusion.compiler.graph.text import graph_text
 from edgefusion.compiler.graph.weights import Array, ArrayValues, DeferredValues, values_by_name
 from edgefusion.runtime.errors import InputError, UnsupportedOpError
 
@@ -107,10 +106,6 @@ class Graph:
             Path(graph_path),
             Path(weights_path),
         )
-
-    def text(self) -> str:
-        """One line a node, with shapes, types and scopes, then the constants."""
-        return graph_text(self)
 
     def _export(self) -> onnx.ModelProto:
         self._raw.nodes = [node.raw for node in self.nodes]

@@ -192,10 +192,6 @@ class Node:
         """Read ``tensor`` as operand ``index``. The caller keeps the graph in order."""
         self.raw.inputs[index] = tensor.raw
 
-    def set_attribute(self, name: str, value: Attribute) -> None:
-        """Set one attribute."""
-        self.raw.attrs[name] = value
-
     @property
     def attrs(self) -> Mapping[str, Any]:
         """All attributes."""

@@ -18,7 +18,8 @@ SHOWN_ELEMENTS = 8
 
 
 def graph_text(graph: Graph) -> str:
-    """``graph`` as text: interface, nodes in order, constants, functions."""
+    """``graph`` as text: interface, a line a node with shapes, types and scope, constants,
+    functions."""
     lines = [f"graph {graph.name} opset {graph.opset}"]
     lines += [f"input {_typed(tensor)}" for tensor in graph.inputs]
     lines += [f"output {_typed(tensor)}" for tensor in graph.outputs]

@@ -33,8 +33,6 @@ class DramPlan:
     roots: Mapping[str, str]
     lifetimes: Mapping[str, tuple[int, int]]
     constant_bytes: int
-    arena_bytes: int
-    arena_bound_bytes: int
     total_bytes: int
 
 
@@ -65,8 +63,6 @@ def plan_dram(network: Network, machine: Machine, schedule: Schedule) -> DramPla
         roots,
         lifetimes,
         constant_bytes,
-        placement.height_bytes,
-        placement.lower_bound_bytes,
         top + placement.height_bytes,
     )
 

@@ -150,8 +150,8 @@ def compile_(
 
 def _calibration_prompts(count: int | None, file: Path | None) -> int | tuple[str, ...]:
     """What ``compile_source`` takes. Raises UsageError for a file of fewer prompts than wanted."""
-    from edgefusion.api import DEFAULT_CALIBRATION_PROMPTS
     from edgefusion.models.prompt_file import read_prompts
+    from edgefusion.toolchain.compiling.compile_source import DEFAULT_CALIBRATION_PROMPTS
 
     if file is None:
         return DEFAULT_CALIBRATION_PROMPTS if count is None else count

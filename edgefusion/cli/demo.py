@@ -15,9 +15,9 @@ from edgefusion.cli.latency_tables import cause_table, component_table, op_table
 from edgefusion.cli.output import JsonOption, emit, progress
 from edgefusion.cli.paper_tables import table6, table7
 from edgefusion.cli.table import Column, Table, plain, seconds
+from edgefusion.runtime.progress import Say
 
 if TYPE_CHECKING:
-    from edgefusion.cli.output import Progress
     from edgefusion.compiler.bundle.bundle import Bundle
 
 SCHEMA_VERSION = 1
@@ -103,7 +103,7 @@ def demo(
     emit(_tables(document), lambda: document, json_to=json_to, lines=_lines(document))
 
 
-def _measure(bundle: Bundle, say: Progress) -> dict[str, Any]:
+def _measure(bundle: Bundle, say: Say) -> dict[str, Any]:
     from edgefusion.api import simulate_bundle, traffic_of
     from edgefusion.runtime.ledger import pipeline_traffic_json
 
@@ -114,7 +114,7 @@ def _measure(bundle: Bundle, say: Progress) -> dict[str, Any]:
     return {"bundle": str(bundle.path), "simulate": latency, "traffic": traffic}
 
 
-def _paper(bundles: dict[str, Bundle], sdm: bool, say: Progress) -> dict[str, Any]:
+def _paper(bundles: dict[str, Bundle], sdm: bool, say: Say) -> dict[str, Any]:
     """The paper's tables; of their networks only the U-Net of SD v1.5 is not in the bundles."""
     from edgefusion.toolchain.paper.programs import Programs
     from edgefusion.toolchain.paper.tables import run_paper
@@ -128,7 +128,7 @@ def _paper(bundles: dict[str, Bundle], sdm: bool, say: Progress) -> dict[str, An
     return run_paper(machine, programs=programs, with_sdm=sdm, progress=say).to_json()
 
 
-def _executed(directory: Path, bundle: Bundle, say: Progress) -> dict[str, Any]:
+def _executed(directory: Path, bundle: Bundle, say: Say) -> dict[str, Any]:
     begin = time.perf_counter()
     small = verify_small(directory, say)
     verified_s = time.perf_counter() - begin

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgefusion.cli.output import Progress
 from edgefusion.cli.table import Column, Table, decibels
+from edgefusion.runtime.progress import Say
 from edgefusion.toolchain.accuracy.report import db
 
 SOURCE = "miniature"
@@ -30,7 +30,7 @@ _COLUMNS = (
 )
 
 
-def draw_pictures(directory: Path, say: Progress) -> dict[str, Any]:
+def draw_pictures(directory: Path, say: Say) -> dict[str, Any]:
     """Compile the miniature, and draw PROMPTS with its programs and with diffusers in FP32.
 
     The pictures go side by side into one image, the record's ``grid``.

@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgefusion.cli.output import Progress
 from edgefusion.cli.table import Column, Table, decibels, plain, seconds, whole
 from edgefusion.cli.verify import values_table
+from edgefusion.runtime.progress import Say
 from edgefusion.toolchain.accuracy.report import (
     MIN_PSNR_DB,
     MIN_SQNR_DB,
@@ -34,7 +34,7 @@ _STEP = (
 )
 
 
-def verify_small(directory: Path, say: Progress) -> dict[str, Any]:
+def verify_small(directory: Path, say: Say) -> dict[str, Any]:
     """Compile the small model with calibration, and verify it on a held-out prompt.
 
     The record of ``edgefusion verify``, beside the bundle and what calibrated it.
@@ -58,7 +58,7 @@ def verify_small(directory: Path, say: Progress) -> dict[str, Any]:
     return {"calibration_prompts": SMALL_PROMPTS, **report}
 
 
-def full_step(bundle: Bundle, say: Progress) -> dict[str, Any]:
+def full_step(bundle: Bundle, say: Say) -> dict[str, Any]:
     """The first step of a held-out prompt by the NPU's program, and by ONNX Runtime in FP32 on the
     same inputs and the bundle's graph and weights.
 

@@ -10,6 +10,7 @@ import typer
 from edgefusion.cli.output import JsonOption, emit, progress, write_json
 from edgefusion.cli.table import Column, Table
 from edgefusion.runtime.errors import InputError, UsageError
+from edgefusion.runtime.progress import Say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from edgefusion.models.data.plug_in_types import Generator
     from edgefusion.models.evaluation.scores import ScoreNetworks
-    from edgefusion.toolchain.running.execution import Say
 
 SCHEMA_VERSION = 1
 METRICS = ("is", "fid", "clip")

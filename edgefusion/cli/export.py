@@ -83,10 +83,10 @@ def _floating(
     shapes: dict[str, tuple[int, ...]],
 ) -> tuple[str, list[dict[str, Any]]]:
     """Export from the source; its name, and a row for each component."""
-    from edgefusion.api import components_of
     from edgefusion.compiler.bundle.archive import disk_errors
     from edgefusion.models.export import export_component
     from edgefusion.models.source import resolve_source
+    from edgefusion.toolchain.compiling.compile_source import components_of
 
     resolved = resolve_source(source, random_weights_seed=random_weights)
     chosen = components_of(resolved, split_names(components))

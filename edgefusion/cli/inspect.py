@@ -148,9 +148,9 @@ def _chosen(bundle: Bundle, component: str | None) -> str:
 
 
 def _show_graph(bundle: Bundle, component: str, json_to: str | None) -> None:
-    from edgefusion.compiler.graph.graph import Graph
+    from edgefusion.compiler.graph.text import graph_text
 
-    graph = Graph.from_model(bundle.graph_model(component), bundle.path.parent)
+    graph = bundle.graph(component)
     if json_to:
         nodes = [
             {
@@ -168,7 +168,7 @@ def _show_graph(bundle: Bundle, component: str, json_to: str | None) -> None:
         ]
         write_json(json_to, {"schema_version": SCHEMA_VERSION, "nodes": nodes})
     else:
-        sys.stdout.write(graph.text())
+        sys.stdout.write(graph_text(graph))
 
 
 def _show_program(bundle: Bundle, component: str, rows: str) -> None:

@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.text import Text
 
 from edgefusion.cli.table import Table
+from edgefusion.runtime.progress import Say
 
 STDOUT = "-"
-Progress = Callable[[str], None]
 _WIDTH_WITHOUT_TERMINAL = 240
 _LINE_EVERY_SECONDS = 2.0
 _LAST_COUNT = re.compile(r"(.*)\b\d+ of \d+.*")
@@ -90,7 +90,7 @@ def emit(
 
 
 @contextmanager
-def progress() -> Iterator[Progress]:
+def progress() -> Iterator[Say]:
     """A callback for lines of progress: a spinner on a terminal, elsewhere plain lines with the
     time since the start. Of lines that differ in their last count alone ("3 of 9"), one every two
     seconds. Warnings stay on the terminal."""

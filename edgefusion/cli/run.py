@@ -12,12 +12,12 @@ from edgefusion.cli.options import BundleArgument
 from edgefusion.cli.output import JsonOption, emit, progress
 from edgefusion.cli.run_images import Easel, network
 from edgefusion.runtime.errors import EdgeFusionError, InputError, UsageError
+from edgefusion.runtime.progress import Say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from edgefusion.compiler.bundle.bundle import Bundle
-    from edgefusion.toolchain.running.execution import Say
 
 SCHEMA_VERSION = 1
 app = typer.Typer(add_completion=False)

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.progress import Say
 
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle
     from edgefusion.models.text_to_image import Network, Sampling
     from edgefusion.models.tokenization import Tokenizer
-    from edgefusion.toolchain.running.execution import Say
 
 SCHEMA_VERSION = 1
 

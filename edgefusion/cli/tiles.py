@@ -27,15 +27,11 @@ def tile_table(bundle: Bundle, component: str, op: str) -> tuple[Table, dict[str
 
     Raises InputError for an op that the component has not.
     """
-    from edgefusion.compiler.frontend.from_graph import network_from_graph
-    from edgefusion.compiler.graph.graph import Graph
     from edgefusion.compiler.lowering.lower import candidates_of
     from edgefusion.compiler.schedule.schedule import schedule_named
 
-    graph = Graph.from_model(bundle.graph_model(component), bundle.path.parent)
-    network = network_from_graph(graph, component)
     schedule = schedule_named(bundle.manifest.schedule)
-    candidates = candidates_of(network, op, bundle.machine, schedule)
+    candidates = candidates_of(bundle.network(component), op, bundle.machine, schedule)
     rows = [
         {
             "rank": rank,

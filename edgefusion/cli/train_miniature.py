@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from edgefusion.cli.output import JsonOption, emit, progress
 from edgefusion.cli.table import Column, Table
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from edgefusion.toolchain.miniature.deployment import DrawOnNpu
-
-_BUNDLE = "miniature.npub"
-_CALIBRATION_PROMPTS = 8
 
 
 def _signed(value: float) -> str:
@@ -75,10 +66,10 @@ def miniature(
 
     Example: `edgefusion train miniature --preset pilot --seeds 1 -o pilot`.
     """
-    from edgefusion.benchmarks.machine_info import machine_info
     from edgefusion.cli.data_options import require_extra
     from edgefusion.models.miniature.presets import PRESETS
     from edgefusion.runtime.errors import UsageError
+    from edgefusion.toolchain.machine_info import machine_info
     from edgefusion.toolchain.miniature.experiment import run_experiment, run_repetition
 
     require_extra()
@@ -87,33 +78,12 @@ def miniature(
     chosen = PRESETS[preset]
     document: dict[str, Any]
     with progress() as say:
-        draw = _on_npu(say)
         if only is not None:
-            rows = run_repetition(chosen, only, folder, draw, say)
+            rows = run_repetition(chosen, only, folder, say)
             document = {"preset": preset, "repetition": only, "scores": rows}
             table = Table(f"Repetition {only}", _SCORES, rows)
         else:
-            document = run_experiment(chosen, seeds, folder, draw, say)
+            document = run_experiment(chosen, seeds, folder, say)
             title = f"Orderings after {seeds} repetition{'s' if seeds > 1 else ''}, see {folder}"
             table = Table(title, _CLAIMS, document["claims"])
     emit([table], lambda: {"machine": machine_info(), **document}, json_to=json_to)
-
-
-def _on_npu(say: Callable[[str], None]) -> DrawOnNpu:
-    def draw(
-        pipeline: Path, work: Path, prompts: Sequence[str], seeds: Sequence[int], steps: int
-    ) -> Sequence[Image.Image]:
-        from edgefusion.api import compile_source
-        from edgefusion.toolchain.running.bundle_generator import bundle_generator
-
-        bundle = work / _BUNDLE
-        compile_source(
-            str(pipeline),
-            output=bundle,
-            steps=steps,
-            calibration_prompts=_CALIBRATION_PROMPTS,
-            progress=say,
-        )
-        return bundle_generator(bundle, steps, say=say)(prompts, seeds)
-
-    return draw

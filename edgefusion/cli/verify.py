@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgefusion.cli.options import BundleArgument, count_or_prompts, split_names
-from edgefusion.cli.output import JsonOption, Progress, emit, progress, write_text
+from edgefusion.cli.output import JsonOption, emit, progress, write_text
 from edgefusion.cli.table import Column, Table, decibels, milliseconds, percent
 from edgefusion.runtime.errors import UsageError
+from edgefusion.runtime.progress import Say
 from edgefusion.toolchain.accuracy.report import (
     MIN_PSNR_DB,
     MIN_SQNR_DB,
@@ -165,17 +166,17 @@ def verify(
 
 
 def _write_recipe(
-    path: Path, bundle: Bundle, found: Verification, gate_db: float, say: Progress
+    path: Path, bundle: Bundle, found: Verification, gate_db: float, say: Say
 ) -> dict[str, Any]:
     """Write the recipe of the component whose layers were measured; its row in the JSON."""
-    from edgefusion.toolchain.accuracy.fp16_candidates import extra_ms, network_of
+    from edgefusion.toolchain.accuracy.fp16_candidates import extra_ms
     from edgefusion.toolchain.accuracy.recipe_search import propose
 
     components = sorted({component for component, _, _ in found.contributions})
     if len(components) != 1:
         raise UsageError("--recipe-out needs --layers with one component that is in the bundle.")
     (component,) = components
-    network = network_of(bundle, component)
+    network = bundle.network(component)
     shares = {(op, at): share for (_, op, at), share in found.contributions.items()}
     proposal = propose(network, shares, gate_db)
     say(f"{component}: timing {len(proposal.added)} ops in FP16")

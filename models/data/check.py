@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from edgefusion.models.data.preprocess import MISSING_CAPTION
 from edgefusion.models.data.reading import read_image
 from edgefusion.models.data.sample import Dataset
 from edgefusion.models.tokenization import Tokenizer
+from edgefusion.runtime.progress import Say, silent
 
 _PERCENTILES = (0, 5, 50, 95, 100)
 
@@ -21,7 +21,7 @@ def check(
     dataset: Dataset,
     *,
     tokenizer: Tokenizer | None = None,
-    say: Callable[[str], None] = lambda _text: None,
+    say: Say = silent,
 ) -> dict[str, Any]:
     """Samples, what is wrong with them, percentiles of the shorter side in pixels, and captions
     longer than CLIP takes (None without a tokenizer)."""

@@ -23,11 +23,11 @@ from edgefusion.models.data.journal import Record, journaled
 from edgefusion.models.data.report import Report
 from edgefusion.models.whole_file import kept_on_disk_errors, write_whole
 from edgefusion.runtime.errors import InputError, UsageError
+from edgefusion.runtime.progress import Say, silent
 
 REPORT, DROPPED = "report.json", "dropped.jsonl"
 _WORK = ".work"
 Item = TypeVar("Item")
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def run_stage(
     settings: Mapping[str, Any],
     body: Callable[[Stage], Result],
     *,
-    say: Say = lambda _text: None,
+    say: Say = silent,
 ) -> Report:
     """Run ``body`` and leave the folder ``output``, with ``report.json``, ``metadata.jsonl`` and
     ``dropped.jsonl``. A finished one with the same settings and source is left as it is.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ from edgefusion.models.data.images import encoded
 from edgefusion.models.data.plug_in_types import Generator
 from edgefusion.models.whole_file import kept_on_disk_errors, write_whole
 from edgefusion.runtime.errors import InputError, UsageError
+from edgefusion.runtime.progress import Say, silent
 
-Say = Callable[[str], None]
 SETTINGS = "drawing.json"
 
 
@@ -49,7 +49,7 @@ def draw_missing(
     generator: Generator,
     *,
     batch: int,
-    say: Say = lambda _text: None,
+    say: Say = silent,
 ) -> list[Path]:
     """The images' files; number i is drawn from ``seed`` + i. Batches always begin at the same
     prompts: one that lacks any image is drawn whole, so that resuming changes no pixel."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,7 @@ from edgefusion.models.clip import ClipPair
 from edgefusion.models.data.crops import square_boxes
 from edgefusion.models.data.images import UnreadableImageError, decoded
 from edgefusion.runtime.errors import InputError
-
-Say = Callable[[str], None]
+from edgefusion.runtime.progress import Say, silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,7 @@ def scores(
     split_seed: int = 0,
     batch: int = 32,
     device: str = "cpu",
-    say: Say = lambda _text: None,
+    say: Say = silent,
 ) -> dict[str, float | None]:
     """``inception_score`` with ``inception_score_std`` over ``splits`` (None for one), ``fid``
     against ``real``, and ``clip_score``, a cosine; those that ``networks`` allow.

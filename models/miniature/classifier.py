@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from edgefusion.models.data.plug_in_types import Decision
-from edgefusion.models.miniature.fitting import Say, fit
+from edgefusion.models.miniature.fitting import fit
 from edgefusion.models.miniature.pairs import as_pixels
 from edgefusion.models.miniature.shapes import (
     ATTRIBUTES,
@@ -29,6 +29,7 @@ from edgefusion.models.miniature.shapes import (
     sample,
     told,
 )
+from edgefusion.runtime.progress import Say, silent
 
 _BATCH = 64
 _NOISE = 0.1
@@ -66,9 +67,7 @@ class AttributeNet(nn.Module):
         return maps.mean((2, 3))
 
 
-def trained_classifier(
-    seed: int, width: int, steps: int, say: Say = lambda _text: None
-) -> AttributeNet:
+def trained_classifier(seed: int, width: int, steps: int, say: Say = silent) -> AttributeNet:
     """Trained on drawn scenes of ``seed``, with noise on the pixels."""
     torch.manual_seed(seed)
     network = AttributeNet(width)

@@ -20,9 +20,10 @@ from scipy.fft import dct
 from torch import nn
 from torch.nn.functional import mse_loss, pixel_shuffle, pixel_unshuffle
 
-from edgefusion.models.miniature.fitting import Say, fit
+from edgefusion.models.miniature.fitting import fit
 from edgefusion.models.miniature.pairs import as_pixels
 from edgefusion.models.miniature.shapes import SIDE_PX, sample
+from edgefusion.runtime.progress import Say, silent
 
 if TYPE_CHECKING:
     from edgefusion.models.training.draws import Draws
@@ -127,7 +128,7 @@ def untrained_autoencoder(channels: tuple[int, ...], seed: int) -> Any:
 
 
 def train_decoder(
-    autoencoder: Any, codec: PixelCodec, seed: int, steps: int, say: Say = lambda _text: None
+    autoencoder: Any, codec: PixelCodec, seed: int, steps: int, say: Say = silent
 ) -> Any:
     """``autoencoder``, whose decoder now undoes ``codec.encode`` on drawn scenes, also with noise
     on the latents, as samplers leave it. Nobody uses its encoder, which stays as it was drawn."""

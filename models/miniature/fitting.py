@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from edgefusion.runtime.progress import Say, silent
+
 if TYPE_CHECKING:
     from torch import nn
 
-Say = Callable[[str], None]
 _WARM_UP = 50
 
 
@@ -20,7 +21,7 @@ def fit(
     *,
     steps: int,
     learning_rate: float,
-    say: Say = lambda _text: None,
+    say: Say = silent,
 ) -> None:
     """Minimise ``loss`` of the step's number by AdamW; the rate rises over the first steps, then
     falls along half a cosine. The network is left frozen, in evaluation mode."""

@@ -36,8 +36,8 @@ from edgefusion.models.miniature.store import Step, Store
 from edgefusion.models.miniature.tools import Tools
 from edgefusion.models.miniature.trainings import Lesson
 from edgefusion.models.text_to_image import STEPS
+from edgefusion.runtime.progress import Say
 
-Say = Callable[[str], None]
 Judgements = dict[str, dict[str, Judgement]]
 """By network and number of steps."""
 BEST_TEACHING = f"{RECAPTIONED} & {CURATED}"

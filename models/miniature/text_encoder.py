@@ -9,10 +9,11 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from edgefusion.models.architectures import TextEncoderArchitecture
-from edgefusion.models.miniature.fitting import Say, fit
+from edgefusion.models.miniature.fitting import fit
 from edgefusion.models.miniature.pairs import token_ids
 from edgefusion.models.miniature.shapes import ATTRIBUTES, caption, generator, random_scene
 from edgefusion.models.miniature.words import vocabulary_size
+from edgefusion.runtime.progress import Say, silent
 
 WIDTH = 64
 _BATCH = 32
@@ -26,7 +27,7 @@ def untrained(seed: int) -> Any:
     ).build()
 
 
-def trained_text_encoder(seed: int, steps: int, say: Say = lambda _text: None) -> Any:
+def trained_text_encoder(seed: int, steps: int, say: Say = silent) -> Any:
     """It names a scene's attributes from the state of the caption's end mark, by linear maps that
     are thrown away. Attributes that a caption leaves open are not asked for."""
     encoder = untrained(seed)

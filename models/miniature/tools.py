@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from edgefusion.models.miniature import classifier, codec, text_encoder
-from edgefusion.models.miniature.fitting import Say
 from edgefusion.models.miniature.pairs import token_ids
 from edgefusion.models.miniature.presets import Preset
 from edgefusion.models.miniature.shapes import sample
 from edgefusion.models.miniature.store import Step, Store
 from edgefusion.models.training.encoders import Encoders
+from edgefusion.runtime.progress import Say
 
 TEXT_SEED, DECODER_SEED, LABELLER_SEED, JUDGE_SEED = 11, 22, 33, 44
 _LABELLER_WIDTH, _JUDGE_WIDTH = 16, 24

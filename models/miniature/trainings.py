@@ -16,7 +16,8 @@ from edgefusion.models.training.lcm import ConsistencyDistillation
 from edgefusion.models.training.noise_schedule import NoiseSchedule
 from edgefusion.models.training.objective import Objective
 from edgefusion.models.training.settings import Data, KdSettings, LcmSettings, Optimizer, Run
-from edgefusion.models.training.trainer import Say, Training, train
+from edgefusion.models.training.trainer import Training, train
+from edgefusion.runtime.progress import Say
 
 _DATA = Data(path="unused")
 _CAPTION_DROPOUT = 0.1

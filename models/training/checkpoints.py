@@ -11,7 +11,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from edgefusion.models.checkpoint import file_digest
 from edgefusion.models.training.disk import FULL, as_os_errors
 from edgefusion.runtime.errors import DoesNotFitError, InputError
+from edgefusion.runtime.progress import Say
 
 if TYPE_CHECKING:
     from torch import nn
@@ -79,7 +80,7 @@ class CheckpointStore:
             for old in self.steps()[: -self.keep]:
                 self._remove(self.folder / _name(old))
 
-    def latest(self, say: Callable[[str], None]) -> int | None:
+    def latest(self, say: Say) -> int | None:
         """The last step whose checkpoint is whole, None if there are no checkpoints at all.
 
         What is wrong with later ones is said. Raises InputError where all are damaged.

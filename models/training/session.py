@@ -33,8 +33,8 @@ from edgefusion.models.training.trainer import Training, train
 from edgefusion.models.training.validation import GridOfDecoders, GridOfUNets
 from edgefusion.models.trajectories import Denoising
 from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.progress import Say, silent
 
-Say = Callable[[str], None]
 _PIPELINE = "pipeline"
 
 
@@ -55,7 +55,7 @@ def run_training(
     contradict each other or a run that is there, InputError for sources and data that cannot be
     used, and what ``trainer.train`` raises.
     """
-    tell = say or (lambda _text: None)
+    tell = say or silent
     open_run_folder(folder, settings, resume=resume)
     tell(f"loading {settings.teacher}")
     session = prepare(settings, folder)

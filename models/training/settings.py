@@ -8,9 +8,11 @@ recipes': BK-SDM (Kim et al., 2023) for ``kd``, latent consistency models (Luo e
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
+
+from edgefusion.runtime.validation import Strict
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -19,17 +21,8 @@ Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
 
 
-class _Strict:
-    """Unknown keys are errors."""
-
-    __slots__ = ()
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(
-        extra="forbid", use_attribute_docstrings=True
-    )
-
-
 @dataclass(frozen=True, slots=True)
-class Data(_Strict):
+class Data(Strict):
     """Where captioned images lie, and how they are read."""
 
     path: str
@@ -44,7 +37,7 @@ class Data(_Strict):
 
 
 @dataclass(frozen=True, slots=True)
-class Optimizer(_Strict):
+class Optimizer(Strict):
     """AdamW, and a rate that rises linearly over ``warmup_steps`` and then stays."""
 
     learning_rate: Positive = 5e-5
@@ -64,7 +57,7 @@ class Optimizer(_Strict):
 
 
 @dataclass(frozen=True, slots=True)
-class Run(_Strict):
+class Run(Strict):
     """Length, batch, precision, and what is written how often.
 
     The batch of a step has ``batch_size`` x ``accumulation`` x processes samples.
@@ -95,7 +88,7 @@ class Run(_Strict):
 
 
 @dataclass(frozen=True, slots=True)
-class Validation(_Strict):
+class Validation(Strict):
     """Grids of images by teacher, student and its average; none without prompts."""
 
     every: Count = 1000
@@ -111,7 +104,7 @@ class Validation(_Strict):
 
 
 @dataclass(frozen=True, slots=True)
-class DecoderValidation(_Strict):
+class DecoderValidation(Strict):
     """Grids of the first ``images`` of the data, decoded by teacher, student and its average."""
 
     every: Count = 1000
@@ -121,7 +114,7 @@ class DecoderValidation(_Strict):
 
 
 @dataclass(frozen=True, slots=True)
-class KdSettings(_Strict):
+class KdSettings(Strict):
     """Block-removed knowledge distillation."""
 
     teacher: str
@@ -145,7 +138,7 @@ class KdSettings(_Strict):
 
 
 @dataclass(frozen=True, slots=True)
-class LcmSettings(_Strict):
+class LcmSettings(Strict):
     """Latent-consistency distillation."""
 
     teacher: str
@@ -180,7 +173,7 @@ class LcmSettings(_Strict):
 
 
 @dataclass(frozen=True, slots=True)
-class DecoderSettings(_Strict):
+class DecoderSettings(Strict):
     """Distillation of a narrower image decoder on pairs of latent and image."""
 
     teacher: str

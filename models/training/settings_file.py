@@ -9,14 +9,14 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 from dataclasses import asdict, fields, is_dataclass
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from edgefusion.runtime.errors import InputError, UsageError
+from edgefusion.runtime.validation import problems
 
 T = TypeVar("T")
 RESOLVED = "config.yaml"
@@ -40,8 +40,7 @@ def validated(kind: type[T], values: Any, where: str) -> T:
     try:
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
-        problems = "; ".join(_problem(kind, each) for each in error.errors())
-        raise UsageError(f"settings of {where}: {problems}.") from error
+        raise UsageError(f"settings of {where}: {problems(kind, error)}.") from error
 
 
 def save_settings(settings: Any, path: Path) -> None:
@@ -91,26 +90,6 @@ def _apply(values: dict[str, Any], override: str) -> None:
         table[name] = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UsageError(f"--set {override}: the value is no YAML: {error}") from error
-
-
-def _problem(kind: type[Any], error: Any) -> str:
-    """One of pydantic's errors as a clause."""
-    place = [str(part) for part in error["loc"]]
-    name = ".".join(place)
-    if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        known = _keys(kind, place[:-1])
-        close = get_close_matches(place[-1], known, 1)
-        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
-        return f"unknown key {name} ({hint})"
-    if error["type"] in ("missing", "missing_argument"):
-        return f"{name} is missing"
-    return f"{name} is {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
-
-
-def _keys(kind: type[Any], place: Sequence[str]) -> list[str]:
-    for name in place:
-        kind = get_type_hints(kind).get(name, kind)
-    return [each.name for each in fields(kind)]
 
 
 def _plain(value: Any) -> Any:

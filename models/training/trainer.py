@@ -23,6 +23,7 @@ from edgefusion.models.training.checkpoints import CheckpointStore
 from edgefusion.models.training.draws import Draws, key
 from edgefusion.models.training.run_log import RunLog
 from edgefusion.runtime.errors import NumericGateError, UsageError
+from edgefusion.runtime.progress import Say, silent
 
 if TYPE_CHECKING:
     from edgefusion.models.training.objective import Objective
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 Validate = Callable[[int], None]
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def train(training: Training, *, resume: bool = False, say: Say | None = None) -
     run, objective = training.run, training.objective
     # 1. Processes, precision, networks
     accelerator = Accelerator(mixed_precision=run.mixed_precision)
-    tell = (say or _silent) if accelerator.is_main_process else _silent
+    tell = (say or silent) if accelerator.is_main_process else silent
     for network in objective.frozen:
         network.to(accelerator.device)
         if run.mixed_precision != "no":
@@ -218,7 +218,3 @@ def _check_finite(values: Mapping[str, float], step: int) -> None:
 def _duration(seconds: float) -> str:
     hours, rest = divmod(round(seconds), 3600)
     return f"{hours}:{rest // 60:02d}:{rest % 60:02d}"
-
-
-def _silent(_text: str) -> None:
-    pass

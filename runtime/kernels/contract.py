@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from edgefusion.runtime.tensor_numbers import Numbers
@@ -36,11 +35,6 @@ class Operands:
     def input_scale(self, index: int) -> float:
         """The real value of one step of an input. Raises InputError where it has none."""
         return self.input_numbers[index].step
-
-    @property
-    def is_integer(self) -> bool:
-        """Whether the first input is an integer activation."""
-        return bool(np.issubdtype(self.inputs[0].dtype, np.integer))
 
 
 Kernel = Callable[[Operands, Attrs], None]

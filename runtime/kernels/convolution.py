@@ -48,9 +48,9 @@ def conv2d(ops: Operands, attrs: Attrs) -> None:
         taps = w[outside].transpose(2, 3, 1, 0).reshape(-1, width_in, width_out)
         if rows.offsets.shape[1] == 1:
             taps = taps.reshape(1, -1, width_out)
-        part = Multipliers(scale.factors, scale.shifts, scale.wide)
+        part = scale
         if groups > 1 and len(scale.factors) > 1:
-            part = Multipliers(scale.factors[outside], scale.shifts[outside], scale.wide)
+            part = Multipliers(scale.factors[outside], scale.shifts[outside])
         target = result if groups == 1 else np.empty((len(result), width_out), np.int16)
         gemm.requantized(rows, taps, np.ascontiguousarray(bias[outside]), part, target)
         if groups > 1:

@@ -97,7 +97,7 @@ def _run(
         bias,
         np.broadcast_to(scale.factors, n).copy(),
         np.broadcast_to(scale.shifts, n).copy(),
-        _rounding(largest, bias, scale),
+        _float_is_exact(largest, bias, scale),
         mode,
         out,
         raw,
@@ -112,14 +112,11 @@ def _flat(values: Array) -> tuple[Array, tuple[int, int, int]]:
     return as_strided(values, (reach,), (values.itemsize,), writeable=False), strides
 
 
-def _rounding(largest: int, bias: Array, scale: Multipliers) -> int:
-    """The quickest requantization that is exact for products whose sum is at most ``largest``."""
-    if scale.wide:
-        return gemm_madd.WIDE
+def _float_is_exact(largest: int, bias: Array, scale: Multipliers) -> bool:
+    """Whether float64 requantizes sums of products exactly that are at most ``largest``."""
     largest += int(np.abs(bias).max(initial=0))
-    narrow = largest >= 1 << gemm_madd.FLOAT_ACC_BITS
-    narrow |= bool(np.any(scale.shifts > gemm_madd.FLOAT_SHIFT))
-    return gemm_madd.NARROW if narrow else gemm_madd.FLOAT
+    fits = largest < 1 << gemm_madd.FLOAT_ACC_BITS
+    return fits and bool(np.all(scale.shifts <= gemm_madd.FLOAT_SHIFT))
 
 
 def _float_product(rows: Rows, weights: Array) -> Array:

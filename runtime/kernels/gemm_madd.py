@@ -17,7 +17,7 @@ from edgefusion.runtime.compiled import compiled
 from edgefusion.runtime.kernels.contract import Array
 from edgefusion.runtime.kernels.madd import COLUMNS, MAX_TERMS, ROWS, multiply_add_tile
 from edgefusion.runtime.kernels.parallel import parallel
-from edgefusion.runtime.kernels.requantize import Word, requantize, requantize_wide
+from edgefusion.runtime.kernels.requantize import Word, requantize
 
 GROUP_PANELS = 4
 """Panels of one task, packed together: 64 KiB."""
@@ -31,11 +31,9 @@ NEAR_TILES = 8
 REQUANTIZE, STORE, ADD = 0, 1, 2
 """What becomes of an accumulator: an INT16 activation, a raw int64, or added to a raw int64."""
 
-FLOAT, NARROW, WIDE = 0, 1, 2
-"""How it is requantized: in float64 where that is exact, with 15-bit factors, with longer ones."""
-
 FLOAT_ACC_BITS, FLOAT_SHIFT = 37, 53
-"""FLOAT is exact for |acc| < 2^37 and shifts <= 53: acc * factor + 2^(shift-1) is below 2^53."""
+"""Requantizing in float64 is exact for |acc| < 2^37 and shifts <= 53: acc * factor + 2^(shift-1) is
+below 2^53."""
 
 
 @compiled
@@ -95,7 +93,7 @@ def _finish(
     shifts: Array,
     real_bias: Array,
     real: Array,
-    rounding: int,
+    in_float: bool,
     out: Array,
     first: int,
     left: int,
@@ -107,19 +105,16 @@ def _finish(
     real_bias, real = real_bias[left:right], real[left:right]
     for r in range(rows):
         sums, y = acc[r], out[first + r, left:right]
-        if rounding == FLOAT:
+        if in_float:
             # Floor of an exact float64 is the integer arithmetic, in a quarter of its instructions.
             for c in range(columns):
                 value = np.floor((sums[c] + real_bias[c]) * real[c] + 0.5)
                 value = value if value > -32768.0 else -32768.0
                 value = value if value < 32767.0 else 32767.0
                 y[c] = np.int16(np.int32(value))
-        elif rounding == NARROW:
-            for c in range(columns):
-                y[c] = requantize(np.int64(sums[c]) + bias[c], factors[c], shifts[c])
         else:
             for c in range(columns):
-                y[c] = requantize_wide(np.int64(sums[c]) + bias[c], factors[c], shifts[c])
+                y[c] = requantize(np.int64(sums[c]) + bias[c], factors[c], shifts[c])
 
 
 @compiled
@@ -165,7 +160,7 @@ def multiply(
     bias: Array,
     factors: Array,
     shifts: Array,
-    rounding: int,
+    in_float: bool,
     mode: int,
     out: Array,
     raw: Array,
@@ -174,7 +169,7 @@ def multiply(
 
     ``base`` and ``zeros`` are the addresses of the rows' values and of ``run`` zeros. ``weights``
     [taps, k, n], INT8 or INT16, are given as 1-D with ``strides`` in elements. ``bias``,
-    ``factors`` and ``shifts`` are int64 [n]. ``rounding``: FLOAT, NARROW or WIDE.
+    ``factors`` and ``shifts`` are int64 [n]. ``in_float``: requantize in float64, where exact.
     """
     m, taps = offsets.shape
     n = len(bias)
@@ -237,7 +232,7 @@ def multiply(
                     shifts,
                     real_bias,
                     real,
-                    rounding,
+                    in_float,
                     out,
                     first,
                     left,

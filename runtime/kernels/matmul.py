@@ -36,11 +36,10 @@ def weight_operands(ops: Operands, attrs: Attrs, n: int) -> tuple[Array, Array |
 
 def weight_multipliers(ops: Operands, attrs: Attrs, scales: Array | None) -> Multipliers:
     """s_x * s_w / s_y a channel; s_a * s_b * scale / s_y where both operands are activations."""
-    mode = str(attrs["rounding"])
     x_scale, y_scale = ops.input_scale(0), ops.output_scale(0)
     if scales is not None:
-        return multipliers(x_scale * scales / y_scale, mode)
-    return multipliers(ratio(x_scale, ops.input_scale(1), float(attrs["scale"]), y_scale), mode)
+        return multipliers(x_scale * scales / y_scale)
+    return multipliers(ratio(x_scale, ops.input_scale(1), float(attrs["scale"]), y_scale))
 
 
 def matmul(ops: Operands, attrs: Attrs) -> None:

@@ -14,7 +14,6 @@ from edgefusion.runtime.compiled import compiled
 from edgefusion.runtime.kernels.contract import Array
 from edgefusion.runtime.kernels.requantize import Word, clamp16, ratio
 
-MEAN_BITS = 14
 VARIANCE_BITS = 8
 BETA_BITS = 20
 

@@ -14,8 +14,6 @@ import pytest
 from edgefusion.api import compile_source
 from edgefusion.compiler.bundle.bundle import Bundle
 from edgefusion.compiler.bundle.host import open_host
-from edgefusion.compiler.frontend.from_graph import network_from_graph
-from edgefusion.compiler.graph.graph import Graph
 from edgefusion.compiler.lowering.lower import lower
 from edgefusion.compiler.network.network import Network
 from edgefusion.compiler.network.scales import assign_scales, with_scales
@@ -37,8 +35,7 @@ class CalibratedUnet:
 
     @cached_property
     def network(self) -> Network:
-        graph = Graph.from_model(self.bundle.graph_model("unet"), self.bundle.path.parent)
-        return network_from_graph(graph, "unet")
+        return self.bundle.network("unet")
 
     @cached_property
     def scales(self) -> dict[str, float]:

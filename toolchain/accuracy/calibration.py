@@ -25,6 +25,7 @@ from edgefusion.compiler.network.network import Network
 from edgefusion.compiler.network.scales import measured_tensors
 from edgefusion.models.text_to_image import Network as Run
 from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.progress import Say, silent
 from edgefusion.toolchain.accuracy.calibration_file import (
     FORMAT_VERSION,
     Calibration,
@@ -56,14 +57,14 @@ def calibrate(
     *,
     folder: Path | None = None,
     budget_bytes: int = DEFAULT_BUDGET_BYTES,
-    progress: Callable[[str], None] | None = None,
+    progress: Say | None = None,
 ) -> Calibration:
     """Measure the component whose optimised graph lies at ``graph_path``, weights beside it.
 
     ``folder`` keeps checkpoints and the result. ``budget_bytes`` bounds the shown values that are
     in memory at a time. Raises InputError, naming the tensor, for values that are not finite.
     """
-    say = progress or _silent
+    say = progress or silent
     store = _Store.open(folder, identity)
     found = store.finished()
     if found is not None:
@@ -213,7 +214,3 @@ class _Store:
         if self.path is not None and self.partial is not None:
             calibration.save(self.path)
             self.partial.unlink(missing_ok=True)
-
-
-def _silent(_text: str) -> None:
-    """The progress of those who pass none."""

@@ -7,28 +7,25 @@ change no value. The result has the bundle's names for all activations, so it co
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
 
-from edgefusion.compiler.graph.graph import Graph
 from edgefusion.models.export import export_component
 from edgefusion.models.source import SHIPPED, Source, resolve_source
 from edgefusion.passes.assign_precision import AssignPrecision
 from edgefusion.passes.partition_host import PartitionHost
-from edgefusion.passes.pass_base import PassContext
-from edgefusion.passes.pass_manager import PassManager
 from edgefusion.passes.pipeline import default_passes
 from edgefusion.passes.quantize_w8a16 import QuantizeW8A16
 from edgefusion.runtime.errors import EdgeFusionError, InputError
+from edgefusion.runtime.progress import Say
+from edgefusion.toolchain.compiling.optimise import optimise
 
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle
 
-Say = Callable[[str], None]
 _ROUNDING = (AssignPrecision, QuantizeW8A16, PartitionHost)
 
 
@@ -90,11 +87,9 @@ def reference_graph(
         }
     place = folder / component
     exported = export_component(source, component, place / "export", shapes=shapes, progress=say)
-    say(f"{component}: optimising the graph")
-    graph = Graph.load(exported)
     timesteps = bundle.manifest.component(component).timesteps
     passes = tuple(p for p in default_passes(timesteps=timesteps) if not isinstance(p, _ROUNDING))
-    PassManager(passes).run(graph, PassContext(component))
+    graph, _ = optimise(exported, component, passes, say)
     graph.save(place / "graph.onnx", place / "weights.safetensors")
     for file in (exported, exported.with_name(f"{exported.name}.data")):
         file.unlink(missing_ok=True)

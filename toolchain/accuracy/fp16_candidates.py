@@ -7,7 +7,7 @@ component's output (``sensitivity``), relative to the output and summed over all
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from edgefusion.compiler.ops.movement import Transpose
 from edgefusion.runtime.accuracy import decibels
 from edgefusion.runtime.errors import EdgeFusionError
 from edgefusion.runtime.isa import DType, Role
+from edgefusion.runtime.progress import Say
 from edgefusion.toolchain.accuracy.sensitivity import Contribution
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from edgefusion.runtime.machine import Machine
     from edgefusion.toolchain.accuracy.verification import LayerKey
 
-Say = Callable[[str], None]
 
 _FP16 = {
     DType.INT16: DType.FP16,
@@ -82,7 +82,7 @@ def suggestions(
         if len(found) == count:
             break
         if component not in networks:
-            networks[component] = network_of(bundle, component)
+            networks[component] = bundle.network(component)
         network = networks[component]
         node = next((o for o in network.ops if o.name == op), None)
         if node is None or not node.rounds:
@@ -99,15 +99,6 @@ def suggestions(
 def _rank(candidate: Candidate) -> tuple[bool, float]:
     free = candidate.extra_ms <= 0
     return not free, -candidate.noise / (1.0 if free else candidate.extra_ms)
-
-
-def network_of(bundle: Bundle, component: str) -> Network:
-    """A component of ``bundle`` as the compiler's network."""
-    from edgefusion.compiler.frontend.from_graph import network_from_graph
-    from edgefusion.compiler.graph.graph import Graph
-
-    graph = Graph.from_model(bundle.graph_model(component), bundle.path.parent)
-    return network_from_graph(graph, component)
 
 
 def extra_ms(bundle: Bundle, network: Network, ops: Sequence[str]) -> float:

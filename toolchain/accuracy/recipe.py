@@ -17,18 +17,32 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.validation import Strict, validated
 
-PRECISIONS = ("fp16", "w8a16")
-DEFAULT_PRECISION: Mapping[str, str] = {
+Component = Literal["text_encoder", "unet", "vae_decoder", "model"]
+"""An ONNX file that is none of the three is a ``model``."""
+Precision = Literal["fp16", "w8a16"]
+DEFAULT_PRECISION: Mapping[str, Precision] = {
     "text_encoder": "fp16",
     "unet": "w8a16",
     "vae_decoder": "fp16",
     "model": "fp16",
 }
-"""Precision of each component; an ONNX file that is none of the three is a ``model``."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule(Strict):
+    match: str
+    precision: Precision
+
+
+@dataclass(frozen=True, slots=True)
+class _File(Strict):
+    precision: Mapping[Component, Precision] = field(default_factory=dict)
+    rule: tuple[_Rule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,31 +63,6 @@ def load_recipe(path: Path) -> Recipe:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"cannot read the recipe {path}: {error}") from error
-    _only(data, ("precision", "rule"), path)
-    precision, rules = data.get("precision", {}), data.get("rule", [])
-    if not isinstance(precision, dict) or not isinstance(rules, list):
-        raise InputError(f"recipe {path}: expected a table [precision] and tables [[rule]]")
-    _only(precision, tuple(DEFAULT_PRECISION), path)
-    for entry in rules:
-        _only(entry, ("match", "precision"), path)
-        if not isinstance(entry.get("match"), str):
-            raise InputError(f'recipe {path}: a rule needs match = "pattern", found {entry!r}')
-    chosen = {name: _precision(value, path) for name, value in precision.items()}
-    pairs = tuple((entry["match"], _precision(entry.get("precision"), path)) for entry in rules)
-    return Recipe(chosen, pairs)
-
-
-def _only(table: Any, known: tuple[str, ...], path: Path) -> None:
-    if not isinstance(table, dict):
-        raise InputError(f"recipe {path}: expected a table, found {table!r}")
-    for key in table:
-        if key not in known:
-            raise InputError(
-                f"recipe {path}: unknown key {key!r}; known keys are {', '.join(known)}"
-            )
-
-
-def _precision(value: object, path: Path) -> str:
-    if value not in PRECISIONS:
-        raise InputError(f"recipe {path}: expected one of {', '.join(PRECISIONS)}, found {value!r}")
-    return str(value)
+    given = validated(_File, data, f"recipe {path}")
+    precision = dict[str, str](given.precision.items())
+    return Recipe(precision, tuple((rule.match, rule.precision) for rule in given.rule))

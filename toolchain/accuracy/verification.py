@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from edgefusion.models.text_to_image import Generation, Network, generate
 from edgefusion.runtime.accuracy import psnr_db, sqnr_db
+from edgefusion.runtime.progress import Say
 from edgefusion.toolchain.accuracy.calibration_segments import session
 from edgefusion.toolchain.accuracy.float_reference import (
     SOURCE_WEIGHTS,
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle
 
 Array = npt.NDArray[Any]
-Say = Callable[[str], None]
 LayerKey = tuple[str, str, int | None]
 """Component, op and timestep (None where there is none)."""
 

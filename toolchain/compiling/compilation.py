@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from edgefusion.compiler.bundle.archive import disk_errors, member_info
 from edgefusion.compiler.bundle.manifest import ComponentInfo, MemberInfo, PassInfo
 from edgefusion.runtime.latency import ComponentLatency
+from edgefusion.runtime.progress import Say
 from edgefusion.toolchain.accuracy.recipe import Recipe
 from edgefusion.toolchain.compiling.budgets import Budgets
 from edgefusion.toolchain.compiling.hosting import (
@@ -26,19 +27,20 @@ from edgefusion.toolchain.compiling.hosting import (
     host_ops,
     with_backends,
 )
+from edgefusion.toolchain.compiling.optimise import optimise
 from edgefusion.toolchain.compiling.scaling import (
     CalibrationSettings,
     component_scales,
     needs_scales,
     uncalibrated,
 )
-from edgefusion.toolchain.compiling.workspace import Progress, Shapes, Workspace
+from edgefusion.toolchain.compiling.workspace import Shapes, Workspace
 
 if TYPE_CHECKING:
-    from edgefusion.compiler.graph.graph import Graph
     from edgefusion.compiler.network.network import Network
     from edgefusion.compiler.schedule.schedule import Schedule
     from edgefusion.models.source import Source
+    from edgefusion.passes.pass_base import Pass
     from edgefusion.passes.pass_manager import PassRecord
     from edgefusion.runtime.machine import Machine
 
@@ -53,7 +55,7 @@ class Settings:
     budgets: Budgets
     shapes: Shapes
     dump_ir: Path | None
-    progress: Progress
+    progress: Say
     calibration: CalibrationSettings
     timesteps: tuple[int, ...] = ()
     """Those that the U-Net's tables have; without any, it computes what depends on them."""
@@ -61,6 +63,13 @@ class Settings:
     def timesteps_of(self, component: str) -> tuple[int, ...]:
         """The timesteps to tabulate in ``component``."""
         return self.timesteps if component == "unet" else ()
+
+    def passes(self, component: str) -> tuple[Pass, ...]:
+        """What runs over ``component``'s graph."""
+        from edgefusion.passes.pipeline import default_passes
+
+        precision = self.recipe.precision_of(component)
+        return default_passes(precision, self.recipe.rules, self.timesteps_of(component))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +125,17 @@ def compile_component(
     stopwatch: Stopwatch,
 ) -> CompiledComponent:
     """Run all stages. Raises what they raise, and DoesNotFitError for an exceeded budget."""
+    from edgefusion.compiler.frontend.from_graph import network_from_graph
+
     say = settings.progress
     # 1. Export
     with stopwatch.stage(component, "export"):
         exported = workspace.export(source, component, settings.shapes, say)
     # 2. Passes
     with stopwatch.stage(component, "passes"):
-        graph, network, records = optimise(exported, component, settings)
+        dump_dir = settings.dump_ir / component if settings.dump_ir else None
+        graph, records = optimise(exported, component, settings.passes(component), say, dump_dir)
+        network = network_from_graph(graph, component)
     # 3. Graph and weights
     folder = workspace.staging / component
     say(f"{component}: writing weights")
@@ -173,32 +186,6 @@ def compile_component(
     gc.collect()  # graphs are cyclic
     workspace.release_export(exported)
     return CompiledComponent(component, files, members, programs, records)
-
-
-def optimise(
-    exported: Path, component: str, settings: Settings
-) -> tuple[Graph, Network, tuple[PassRecord, ...]]:
-    """Load an exported graph, run the passes over it, and hand it over as a network."""
-    from edgefusion.compiler.frontend.from_graph import network_from_graph
-    from edgefusion.compiler.graph.graph import Graph
-    from edgefusion.passes.pass_base import PassContext
-    from edgefusion.passes.pass_manager import PassManager
-    from edgefusion.passes.pipeline import default_passes
-
-    def report(number: int, count: int, name: str) -> None:
-        settings.progress(f"{component}: pass {number} of {count}, {name}")
-
-    dump_dir = settings.dump_ir / component if settings.dump_ir else None
-    recipe = settings.recipe
-    passes = default_passes(
-        recipe.precision_of(component), recipe.rules, settings.timesteps_of(component)
-    )
-    settings.progress(f"{component}: reading the graph")
-    graph = Graph.load(exported)
-    with disk_errors(dump_dir or exported):
-        manager = PassManager(passes, dump_dir, report)
-        records = manager.run(graph, PassContext(component))
-    return graph, network_from_graph(graph, component), records
 
 
 def _tabulated(records: Sequence[PassRecord]) -> bool:

@@ -12,7 +12,7 @@ from edgefusion.compiler.bundle.archive import disk_errors
 from edgefusion.compiler.bundle.manifest import ComponentInfo, HostCall, HostOp
 from edgefusion.runtime.host_calls import call_traffic
 from edgefusion.runtime.host_signature import HostManifest
-from edgefusion.toolchain.compiling.workspace import Progress
+from edgefusion.runtime.progress import Say
 
 if TYPE_CHECKING:
     from edgefusion.compiler.graph.graph import Graph
@@ -38,7 +38,7 @@ def host_build(graph: Graph, folder: Path) -> Iterator[HostBuild]:
         yield build
 
 
-def host_files(build: HostBuild, component: str, progress: Progress) -> HostFiles:
+def host_files(build: HostBuild, component: str, progress: Say) -> HostFiles:
     """Wait for ``build``; what it made, as members of ``component``."""
     from edgefusion.compiler.bundle.bundle import json_bytes
     from edgefusion.compiler.bundle.check import HOST

@@ -12,12 +12,13 @@ from edgefusion.compiler.bundle.archive import disk_errors
 from edgefusion.compiler.bundle.scales import NONE, PLACEHOLDER, ScalesInfo
 from edgefusion.runtime.errors import UsageError
 from edgefusion.runtime.isa import DType
+from edgefusion.runtime.progress import Say
 
 if TYPE_CHECKING:
     from edgefusion.compiler.network.network import Network
     from edgefusion.models.source import Source
     from edgefusion.toolchain.accuracy.calibration_file import Calibration, Method
-    from edgefusion.toolchain.compiling.workspace import Progress, Workspace
+    from edgefusion.toolchain.compiling.workspace import Workspace
 
 CALIBRATION = "calibration.json"
 _REMARKS_SHOWN = 10
@@ -92,7 +93,7 @@ def component_scales(
     network: Network,
     settings: CalibrationSettings,
     workspace: Workspace,
-    progress: Progress,
+    progress: Say,
 ) -> Scales:
     """The scales of ``network``, measured on the graph at ``graph_path`` unless they are given.
 
@@ -140,7 +141,7 @@ def _measured(
     network: Network,
     settings: CalibrationSettings,
     workspace: Workspace,
-    progress: Progress,
+    progress: Say,
 ) -> Calibration:
     from edgefusion.toolchain.accuracy.calibration import calibrate, graph_digest
     from edgefusion.toolchain.accuracy.calibration_file import Identity

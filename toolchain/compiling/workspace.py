@@ -11,7 +11,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefusion.compiler.bundle.archive import disk_errors
+from edgefusion.runtime.progress import Say
 
 if TYPE_CHECKING:
     from edgefusion.models.source import Source
 
 Shapes = Mapping[str, tuple[int, ...]]
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Workspace:
     exports: Path
     keeps_exports: bool
 
-    def export(self, source: Source, component: str, shapes: Shapes, progress: Progress) -> Path:
+    def export(self, source: Source, component: str, shapes: Shapes, progress: Say) -> Path:
         """The component's ``.onnx`` file, exported unless it lies here already."""
         from edgefusion.models.export import export_component
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,14 +24,16 @@ from edgefusion.models.miniature.pairs import as_pixels, token_ids
 from edgefusion.models.miniature.pipeline import as_stored, write_miniature
 from edgefusion.models.miniature.repetition import Judgements, Repetition, read_judgements
 from edgefusion.models.miniature.store import Step
+from edgefusion.runtime.progress import Say
+from edgefusion.toolchain.compiling.compile_source import compile_source
+from edgefusion.toolchain.running.bundle_generator import bundle_generator
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from PIL.Image import Image
 
-DrawOnNpu = Callable[[Path, Path, Sequence[str], Sequence[int], int], "Sequence[Image.Image]"]
-"""Compiles the pipeline in the first folder to a bundle in the second, and draws the prompts from
-the seeds in so many steps."""
 PIPELINE = "pipeline"
+BUNDLE = "miniature.npub"
+CALIBRATION_PROMPTS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Deployment:
     judgements: Judgements
 
 
-def deploy(repetition: Repetition, draw: DrawOnNpu) -> Deployment:
+def deploy(repetition: Repetition) -> Deployment:
     """Export the student of few steps, compile it, and judge pictures by both."""
     preset, tools = repetition.preset, repetition.tools
     trained = repetition.edgefusion
@@ -71,8 +73,7 @@ def deploy(repetition: Repetition, draw: DrawOnNpu) -> Deployment:
         encoder = tools.encoders.text_encoder
         write_miniature(place / PIPELINE, unet, encoder, autoencoder, facts)
         repetition.say(f"repetition {repetition.seed}: compiling")
-        seeds = range(NOISE_SEED, NOISE_SEED + len(texts))
-        images = draw(place / PIPELINE, place, texts, seeds, DEPLOYED_STEPS)
+        images = _on_npu(place, texts, repetition.say)
         steps = str(DEPLOYED_STEPS)
         on_npu = judge.judgement(as_pixels(images))
         return {FP32: {steps: asdict(in_float)}, NPU: {steps: asdict(on_npu)}}
@@ -80,6 +81,20 @@ def deploy(repetition: Repetition, draw: DrawOnNpu) -> Deployment:
     stored = repetition.store.result(step, make)
     judgements = {name: read_judgements(by_steps) for name, by_steps in stored.items()}
     return Deployment(repetition.store.place(step) / PIPELINE, judgements)
+
+
+def _on_npu(place: Path, texts: Sequence[str], say: Say) -> Sequence[Image]:
+    """Compile the pipeline in ``place`` to a bundle beside it, and draw ``texts`` with that."""
+    bundle = place / BUNDLE
+    compile_source(
+        str(place / PIPELINE),
+        output=bundle,
+        steps=DEPLOYED_STEPS,
+        calibration_prompts=CALIBRATION_PROMPTS,
+        progress=say,
+    )
+    seeds = range(NOISE_SEED, NOISE_SEED + len(texts))
+    return bundle_generator(bundle, DEPLOYED_STEPS, say=say)(texts, seeds)
 
 
 @torch.no_grad()

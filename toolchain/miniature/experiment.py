@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,15 @@ from edgefusion.models.miniature.repetition import Repetition
 from edgefusion.models.miniature.store import Store
 from edgefusion.models.miniature.tools import make_tools
 from edgefusion.models.whole_file import write_whole
-from edgefusion.toolchain.miniature.deployment import DrawOnNpu, deploy
+from edgefusion.runtime.progress import Say
+from edgefusion.toolchain.miniature.deployment import deploy
 
 SCHEMA_VERSION = 2
 _STEPS = "steps"
-Say = Callable[[str], None]
 RESULTS, REPORT, PIPELINE = "results.json", "results.md", "pipeline"
 
 
-def run_experiment(
-    preset: Preset, seeds: int, folder: Path, draw: DrawOnNpu, say: Say
-) -> dict[str, Any]:
+def run_experiment(preset: Preset, seeds: int, folder: Path, say: Say) -> dict[str, Any]:
     """Do what is not yet done in ``folder``; its results, which also lie there.
 
     It ends with results.json, results.md and pipeline/, the best repetition's student. An
@@ -44,7 +42,7 @@ def run_experiment(
     for seed in range(seeds):
         repetition = Repetition(preset, store, tools, seed, say)
         judged = repetition.judgements()
-        deployed.append(deploy(repetition, draw))
+        deployed.append(deploy(repetition))
         found.append({**judged, **deployed[-1].judgements})
     asked = claims(preset)
     document = {
@@ -63,15 +61,13 @@ def run_experiment(
     return document
 
 
-def run_repetition(
-    preset: Preset, seed: int, folder: Path, draw: DrawOnNpu, say: Say
-) -> list[dict[str, Any]]:
+def run_repetition(preset: Preset, seed: int, folder: Path, say: Say) -> list[dict[str, Any]]:
     """Do one repetition of ``run_experiment`` alone; its scores. Processes that do one each share
     the work: what stands beside the U-Nets comes out the same in all of them."""
     store = Store(folder / _STEPS)
     repetition = Repetition(preset, store, make_tools(store, preset, say), seed, say)
     judged = repetition.judgements()
-    return score_rows([{**judged, **deploy(repetition, draw).judgements}])
+    return score_rows([{**judged, **deploy(repetition).judgements}])
 
 
 def markdown(document: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from scipy.optimize import least_squares
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program import Program
+from edgefusion.runtime.progress import Say
 from edgefusion.runtime.simulator import simulate
 from edgefusion.toolchain.paper.published import table6, table7
 from edgefusion.toolchain.paper.tables import shares
@@ -104,7 +105,7 @@ def calibrate(
     compile_unet: Callable[[Machine, str], Program],
     *,
     rounds: int = 2,
-    progress: Callable[[str], None] | None = None,
+    progress: Say | None = None,
 ) -> Calibration:
     """Fit ``machine``.
 

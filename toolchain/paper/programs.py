@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from edgefusion.compiler.lowering.lower import lower
 from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program import Program
+from edgefusion.runtime.progress import Say
 
 if TYPE_CHECKING:
     from edgefusion.compiler.network.network import Network
@@ -26,7 +26,7 @@ class Programs:
     """
 
     machine: Machine
-    progress: Callable[[str], None] | None = None
+    progress: Say | None = None
     networks: dict[tuple[str, str], Network] = field(default_factory=dict)
     programs: dict[tuple[str, str, str], Program] = field(default_factory=dict)
 
@@ -48,7 +48,7 @@ class Programs:
         key = (preset, component)
         if key not in self.networks:
             self._say(f"export {preset} {component}")
-            self.networks[key] = build_network(preset, component)
+            self.networks[key] = build_network(preset, component, self._say)
         return self.networks[key]
 
     def _say(self, text: str) -> None:
@@ -56,21 +56,18 @@ class Programs:
             self.progress(text)
 
 
-def build_network(preset: str, component: Component) -> Network:
+def build_network(preset: str, component: Component, say: Say) -> Network:
     """Export a preset's component and run all passes."""
     from edgefusion.compiler.frontend.from_graph import network_from_graph
-    from edgefusion.compiler.graph.graph import Graph
     from edgefusion.models.export import export_component
     from edgefusion.models.source import resolve_source
     from edgefusion.models.trajectories import tabulated_timesteps
-    from edgefusion.passes.pass_base import PassContext
-    from edgefusion.passes.pass_manager import PassManager
     from edgefusion.passes.pipeline import default_passes
+    from edgefusion.toolchain.compiling.optimise import optimise
 
     source = resolve_source(preset, random_weights_seed=0)
+    timesteps = tabulated_timesteps(source) if component == "unet" else ()
     with tempfile.TemporaryDirectory() as folder:
-        graph = Graph.load(export_component(source, component, Path(folder)))
-        timesteps = tabulated_timesteps(source) if component == "unet" else ()
-        passes = default_passes(timesteps=timesteps)
-        PassManager(passes).run(graph, PassContext(component=component))
+        exported = export_component(source, component, Path(folder))
+        graph, _ = optimise(exported, component, default_passes(timesteps=timesteps), say)
         return network_from_graph(graph, component)

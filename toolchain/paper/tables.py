@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program import Program
+from edgefusion.runtime.progress import Say
 from edgefusion.runtime.simulator import simulate
 from edgefusion.toolchain.paper.attention_breakdown import (
     ROWS,
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from edgefusion.models.architectures import Component
 
 PAPER_SCHEMA_VERSION = 1
-Progress = Callable[[str], None]
 
 FITTED = "fitted"
 HELD_OUT = "predicted"
@@ -95,7 +95,7 @@ def run_paper(
     *,
     programs: Programs | None = None,
     with_sdm: bool = True,
-    progress: Progress | None = None,
+    progress: Say | None = None,
 ) -> PaperResult:
     """Compile what the tables need (or reuse ``programs``), simulate, and compare.
 

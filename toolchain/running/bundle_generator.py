@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefusion.models.text_to_image import Network, generate
+from edgefusion.runtime.progress import Say
 from edgefusion.toolchain.running.execution import (
     PIPELINE,
     BundleNetworks,
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Draw = Callable[[Sequence[str], Sequence[int]], Sequence["Image"]]
-Say = Callable[[str], None]
 
 
 def bundle_generator(

@@ -18,6 +18,7 @@ from edgefusion.models.pipeline_files import PREFIX, PipelineConfig, pipeline_co
 from edgefusion.models.text_to_image import Network, Sampling
 from edgefusion.models.tokenization import HashingTokenizer, Tokenizer, clip_tokenizer
 from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.progress import Say
 
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from edgefusion.runtime.program import Program
 
 Array = npt.NDArray[Any]
-Say = Callable[[str], None]
 
 PIPELINE = ("text_encoder", "unet", "vae_decoder")
 

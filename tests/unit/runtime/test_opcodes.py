@@ -142,13 +142,12 @@ def emitted(opcode: Opcode, *attrs: tuple[str, Any]) -> None:
         (
             Opcode.MATMUL,
             (("bais", 1),),
-            r"MATMUL: there is no attribute 'bais' \(did you mean 'bias'\?\); expected bias, round",
+            r"MATMUL: there is no attribute 'bais' \(did you mean 'bias'\?\); expected bias, scale",
         ),
         (Opcode.SOFTMAX, (("axis", 1),), "SOFTMAX: .* 'axis'; this opcode has none"),
         (Opcode.MATMUL, (("bias", 2),), "attribute 'bias' to be 0 or 1, found 2"),
         (Opcode.MATMUL, (("bias", 1.0),), "'bias' to be 0 or 1, found 1.0"),
         (Opcode.MATMUL, (("scale", "1"),), "'scale' to be a number, found '1'"),
-        (Opcode.MATMUL, (("rounding", "up"),), "'rounding' to be one of tflite15, q31, exact"),
         (Opcode.CONV2D, (("groups", 0),), "'groups' to be an integer of at least 1, found 0"),
         (Opcode.CONV2D, (("pads", (1, 1)),), r"'pads' to be four integers, found \(1, 1\)"),
         (Opcode.CONV2D, (("upsample_phase", (0, -1)),), "two integers of at least 0"),
@@ -190,7 +189,7 @@ def test_kinds(kind: Kind, right: list[Any], wrong: list[Any]) -> None:
 
 def test_defaults_are_filled_in_and_do_not_replace_what_is_given() -> None:
     completed = SPECIFICATIONS[Opcode.MATMUL].complete((("scale", 0.5),))
-    assert completed == {"accumulate": 0, "bias": 0, "rounding": "tflite15", "scale": 0.5}
+    assert completed == {"accumulate": 0, "bias": 0, "scale": 0.5}
 
 
 def test_results_that_accumulate() -> None:

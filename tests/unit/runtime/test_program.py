@@ -25,7 +25,7 @@ from edgefusion.runtime.tensor_numbers import PLAIN, ROW_NORMALISED, UNCALIBRATE
 SRAM = Operand(0, Space.SRAM, 64, DType.INT16, (8, 64), (128, 2))
 DRAM = replace(SRAM, space=Space.DRAM, address=4096, strides=(640, 2))
 SCALAR = Operand(-1, Space.SRAM, 8, DType.FP32, (), ())
-ATTRS = (("bias", True), ("pads", (0, 1, -2, 0)), ("scale", 0.125), ("rounding", "q31"))
+ATTRS = (("bias", True), ("pads", (0, 1, -2, 0)), ("scale", 0.125), ("upsample", 2))
 INSTRUCTIONS = (
     Instruction(EngineKind.DMA, 1, Opcode.LOAD, (SRAM,), (DRAM,), 0, (), Cause.INPUT),
     Instruction(EngineKind.TENSOR, 0, Opcode.CONV2D, (SRAM, SCALAR), (SRAM,), 0, (0,), attrs=ATTRS),

@@ -179,7 +179,7 @@ def test_weights_are_mapped_where_they_lie(bundle_path: Path) -> None:
 
 def test_graph_reads_its_weights_from_the_bundle(bundle_path: Path) -> None:
     bundle = Bundle.open(bundle_path)
-    graph = Graph.from_model(bundle.graph_model("model"), bundle_path.parent)
+    graph = bundle.graph("model")
     expected = small_graph()
     assert [node.op for node in graph.nodes] == [node.op for node in expected.nodes]
     found = {t.name: t.values() for t in graph.constants}
@@ -283,11 +283,17 @@ def test_member_outside_the_list_is_told(bundle_path: Path) -> None:
     ("changes", "told"),
     [
         ({"format_version": FORMAT_VERSION + 1}, "Update the tool"),
-        ({"steps": "two"}, "expected steps to be of type int"),
+        ({"steps": "two"}, "steps is 'two', expected a whole number"),
+        ({"steps": True}, "steps is True, expected a whole number"),
         ({"pipeline": []}, "pipeline"),
-        ({"members": []}, "expected members to be an object"),
+        ({"members": []}, r"members is \[\], expected a table"),
         ({"target": {"name": "x", "digest": "", "parameters": {"clock": 1}}}, "other parameters"),
-        ({"components": None}, "expected components"),
+        ({"components": None}, "components is None, expected a table"),
+        ({"components": {"model": 1}}, r"components\.model is 1, expected a table"),
+        (
+            {"members": {"x": {"bytes": -1}}},
+            r"members\.x\.bytes is -1, .*; members\.x\.sha256 is mis",
+        ),
     ],
 )
 def test_manifest_of_another_tool_is_told(

@@ -13,6 +13,7 @@ import pytest
 from edgefusion.compiler.graph.functions import function_for
 from edgefusion.compiler.graph.graph import Graph
 from edgefusion.compiler.graph.scope import common_scope, exported_scope
+from edgefusion.compiler.graph.text import graph_text
 from edgefusion.compiler.graph.weights import FileValues, fill_external
 from edgefusion.runtime.errors import InputError, UnsupportedOpError
 from tests.graph_cases import assert_same, execute, parse, random_feeds
@@ -305,7 +306,7 @@ def test_deferred_constants_are_computed_on_each_read(model: onnx.ModelProto) ->
     constant = graph.deferred_constant("ones", (64, 32), np.dtype(np.float32), compute)
     graph.nodes[0].set_input(1, constant)
     assert constant.shape == (64, 32)
-    graph.text()
+    graph_text(graph)
     graph.to_model(with_weights=False)
     assert not calls
     constant.values()
@@ -404,7 +405,7 @@ def test_text_shows_types_scopes_and_values(model: onnx.ModelProto) -> None:
     model.graph.node[1].metadata_props.add(key="origin", value="block.0")
     graph = Graph.from_model(model)
     graph.nodes[1].annotations["precision"] = "fp16"
-    lines = graph.text().splitlines()
+    lines = graph_text(graph).splitlines()
     assert lines[0] == "graph g opset 20"
     assert lines[1] == "input %x: f32[2,64]"
     assert "%b: f32[2,32] = Add(%a, %bias) !precision=fp16 @block.0 #Add_b" in lines

@@ -209,5 +209,10 @@ def test_manifest_round_trips_and_unknown_backend(tmp_path: Path) -> None:
     newer = manifest.to_json() | {"schema_version": 99}
     with pytest.raises(InputError, match=r"host\.json has version 99"):
         host_manifest_from_json(newer)
+    damaged = manifest.to_json() | {"functions": [{"name": "f", "inputs": [{"shape": ["x"]}]}]}
+    with pytest.raises(
+        InputError, match=r"host\.json is damaged: functions\.0\.inputs\.0\.name is m"
+    ):
+        host_manifest_from_json(damaged)
     with pytest.raises(UsageError, match="expected one of tvm, ort"):
         loaded(manifest, tmp_path, graph, "cuda")

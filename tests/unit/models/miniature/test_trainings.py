@@ -9,26 +9,21 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from edgefusion.models.miniature.claims import claims, score_rows
 from edgefusion.models.miniature.classifier import AttributeNet
 from edgefusion.models.miniature.codec import PixelCodec
 from edgefusion.models.miniature.encoded import EncodedPairs
 from edgefusion.models.miniature.evaluation import (
     Judge,
-    Judgement,
     few_step_sampler,
     many_step_sampler,
     prompts,
 )
-from edgefusion.models.miniature.names import BASE, EDGEFUSION, FP32, NPU, UNTUNED
 from edgefusion.models.miniature.networks import LATENT_SHAPE, student_of, teacher_unet, tiny_unet
 from edgefusion.models.miniature.pairs import token_ids
 from edgefusion.models.miniature.presets import PRESETS
-from edgefusion.models.miniature.repetition import Judgements
 from edgefusion.models.miniature.text_encoder import WIDTH, trained_text_encoder, untrained
 from edgefusion.models.miniature.trainings import Lesson
 from edgefusion.models.training.encoders import Encoders
-from edgefusion.toolchain.miniature.experiment import markdown
 
 SMOKE = PRESETS["smoke"]
 CHANNELS = SMOKE.channels
@@ -99,23 +94,3 @@ def test_the_text_encoder_learns_what_captions_say() -> None:
     said: list[float] = []
     trained_text_encoder(0, 60, lambda text: said.append(float(text.split("loss ")[1])))
     assert said[-1] < 0.5 * said[0]
-
-
-def test_the_report_names_every_claim() -> None:
-    networks = {side for claim in claims(SMOKE) for side in (claim.first, claim.second)}
-    judged: Judgements = {}
-    for name, steps in networks:
-        judged.setdefault(name, {})[str(steps)] = Judgement([0.4, 0.8], [2.5, 2.4, 2.6])
-    assert {FP32, NPU, EDGEFUSION, UNTUNED, BASE} <= judged.keys()
-    document = {
-        "preset": "x",
-        "repetitions": 2,
-        "judge_accuracy": 1.0,
-        "claims": [],
-        "distance_claims": [],
-        "scores": score_rows([judged, judged]),
-    }
-    assert document["scores"][0]["mean"] == pytest.approx(0.6)
-    assert "| few/edgefusion | 2 | 0.600 | 0.600, 0.600 | 2.500 | 2.500, 2.500 |" in markdown(
-        document
-    )

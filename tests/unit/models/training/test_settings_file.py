@@ -79,7 +79,7 @@ def test_resolved_settings_read_back(tmp_path: Path, kind: type) -> None:
         ("optimizer.learning_rat=1", r"unknown key optimizer\.learning_rat \(did you mean learn"),
         ("zeal=1", r"unknown key zeal \(known are teacher, data, student"),
         ("run.steps=many", r"run\.steps is 'many'"),
-        ("run.steps=0", r"run\.steps is 0: input should be greater than or equal to 1"),
+        ("run.steps=0", r"run\.steps is 0, expected greater than or equal to 1"),
         ("run.mixed_precision=fp8", r"run\.mixed_precision is 'fp8'"),
         ("caption_dropout=1.5", "caption_dropout is 1.5"),
         ("optimizer.learning_rate=.inf", r"optimizer\.learning_rate is inf"),

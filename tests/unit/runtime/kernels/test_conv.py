@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -90,15 +89,3 @@ def test_tiles_give_what_the_whole_convolution_gives(
             )
             result[top : top + r.size, left : left + q.size] = y
     np.testing.assert_array_equal(result, expected)
-
-
-@pytest.mark.parametrize("mode", ["q31", "exact"])
-def test_other_roundings_by_name(mode: str) -> None:
-    rng = np.random.default_rng(0)
-    x = rng.integers(-32768, 32768, (4, 4, 64)).astype(np.int16)
-    w = rng.integers(-127, 128, (5, 64, 1, 1)).astype(np.int8)
-    scales = rng.uniform(1e-3, 1e-2, 5).astype(np.float32)
-    y = np.empty((4, 4, 5), np.int16)
-    call(Opcode.CONV2D, y, 0.01, [(x, 1e-3), (w, PLAIN), (scales, PLAIN)], bias=0, rounding=mode)
-    real = reference(x, w, 1, 0, 1, 1, 1) * (1e-3 * scales.astype(float) / 0.01)
-    assert np.abs(y - np.clip(real, -32768, 32767)).max() <= 0.5 + 1e-4

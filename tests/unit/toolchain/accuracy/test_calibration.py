@@ -176,10 +176,13 @@ def test_a_calibration_must_fit(case: Optimised, measured: Calibration, tmp_path
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.pop("tensors"), "no calibration file"),
+        (lambda d: d.pop("tensors"), "tensors is missing"),
         (lambda d: d.update(format_version=9), "format version 9"),
-        (lambda d: d["identity"].pop("seed"), "no calibration file"),
-        (lambda d: d["tensors"]["sample"].update(high=float("nan")), "range of 'sample'"),
+        (lambda d: d["identity"].pop("seed"), "identity.seed is missing"),
+        (
+            lambda d: d["tensors"]["sample"].update(high=float("nan")),
+            "sample.high is nan",
+        ),
         (lambda d: d["tensors"]["sample"].update(low=1e9), "range of 'sample'"),
     ],
 )

@@ -1,0 +1,218 @@
+"""A source to bundles: each component through all stages, then a bundle for each schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgefusion.compiler.bundle.archive import replacing
+from edgefusion.compiler.bundle.bundle import json_bytes, write_bundle
+from edgefusion.compiler.bundle.check import LATENCY
+from edgefusion.compiler.bundle.manifest import Manifest, MemberInfo, SourceInfo
+from edgefusion.compiler.schedule.schedule import schedule_named
+from edgefusion.runtime.cost import COST_MODEL_VERSION
+from edgefusion.runtime.errors import UsageError
+from edgefusion.runtime.latency import PipelineLatency
+from edgefusion.runtime.machine import Machine, load_target
+from edgefusion.runtime.progress import Say, silent
+from edgefusion.toolchain.accuracy.recipe import Recipe, load_recipe
+from edgefusion.toolchain.compiling.budgets import Budgets
+from edgefusion.toolchain.compiling.compilation import (
+    CompiledComponent,
+    Settings,
+    StageTime,
+    Stopwatch,
+    compile_component,
+)
+from edgefusion.toolchain.compiling.scaling import calibration_settings
+from edgefusion.toolchain.compiling.workspace import Shapes, open_workspace
+
+if TYPE_CHECKING:
+    from edgefusion.models.source import Source
+    from edgefusion.passes.pass_manager import PassRecord
+
+DEFAULT_TARGET = "exynos2400"
+DEFAULT_SCHEDULE = "pipelined"
+DEFAULT_STEPS = 2
+"""Denoising steps, and so evaluations of the U-Net, for one image."""
+DEFAULT_CALIBRATION_PROMPTS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class CompileResult:
+    """Bundles by schedule, what the simulator says of each, and where the time went."""
+
+    machine: Machine
+    bundles: Mapping[str, Path]
+    latencies: Mapping[str, PipelineLatency]
+    manifests: Mapping[str, Manifest]
+    passes: Mapping[str, tuple[PassRecord, ...]]
+    stages: tuple[StageTime, ...]
+
+
+def compile_source(
+    source: str,
+    *,
+    output: Path | str | Mapping[str, Path],
+    target: str = DEFAULT_TARGET,
+    schedules: Sequence[str] = (DEFAULT_SCHEDULE,),
+    components: Sequence[str] | None = None,
+    steps: int = DEFAULT_STEPS,
+    random_weights: int | None = None,
+    recipe: Path | None = None,
+    shapes: Shapes | None = None,
+    budgets: Budgets | None = None,
+    work_dir: Path | None = None,
+    dump_ir: Path | None = None,
+    calibration_prompts: int | Sequence[str] = DEFAULT_CALIBRATION_PROMPTS,
+    calibration: Path | None = None,
+    calibration_method: str = "minmax",
+    timestep_tables: bool = True,
+    progress: Say | None = None,
+) -> CompileResult:
+    """Compile ``source`` (preset, pipeline folder, hub id or .onnx file) to a bundle a schedule.
+
+    ``output`` is the bundle's path, or one for each schedule by name. Exports, passes and weights
+    are made once for all schedules. Bundles appear whole, all of them or none.
+
+    Components with INT16 activations are calibrated on the trajectories of ``calibration_prompts``:
+    texts, or so many of the folder's prompts.txt, else of a built-in list (0: not at all; the
+    bundle then has latency but no values). Or they take the file ``calibration``.
+    ``calibration_method`` is minmax, percentile or mse.
+
+    With ``timestep_tables`` the U-Net looks up what depends on the timestep alone, and runs at the
+    timesteps of 1, 2, 4 and ``steps`` steps only; without, it computes that, for any timestep.
+
+    Raises the errors of ``runtime.errors``: UsageError, InputError, UnsupportedOpError,
+    DoesNotFitError.
+    """
+    # 1. Check the request, before hours of work rest on it
+    outputs = _outputs(output, schedules)
+    if steps < 1:
+        raise UsageError(f"--steps is {steps}; expected 1 or more.")
+    from edgefusion.models.pipeline_files import pipeline_files
+    from edgefusion.models.source import resolve_source
+    from edgefusion.models.trajectories import tabulated_timesteps
+
+    resolved = resolve_source(source, random_weights_seed=random_weights)
+    chosen = components_of(resolved, components)
+    settings = Settings(
+        machine=load_target(target).machine,
+        schedules=tuple(schedule_named(name) for name in schedules),
+        recipe=load_recipe(recipe) if recipe else Recipe(),
+        budgets=budgets or Budgets(),
+        shapes=shapes or {},
+        dump_ir=dump_ir,
+        progress=progress or silent,
+        calibration=calibration_settings(
+            calibration_prompts, calibration, calibration_method, steps, chosen, resolved
+        ),
+    )
+    if timestep_tables and "unet" in chosen:
+        settings = replace(settings, timesteps=tabulated_timesteps(resolved, steps))
+    stopwatch = Stopwatch()
+    with replacing(tuple(outputs.values())) as partial, open_workspace(work_dir) as workspace:
+        # 2. Each component to files
+        compiled = [
+            compile_component(
+                resolved, c, steps if c == "unet" else 1, settings, workspace, stopwatch
+            )
+            for c in chosen
+        ]
+        # 3. Each schedule's simulation against the budget, then its bundle
+        latencies = {name: _pipeline(compiled, name) for name in outputs}
+        for latency in latencies.values():
+            settings.budgets.check_latency(latency)
+        settings.progress("digesting the source")
+        origin = SourceInfo(resolved.kind, resolved.name, resolved.digest, resolved.seed)
+        beside = pipeline_files(resolved)
+        manifests = {}
+        for name, file in zip(outputs, partial, strict=True):
+            settings.progress(f"writing {outputs[name]}")
+            with stopwatch.stage("", f"bundle {name}"):
+                manifest = _manifest(origin, settings.machine, name, steps, compiled)
+                manifests[name] = _write(file, manifest, compiled, latencies[name], beside)
+    passes = {component.name: component.passes for component in compiled}
+    return CompileResult(
+        settings.machine, outputs, latencies, manifests, passes, tuple(stopwatch.times)
+    )
+
+
+def _outputs(output: Path | str | Mapping[str, Path], schedules: Sequence[str]) -> dict[str, Path]:
+    if not schedules or len(set(schedules)) != len(schedules):
+        raise UsageError(f"expected one or more different schedules, got {list(schedules)}")
+    if isinstance(output, Mapping):
+        if set(output) != set(schedules):
+            raise UsageError(
+                f"expected an output for each of {', '.join(schedules)}, got {', '.join(output)}"
+            )
+        outputs = {name: Path(output[name]) for name in schedules}
+    elif len(schedules) == 1:
+        outputs = {schedules[0]: Path(output)}
+    else:
+        raise UsageError(f"{len(schedules)} schedules need an output each; give them by name")
+    if len({path.resolve() for path in outputs.values()}) != len(outputs):
+        raise UsageError("two schedules would be written to the same file; name different ones")
+    for path in outputs.values():
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder; name the bundle itself, as in {path}/out.npub.")
+    return outputs
+
+
+def components_of(source: Source, wanted: Sequence[str] | None) -> tuple[str, ...]:
+    """The wanted components in pipeline order, all for None; UsageError for an unknown one."""
+    if wanted is None:
+        return source.components
+    unknown = [name for name in wanted if name not in source.components]
+    if unknown or not wanted:
+        raise UsageError(
+            f"{source.name} has no component {', '.join(unknown) or '(none named)'}; it holds "
+            f"{', '.join(source.components)}. Choose among these with --components."
+        )
+    return tuple(name for name in source.components if name in wanted)
+
+
+def _pipeline(compiled: Sequence[CompiledComponent], schedule: str) -> PipelineLatency:
+    programs = [component.programs[schedule] for component in compiled]
+    return PipelineLatency(tuple((p.latency, p.info.evaluations) for p in programs))
+
+
+def _manifest(
+    source: SourceInfo,
+    machine: Machine,
+    schedule: str,
+    steps: int,
+    compiled: Sequence[CompiledComponent],
+) -> Manifest:
+    return Manifest(
+        tool_version=version("edgefusion"),
+        source=source,
+        target=machine,
+        cost_model_version=COST_MODEL_VERSION,
+        schedule=schedule,
+        steps=steps,
+        components=tuple(component.programs[schedule].info for component in compiled),
+        members={},
+    )
+
+
+def _write(
+    file: Path,
+    manifest: Manifest,
+    compiled: Sequence[CompiledComponent],
+    latency: PipelineLatency,
+    beside: Mapping[str, Path],
+) -> Manifest:
+    """Write the bundle of the manifest's schedule; the manifest with its members."""
+    members: dict[str, Path | bytes] = {LATENCY: json_bytes(latency.to_json())}
+    infos: dict[str, MemberInfo] = {}
+    for component in compiled:
+        program = component.programs[manifest.schedule]
+        name = f"{component.name}/program.npz"
+        members |= {**component.files, name: program.file}
+        infos |= {**component.members, name: program.member}
+    members |= beside
+    return write_bundle(file, manifest, members, infos)
