@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edgefusion.compiler.schedule.hazards import Access, Region
+from edgefusion.compiler.schedule.dependences import Access, Region
 from edgefusion.compiler.schedule.schedule import Schedule
 from edgefusion.compiler.schedule.synchronise import Reservation
 from edgefusion.runtime.errors import DoesNotFitError

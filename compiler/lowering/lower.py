@@ -13,7 +13,7 @@ from edgefusion.compiler.lowering.rules import RULES
 from edgefusion.compiler.lowering.tile_search import Candidate, best, search
 from edgefusion.compiler.memory.dram import DramPlan, plan_dram
 from edgefusion.compiler.network.network import NetOp, Network, macs
-from edgefusion.compiler.schedule.hazards import Region
+from edgefusion.compiler.schedule.dependences import Region
 from edgefusion.compiler.schedule.schedule import Schedule
 from edgefusion.compiler.schedule.synchronise import Reservation, synchronise
 from edgefusion.runtime.errors import InputError, UnsupportedOpError

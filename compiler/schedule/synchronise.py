@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgefusion.compiler.schedule.hazards import Access, Region, waits
+from edgefusion.compiler.schedule.dependences import Access, Region, dependence_graph
 from edgefusion.compiler.schedule.list_schedule import list_schedule
 from edgefusion.compiler.schedule.schedule import Schedule
+from edgefusion.compiler.schedule.semaphores import one_at_a_time, semaphore_waits
 from edgefusion.runtime.cost import to_ps
 from edgefusion.runtime.isa import Space
 from edgefusion.runtime.machine import Machine
@@ -43,12 +44,14 @@ def synchronise(
     columns = program.columns
     engines = list(zip(columns.engine.tolist(), columns.unit.tolist(), strict=True))
     if schedule.overlap:
+        graph = dependence_graph(accesses)
         durations = durations_ps(program, machine).tolist()
-        order = list_schedule(engines, accesses, durations, int(to_ps(machine.semaphore_ns)))
+        order = list_schedule(graph, engines, durations, int(to_ps(machine.semaphore_ns)))
         columns = _permuted(columns, np.array(order, dtype=np.int64))
-        engines = [engines[i] for i in order]
         accesses = [accesses[i] for i in order]
-    found = waits(engines, accesses, overlap=schedule.overlap)
+        found = semaphore_waits(graph, order, [engines[i] for i in order])
+    else:
+        found = one_at_a_time(engines)
     columns = replace(
         columns,
         deps=np.array([i for wait in found for i in wait], dtype=np.int32),
