@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from pydantic import ValidationError
+
 from edgefusion.compiler.bundle.manifest_fields import field_objects, field_value, json_object
 from edgefusion.compiler.bundle.scales import ScalesInfo, scales_from_json
 from edgefusion.runtime.errors import InputError, UsageError
-from edgefusion.runtime.machine import Machine
+from edgefusion.runtime.machine import Machine, machine_from_parameters
 
 FORMAT_VERSION = 1
 """Readers refuse newer formats; fields may be added within one."""
@@ -124,7 +126,7 @@ class Manifest:
             "target": {
                 "name": self.target.name,
                 "digest": self.target.digest,
-                "parameters": asdict(self.target),
+                "parameters": self.target.parameters(),
             },
             "cost_model_version": self.cost_model_version,
             "schedule": self.schedule,
@@ -244,8 +246,8 @@ def _host_call(row: dict[str, Any]) -> HostCall:
 def _machine(entry: dict[str, Any]) -> Machine:
     parameters = json_object(entry.get("parameters"), "target parameters")
     try:
-        machine = Machine(**parameters)
-    except TypeError as error:
+        machine = machine_from_parameters(parameters)
+    except (TypeError, ValidationError) as error:
         raise InputError(
             f"the bundle's target {entry.get('name')} has other parameters than this tool's "
             f"machine model ({error}). Compile the model again with this tool."

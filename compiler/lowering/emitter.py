@@ -199,34 +199,31 @@ class Emitter:
         ``reread_bytes`` how much of a new one it has."""
         cause = Cause.REREAD if again else ROLE_CAUSE[source.role]
         attrs: Attrs = (("reread_bytes", reread_bytes),) if reread_bytes and not again else ()
-        self._emit(EngineKind.DMA, 0, Opcode.LOAD, [target], [source], attrs, cause)
+        self._emit(EngineKind.DMA, Opcode.LOAD, [target], [source], attrs, cause)
 
     def store(self, target: View, source: View) -> None:
         """DMA from SRAM to DRAM."""
-        unit = 1 % self.machine.dma_engines
-        cause = ROLE_CAUSE[target.role]
-        self._emit(EngineKind.DMA, unit, Opcode.STORE, [target], [source], cause=cause)
+        self._emit(EngineKind.DMA, Opcode.STORE, [target], [source], cause=ROLE_CAUSE[target.role])
 
     def tensor(
         self, opcode: Opcode, output: View, inputs: Sequence[View], attrs: Attrs = ()
     ) -> None:
         """An instruction of the tensor engine."""
-        self._emit(EngineKind.TENSOR, 0, opcode, [output], inputs, attrs)
+        self._emit(EngineKind.TENSOR, opcode, [output], inputs, attrs)
 
     def vector(
         self, opcode: Opcode, output: View, inputs: Sequence[View], attrs: Attrs = ()
     ) -> None:
         """An instruction of the vector engine."""
-        self._emit(EngineKind.VECTOR, 0, opcode, [output], inputs, attrs)
+        self._emit(EngineKind.VECTOR, opcode, [output], inputs, attrs)
 
     def call(self, outputs: Sequence[View], inputs: Sequence[View], attrs: Attrs) -> None:
         """A host function on tensors in DRAM."""
-        self._emit(EngineKind.HOST, 0, Opcode.CALL, outputs, inputs, attrs)
+        self._emit(EngineKind.HOST, Opcode.CALL, outputs, inputs, attrs)
 
     def _emit(
         self,
         engine: EngineKind,
-        unit: int,
         opcode: Opcode,
         outputs: Sequence[View],
         inputs: Sequence[View],
@@ -241,7 +238,7 @@ class Emitter:
             )
         self.builder.emit(
             engine,
-            unit,
+            0,  # of several, scheduling chooses one
             opcode,
             [v.operand for v in outputs],
             [v.operand for v in inputs],

@@ -198,7 +198,7 @@ def test_ledger_conserves_bytes_and_time(program: Program) -> None:
         assert sum(r.read_bytes for r in rows) == moved["read"]
         assert sum(r.write_bytes for r in rows) == moved["write"]
         assert sum(r.bus_bytes for r in rows) == ledger.total().bus_bytes
-        assert sum(r.dma_ps for r in rows) == timeline.kind_busy_ps(EngineKind.DMA)
+        assert sum(r.dma_ps for r in rows) == timeline.busy_ps_by_kind()[EngineKind.DMA]
         assert [-r.bytes for r in rows] == sorted(-r.bytes for r in rows)
     assert ledger.total().bus_bytes >= ledger.total().bytes == sum(moved.values())
 
@@ -212,7 +212,11 @@ def test_true_bounds_are_never_violated(program: Program) -> None:
         replace(
             record,
             bound_bytes=op.dram_read_bytes + op.dram_write_bytes,
-            bound_ps=max(op.tensor_busy_ps // 2, op.vector_busy_ps, op.host_busy_ps),
+            bound_ps=max(
+                op.busy_ps[kind] // MACHINE.engines[kind]
+                for kind in EngineKind
+                if kind is not EngineKind.DMA
+            ),
         )
         for record, op in zip(program.ops, busy, strict=True)
     )
