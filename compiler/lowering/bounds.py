@@ -7,13 +7,14 @@ from math import prod, sqrt
 
 from edgefusion.compiler.network.network import NetOp, Network, macs, operands, results
 from edgefusion.runtime.cost import host_ns, to_ps
-from edgefusion.runtime.isa import DType
+from edgefusion.runtime.isa import DType, EngineKind
 from edgefusion.runtime.machine import Machine
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """``nbytes`` that must cross the bus, and the time of the busiest engine at full rate."""
+    """``nbytes`` that must cross the bus, and the time of the busiest engines at full rate: all of
+    a kind compute at once, while all DMA channels share the bus."""
 
     nbytes: int
     compute_ps: int
@@ -33,8 +34,9 @@ def op_bound(network: Network, op: NetOp, machine: Machine) -> Bound:
         return Bound(0, int(to_ps(host_ns(machine, moved))), 0, 0)
     nbytes = _compulsory_bytes(network, op, machine)
     rate = machine.tensor_rate[_rate_class(network, op)]
-    peak_per_s = machine.tensor_macs_per_cycle * rate * machine.clock_hz
-    lanes_per_s = machine.vector_lanes * machine.clock_hz
+    macs_per_cycle = machine.tensor_macs_per_cycle * machine.engines[EngineKind.TENSOR]
+    peak_per_s = macs_per_cycle * rate * machine.clock_hz
+    lanes_per_s = machine.vector_lanes * machine.engines[EngineKind.VECTOR] * machine.clock_hz
     bus_seconds = nbytes / machine.dma_bandwidth_bytes_per_s
     return Bound(
         nbytes,

@@ -120,6 +120,7 @@ class Emitter:
     dry: bool
     op: int = 0
     op_name: str = ""
+    slots: int = 1
     accesses: list[Access] = field(default_factory=list)
     reservations: list[Reservation] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
@@ -128,18 +129,19 @@ class Emitter:
     _sram_top: int = 0
     _in_use: list[Buffer] = field(default_factory=list)
 
-    def begin(self, op: int, name: str) -> None:
-        """Start an op: its buffers are placed from the bottom of SRAM, over those before."""
-        self.op, self.op_name, self._sram_top = op, name, 0
+    def begin(self, op: int, name: str, slots: int) -> None:
+        """Start an op with ``slots`` copies of each streamed buffer. Its buffers are placed from
+        the bottom of SRAM, over those before."""
+        self.op, self.op_name, self.slots, self._sram_top = op, name, slots, 0
 
     def buffer(self, name: str, elements: int, dtype: DType, *, streamed: bool = True) -> Buffer:
         """Reserve SRAM for tiles of up to ``elements``; raises DoesNotFitError when SRAM is full.
 
-        A streamed buffer is refilled for every tile and gets the schedule's number of slots.
+        A streamed buffer is refilled for every tile and gets the op's number of slots.
         """
         align = self.machine.sram_align_bytes
         slot_bytes = -(-elements * dtype.nbytes // align) * align
-        slots = self.schedule.slots if streamed else 1
+        slots = self.slots if streamed else 1
         address = self._sram_top
         self._sram_top += slot_bytes * slots
         self.sram_peak_bytes = max(self.sram_peak_bytes, self._sram_top)

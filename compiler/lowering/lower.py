@@ -59,7 +59,7 @@ def lower(
     for index, op in enumerate(ops):
         if progress is not None and index % 25 == 0:
             progress(f"lowering {network.name}: op {index} of {len(ops)}")
-        context = OpContext(op, plan.tensors, views)
+        context = OpContext(op, machine, plan.tensors, views)
         signature = _signature(context)
         if signature not in chosen:
             chosen[signature] = best(_rule(op), context, machine, schedule)
@@ -77,7 +77,7 @@ def lower(
                 str(candidate.tiling),
             )
         )
-        emitter.begin(index, op.name)
+        emitter.begin(index, op.name, candidate.slots)
         _rule(op).emit(emitter, context, candidate.tiling)
         sram_bytes = max(sram_bytes, candidate.sram_bytes)
     emitted = builder.build(sram_bytes=sram_bytes, dram_bytes=plan.total_bytes)
@@ -95,7 +95,7 @@ def candidates_of(
         raise InputError(f"{network.name} has no op {op_name!r} with instructions of its own")
     plan = plan_dram(network, machine, schedule)
     builder = ProgramBuilder(network.name, machine.name, schedule.name)
-    context = OpContext(op, plan.tensors, _tensor_views(builder, plan))
+    context = OpContext(op, machine, plan.tensors, _tensor_views(builder, plan))
     return search(_rule(op), context, machine, schedule)
 
 

@@ -8,6 +8,7 @@ from math import ceil
 
 from edgefusion.compiler.lowering.emitter import Emitter, View
 from edgefusion.compiler.network.network import NetOp, NetTensor
+from edgefusion.runtime.machine import Machine
 
 TilingValue = int | str
 
@@ -41,9 +42,11 @@ def tiling(**values: TilingValue) -> Tiling:
 
 @dataclass(frozen=True, slots=True)
 class OpContext:
-    """One op with its tensors: views of DRAM by tensor name, and their network records."""
+    """One op with its tensors: views of DRAM by tensor name, and their network records; and the
+    machine that it is to run on."""
 
     op: NetOp
+    machine: Machine
     tensors: Mapping[str, NetTensor]
     views: Mapping[str, View]
 

@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from edgefusion.compiler.lowering.emitter import Emitter, counts_array
 from edgefusion.compiler.lowering.rule import OpContext, Rule, Tiling
@@ -21,19 +22,24 @@ from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program_builder import ProgramBuilder
 from edgefusion.runtime.work import derive_work, durations_ps
 
+Times = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
 _LARGEST = 4
 _LARGEST_WITH_OVERLAP = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A tiling with its costs, or the reason why it was rejected (then the costs are zero).
+    """A tiling over ``slots`` copies of streamed buffers, with its costs, or the reason why it was
+    rejected (then the costs are zero).
 
     ``time_ps`` is exact for schedules without overlap, an estimate with it: the busiest engine's
     time plus one tile of everything else.
     """
 
     tiling: Tiling
+    slots: int
     sram_bytes: int
     dma_bytes: int = 0
     instructions: int = 0
@@ -48,10 +54,12 @@ def search(rule: Rule, context: OpContext, machine: Machine, schedule: Schedule)
     tiles only add transfers, halo and set-up; with overlap they also shorten the first and last
     tile, so more are tried.
     """
-    found = _cost(list(dict.fromkeys(rule.tilings(context))), rule, context, machine, schedule)
-    if rule.fallback is not None and all(c.rejected for c in found):
-        more = list(dict.fromkeys(rule.fallback(context)))
-        found += _cost(more, rule, context, machine, schedule)
+    found: list[Candidate] = []
+    for tilings in (rule.tilings, rule.fallback):
+        if tilings is not None and all(c.rejected for c in found):
+            distinct = list(dict.fromkeys(tilings(context)))
+            for slots in schedule.slot_counts(machine):
+                found += _cost(distinct, slots, rule, context, machine, schedule)
     # Equal times are common (a bound engine hides the rest): then fewer bytes, then fewer
     # instructions, then less SRAM win.
     return sorted(
@@ -61,7 +69,12 @@ def search(rule: Rule, context: OpContext, machine: Machine, schedule: Schedule)
 
 
 def _cost(
-    tilings: list[Tiling], rule: Rule, context: OpContext, machine: Machine, schedule: Schedule
+    tilings: list[Tiling],
+    slots: int,
+    rule: Rule,
+    context: OpContext,
+    machine: Machine,
+    schedule: Schedule,
 ) -> list[Candidate]:
     builder = ProgramBuilder("search", machine.name, schedule.name)
     emitter = Emitter(builder, machine, schedule, dry=True)
@@ -72,7 +85,7 @@ def _cost(
         if fitting[candidate.family] >= largest:
             rejected[i] = f"not costed: {largest} larger tiles of its family fit"
             continue
-        emitter.begin(i, context.op.name)
+        emitter.begin(i, context.op.name, slots)
         emitter.sram_peak_bytes = 0
         try:
             rule.emit(emitter, context, candidate)
@@ -80,11 +93,11 @@ def _cost(
         except DoesNotFitError as error:
             rejected[i] = str(error)
         sram[i] = emitter.sram_peak_bytes
-    nbytes, instructions, time_ps = _measure(emitter, machine, schedule, len(tilings))
+    nbytes, instructions, time_ps = _measure(emitter, slots, machine, schedule, len(tilings))
     return [
-        Candidate(t, sram[i], rejected=rejected[i])
+        Candidate(t, slots, sram[i], rejected=rejected[i])
         if rejected[i]
-        else Candidate(t, sram[i], int(nbytes[i]), int(instructions[i]), int(time_ps[i]))
+        else Candidate(t, slots, sram[i], int(nbytes[i]), int(instructions[i]), int(time_ps[i]))
         for i, t in enumerate(tilings)
     ]
 
@@ -105,7 +118,7 @@ def best(rule: Rule, context: OpContext, machine: Machine, schedule: Schedule) -
 
 
 def _measure(
-    emitter: Emitter, machine: Machine, schedule: Schedule, candidates: int
+    emitter: Emitter, slots: int, machine: Machine, schedule: Schedule, candidates: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(DMA bytes, instructions, time in ps) of each candidate."""
     program = emitter.builder.build()
@@ -120,11 +133,31 @@ def _measure(
     busy = np.zeros((len(EngineKind), candidates), dtype=np.int64)
     np.add.at(busy, (engine, op), duration)
     if schedule.overlap:
-        busiest = busy.max(axis=0)
-        tiles = np.maximum(np.bincount(op, counts * (engine == EngineKind.DMA), candidates) / 2, 1)
-        return total_bytes, instructions, busiest + (busy.sum(axis=0) - busiest) / tiles
+        by_kind = np.zeros_like(busy)
+        np.add.at(by_kind, (engine, op), counts)
+        shares = _shares(busy, by_kind, slots, machine)
+        busiest = shares.max(axis=0)
+        tiles = np.maximum(by_kind[EngineKind.DMA] / 2, 1)
+        return total_bytes, instructions, busiest + (shares.sum(axis=0) - busiest) / tiles
     # One engine after the other: each change of engine costs a semaphore.
     changes = np.zeros(len(program), dtype=bool)
     changes[1:] = (engine[1:] != engine[:-1]) & (op[1:] == op[:-1])
     handoffs = np.bincount(op, counts * changes, candidates)
     return total_bytes, instructions, busy.sum(axis=0) + handoffs * to_ps(machine.semaphore_ns)
+
+
+def _shares(busy: Times, instructions: Times, slots: int, machine: Machine) -> Floats:
+    """What each kind's ``busy`` time comes to when its engines share its ``instructions``; all are
+    [kinds, candidates], in ps.
+
+    Engines take whole instructions. While one copy of a buffer is filled, the others are computed
+    on, each by one engine. DMA channels overlap set-ups, but the bus is one.
+    """
+    kinds = list(EngineKind)
+    computing = max(1, slots - 1)
+    units = np.array([[min(machine.engines[kind], computing)] for kind in kinds])
+    units[EngineKind.DMA] = machine.engines[EngineKind.DMA]
+    shares: Floats = busy * np.ceil(instructions / units) / np.maximum(instructions, 1)
+    setup_ps = to_ps(machine.dma_setup_ns) * instructions[EngineKind.DMA]
+    shares[EngineKind.DMA] = np.maximum(shares[EngineKind.DMA], busy[EngineKind.DMA] - setup_ps)
+    return shares

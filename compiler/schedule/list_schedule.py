@@ -1,9 +1,9 @@
-"""The order in which overlapping engines take their instructions.
+"""The order in which overlapping engines take their instructions, and which engine takes which.
 
 Lowering emits tiles one after another; in that order an in-order engine would wait at the end of
 every tile. List scheduling keeps each engine busy: whenever one is free, it takes the instruction
-whose operands are ready and that comes first in lowering order. Everything it may reorder is
-limited by the hazards of SRAM slots and DRAM tensors, so values cannot change.
+whose operands are ready and that comes first in lowering order. The engines of a kind are a pool.
+Everything that may be reordered is limited by the dependence graph, so values cannot change.
 """
 
 from __future__ import annotations
@@ -13,7 +13,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgefusion.compiler.schedule.dependences import DependenceGraph
-from edgefusion.compiler.schedule.semaphores import EngineId
+from edgefusion.runtime.cost import to_ps
+from edgefusion.runtime.isa import EngineKind
+from edgefusion.runtime.machine import Machine
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """Instructions of the graph in issue order, and for each of these the unit of its kind."""
+
+    order: list[int]
+    units: list[int]
 
 
 @dataclass(slots=True)
@@ -28,18 +38,22 @@ class _Progress:
 
 
 def list_schedule(
-    graph: DependenceGraph,
-    engines: Sequence[EngineId],
-    durations_ps: Sequence[int],
-    semaphore_ps: int,
-) -> list[int]:
-    """Instruction indices in issue order."""
+    graph: DependenceGraph, kinds: Sequence[int], durations_ps: Sequence[int], machine: Machine
+) -> Issue:
+    """Order the instructions of ``graph``, which run on engines of these ``kinds`` for so long.
+
+    Times are those of ``runtime.simulator``, except that a signal within a kind of several engines
+    counts in the choice of the engine alone.
+    """
     count = graph.instructions
-    ready: dict[EngineId, list[int]] = {engine: [] for engine in sorted(set(engines))}
-    free_at = dict.fromkeys(ready, 0)
+    semaphore_ps, setup_ps = to_ps([machine.semaphore_ns, machine.dma_setup_ns]).tolist()
+    ready: dict[int, list[int]] = {kind: [] for kind in sorted(set(kinds))}
+    free_at = {kind: [0] * machine.engines[EngineKind(kind)] for kind in ready}
+    bus_free = 0
+    home = [0] * count  # the unit of the last predecessor of the same kind
     progress = _begin(graph)
     events = progress.events
-    order: list[int] = []
+    issue = Issue([], [])
     while events:
         now = events[0][0]
         while events and events[0][0] == now:
@@ -48,17 +62,27 @@ def list_schedule(
                 for successor in progress.successors[node]:
                     _release(progress, successor, now)
             elif node >= 0:
-                heapq.heappush(ready[engines[node]], node)
-        for engine, queue in ready.items():
-            if queue and free_at[engine] <= now:
+                heapq.heappush(ready[kinds[node]], node)
+        for kind, queue in ready.items():
+            idle = [unit for unit, free in enumerate(free_at[kind]) if free <= now]
+            while queue and idle:
                 node = heapq.heappop(queue)
-                order.append(node)
-                free_at[engine] = end = now + durations_ps[node]
+                # An operand made here needs no signal to get here.
+                unit = home[node] if home[node] in idle else idle[0]
+                idle.remove(unit)
+                issue.order.append(node)
+                issue.units.append(unit)
+                end = now + durations_ps[node]
+                if kind == EngineKind.DMA:
+                    end = bus_free = max(end, bus_free + durations_ps[node] - setup_ps)
+                free_at[kind][unit] = end
                 heapq.heappush(events, (end, -1))
                 for successor in progress.successors[node]:
-                    crosses = successor < count and engines[successor] != engine
+                    crosses = successor < count and kinds[successor] != kind
+                    if successor < count and not crosses:
+                        home[successor] = unit
                     _release(progress, successor, end + (semaphore_ps if crosses else 0))
-    return order
+    return issue
 
 
 def _begin(graph: DependenceGraph) -> _Progress:

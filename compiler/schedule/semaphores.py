@@ -10,9 +10,9 @@ EngineId = tuple[int, int]
 """An engine's kind and unit."""
 
 
-def one_at_a_time(engines: Sequence[EngineId]) -> list[tuple[int, ...]]:
-    """The waits of instructions each of which follows the one before it."""
-    return [(i - 1,) if i and engines[i - 1] != engine else () for i, engine in enumerate(engines)]
+def one_at_a_time(kinds: Sequence[int]) -> list[tuple[int, ...]]:
+    """The waits of instructions each of which follows the one before it, by kind of engine."""
+    return [(i - 1,) if i and kinds[i - 1] != kind else () for i, kind in enumerate(kinds)]
 
 
 def semaphore_waits(

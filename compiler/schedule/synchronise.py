@@ -1,7 +1,8 @@
 """From emitted instructions to a program: issue order and dependencies.
 
 Emission says what each instruction touches; this decides the order in which engines take their
-instructions and which of them wait for which.
+instructions, which of several engines of a kind takes which, and what waits for what. Without
+overlap one engine of each kind works, and one at a time.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from edgefusion.compiler.schedule.dependences import Access, Region, dependence_
 from edgefusion.compiler.schedule.list_schedule import list_schedule
 from edgefusion.compiler.schedule.schedule import Schedule
 from edgefusion.compiler.schedule.semaphores import one_at_a_time, semaphore_waits
-from edgefusion.runtime.cost import to_ps
 from edgefusion.runtime.isa import Space
 from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program import I64, BufferRecord, Columns, Program
@@ -42,16 +42,17 @@ def synchronise(
 ) -> Program:
     """``program`` (without dependencies) in issue order, with dependencies and buffer records."""
     columns = program.columns
-    engines = list(zip(columns.engine.tolist(), columns.unit.tolist(), strict=True))
+    kinds = columns.engine.tolist()
     if schedule.overlap:
         graph = dependence_graph(accesses)
-        durations = durations_ps(program, machine).tolist()
-        order = list_schedule(graph, engines, durations, int(to_ps(machine.semaphore_ns)))
-        columns = _permuted(columns, np.array(order, dtype=np.int64))
-        accesses = [accesses[i] for i in order]
-        found = semaphore_waits(graph, order, [engines[i] for i in order])
+        issue = list_schedule(graph, kinds, durations_ps(program, machine).tolist(), machine)
+        columns = _permuted(columns, np.array(issue.order, dtype=np.int64))
+        columns = replace(columns, unit=np.array(issue.units, dtype=np.uint8))
+        accesses = [accesses[i] for i in issue.order]
+        engines = list(zip(columns.engine.tolist(), issue.units, strict=True))
+        found = semaphore_waits(graph, issue.order, engines)
     else:
-        found = one_at_a_time(engines)
+        found = one_at_a_time(kinds)
     columns = replace(
         columns,
         deps=np.array([i for wait in found for i in wait], dtype=np.int32),

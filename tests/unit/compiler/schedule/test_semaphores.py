@@ -8,9 +8,12 @@ from hypothesis import strategies as st
 from edgefusion.compiler.schedule.dependences import Access, Region, dependence_graph
 from edgefusion.compiler.schedule.list_schedule import list_schedule
 from edgefusion.compiler.schedule.semaphores import EngineId, one_at_a_time, semaphore_waits
+from edgefusion.runtime.isa import EngineKind
+from edgefusion.runtime.machine import load_target
 from tests.schedule_cases import accesses_of, conflict
 
-DMA, TENSOR, VECTOR = (0, 0), (1, 0), (2, 0)
+DMA, TENSOR, VECTOR = (EngineKind.DMA, 0), (EngineKind.TENSOR, 0), (EngineKind.VECTOR, 0)
+MACHINE = load_target("exynos2400").machine.with_values(semaphore_ns=0.003, dma_engines=2)
 
 
 def waits(engines: list[EngineId], accesses: list[Access]) -> list[tuple[int, ...]]:
@@ -19,7 +22,7 @@ def waits(engines: list[EngineId], accesses: list[Access]) -> list[tuple[int, ..
 
 
 def test_without_overlap_each_change_of_engine_waits() -> None:
-    assert one_at_a_time([DMA, DMA, TENSOR, VECTOR, VECTOR]) == [(), (), (1,), (2,), ()]
+    assert one_at_a_time([0, 0, 1, 2, 2]) == [(), (), (1,), (2,), ()]
 
 
 def test_a_region_that_takes_over_bytes_waits_for_all_earlier_uses() -> None:
@@ -28,8 +31,8 @@ def test_a_region_that_takes_over_bytes_waits_for_all_earlier_uses() -> None:
     new = Region(reuses=[unused])
     accesses = [Access((source,), (old,)), Access((old,), (source,)), Access((source,), (new,))]
     engines = [DMA, VECTOR, TENSOR]
-    graph = dependence_graph(accesses)
-    assert list_schedule(graph, engines, [5, 50, 5], semaphore_ps=0) == [0, 1, 2]
+    kinds = [kind for kind, _ in engines]
+    assert list_schedule(dependence_graph(accesses), kinds, [5, 50, 5], MACHINE).order == [0, 1, 2]
     assert waits(engines, accesses)[2] == (0, 1)
 
 
@@ -55,11 +58,12 @@ def test_parts_of_a_tensor_are_written_without_waiting() -> None:
 def test_queues_and_waits_keep_every_dependence(data: st.DataObject) -> None:
     accesses = accesses_of(data)
     count = len(accesses)
-    engines = [data.draw(st.sampled_from([DMA, TENSOR, VECTOR])) for _ in range(count)]
+    kinds = [data.draw(st.sampled_from(EngineKind)) for _ in range(count)]
     graph = dependence_graph(accesses)
     durations = [data.draw(st.integers(0, 20)) for _ in range(count)]
-    order = list_schedule(graph, engines, durations, semaphore_ps=3)
-    running = [engines[i] for i in order]
+    issue = list_schedule(graph, kinds, durations, MACHINE)
+    order = issue.order
+    running = [(int(kinds[i]), unit) for i, unit in zip(order, issue.units, strict=True)]
     ended: list[set[int]] = []  # of each instruction, those that are over when it starts
     for at, wait in enumerate(semaphore_waits(graph, order, running)):
         queue = [i for i in range(at) if running[i] == running[at]][-1:]
