@@ -20,7 +20,7 @@ class PartitionHost:
 
     name: ClassVar[str] = "partition-host"
 
-    def run(self, graph: Graph, context: PassContext) -> PassResult:  # noqa: ARG002
+    def run(self, graph: Graph, context: PassContext) -> PassResult:
         """Annotate ``graph``.
 
         Raises:
@@ -31,7 +31,7 @@ class PartitionHost:
         for node in graph.nodes:
             changed |= node.annotations.pop(PARTITION, None) is not None
             node.annotations.pop(REASON, None)
-        for group in group_host_nodes(graph, host_nodes(graph)):
+        for group in group_host_nodes(graph, host_nodes(graph, context.machine)):
             for node, reason in zip(group.nodes, group.reasons, strict=True):
                 node.annotations[PARTITION] = group.name
                 node.annotations[REASON] = reason

@@ -94,7 +94,7 @@ def reference_graph(
     graph = Graph.load(exported)
     timesteps = bundle.manifest.component(component).timesteps
     passes = tuple(p for p in default_passes(timesteps=timesteps) if not isinstance(p, _ROUNDING))
-    PassManager(passes).run(graph, PassContext(component))
+    PassManager(passes).run(graph, PassContext(bundle.machine, component))
     graph.save(place / "graph.onnx", place / "weights.safetensors")
     for file in (exported, exported.with_name(f"{exported.name}.data")):
         file.unlink(missing_ok=True)

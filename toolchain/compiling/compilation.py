@@ -197,7 +197,7 @@ def optimise(
     graph = Graph.load(exported)
     with disk_errors(dump_dir or exported):
         manager = PassManager(passes, dump_dir, report)
-        records = manager.run(graph, PassContext(component))
+        records = manager.run(graph, PassContext(settings.machine, component))
     return graph, network_from_graph(graph, component), records
 
 

@@ -40,7 +40,7 @@ class Programs:
         return self.programs[key]
 
     def for_machine(self, machine: Machine) -> Programs:
-        """The same networks for another machine."""
+        """The same networks for another machine, what runs on the host included."""
         return Programs(machine, self.progress, self.networks)
 
     def network(self, preset: str, component: Component) -> Network:
@@ -48,7 +48,7 @@ class Programs:
         key = (preset, component)
         if key not in self.networks:
             self._say(f"export {preset} {component}")
-            self.networks[key] = build_network(preset, component)
+            self.networks[key] = build_network(preset, component, self.machine)
         return self.networks[key]
 
     def _say(self, text: str) -> None:
@@ -56,8 +56,8 @@ class Programs:
             self.progress(text)
 
 
-def build_network(preset: str, component: Component) -> Network:
-    """Export a preset's component and run all passes."""
+def build_network(preset: str, component: Component, machine: Machine) -> Network:
+    """Export a preset's component and run all passes for ``machine``."""
     from edgefusion.compiler.graph.graph import Graph
     from edgefusion.compiler.network.from_graph import network_from_graph
     from edgefusion.models.export import export_component
@@ -72,5 +72,5 @@ def build_network(preset: str, component: Component) -> Network:
         graph = Graph.load(export_component(source, component, Path(folder)))
         timesteps = tabulated_timesteps(source) if component == "unet" else ()
         passes = default_passes(timesteps=timesteps)
-        PassManager(passes).run(graph, PassContext(component=component))
+        PassManager(passes).run(graph, PassContext(machine, component))
         return network_from_graph(graph, component)

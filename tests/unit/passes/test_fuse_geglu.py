@@ -8,7 +8,15 @@ from edgefusion.compiler.graph.graph import Graph
 from edgefusion.passes.fuse_geglu import FuseGeglu
 from edgefusion.passes.fuse_silu import FuseSilu
 from edgefusion.passes.pass_manager import PassManager
-from tests.graph_cases import assert_same, execute, parse, random_feeds, rewritten, untouched
+from tests.graph_cases import (
+    CONTEXT,
+    assert_same,
+    execute,
+    parse,
+    random_feeds,
+    rewritten,
+    untouched,
+)
 
 SPLIT = "v, u = Split<axis = -1, num_outputs = 2>(x)"
 
@@ -36,7 +44,7 @@ def test_silu_that_was_fused_before() -> None:
     model = parse(case(f"{SPLIT} s = Sigmoid(u) a = Mul(u, s) y = Mul(v, a)"))
     feeds = random_feeds(model)
     graph = Graph.from_model(model)
-    PassManager([FuseSilu(), FuseGeglu()]).run(graph)
+    PassManager([FuseSilu(), FuseGeglu()]).run(graph, CONTEXT)
     assert [node.op for node in graph.nodes] == ["GLU_silu"]
     assert_same(execute(graph.to_model(), feeds), execute(model, feeds))
 
