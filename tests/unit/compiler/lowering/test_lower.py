@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from edgefusion.runtime.program import Program
 from edgefusion.runtime.simulator import simulate
 from edgefusion.runtime.verifier import verify_program
 from edgefusion.runtime.work import derive_work
+from tests.calibration_cases import optimised_unet
 from tests.lowering_cases import all_cases, attention_case, conv_case, group_norm_case
 
 CASES = all_cases()
@@ -179,6 +181,17 @@ def test_two_engines_of_each_kind_are_faster_as_both_work(case: str) -> None:
     assert after.total_ps < 0.8 * before.total_ps
     used = set(zip(program.columns.engine.tolist(), program.columns.unit.tolist(), strict=True))
     assert used >= {(kind, unit) for kind in (EngineKind.DMA, EngineKind.TENSOR) for unit in (0, 1)}
+
+
+def test_two_engines_of_each_kind_make_the_unet_faster(tiny_exports: Path) -> None:
+    network, pipelined = optimised_unet(tiny_exports).network, schedule_named("pipelined")
+    two = MACHINE.with_values(**TWO)
+    program = lower(network, two, pipelined).program
+    verify_program(program, two)
+    measured = component_latency(program, two)
+    assert bound_violations(measured) == []
+    before = simulate(lower(network, MACHINE, pipelined).program, MACHINE)
+    assert measured.latency_ps < 0.85 * before.total_ps
 
 
 def test_ledger_separates_the_halo_from_compulsory_bytes() -> None:
