@@ -29,7 +29,8 @@ PS_PER_MS = 10**9
 @dataclass(frozen=True, slots=True)
 class OpLatency:
     """One op of one evaluation of a component. ``busy_ps`` are sums over the engines of a kind;
-    ``busiest_ps`` is the largest of them, each spread over the engines of its kind."""
+    ``busiest_ps`` is the largest of them, each spread over the engines of its kind (of DMA
+    channels, at least their time on the bus that they share)."""
 
     name: str
     kind: str

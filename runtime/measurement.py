@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from edgefusion.runtime.compiled import compiled
+from edgefusion.runtime.cost import to_ps
 from edgefusion.runtime.isa import EngineKind
 from edgefusion.runtime.latency import ComponentLatency, OpLatency
 from edgefusion.runtime.machine import Machine
@@ -27,7 +28,7 @@ def component_latency(
     """
     check_ops(program)
     timeline = simulate(program, machine) if timeline is None else timeline
-    ops = _op_latencies(program, timeline)
+    ops = _op_latencies(program, timeline, machine)
     stalls = timeline.stall_ps.sum(axis=0).tolist()
     return ComponentLatency(
         name=program.component,
@@ -79,14 +80,18 @@ def attribute_ps(program: Program, timeline: Timeline) -> tuple[I64, I64]:
     return latency, stall
 
 
-def _op_latencies(program: Program, timeline: Timeline) -> tuple[OpLatency, ...]:
+def _op_latencies(program: Program, timeline: Timeline, machine: Machine) -> tuple[OpLatency, ...]:
     op, dma = program.columns.op, timeline.work.dma
     latency, stall = attribute_ps(program, timeline)
     instructions = np.bincount(op, minlength=len(program.ops))
     busy = np.zeros((len(EngineKind), len(program.ops)), dtype=np.int64)
     np.add.at(busy, (program.columns.engine, op), timeline.duration_ps)
-    units = np.array([[max(1, timeline.kinds.count(kind))] for kind in EngineKind])
-    busiest = (busy // units).max(axis=0)
+    spread = busy // np.array([[machine.engines[kind]] for kind in EngineKind])
+    # DMA channels set up at the same time, but hold the bus one after another.
+    setup_ps = to_ps(machine.dma_setup_ns) * np.bincount(op[dma.index], minlength=len(program.ops))
+    on_bus = busy[EngineKind.DMA] - setup_ps
+    spread[EngineKind.DMA] = np.maximum(spread[EngineKind.DMA], on_bus)
+    busiest = spread.max(axis=0)
     moved = np.zeros((2, len(program.ops)), dtype=np.int64)
     np.add.at(moved, (np.where(dma.is_read, 0, 1), op[dma.index]), dma.useful_bytes)
     return tuple(

@@ -206,16 +206,19 @@ def test_ledger_conserves_bytes_and_time(program: Program) -> None:
 @settings(deadline=None)  # the first example may compile the simulator
 @given(programs())
 def test_true_bounds_are_never_violated(program: Program) -> None:
-    """Bounds made of what any schedule must do: each op's own work on its busiest engines."""
+    """Bounds made of what any schedule must do: each op's own work on its busiest engines, and
+    its bytes over the bus."""
     busy = component_latency(program, MACHINE).ops
+    ps_per_byte = 1e12 / MACHINE.dma_bandwidth_bytes_per_s
     records = tuple(
         replace(
             record,
             bound_bytes=op.dram_read_bytes + op.dram_write_bytes,
             bound_ps=max(
                 op.busy_ps[kind] // MACHINE.engines[kind]
-                for kind in EngineKind
                 if kind is not EngineKind.DMA
+                else int((op.dram_read_bytes + op.dram_write_bytes) * ps_per_byte)
+                for kind in EngineKind
             ),
         )
         for record, op in zip(program.ops, busy, strict=True)
