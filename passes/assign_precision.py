@@ -64,7 +64,7 @@ class AssignPrecision:
                     "correct the recipe"
                 )
         remarks = Remarks(self.name)
-        on_host = host_nodes(graph)
+        on_host = host_nodes(graph, context.machine)
         halves: dict[Tensor, Tensor] = {}
         for node in graph.nodes:
             if node in on_host:

@@ -21,7 +21,7 @@ class PartitionHost:
 
     name: ClassVar[str] = "partition-host"
 
-    def run(self, graph: Graph, context: PassContext) -> PassResult:  # noqa: ARG002
+    def run(self, graph: Graph, context: PassContext) -> PassResult:
         """Annotate ``graph``.
 
         Raises:
@@ -32,7 +32,7 @@ class PartitionHost:
         for node in graph.nodes:
             changed |= node.annotations.pop(HOST_GROUP, None) is not None
             node.annotations.pop(HOST_REASON, None)
-        for group in group_host_nodes(graph, host_nodes(graph)):
+        for group in group_host_nodes(graph, host_nodes(graph, context.machine)):
             for node, reason in zip(group.nodes, group.reasons, strict=True):
                 node.annotations[HOST_GROUP] = group.name
                 node.annotations[HOST_REASON] = reason

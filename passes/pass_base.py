@@ -8,12 +8,13 @@ before and after ``run``, not during.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol
 
 from edgefusion.compiler.graph.graph import Graph
 from edgefusion.compiler.graph.node import Node
+from edgefusion.runtime.machine import Machine
 
 RemarkKind = Literal["matched", "missed"]
 
@@ -57,12 +58,12 @@ class PassResult:
 class PassContext:
     """What passes may know beside the graph.
 
-    ``component`` is text_encoder, unet or vae_decoder (or '' for a graph of the user's own);
-    ``facts`` are further settings of the compilation, by name.
+    ``machine`` is what the graph is compiled for; ``component`` is text_encoder, unet or
+    vae_decoder (or '' for a graph of the user's own).
     """
 
+    machine: Machine
     component: str = ""
-    facts: Mapping[str, object] = field(default_factory=dict)
 
 
 class Pass(Protocol):

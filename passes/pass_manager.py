@@ -51,14 +51,13 @@ class PassManager:
     observe: Callable[[str, Graph], None] | None = field(default=None, repr=False)
     """Called after each pass with its name; tests compare outputs with ONNX Runtime here."""
 
-    def run(self, graph: Graph, context: PassContext | None = None) -> tuple[PassRecord, ...]:
+    def run(self, graph: Graph, context: PassContext) -> tuple[PassRecord, ...]:
         """Run all passes over ``graph``, in place.
 
         Raises:
             InputError: the source graph is invalid.
             PassContractError: a pass left an invalid graph or misreported whether it changed it.
         """
-        context = context or PassContext()
         try:
             verify_graph(graph)
         except InvalidGraphError as defect:

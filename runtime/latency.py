@@ -16,8 +16,11 @@ takes the larger of its latency and its busiest engine's time, which can never b
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from edgefusion.runtime.isa import EngineKind
 
 LATENCY_SCHEMA_VERSION = 1
 PS_PER_MS = 10**9
@@ -25,8 +28,9 @@ PS_PER_MS = 10**9
 
 @dataclass(frozen=True, slots=True)
 class OpLatency:
-    """One op of one evaluation of a component. Busy times are sums over the engines of a kind;
-    ``busiest_ps`` is the largest of them, each spread over the engines of its kind."""
+    """One op of one evaluation of a component. ``busy_ps`` are sums over the engines of a kind;
+    ``busiest_ps`` is the largest of them, each spread over the engines of its kind (of DMA
+    channels, at least their time on the bus that they share)."""
 
     name: str
     kind: str
@@ -36,10 +40,7 @@ class OpLatency:
     instructions: int
     latency_ps: int
     stall_ps: int
-    tensor_busy_ps: int
-    vector_busy_ps: int
-    dma_busy_ps: int
-    host_busy_ps: int
+    busy_ps: Mapping[EngineKind, int]
     busiest_ps: int
     dram_read_bytes: int
     dram_write_bytes: int
@@ -65,7 +66,7 @@ class OpLatency:
             "tile": self.tile,
             "instructions": self.instructions,
             **_milliseconds(self, "latency", "stall", "bound"),
-            **_milliseconds(self, "tensor_busy", "vector_busy", "dma_busy", "host_busy"),
+            **_busy_milliseconds(self.busy_ps),
             "dram_read_bytes": self.dram_read_bytes,
             "dram_write_bytes": self.dram_write_bytes,
             "ratio": self.ratio,
@@ -84,10 +85,7 @@ class ComponentLatency:
     latency_ps: int
     bound_ps: int
     serial_bound_ps: int
-    tensor_busy_ps: int
-    vector_busy_ps: int
-    dma_busy_ps: int
-    host_busy_ps: int
+    busy_ps: Mapping[EngineKind, int]
     stalls_ps: tuple[tuple[str, int], ...]
     idle_ps: int
     dram_read_bytes: int
@@ -111,7 +109,7 @@ class ComponentLatency:
             "schedule": self.schedule,
             "instructions": self.instructions,
             **_milliseconds(self, "latency", "bound", "serial_bound"),
-            **_milliseconds(self, "tensor_busy", "vector_busy", "dma_busy", "host_busy"),
+            **_busy_milliseconds(self.busy_ps),
             "stalls_ms": {reason: ps / PS_PER_MS for reason, ps in self.stalls_ps},
             "idle_ms": self.idle_ps / PS_PER_MS,
             "dram_read_bytes": self.dram_read_bytes,
@@ -159,3 +157,8 @@ def _milliseconds(
 ) -> dict[str, float]:
     """``<name>_ms`` of each ``<name>_ps`` attribute."""
     return {f"{name}_ms": getattr(record, f"{name}_ps") / PS_PER_MS for name in names}
+
+
+def _busy_milliseconds(busy_ps: Mapping[EngineKind, int]) -> dict[str, float]:
+    """``<kind>_busy_ms`` of each kind of engine."""
+    return {f"{kind.name.lower()}_busy_ms": ps / PS_PER_MS for kind, ps in busy_ps.items()}

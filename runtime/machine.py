@@ -1,7 +1,8 @@
 """The machine that a program is compiled for and simulated on, read from a target file.
 
 A target is data (``runtime/targets/<name>.toml``): every parameter is a value with its provenance,
-units are in the key. Unknown and missing keys are errors, so that a misspelt one cannot be ignored.
+units are in the key. Unknown and missing keys are errors, so that a misspelt one cannot be ignored,
+and values are checked however they come in: a ``Machine`` that exists is one that can work.
 """
 
 from __future__ import annotations
@@ -10,84 +11,145 @@ import hashlib
 import json
 import math
 import tomllib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from edgefusion.runtime.errors import InputError, UsageError
-from edgefusion.runtime.isa import VECTOR_FUNCTIONS
+from edgefusion.runtime.isa import VECTOR_FUNCTIONS, EngineKind
 
 TARGET_VERSION = 1
 _TARGETS = Path(__file__).parent / "targets"
 TENSOR_RATES = ("w8a8", "w8a16", "a16a16", "fp16")
 """Operand type pairs that the tensor engine multiplies; a machine states the rate of each."""
-STATUSES = ("published", "secondary", "inferred", "assumed", "calibrated")
-_TABLES = {"tensor_rate": TENSOR_RATES, "vector_cycles": VECTOR_FUNCTIONS}
-_MAY_BE_ZERO = frozenset(
-    ("dma_setup_ns", "tensor_fill_cycles", "vector_startup_cycles", "host_call_ns", "semaphore_ns")
-)
+Status = Literal["published", "secondary", "inferred", "assumed", "calibrated"]
+STATUSES: tuple[str, ...] = get_args(Status)
+ENGINE_KEYS: Mapping[str, EngineKind] = {
+    f"{kind.name.lower()}_engines": kind for kind in EngineKind if kind is not EngineKind.HOST
+}
+"""The key under which a target says how many engines of a kind it has; it has one host."""
 
 
-@dataclass(frozen=True, slots=True)
+def _finite_number(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError("must be a finite number")
+    return value
+
+
+def _exactly(keys: Collection[Any], names: Collection[str]) -> AfterValidator:
+    """Checks that a table has all ``keys`` and no others; users know them as ``names``."""
+
+    def check(table: Mapping[Any, Any]) -> Mapping[Any, Any]:
+        wrong = set(table) ^ set(keys)
+        if wrong:
+            raise ValueError(
+                f"must name exactly {', '.join(names)}; "
+                f"wrong or missing: {', '.join(sorted(map(str, wrong)))}"
+            )
+        return table
+
+    return AfterValidator(check)
+
+
+_Finite = BeforeValidator(_finite_number)
+Count = Annotated[int, Field(gt=0), _Finite]
+Positive = Annotated[int | float, Field(gt=0), _Finite]
+NotNegative = Annotated[int | float, Field(ge=0), _Finite]
+
+
+@checked_dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
 class Machine:
     """Parameters of one NPU. Field names carry their units; see the target file for provenance.
 
-    Tensor rates are fractions of ``tensor_macs_per_cycle`` for a pair of operand types
-    (``TENSOR_RATES``); vector costs are lane-cycles per element for a function class of
-    ``isa.VECTOR_FUNCTIONS``.
+    ``engines`` says how many there are of each kind. Tensor rates are fractions of
+    ``tensor_macs_per_cycle`` for a pair of operand types (``TENSOR_RATES``); vector costs are
+    lane-cycles per element for a function class of ``isa.VECTOR_FUNCTIONS``.
+
+    Raises pydantic's ValidationError for values that no machine can have.
     """
 
     name: str
-    clock_hz: float
-    sram_bytes: int
-    sram_align_bytes: int
-    dram_bytes: int
-    dma_engines: int
-    dma_bandwidth_bytes_per_s: float
-    dma_setup_ns: float
-    dma_burst_bytes: int
-    tensor_engines: int
-    tensor_macs_per_cycle: int
-    tensor_utilisation: float
-    tensor_granularity_m: int
-    tensor_granularity_n: int
-    tensor_granularity_k: int
-    tensor_feed_elements_per_cycle: float
-    tensor_drain_elements_per_cycle: float
-    tensor_fill_cycles: float
-    tensor_rate: Mapping[str, float]
-    vector_engines: int
-    vector_lanes: int
-    vector_startup_cycles: float
-    vector_cycles: Mapping[str, float]
-    host_call_ns: float
-    host_bandwidth_bytes_per_s: float
-    semaphore_ns: float
+    clock_hz: Positive
+    sram_bytes: Count
+    sram_align_bytes: Count
+    dram_bytes: Count
+    engines: Annotated[Mapping[EngineKind, Count], _exactly(EngineKind, ENGINE_KEYS)]
+    dma_bandwidth_bytes_per_s: Positive
+    dma_setup_ns: NotNegative
+    dma_burst_bytes: Count
+    tensor_macs_per_cycle: Count
+    tensor_utilisation: Positive
+    tensor_granularity_m: Count
+    tensor_granularity_n: Count
+    tensor_granularity_k: Count
+    tensor_feed_elements_per_cycle: Positive
+    tensor_drain_elements_per_cycle: Positive
+    tensor_fill_cycles: NotNegative
+    tensor_rate: Annotated[Mapping[str, Positive], _exactly(TENSOR_RATES, TENSOR_RATES)]
+    vector_lanes: Count
+    vector_startup_cycles: NotNegative
+    vector_cycles: Annotated[
+        Mapping[str, NotNegative], _exactly(VECTOR_FUNCTIONS, VECTOR_FUNCTIONS)
+    ]
+    host_call_ns: NotNegative
+    host_bandwidth_bytes_per_s: Positive
+    semaphore_ns: NotNegative
+
+    def parameters(self) -> dict[str, Any]:
+        """All values, by the keys of a target file; tables are dictionaries of their own."""
+        found: dict[str, Any] = {}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name == "engines":
+                found |= {key: value[kind] for key, kind in ENGINE_KEYS.items()}
+            else:
+                found[each.name] = dict(value) if isinstance(value, Mapping) else value
+        return found
 
     @property
     def digest(self) -> str:
         """sha256 of the parameters: two machines with one digest give the same numbers."""
-        text = json.dumps(asdict(self), sort_keys=True, default=dict)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self.parameters(), sort_keys=True).encode()).hexdigest()
 
     def with_values(self, **values: Any) -> Machine:
-        """A copy with other values; dotted names (``vector_cycles.softmax``) reach into tables.
+        """A copy with other values, by the keys of a target file; dotted names
+        (``vector_cycles.softmax``) reach into tables.
 
-        Raises UsageError for an unknown name.
+        Raises UsageError for an unknown name and for a value that no machine can have.
         """
-        flat: dict[str, Any] = {}
+        changed = self.parameters()
         for key, value in values.items():
-            table, _, entry = key.replace("__", ".").partition(".")
-            if table not in {f.name for f in fields(self)} or (
-                entry and (table not in _TABLES or entry not in getattr(self, table))
-            ):
+            name, _, entry = key.replace("__", ".").partition(".")
+            table = changed if not entry else changed.get(name)
+            if not isinstance(table, dict) or (entry or name) not in table:
                 raise UsageError(f"unknown machine parameter {key!r} for target {self.name}")
-            if entry:
-                flat[table] = {**flat.get(table, getattr(self, table)), entry: value}
-            else:
-                flat[table] = value
-        return replace(self, **flat)
+            table[entry or name] = value
+        try:
+            return machine_from_parameters(changed)
+        except ValidationError as error:
+            raise UsageError(f"target {self.name}: {_problems(error)}") from error
+
+
+def machine_from_parameters(parameters: Mapping[str, Any]) -> Machine:
+    """The machine with these ``Machine.parameters()``.
+
+    Raises pydantic's ValidationError for unknown, missing and impossible ones.
+    """
+    values = dict(parameters)
+    engines: dict[EngineKind, Any] = {EngineKind.HOST: 1}
+    engines |= {kind: values.pop(key) for key, kind in ENGINE_KEYS.items() if key in values}
+    return Machine(**values, engines=engines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +201,18 @@ def load_target(name_or_path: str) -> Target:
     return _target_from_toml(data, path)
 
 
+_TABLES = ("tensor_rate", "vector_cycles")
+
+
+@checked_dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
+class _Entry:
+    """What a target file says of one parameter; the value itself is checked by ``Machine``."""
+
+    value: Any
+    status: Status
+    source: str = ""
+
+
 def _target_from_toml(data: dict[str, Any], path: Path) -> Target:
     head = {key: data.pop(key, None) for key in ("name", "description", "schema_version")}
     if head["schema_version"] != TARGET_VERSION:
@@ -146,9 +220,26 @@ def _target_from_toml(data: dict[str, Any], path: Path) -> Target:
             f"target file {path}: expected schema_version = {TARGET_VERSION}, "
             f"found {head['schema_version']!r}"
         )
-    known = {f.name for f in fields(Machine)} - {"name"}
-    values: dict[str, Any] = {}
-    provenance: dict[str, Provenance] = {}
+    try:
+        entries = TypeAdapter(dict[str, _Entry]).validate_python(_flat(data, path))
+        values: dict[str, Any] = {"name": str(head["name"])}
+        for key, entry in entries.items():
+            table, _, name = key.partition(".")
+            if name:
+                values.setdefault(table, {})[name] = entry.value
+            else:
+                values[key] = entry.value
+        machine = machine_from_parameters(values)
+    except ValidationError as error:
+        raise InputError(f"target file {path}: {_problems(error)}") from error
+    provenance = {key: Provenance(entry.status, entry.source) for key, entry in entries.items()}
+    return Target(machine, str(head["description"] or ""), provenance)
+
+
+def _flat(data: dict[str, Any], path: Path) -> dict[str, Any]:
+    """What the sections of a target file hold, entries of tables under dotted names."""
+    known = {each.name for each in fields(Machine)} - {"name", "engines"} | set(ENGINE_KEYS)
+    flat: dict[str, Any] = {}
     for section, entries in data.items():
         if not isinstance(entries, dict):
             raise InputError(
@@ -156,60 +247,30 @@ def _target_from_toml(data: dict[str, Any], path: Path) -> Target:
                 f"schema_version, found {section} = {entries!r}"
             )
         for key, entry in entries.items():
-            if key in _TABLES and isinstance(entry, dict):
-                values[key] = {k: _number(v, f"{key}.{k}", path) for k, v in entry.items()}
-                for k, v in entry.items():
-                    provenance[f"{key}.{k}"] = _provenance(v, f"{key}.{k}", path)
-            elif key in known:
-                values[key] = _number(entry, key, path)
-                provenance[key] = _provenance(entry, key, path)
-            else:
+            if key not in known:
                 raise InputError(
                     f"target file {path}: unknown key {key!r} in section [{section}]; "
                     f"known keys are {', '.join(sorted(known))}"
                 )
-    missing = sorted(known - values.keys())
-    if missing:
-        raise InputError(f"target file {path}: missing {', '.join(missing)}")
-    for table, names in _TABLES.items():
-        wrong = set(values[table]) ^ set(names)
-        if wrong:
-            raise InputError(
-                f"target file {path}: {table} must name exactly {', '.join(names)}; "
-                f"wrong or missing: {', '.join(sorted(wrong))}"
-            )
-    integers = {f.name for f in fields(Machine) if f.type in ("int", int)}
-    for key in integers:
-        if values[key] != int(values[key]):
-            raise InputError(
-                f"target file {path}: {key} must be a whole number, found {values[key]}"
-            )
-        values[key] = int(values[key])
-    return Target(
-        Machine(name=str(head["name"]), **values), str(head["description"] or ""), provenance
-    )
+            if key in _TABLES and isinstance(entry, dict):
+                flat |= {f"{key}.{name}": each for name, each in entry.items()}
+            else:
+                flat[key] = entry
+    return flat
 
 
-def _number(entry: Any, key: str, path: Path) -> float:
-    value = entry.get("value") if isinstance(entry, dict) else None
-    may_be_zero = key in _MAY_BE_ZERO or key.startswith("vector_cycles.")
-    least = "a number 'value' >= 0" if may_be_zero else "a number 'value' > 0"
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not math.isfinite(value)
-        or value < 0
-        or (value == 0 and not may_be_zero)
-    ):
-        raise InputError(f"target file {path}: {key} must be a table with {least}, found {entry!r}")
-    return value
-
-
-def _provenance(entry: dict[str, Any], key: str, path: Path) -> Provenance:
-    extra = set(entry) - {"value", "status", "source"}
-    if extra or entry.get("status") not in STATUSES:
-        raise InputError(
-            f"target file {path}: {key} needs 'value', 'status' (one of {', '.join(STATUSES)}) and "
-            f"'source', found {entry!r}"
-        )
-    return Provenance(str(entry["status"]), str(entry.get("source", "")))
+def _problems(error: ValidationError) -> str:
+    """What is wrong with which key, what was expected and what found."""
+    found = []
+    for each in error.errors():
+        key = ".".join(map(str, each["loc"]))
+        if each["loc"][0] == "engines" and len(each["loc"]) > 1:
+            key = f"{EngineKind(int(each['loc'][1])).name.lower()}_engines"
+        if each["type"] == "missing":
+            found.append(f"missing {key}")
+        elif each["type"] == "unexpected_keyword_argument":
+            found.append(f"unknown key {key!r}")
+        else:
+            message = each["msg"].removeprefix("Input ").removeprefix("Value error, ")
+            found.append(f"{key} {message}, found {each['input']!r}")
+    return "; ".join(found)

@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from edgefusion.runtime.compiled import compiled
+from edgefusion.runtime.cost import to_ps
 from edgefusion.runtime.isa import EngineKind
 from edgefusion.runtime.latency import ComponentLatency, OpLatency
 from edgefusion.runtime.machine import Machine
@@ -27,7 +28,7 @@ def component_latency(
     """
     check_ops(program)
     timeline = simulate(program, machine) if timeline is None else timeline
-    ops = _op_latencies(program, timeline)
+    ops = _op_latencies(program, timeline, machine)
     stalls = timeline.stall_ps.sum(axis=0).tolist()
     return ComponentLatency(
         name=program.component,
@@ -37,10 +38,7 @@ def component_latency(
         latency_ps=timeline.total_ps,
         bound_ps=_bound_ps(program, ops, machine),
         serial_bound_ps=sum(op.bound_ps for op in ops),
-        tensor_busy_ps=timeline.kind_busy_ps(EngineKind.TENSOR),
-        vector_busy_ps=timeline.kind_busy_ps(EngineKind.VECTOR),
-        dma_busy_ps=timeline.kind_busy_ps(EngineKind.DMA),
-        host_busy_ps=timeline.kind_busy_ps(EngineKind.HOST),
+        busy_ps=timeline.busy_ps_by_kind(),
         stalls_ps=tuple(zip(STALL_REASONS, stalls, strict=True)),
         idle_ps=int(timeline.idle_ps.sum()),
         dram_read_bytes=sum(op.dram_read_bytes for op in ops),
@@ -82,14 +80,18 @@ def attribute_ps(program: Program, timeline: Timeline) -> tuple[I64, I64]:
     return latency, stall
 
 
-def _op_latencies(program: Program, timeline: Timeline) -> tuple[OpLatency, ...]:
+def _op_latencies(program: Program, timeline: Timeline, machine: Machine) -> tuple[OpLatency, ...]:
     op, dma = program.columns.op, timeline.work.dma
     latency, stall = attribute_ps(program, timeline)
     instructions = np.bincount(op, minlength=len(program.ops))
     busy = np.zeros((len(EngineKind), len(program.ops)), dtype=np.int64)
     np.add.at(busy, (program.columns.engine, op), timeline.duration_ps)
-    units = np.array([[max(1, timeline.kinds.count(kind))] for kind in EngineKind])
-    busiest = (busy // units).max(axis=0)
+    spread = busy // np.array([[machine.engines[kind]] for kind in EngineKind])
+    # DMA channels set up at the same time, but hold the bus one after another.
+    setup_ps = to_ps(machine.dma_setup_ns) * np.bincount(op[dma.index], minlength=len(program.ops))
+    on_bus = busy[EngineKind.DMA] - setup_ps
+    spread[EngineKind.DMA] = np.maximum(spread[EngineKind.DMA], on_bus)
+    busiest = spread.max(axis=0)
     moved = np.zeros((2, len(program.ops)), dtype=np.int64)
     np.add.at(moved, (np.where(dma.is_read, 0, 1), op[dma.index]), dma.useful_bytes)
     return tuple(
@@ -102,10 +104,7 @@ def _op_latencies(program: Program, timeline: Timeline) -> tuple[OpLatency, ...]
             instructions=int(instructions[i]),
             latency_ps=int(latency[i]),
             stall_ps=int(stall[i]),
-            tensor_busy_ps=int(busy[EngineKind.TENSOR, i]),
-            vector_busy_ps=int(busy[EngineKind.VECTOR, i]),
-            dma_busy_ps=int(busy[EngineKind.DMA, i]),
-            host_busy_ps=int(busy[EngineKind.HOST, i]),
+            busy_ps={kind: int(busy[kind, i]) for kind in EngineKind},
             busiest_ps=int(busiest[i]),
             dram_read_bytes=int(moved[0, i]),
             dram_write_bytes=int(moved[1, i]),
@@ -122,16 +121,16 @@ def _bound_ps(program: Program, ops: tuple[OpLatency, ...], machine: Machine) ->
     is bound by computing, on the engine that it keeps busiest.
     """
     ps_per_byte = 1e12 / machine.dma_bandwidth_bytes_per_s
-    sums = {"dma": math.floor(sum(r.bound_bytes for r in program.ops) * ps_per_byte)}
+    sums = dict.fromkeys(EngineKind, 0)
+    sums[EngineKind.DMA] = math.floor(sum(r.bound_bytes for r in program.ops) * ps_per_byte)
     for record, op in zip(program.ops, ops, strict=True):
         if record.bound_ps > math.ceil(record.bound_bytes * ps_per_byte):
-            busy = {
-                "tensor": op.tensor_busy_ps,
-                "vector": op.vector_busy_ps,
-                "host": op.host_busy_ps,
+            shares = {
+                kind: busy / machine.engines[kind]
+                for kind, busy in op.busy_ps.items()
+                if kind is not EngineKind.DMA
             }
-            engine = max(busy, key=lambda name: busy[name])
-            sums[engine] = sums.get(engine, 0) + record.bound_ps
+            sums[max(shares, key=shares.__getitem__)] += record.bound_ps
     return max(sums.values())
 
 

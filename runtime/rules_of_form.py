@@ -26,11 +26,7 @@ def columns(subject: Subject) -> Violations:
 def codes(subject: Subject) -> Violations:
     """Engine instances exist on the machine; spaces, ops and tensors exist in the program."""
     program, c = subject.program, subject.program.columns
-    units = np.zeros(len(EngineKind), np.int64)
-    units[EngineKind.DMA] = subject.machine.dma_engines
-    units[EngineKind.TENSOR] = subject.machine.tensor_engines
-    units[EngineKind.VECTOR] = subject.machine.vector_engines
-    units[EngineKind.HOST] = 1
+    units = np.array([subject.machine.engines[kind] for kind in EngineKind])
     yield from subject.instructions(
         "engine",
         c.unit >= units[c.engine],

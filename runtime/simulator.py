@@ -24,7 +24,7 @@ from edgefusion.runtime.program import I64, Program
 from edgefusion.runtime.program_columns import describe
 from edgefusion.runtime.work import Work, derive_work, durations_ps
 
-STALL_REASONS = ("dma", "tensor", "vector", "host", "semaphore", "bus")
+STALL_REASONS = (*(kind.name.lower() for kind in EngineKind), "semaphore", "bus")
 """Why an engine waits: for a result from an engine of a kind (in the order of ``EngineKind``), for
 the signal of it, or for the DRAM bus while another channel holds it."""
 _DMA = int(EngineKind.DMA)
@@ -57,18 +57,20 @@ class Timeline:
         """The makespan: end of the last instruction to end."""
         return int(self.end_ps.max(initial=0))
 
-    def kind_busy_ps(self, kind: EngineKind) -> int:
-        """Busy time of all engines of a kind together."""
-        return sum(int(b) for b, k in zip(self.busy_ps, self.kinds, strict=True) if k == kind)
+    def busy_ps_by_kind(self) -> dict[EngineKind, int]:
+        """Busy time of all engines of each kind together."""
+        total = dict.fromkeys(EngineKind, 0)
+        for kind, busy in zip(self.kinds, self.busy_ps.tolist(), strict=True):
+            total[kind] += busy
+        return total
 
 
 def engine_instances(machine: Machine) -> dict[str, EngineKind]:
     """Names and kinds of a machine's engines: dma0.., tensor0.., vector0.., host0."""
-    counts = (machine.dma_engines, machine.tensor_engines, machine.vector_engines, 1)
     return {
         f"{kind.name.lower()}{unit}": kind
-        for kind, count in zip(EngineKind, counts, strict=True)
-        for unit in range(count)
+        for kind in EngineKind
+        for unit in range(machine.engines[kind])
     }
 
 

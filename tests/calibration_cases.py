@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ import onnx
 from edgefusion.compiler.frontend.from_graph import network_from_graph
 from edgefusion.compiler.graph.graph import Graph
 from edgefusion.compiler.network.network import Network
-from edgefusion.passes.pass_base import PassContext
 from edgefusion.passes.pass_manager import PassManager
 from edgefusion.passes.pipeline import default_passes
 from edgefusion.toolchain.accuracy.calibration_segments import session
+from tests.graph_cases import CONTEXT
 
 Array = npt.NDArray[Any]
 
@@ -39,7 +39,7 @@ class Optimised:
 def optimised_unet(exports: Path) -> Optimised:
     """Made once a process, in a folder beside the exports."""
     graph = Graph.load(exports / "unet.onnx")
-    PassManager(default_passes()).run(graph, PassContext("unet"))
+    PassManager(default_passes()).run(graph, replace(CONTEXT, component="unet"))
     folder = exports.with_name(f"{exports.name}-optimised")  # the exports are others' too
     folder.mkdir(exist_ok=True)
     graph.save(folder / "graph.onnx", folder / "weights.safetensors")

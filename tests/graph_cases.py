@@ -17,12 +17,14 @@ import onnx.parser
 import onnxruntime as ort
 
 from edgefusion.compiler.graph.graph import Graph, Node
-from edgefusion.passes.pass_base import Pass
+from edgefusion.passes.pass_base import Pass, PassContext
 from edgefusion.passes.pass_manager import PassManager, PassRecord
+from edgefusion.runtime.machine import load_target
 
 Array = npt.NDArray[Any]
 Weights = Mapping[str, Array | Sequence[int]]
 
+CONTEXT = PassContext(load_target("exynos2400").machine)
 FEEDS_SEED = 11
 HEADER = '<ir_version: 10, opset_import: ["": 20, "edgefusion": 1]>\n'
 
@@ -114,7 +116,7 @@ def rewritten(
     feeds = random_feeds(model)
     wanted = execute(model, feeds)
     graph = Graph.from_model(model)
-    (record,) = PassManager([each]).run(graph)
+    (record,) = PassManager([each]).run(graph, CONTEXT)
     assert_same(execute(graph.to_model(), feeds), wanted, tolerance)
     return Outcome(graph, record)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from edgefusion.compiler.graph.graph import Graph
-from edgefusion.passes.pass_base import Pass, PassContext
+from edgefusion.passes.pass_base import Pass
 from edgefusion.passes.pass_manager import PassManager
-from tests.graph_cases import Outcome, Weights, assert_same, execute, parse, random_feeds
+from tests.graph_cases import CONTEXT, Outcome, Weights, assert_same, execute, parse, random_feeds
 
 
 def chained(
@@ -27,7 +28,7 @@ def chained(
     def compare(_: str, now: Graph) -> None:
         assert_same(execute(now.to_model(), feeds), wanted, tolerance)
 
-    records = PassManager(passes, observe=compare).run(graph, PassContext(component))
+    records = PassManager(passes, observe=compare).run(graph, replace(CONTEXT, component=component))
     return Outcome(graph, records[-1])
 
 

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, StrictInt
+from pydantic import BeforeValidator, Field, StrictInt, ValidationError
 
 from edgefusion.compiler.bundle.scales import PLACEHOLDER, ScalesInfo
 from edgefusion.runtime.errors import InputError, UsageError
-from edgefusion.runtime.machine import Machine
-from edgefusion.runtime.validation import Whole, validated
+from edgefusion.runtime.machine import Machine, machine_from_parameters
+from edgefusion.runtime.validation import Whole, problems, validated
 
 FORMAT_VERSION = 1
 """Readers refuse newer formats; fields may be added within one."""
@@ -126,7 +126,7 @@ class Manifest:
             "target": {
                 "name": self.target.name,
                 "digest": self.target.digest,
-                "parameters": asdict(self.target),
+                "parameters": self.target.parameters(),
             },
             "cost_model_version": self.cost_model_version,
             "schedule": self.schedule,
@@ -207,11 +207,12 @@ def manifest_from_json(data: object) -> Manifest:
 
 def _machine(target: _Target) -> Machine:
     try:
-        machine = Machine(**target.parameters)
-    except TypeError as error:
+        machine = machine_from_parameters(target.parameters)
+    except (TypeError, ValidationError) as error:
+        wrong = problems(Machine, error) if isinstance(error, ValidationError) else error
         raise InputError(
             f"the bundle's target {target.parameters.get('name')} has other parameters than this "
-            f"tool's machine model ({error}). Compile the model again with this tool."
+            f"tool's machine model ({wrong}). Compile the model again with this tool."
         ) from error
     if machine.digest != target.digest:
         raise InputError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import inf, prod
 
 import networkx as nx
 import onnx
@@ -19,10 +19,10 @@ from edgefusion.compiler.frontend.legality_rules import stored_constant
 from edgefusion.compiler.graph.functions import DOMAIN, kind_and_tokens
 from edgefusion.compiler.graph.graph import Graph, Node, Tensor
 from edgefusion.compiler.graph.names import HOST_GROUP, HOST_REASON
+from edgefusion.runtime.cost import dma_ns, vector_ns
 from edgefusion.runtime.errors import UnsupportedOpError
-
-SMALL_ELEMENTS = 4096
-"""Results up to this size are worth no transfer between host and NPU."""
+from edgefusion.runtime.isa import DType
+from edgefusion.runtime.machine import Machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +65,28 @@ def leaving(nodes: Sequence[Node]) -> list[Tensor]:
     return [t for t in made if t.is_output or any(c not in members for c in t.consumers)]
 
 
-def host_nodes(graph: Graph) -> dict[Node, str]:
-    """The nodes that run on the host, in order, each with the reason.
+def worth_no_transfer(machine: Machine) -> float:
+    """Up to how many values element work is not worth handing from the host to the NPU.
+
+    The NPU loads, computes and stores: two transfers are set up, one vector instruction is started,
+    and each of the three waits for a signal, whatever the number of values n. Then 2n values cross
+    the bus, as against 2n at the speed of the host, which is called anyway. Both take as long at
+
+        n = (2 set-up + start-up + 3 semaphore) / (2 bytes (1 / host speed - 1 / DMA speed))
+
+    with times and speeds of the target and activations of 16 bits. A bus no faster than the host
+    gives infinity: nothing is worth it.
+    """
+    fixed_ns = 2 * dma_ns(machine, 1, 0) + vector_ns(machine, 0, 0) + 3 * machine.semaphore_ns
+    speeds = machine.host_bandwidth_bytes_per_s, machine.dma_bandwidth_bytes_per_s
+    ns_per_byte = 1e9 / speeds[0] - 1e9 / speeds[1]
+    if ns_per_byte <= 0:
+        return inf
+    return float(fixed_ns / (2 * DType.INT16.nbytes * ns_per_byte))
+
+
+def host_nodes(graph: Graph, machine: Machine) -> dict[Node, str]:
+    """The nodes that run on the host beside ``machine``, in order, each with the reason.
 
     Raises:
         UnsupportedOpError: neither the NPU nor ONNX Runtime can run a node.
@@ -75,11 +95,12 @@ def host_nodes(graph: Graph) -> dict[Node, str]:
     reasons = {node: reason for node in nodes if (reason := refusal(node))}
     for node, reason in reasons.items():
         _check_runnable(node, graph.opset, reason)
+    small = worth_no_transfer(machine)
     changed = bool(reasons)
     while changed:
         changed = False
         for node in nodes:
-            if node not in reasons and (reason := _drawn_to_host(node, reasons)):
+            if node not in reasons and (reason := _drawn_to_host(node, reasons, small)):
                 reasons[node] = reason
                 changed = True
     return {node: reasons[node] for node in nodes if node in reasons}
@@ -97,8 +118,9 @@ def _check_runnable(node: Node, opset: int, reason: str) -> None:
     )
 
 
-def _drawn_to_host(node: Node, reasons: Mapping[Node, str]) -> str:
-    """Why a legal ``node`` is better off on the host; '' if it is not."""
+def _drawn_to_host(node: Node, reasons: Mapping[Node, str], small: float) -> str:
+    """Why a legal ``node`` is better off on the host; '' if it is not, or makes more values than
+    ``small``."""
     readers = {c for t in node.outputs for c in t.consumers}
     exported = any(t.is_output for t in node.outputs)
     feeds_host_only = bool(readers) and not exported and readers <= reasons.keys()
@@ -106,7 +128,7 @@ def _drawn_to_host(node: Node, reasons: Mapping[Node, str]) -> str:
         return "unpacks a constant for the host" if feeds_host_only else ""
     support = SUPPORTED[kind_and_tokens(node.op)[0]]
     size = max(prod(t.shape) for t in node.outputs if not t.is_absent)
-    if not support.kind.is_element_work or size > SMALL_ELEMENTS:
+    if not support.kind.is_element_work or size > small:
         return ""
     makers = {t.producer for t in node.inputs if t.producer is not None}
     makers = {maker for maker in makers if not makes_constant(maker)}

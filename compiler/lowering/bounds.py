@@ -18,7 +18,7 @@ from edgefusion.compiler.network.kind import operand_name, shapes_of
 from edgefusion.compiler.network.network import operands, results
 from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime.cost import RATE_CLASSES, host_ns, to_ps
-from edgefusion.runtime.isa import VECTOR_FUNCTIONS
+from edgefusion.runtime.isa import VECTOR_FUNCTIONS, EngineKind
 from edgefusion.runtime.program_builder import ProgramBuilder
 from edgefusion.runtime.work import derive_work
 
@@ -27,8 +27,8 @@ _ENDLESS_BYTES = 1 << 60
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """``nbytes`` that must cross the bus, the useful ``macs``, and the time of each engine at full
-    rate."""
+    """``nbytes`` that must cross the bus, the useful ``macs``, and the time of the busiest engines
+    at full rate: all of a kind compute at once, while all DMA channels share the bus."""
 
     nbytes: int
     macs: int
@@ -60,7 +60,7 @@ def least_work(context: OpContext) -> LeastWork:
     machine = context.machine.with_values(sram_bytes=_ENDLESS_BYTES)
     schedule = schedule_named("mlt")
     emitter = Emitter(ProgramBuilder("bound", machine.name, schedule.name), machine, schedule, True)
-    emitter.begin(0, context.op.name)
+    emitter.begin(0, context.op.name, schedule.slots)
     kind.emit(emitter, context, next(iter(kind.tilings(context))))
     work = derive_work(emitter.builder.build())
     counts = counts_array(emitter)
@@ -82,15 +82,15 @@ def op_bound(context: OpContext) -> Bound:
         return Bound(0, 0, 0, 0, 0, int(to_ps(host_ns(machine, work.host_bytes))))
     macs = sum(work.macs.values())
     nbytes = max(_compulsory_bytes(context), context.op.kind.least_bytes(macs, machine.sram_bytes))
-    peak = {
-        name: machine.tensor_macs_per_cycle * rate for name, rate in machine.tensor_rate.items()
-    }
+    macs_per_cycle = machine.tensor_macs_per_cycle * machine.engines[EngineKind.TENSOR]
+    peak = {name: macs_per_cycle * rate for name, rate in machine.tensor_rate.items()}
+    lanes = machine.vector_lanes * machine.engines[EngineKind.VECTOR]
     cycles = sum(n * machine.vector_cycles[name] for name, n in work.elements.items())
     return Bound(
         nbytes,
         macs,
         int(sum(1e12 * n / (peak[name] * machine.clock_hz) for name, n in work.macs.items())),
-        int(1e12 * cycles / (machine.vector_lanes * machine.clock_hz)),
+        int(1e12 * cycles / (lanes * machine.clock_hz)),
         int(1e12 * (nbytes / machine.dma_bandwidth_bytes_per_s)),
     )
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edgefusion.compiler.schedule.hazards import Access, Region
+from edgefusion.compiler.schedule.dependences import Access, Region
 from edgefusion.compiler.schedule.schedule import Schedule
 from edgefusion.compiler.schedule.synchronise import Reservation
 from edgefusion.runtime.errors import DoesNotFitError
@@ -121,6 +121,7 @@ class Emitter:
     dry: bool
     op: int = 0
     op_name: str = ""
+    slots: int = 1
     accesses: list[Access] = field(default_factory=list)
     reservations: list[Reservation] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
@@ -129,18 +130,19 @@ class Emitter:
     _sram_top: int = 0
     _in_use: list[Buffer] = field(default_factory=list)
 
-    def begin(self, op: int, name: str) -> None:
-        """Start an op: its buffers are placed from the bottom of SRAM, over those before."""
-        self.op, self.op_name, self._sram_top = op, name, 0
+    def begin(self, op: int, name: str, slots: int) -> None:
+        """Start an op with ``slots`` copies of each streamed buffer. Its buffers are placed from
+        the bottom of SRAM, over those before."""
+        self.op, self.op_name, self.slots, self._sram_top = op, name, slots, 0
 
     def buffer(self, name: str, elements: int, dtype: DType, *, streamed: bool = True) -> Buffer:
         """Reserve SRAM for tiles of up to ``elements``; raises DoesNotFitError when SRAM is full.
 
-        A streamed buffer is refilled for every tile and gets the schedule's number of slots.
+        A streamed buffer is refilled for every tile and gets the op's number of slots.
         """
         align = self.machine.sram_align_bytes
         slot_bytes = -(-elements * dtype.nbytes // align) * align
-        slots = self.schedule.slots if streamed else 1
+        slots = self.slots if streamed else 1
         address = self._sram_top
         self._sram_top += slot_bytes * slots
         self.sram_peak_bytes = max(self.sram_peak_bytes, self._sram_top)
@@ -200,34 +202,31 @@ class Emitter:
         ``reread_bytes`` how much of a new one it has."""
         cause = Cause.REREAD if again else ROLE_CAUSE[source.role]
         attrs: Attrs = (("reread_bytes", reread_bytes),) if reread_bytes and not again else ()
-        self._emit(EngineKind.DMA, 0, Opcode.LOAD, [target], [source], attrs, cause)
+        self._emit(EngineKind.DMA, Opcode.LOAD, [target], [source], attrs, cause)
 
     def store(self, target: View, source: View) -> None:
         """DMA from SRAM to DRAM."""
-        unit = 1 % self.machine.dma_engines
-        cause = ROLE_CAUSE[target.role]
-        self._emit(EngineKind.DMA, unit, Opcode.STORE, [target], [source], cause=cause)
+        self._emit(EngineKind.DMA, Opcode.STORE, [target], [source], cause=ROLE_CAUSE[target.role])
 
     def tensor(
         self, opcode: Opcode, output: View, inputs: Sequence[View], attrs: Attrs = ()
     ) -> None:
         """An instruction of the tensor engine."""
-        self._emit(EngineKind.TENSOR, 0, opcode, [output], inputs, attrs)
+        self._emit(EngineKind.TENSOR, opcode, [output], inputs, attrs)
 
     def vector(
         self, opcode: Opcode, output: View, inputs: Sequence[View], attrs: Attrs = ()
     ) -> None:
         """An instruction of the vector engine."""
-        self._emit(EngineKind.VECTOR, 0, opcode, [output], inputs, attrs)
+        self._emit(EngineKind.VECTOR, opcode, [output], inputs, attrs)
 
     def call(self, outputs: Sequence[View], inputs: Sequence[View], attrs: Attrs) -> None:
         """A host function on tensors in DRAM."""
-        self._emit(EngineKind.HOST, 0, Opcode.CALL, outputs, inputs, attrs)
+        self._emit(EngineKind.HOST, Opcode.CALL, outputs, inputs, attrs)
 
     def _emit(
         self,
         engine: EngineKind,
-        unit: int,
         opcode: Opcode,
         outputs: Sequence[View],
         inputs: Sequence[View],
@@ -242,7 +241,7 @@ class Emitter:
             )
         self.builder.emit(
             engine,
-            unit,
+            0,  # of several, scheduling chooses one
             opcode,
             [v.operand for v in outputs],
             [v.operand for v in inputs],

@@ -13,7 +13,7 @@ from edgefusion.compiler.lowering.tile_search import Candidate, best, lowered_ki
 from edgefusion.compiler.memory.dram import DramPlan, plan_dram
 from edgefusion.compiler.network.network import NetOp, Network
 from edgefusion.compiler.network.tensor import NetTensor
-from edgefusion.compiler.schedule.hazards import Region
+from edgefusion.compiler.schedule.dependences import Region
 from edgefusion.compiler.schedule.schedule import Schedule
 from edgefusion.compiler.schedule.synchronise import Reservation, synchronise
 from edgefusion.runtime.errors import InputError, UnsupportedOpError
@@ -60,7 +60,7 @@ def lower(
     for index, op in enumerate(ops):
         if progress is not None and index % 25 == 0:
             progress(f"lowering {network.name}: op {index} of {len(ops)}")
-        context = OpContext(op, plan.tensors, views, machine)
+        context = OpContext(op, machine, plan.tensors, views)
         signature = _signature(context)
         if signature not in chosen:
             chosen[signature] = best(context, schedule), op_bound(context)
@@ -77,7 +77,7 @@ def lower(
                 str(candidate.tiling),
             )
         )
-        emitter.begin(index, op.name)
+        emitter.begin(index, op.name, candidate.slots)
         lowered_kind(op).emit(emitter, context, candidate.tiling)
         sram_bytes = max(sram_bytes, candidate.sram_bytes)
     emitted = builder.build(sram_bytes=sram_bytes, dram_bytes=plan.total_bytes)
@@ -100,7 +100,7 @@ def context_of(network: Network, op: NetOp, machine: Machine, schedule: Schedule
     """One op of ``network`` as its lowering rule sees it."""
     plan = plan_dram(network, machine, schedule)
     builder = ProgramBuilder(network.name, machine.name, schedule.name)
-    return OpContext(op, plan.tensors, _tensor_views(builder, plan), machine)
+    return OpContext(op, machine, plan.tensors, _tensor_views(builder, plan))
 
 
 def _tensor_views(builder: ProgramBuilder, plan: DramPlan) -> dict[str, View]:

@@ -47,9 +47,9 @@ class OpContext:
     """One op with its tensors, views of DRAM by tensor name, and the machine it is tiled for."""
 
     op: NetOp
+    machine: Machine
     tensors: Tensors
     views: Mapping[str, View]
-    machine: Machine
 
     def view(self, name: str) -> View:
         """The whole tensor ``name`` in DRAM."""

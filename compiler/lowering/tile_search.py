@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from edgefusion.compiler.lowering.emitter import Emitter, counts_array
 from edgefusion.compiler.lowering.rule import LoweredKind, OpContext, Tiling
@@ -22,19 +23,24 @@ from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program_builder import ProgramBuilder
 from edgefusion.runtime.work import derive_work, durations_ps
 
+Times = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
 _LARGEST = 4
 _LARGEST_WITH_OVERLAP = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A tiling with its costs, or the reason why it was rejected (then the costs are zero).
+    """A tiling over ``slots`` copies of streamed buffers, with its costs, or the reason why it was
+    rejected (then the costs are zero).
 
     ``time_ps`` is exact for schedules without overlap, an estimate with it: the busiest engine's
     time plus one tile of everything else.
     """
 
     tiling: Tiling
+    slots: int
     sram_bytes: int
     dma_bytes: int = 0
     instructions: int = 0
@@ -50,9 +56,12 @@ def search(context: OpContext, schedule: Schedule) -> list[Candidate]:
     tile, so more are tried.
     """
     kind = lowered_kind(context.op)
-    found = _cost(list(dict.fromkeys(kind.tilings(context))), kind, context, schedule)
-    if all(c.rejected for c in found):
-        found += _cost(list(dict.fromkeys(kind.fallback(context))), kind, context, schedule)
+    found: list[Candidate] = []
+    for tilings in (kind.tilings, kind.fallback):
+        if all(c.rejected for c in found):
+            distinct = list(dict.fromkeys(tilings(context)))
+            for slots in schedule.slot_counts(context.machine):
+                found += _cost(distinct, slots, kind, context, schedule)
     # Equal times are common (a bound engine hides the rest): then fewer bytes, then fewer
     # instructions, then less SRAM win.
     return sorted(
@@ -71,7 +80,7 @@ def lowered_kind(op: NetOp) -> LoweredKind:
 
 
 def _cost(
-    tilings: list[Tiling], kind: LoweredKind, context: OpContext, schedule: Schedule
+    tilings: list[Tiling], slots: int, kind: LoweredKind, context: OpContext, schedule: Schedule
 ) -> list[Candidate]:
     machine = context.machine
     builder = ProgramBuilder("search", machine.name, schedule.name)
@@ -83,7 +92,7 @@ def _cost(
         if fitting[candidate.family] >= largest:
             rejected[i] = f"not costed: {largest} larger tiles of its family fit"
             continue
-        emitter.begin(i, context.op.name)
+        emitter.begin(i, context.op.name, slots)
         emitter.sram_peak_bytes = 0
         try:
             kind.emit(emitter, context, candidate)
@@ -91,11 +100,11 @@ def _cost(
         except DoesNotFitError as error:
             rejected[i] = str(error)
         sram[i] = emitter.sram_peak_bytes
-    nbytes, instructions, time_ps = _measure(emitter, machine, schedule, len(tilings))
+    nbytes, instructions, time_ps = _measure(emitter, slots, machine, schedule, len(tilings))
     return [
-        Candidate(t, sram[i], rejected=rejected[i])
+        Candidate(t, slots, sram[i], rejected=rejected[i])
         if rejected[i]
-        else Candidate(t, sram[i], int(nbytes[i]), int(instructions[i]), int(time_ps[i]))
+        else Candidate(t, slots, sram[i], int(nbytes[i]), int(instructions[i]), int(time_ps[i]))
         for i, t in enumerate(tilings)
     ]
 
@@ -116,7 +125,7 @@ def best(context: OpContext, schedule: Schedule) -> Candidate:
 
 
 def _measure(
-    emitter: Emitter, machine: Machine, schedule: Schedule, candidates: int
+    emitter: Emitter, slots: int, machine: Machine, schedule: Schedule, candidates: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(DMA bytes, instructions, time in ps) of each candidate."""
     program = emitter.builder.build()
@@ -131,11 +140,31 @@ def _measure(
     busy = np.zeros((len(EngineKind), candidates), dtype=np.int64)
     np.add.at(busy, (engine, op), duration)
     if schedule.overlap:
-        busiest = busy.max(axis=0)
-        tiles = np.maximum(np.bincount(op, counts * (engine == EngineKind.DMA), candidates) / 2, 1)
-        return total_bytes, instructions, busiest + (busy.sum(axis=0) - busiest) / tiles
+        by_kind = np.zeros_like(busy)
+        np.add.at(by_kind, (engine, op), counts)
+        shares = _shares(busy, by_kind, slots, machine)
+        busiest = shares.max(axis=0)
+        tiles = np.maximum(by_kind[EngineKind.DMA] / 2, 1)
+        return total_bytes, instructions, busiest + (shares.sum(axis=0) - busiest) / tiles
     # One engine after the other: each change of engine costs a semaphore.
     changes = np.zeros(len(program), dtype=bool)
     changes[1:] = (engine[1:] != engine[:-1]) & (op[1:] == op[:-1])
     handoffs = np.bincount(op, counts * changes, candidates)
     return total_bytes, instructions, busy.sum(axis=0) + handoffs * to_ps(machine.semaphore_ns)
+
+
+def _shares(busy: Times, instructions: Times, slots: int, machine: Machine) -> Floats:
+    """What each kind's ``busy`` time comes to when its engines share its ``instructions``; all are
+    [kinds, candidates], in ps.
+
+    Engines take whole instructions. While one copy of a buffer is filled, the others are computed
+    on, each by one engine. DMA channels overlap set-ups, but the bus is one.
+    """
+    kinds = list(EngineKind)
+    computing = max(1, slots - 1)
+    units = np.array([[min(machine.engines[kind], computing)] for kind in kinds])
+    units[EngineKind.DMA] = machine.engines[EngineKind.DMA]
+    shares: Floats = busy * np.ceil(instructions / units) / np.maximum(instructions, 1)
+    setup_ps = to_ps(machine.dma_setup_ns) * instructions[EngineKind.DMA]
+    shares[EngineKind.DMA] = np.maximum(shares[EngineKind.DMA], busy[EngineKind.DMA] - setup_ps)
+    return shares

@@ -1,146 +1,104 @@
-"""The order in which overlapping engines take their instructions.
+"""The order in which overlapping engines take their instructions, and which engine takes which.
 
 Lowering emits tiles one after another; in that order an in-order engine would wait at the end of
 every tile. List scheduling keeps each engine busy: whenever one is free, it takes the instruction
-whose operands are ready and that comes first in lowering order. Everything it may reorder is
-limited by the hazards of SRAM slots and DRAM tensors, so values cannot change.
+whose operands are ready and that comes first in lowering order. The engines of a kind are a pool.
+Everything that may be reordered is limited by the dependence graph, so values cannot change.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from edgefusion.compiler.schedule.hazards import Access, EngineId, Region
+from edgefusion.compiler.schedule.dependences import DependenceGraph
+from edgefusion.runtime.cost import to_ps
+from edgefusion.runtime.isa import EngineKind
+from edgefusion.runtime.machine import Machine
 
-_JOIN_ABOVE = 4
-"""A region with more pending writers gets one joint successor, to keep the graph sparse."""
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """Instructions of the graph in issue order, and for each of these the unit of its kind."""
+
+    order: list[int]
+    units: list[int]
 
 
 @dataclass(slots=True)
-class _Pending:
-    writers: list[int] = field(default_factory=list)
-    readers: list[int] = field(default_factory=list)
+class _Progress:
+    """Successors of each node, how many predecessors it still waits for, and when it is ready."""
 
-
-@dataclass(slots=True)
-class _Graph:
-    """Successors and open predecessors; nodes from ``instructions`` on are joins without work."""
-
-    instructions: int
     successors: list[list[int]]
     open: list[int]
-
-    def edge(self, before: int, after: int) -> None:
-        self.successors[before].append(after)
-        self.open[after] += 1
-
-    def join(self, before: list[int]) -> int:
-        node = len(self.successors)
-        self.successors.append([])
-        self.open.append(0)
-        for index in before:
-            self.edge(index, node)
-        return node
+    ready_at: list[int]
+    events: list[tuple[int, int]]
+    """(time, node) of a node that becomes ready, and (time, -1) of an engine set free."""
 
 
 def list_schedule(
-    engines: Sequence[EngineId],
-    accesses: Sequence[Access],
-    durations_ps: Sequence[int],
-    semaphore_ps: int,
-) -> list[int]:
-    """Instruction indices in issue order."""
-    graph = _dependence_graph(accesses)
+    graph: DependenceGraph, kinds: Sequence[int], durations_ps: Sequence[int], machine: Machine
+) -> Issue:
+    """Order the instructions of ``graph``, which run on engines of these ``kinds`` for so long.
+
+    Times are those of ``runtime.simulator``, except that a signal within a kind of several engines
+    counts in the choice of the engine alone.
+    """
     count = graph.instructions
-    ready: dict[EngineId, list[int]] = {engine: [] for engine in sorted(set(engines))}
-    free_at = dict.fromkeys(ready, 0)
-    # Events are (time, node) of a node that becomes ready, and (time, -1) of an engine set free.
-    events: list[tuple[int, int]] = [(0, i) for i in range(len(graph.open)) if not graph.open[i]]
-    ready_at = [0] * len(graph.open)
-    heapq.heapify(events)
-    order: list[int] = []
+    semaphore_ps, setup_ps = to_ps([machine.semaphore_ns, machine.dma_setup_ns]).tolist()
+    ready: dict[int, list[int]] = {kind: [] for kind in sorted(set(kinds))}
+    free_at = {kind: [0] * machine.engines[EngineKind(kind)] for kind in ready}
+    bus_free = 0
+    home = [0] * count  # the unit of the last predecessor of the same kind
+    progress = _begin(graph)
+    events = progress.events
+    issue = Issue([], [])
     while events:
         now = events[0][0]
         while events and events[0][0] == now:
             _, node = heapq.heappop(events)
             if node >= count:
-                _release(graph, node, now, ready_at, events)
+                for successor in progress.successors[node]:
+                    _release(progress, successor, now)
             elif node >= 0:
-                heapq.heappush(ready[engines[node]], node)
-        for engine, queue in ready.items():
-            if queue and free_at[engine] <= now:
+                heapq.heappush(ready[kinds[node]], node)
+        for kind, queue in ready.items():
+            idle = [unit for unit, free in enumerate(free_at[kind]) if free <= now]
+            while queue and idle:
                 node = heapq.heappop(queue)
-                order.append(node)
-                free_at[engine] = end = now + durations_ps[node]
+                # An operand made here needs no signal to get here.
+                unit = home[node] if home[node] in idle else idle[0]
+                idle.remove(unit)
+                issue.order.append(node)
+                issue.units.append(unit)
+                end = now + durations_ps[node]
+                if kind == EngineKind.DMA:
+                    end = bus_free = max(end, bus_free + durations_ps[node] - setup_ps)
+                free_at[kind][unit] = end
                 heapq.heappush(events, (end, -1))
-                _release(graph, node, end, ready_at, events, engines, semaphore_ps)
-    return order
+                for successor in progress.successors[node]:
+                    crosses = successor < count and kinds[successor] != kind
+                    if successor < count and not crosses:
+                        home[successor] = unit
+                    _release(progress, successor, end + (semaphore_ps if crosses else 0))
+    return issue
 
 
-def _release(
-    graph: _Graph,
-    node: int,
-    end: int,
-    ready_at: list[int],
-    events: list[tuple[int, int]],
-    engines: Sequence[EngineId] = (),
-    semaphore_ps: int = 0,
-) -> None:
-    """Tell the successors of ``node`` that it ends at ``end``."""
-    for successor in graph.successors[node]:
-        crosses = engines and successor < graph.instructions and engines[successor] != engines[node]
-        ready_at[successor] = max(ready_at[successor], end + (semaphore_ps if crosses else 0))
-        graph.open[successor] -= 1
-        if not graph.open[successor]:
-            heapq.heappush(events, (ready_at[successor], successor))
+def _begin(graph: DependenceGraph) -> _Progress:
+    nodes = len(graph.before)
+    successors: list[list[int]] = [[] for _ in range(nodes)]
+    for node, before in enumerate(graph.before):
+        for earlier in before:
+            successors[earlier].append(node)
+    still_open = [len(before) for before in graph.before]
+    events = [(0, node) for node in range(nodes) if not still_open[node]]
+    return _Progress(successors, still_open, [0] * nodes, events)
 
 
-def _dependence_graph(accesses: Sequence[Access]) -> _Graph:
-    count = len(accesses)
-    graph = _Graph(count, [[] for _ in range(count)], [0] * count)
-    pending: dict[int, _Pending] = {}
-    for index, access in enumerate(accesses):
-        before: set[int] = set()
-        for region in access.reads:
-            use = _pending_of(region, pending, graph)
-            if len(use.writers) > _JOIN_ABOVE:
-                use.writers = [graph.join(use.writers)]
-            before.update(use.writers)
-        for region in access.writes:
-            use = _pending_of(region, pending, graph)
-            if len(use.readers) > _JOIN_ABOVE:
-                use.readers = [graph.join(use.readers)]
-            before.update(use.readers)
-            if not region.partial:
-                before.update(use.writers)
-        before.discard(index)
-        for earlier in sorted(before):
-            graph.edge(earlier, index)
-        for region in access.reads:
-            pending[id(region)].readers.append(index)
-        for region in access.writes:
-            use = pending[id(region)]
-            if region.partial:
-                use.writers.append(index)
-            else:
-                use.writers, use.readers = [index], []
-    return graph
-
-
-def _pending_of(region: Region, pending: dict[int, _Pending], graph: _Graph) -> _Pending:
-    """What is still under way on a region; at first, on the regions whose bytes it took over."""
-    if id(region) not in pending:
-        made = _Pending()
-        for old in region.reuses:
-            # Recursive, as a slot may be reserved, taken over and never touched. All uses must be
-            # over before the first write here: they count as reading.
-            use = _pending_of(old, pending, graph)
-            made.readers += use.writers + use.readers
-        # Neighbouring slots inherit from the same regions, again and again: keep it short.
-        made.readers = sorted(set(made.readers))
-        if len(made.readers) > _JOIN_ABOVE:
-            made.readers = [graph.join(made.readers)]
-        pending[id(region)] = made
-    return pending[id(region)]
+def _release(progress: _Progress, node: int, at: int) -> None:
+    """One predecessor of ``node`` has been placed; its result is there ``at``."""
+    progress.ready_at[node] = max(progress.ready_at[node], at)
+    progress.open[node] -= 1
+    if not progress.open[node]:
+        heapq.heappush(progress.events, (progress.ready_at[node], node))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgefusion.runtime.errors import UsageError
+from edgefusion.runtime.isa import EngineKind
+from edgefusion.runtime.machine import Machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,8 +14,9 @@ class Schedule:
     """What a schedule allows.
 
     ``attention_in_sram``: scores stay in SRAM (model-level tiling) instead of being spilled.
-    ``overlap``: engines run at the same time, ordered by data alone, over ``slots`` copies of each
-    streamed tile buffer; without it every instruction waits for the one before.
+    ``overlap``: all engines run at the same time, ordered by data alone, over ``slots`` copies of
+    each streamed tile buffer; without it every instruction waits for the one before, on one engine
+    of each kind.
     """
 
     name: str
@@ -21,7 +24,21 @@ class Schedule:
     overlap: bool
     slots: int
 
+    def slot_counts(self, machine: Machine) -> range:
+        """How many copies of streamed tile buffers are worth trying: ``slots`` keep one computing
+        engine at work, each further one needs a copy of its own."""
+        further = max(machine.engines[kind] for kind in _COMPUTING) - 1
+        return range(self.slots, self.slots + 1 + (further if self.overlap else 0))
 
+    def idle_engines(self, machine: Machine) -> str:
+        """The engines of ``machine`` that this schedule leaves idle, in words; '' for none."""
+        extra = {kind: count - 1 for kind, count in machine.engines.items() if count > 1}
+        if self.overlap or not extra:
+            return ""
+        return ", ".join(f"{n} of {n + 1} {kind.name.lower()} engines" for kind, n in extra.items())
+
+
+_COMPUTING = (EngineKind.TENSOR, EngineKind.VECTOR)
 SCHEDULES = (
     Schedule("serial", attention_in_sram=False, overlap=False, slots=1),
     Schedule("mlt", attention_in_sram=True, overlap=False, slots=1),

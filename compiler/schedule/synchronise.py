@@ -1,7 +1,8 @@
 """From emitted instructions to a program: issue order and dependencies.
 
 Emission says what each instruction touches; this decides the order in which engines take their
-instructions and which of them wait for which.
+instructions, which of several engines of a kind takes which, and what waits for what. Without
+overlap one engine of each kind works, and one at a time.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgefusion.compiler.schedule.hazards import Access, Region, waits
+from edgefusion.compiler.schedule.dependences import Access, Region, dependence_graph
 from edgefusion.compiler.schedule.list_schedule import list_schedule
 from edgefusion.compiler.schedule.schedule import Schedule
-from edgefusion.runtime.cost import to_ps
+from edgefusion.compiler.schedule.semaphores import one_at_a_time, semaphore_waits
 from edgefusion.runtime.isa import Space
 from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program import I64, BufferRecord, Columns, Program
@@ -41,14 +42,17 @@ def synchronise(
 ) -> Program:
     """``program`` (without dependencies) in issue order, with dependencies and buffer records."""
     columns = program.columns
-    engines = list(zip(columns.engine.tolist(), columns.unit.tolist(), strict=True))
+    kinds = columns.engine.tolist()
     if schedule.overlap:
-        durations = durations_ps(program, machine).tolist()
-        order = list_schedule(engines, accesses, durations, int(to_ps(machine.semaphore_ns)))
-        columns = _permuted(columns, np.array(order, dtype=np.int64))
-        engines = [engines[i] for i in order]
-        accesses = [accesses[i] for i in order]
-    found = waits(engines, accesses, overlap=schedule.overlap)
+        graph = dependence_graph(accesses)
+        issue = list_schedule(graph, kinds, durations_ps(program, machine).tolist(), machine)
+        columns = _permuted(columns, np.array(issue.order, dtype=np.int64))
+        columns = replace(columns, unit=np.array(issue.units, dtype=np.uint8))
+        accesses = [accesses[i] for i in issue.order]
+        engines = list(zip(columns.engine.tolist(), issue.units, strict=True))
+        found = semaphore_waits(graph, issue.order, engines)
+    else:
+        found = one_at_a_time(kinds)
     columns = replace(
         columns,
         deps=np.array([i for wait in found for i in wait], dtype=np.int32),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Annotated, Any
 
 import typer
 
 from edgefusion.cli.output import CsvOption, JsonOption, emit
 from edgefusion.cli.table import Column, Table, quantity, whole
-from edgefusion.runtime.machine import Machine, Target, list_targets, load_target
+from edgefusion.runtime.machine import Target, list_targets, load_target
 
 SCHEMA_VERSION = 1
 app = typer.Typer(add_completion=False)
@@ -68,14 +67,13 @@ def _summary(target: Target) -> dict[str, Any]:
 def _parameters(target: Target) -> list[dict[str, Any]]:
     """One row a parameter, tables flattened to dotted names, in the order of the machine."""
     rows = []
-    for each in fields(Machine):
-        value = getattr(target.machine, each.name)
-        if each.name == "name":
+    for name, value in target.machine.parameters().items():
+        if name == "name":
             continue
         named = (
-            {each.name: value}
-            if isinstance(value, int | float)
-            else {f"{each.name}.{key}": entry for key, entry in value.items()}
+            {f"{name}.{key}": entry for key, entry in value.items()}
+            if isinstance(value, dict)
+            else {name: value}
         )
         for key, entry in named.items():
             origin = target.provenance[key]

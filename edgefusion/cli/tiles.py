@@ -14,6 +14,7 @@ SCHEMA_VERSION = 1
 _COLUMNS = (
     Column("rank", "#", whole),
     Column("tiling", "tiling"),
+    Column("slots", "slots", whole, detail=True),
     Column("sram_bytes", "SRAM bytes", whole),
     Column("dma_bytes", "DMA bytes", whole),
     Column("instructions", "instructions", whole),
@@ -36,6 +37,7 @@ def tile_table(bundle: Bundle, component: str, op: str) -> tuple[Table, dict[str
         {
             "rank": rank,
             "tiling": str(candidate.tiling),
+            "slots": candidate.slots,
             "sram_bytes": candidate.sram_bytes,
             "dma_bytes": candidate.dma_bytes,
             "instructions": candidate.instructions,

@@ -26,7 +26,8 @@ from tests.lowering_cases import NetworkBuilder, all_cases, attention_case, func
 MACHINE = load_target("exynos2400").machine
 SMALL = replace(MACHINE, sram_bytes=64 * 1024)
 """Little SRAM, so that every case needs several tiles and ragged tails."""
-MACHINES = {"full": MACHINE, "small": SMALL}
+TWO = SMALL.with_values(dma_engines=2, tensor_engines=2, vector_engines=2)
+MACHINES = {"full": MACHINE, "small": SMALL, "two engines of each kind": TWO}
 CASES = {
     **{name: half_network(network) for name, network in all_cases().items()},
     "attention_row_mask": half_network(attention_case(60, 77, mask=True)),

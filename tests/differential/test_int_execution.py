@@ -41,9 +41,12 @@ def execute(
     schedule: Schedule,
     scales: dict[str, float],
     values: tuple[dict[str, Array], dict[str, Array]],
+    engines: int = 1,
 ) -> Array:
-    """The INT16 result ``y``."""
-    machine = replace(MACHINE, sram_bytes=sram_bytes)
+    """The INT16 result ``y``, of a machine with so many ``engines`` of each kind."""
+    machine = MACHINE.with_values(
+        sram_bytes=sram_bytes, dma_engines=engines, tensor_engines=engines, vector_engines=engines
+    )
     program = with_scales(lower(network, machine, schedule).program, scales)
     inputs, constants = values
     hosts = {"host": lambda real: [2.0 * real[0]]}
@@ -72,6 +75,9 @@ def test_no_tiling_and_no_schedule_changes_a_bit(case: str) -> None:
             found = execute(network, sram_bytes, schedule, scales, values)
             where = f"{schedule.name}, {sram_bytes} bytes of SRAM"
             np.testing.assert_array_equal(found, first, err_msg=where)
+        found = execute(network, sram_bytes, schedule_named("pipelined"), scales, values, engines=2)
+        where = f"two engines of each kind, {sram_bytes} bytes of SRAM"
+        np.testing.assert_array_equal(found, first, err_msg=where)
     inputs, constants = values
     expected, _ = evaluate(network, real_values(network, inputs | constants))
     error = first * scales["y"] - expected

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,9 @@ import onnxruntime as ort
 import pytest
 
 from edgefusion.compiler.graph.graph import Graph
-from edgefusion.passes.pass_base import PassContext
 from edgefusion.passes.pass_manager import PassManager, PassRecord
 from edgefusion.passes.pipeline import default_passes, recognition_passes
-from tests.graph_cases import assert_same, execute, random_feeds
+from tests.graph_cases import CONTEXT, assert_same, execute, random_feeds
 
 COMPONENTS = ("text_encoder", "unet", "vae_decoder")
 
@@ -51,7 +51,7 @@ def test_every_pass_keeps_the_values(tiny_exports: Path, component: str) -> None
     graph = Graph.load(path)
     before = source_ops(graph)
     passes = recognition_passes()
-    records = PassManager(passes, observe=compare).run(graph, PassContext(component))
+    records = PassManager(passes, observe=compare).run(graph, replace(CONTEXT, component=component))
     assert compared == [each.name for each in passes]
     assert missed(records) == []
     counts = found(records)
@@ -85,7 +85,7 @@ def test_deployment_changes_values_only_where_precision_does(
 
     graph = Graph.load(path)
     passes = default_passes(timesteps=(999, int(feeds.get("timestep", [0])[0])))
-    PassManager(passes, observe=compare).run(graph, PassContext(component))
+    PassManager(passes, observe=compare).run(graph, replace(CONTEXT, component=component))
 
 
 @pytest.mark.parametrize("component", COMPONENTS)
@@ -93,7 +93,9 @@ def test_every_source_op_is_accounted_for(tiny_exports: Path, component: str) ->
     """Origins of the final graph name source nodes, and none of the heavy ones is lost."""
     graph = Graph.load(tiny_exports / f"{component}.onnx")
     sources = {node.name: node.op for node in graph.nodes}
-    PassManager(recognition_passes(timesteps=(999, 499))).run(graph, PassContext(component))
+    PassManager(recognition_passes(timesteps=(999, 499))).run(
+        graph, replace(CONTEXT, component=component)
+    )
     origins = [name for node in graph.nodes for name in node.origin]
     assert set(origins) <= set(sources)
     heavy = {name for name, op in sources.items() if op in ("Conv", "MatMul", "Gemm", "Softmax")}
@@ -108,7 +110,7 @@ def test_the_saved_graph_runs_from_its_files(
     model = onnx.load(tiny_exports / f"{component}.onnx")
     feeds = random_feeds(model)
     graph = Graph.load(tiny_exports / f"{component}.onnx")
-    PassManager(recognition_passes()).run(graph, PassContext(component))
+    PassManager(recognition_passes()).run(graph, replace(CONTEXT, component=component))
     graph.save(tmp_path / "graph.onnx", tmp_path / "weights.safetensors")
     onnx.checker.check_model(tmp_path / "graph.onnx")
     session = ort.InferenceSession(tmp_path / "graph.onnx")
@@ -168,7 +170,7 @@ def full_exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("component", COMPONENTS)
 def test_full_size_counts(full_exports: Path, component: str) -> None:
     graph = Graph.load(full_exports / f"{component}.onnx")
-    records = PassManager(recognition_passes()).run(graph, PassContext(component))
+    records = PassManager(recognition_passes()).run(graph, replace(CONTEXT, component=component))
     assert missed(records) == []
     assert found(records) == FULL[component]
     assert sum(record.duration_s for record in records) < 3

@@ -14,6 +14,8 @@ import pytest
 
 from edgefusion import compile_source, open_bundle, simulate_bundle, traffic_of
 from edgefusion.compiler.bundle.bundle import Bundle
+from edgefusion.runtime.isa import EngineKind
+from edgefusion.runtime.machine import target_path
 from tests.e2e.conftest import Cli
 from tests.network_cases import save
 
@@ -74,6 +76,26 @@ def test_steps_are_the_evaluations_of_the_unet(demo: Path, tmp_path: Path) -> No
     ((ledger, count),) = traffic_of(bundle)
     assert count == 4
     assert ledger.total().bytes == component.dram_read_bytes + component.dram_write_bytes
+
+
+def test_engines_that_a_schedule_leaves_idle_are_named(demo: Path, tmp_path: Path) -> None:
+    one, two = "tensor_engines = { value = 1", "tensor_engines = { value = 2"
+    target = tmp_path / "two.toml"
+    target.write_text(target_path("exynos2400").read_text(encoding="utf-8").replace(one, two))
+    said: list[str] = []
+    result = compile_source(
+        "tiny-test",
+        output={name: tmp_path / f"{name}.npub" for name in ("mlt", "pipelined")},
+        target=str(target),
+        schedules=("mlt", "pipelined"),
+        components=("text_encoder",),
+        calibration_prompts=0,
+        work_dir=demo / "work",
+        progress=said.append,
+    )
+    (line,) = (line for line in said if "stay idle" in line)
+    assert line.startswith("schedule mlt runs one engine at a time: 1 of 2 tensor engines of")
+    assert open_bundle(result.bundles["pipelined"]).machine.engines[EngineKind.TENSOR] == 2
 
 
 def test_recipe_changes_the_precision(demo: Path, cli: Cli, tmp_path: Path) -> None:

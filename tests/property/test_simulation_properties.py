@@ -198,7 +198,7 @@ def test_ledger_conserves_bytes_and_time(program: Program) -> None:
         assert sum(r.read_bytes for r in rows) == moved["read"]
         assert sum(r.write_bytes for r in rows) == moved["write"]
         assert sum(r.bus_bytes for r in rows) == ledger.total().bus_bytes
-        assert sum(r.dma_ps for r in rows) == timeline.kind_busy_ps(EngineKind.DMA)
+        assert sum(r.dma_ps for r in rows) == timeline.busy_ps_by_kind()[EngineKind.DMA]
         assert [-r.bytes for r in rows] == sorted(-r.bytes for r in rows)
     assert ledger.total().bus_bytes >= ledger.total().bytes == sum(moved.values())
 
@@ -206,13 +206,20 @@ def test_ledger_conserves_bytes_and_time(program: Program) -> None:
 @settings(deadline=None)  # the first example may compile the simulator
 @given(programs())
 def test_true_bounds_are_never_violated(program: Program) -> None:
-    """Bounds made of what any schedule must do: each op's own work on its busiest engines."""
+    """Bounds made of what any schedule must do: each op's own work on its busiest engines, and
+    its bytes over the bus."""
     busy = component_latency(program, MACHINE).ops
+    ps_per_byte = 1e12 / MACHINE.dma_bandwidth_bytes_per_s
     records = tuple(
         replace(
             record,
             bound_bytes=op.dram_read_bytes + op.dram_write_bytes,
-            bound_ps=max(op.tensor_busy_ps // 2, op.vector_busy_ps, op.host_busy_ps),
+            bound_ps=max(
+                op.busy_ps[kind] // MACHINE.engines[kind]
+                if kind is not EngineKind.DMA
+                else int((op.dram_read_bytes + op.dram_write_bytes) * ps_per_byte)
+                for kind in EngineKind
+            ),
         )
         for record, op in zip(program.ops, busy, strict=True)
     )

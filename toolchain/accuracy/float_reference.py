@@ -89,7 +89,7 @@ def reference_graph(
     exported = export_component(source, component, place / "export", shapes=shapes, progress=say)
     timesteps = bundle.manifest.component(component).timesteps
     passes = tuple(p for p in default_passes(timesteps=timesteps) if not isinstance(p, _ROUNDING))
-    graph, _ = optimise(exported, component, passes, say)
+    graph, _ = optimise(exported, component, bundle.machine, passes, say)
     graph.save(place / "graph.onnx", place / "weights.safetensors")
     for file in (exported, exported.with_name(f"{exported.name}.data")):
         file.unlink(missing_ok=True)

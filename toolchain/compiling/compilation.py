@@ -134,7 +134,8 @@ def compile_component(
     # 2. Passes
     with stopwatch.stage(component, "passes"):
         dump_dir = settings.dump_ir / component if settings.dump_ir else None
-        graph, records = optimise(exported, component, settings.passes(component), say, dump_dir)
+        passes = settings.passes(component)
+        graph, records = optimise(exported, component, settings.machine, passes, say, dump_dir)
         network = network_from_graph(graph, component)
     # 3. Graph and weights
     folder = workspace.staging / component

@@ -113,6 +113,12 @@ def compile_source(
     )
     if timestep_tables and "unet" in chosen:
         settings = replace(settings, timesteps=tabulated_timesteps(resolved, steps))
+    for schedule in settings.schedules:
+        if idle := schedule.idle_engines(settings.machine):
+            settings.progress(
+                f"schedule {schedule.name} runs one engine at a time: {idle} of "
+                f"{settings.machine.name} stay idle; pipelined uses all"
+            )
     stopwatch = Stopwatch()
     with replacing(tuple(outputs.values())) as partial, open_workspace(work_dir) as workspace:
         # 2. Each component to files

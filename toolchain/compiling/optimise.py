@@ -13,16 +13,19 @@ if TYPE_CHECKING:
     from edgefusion.compiler.graph.graph import Graph
     from edgefusion.passes.pass_base import Pass
     from edgefusion.passes.pass_manager import PassRecord
+    from edgefusion.runtime.machine import Machine
 
 
 def optimise(
     exported: Path,
     component: str,
+    machine: Machine,
     passes: Sequence[Pass],
     say: Say,
     dump_dir: Path | None = None,
 ) -> tuple[Graph, tuple[PassRecord, ...]]:
-    """The graph of the ``.onnx`` file ``exported`` after ``passes``, and what each of them did.
+    """The graph of the ``.onnx`` file ``exported`` after ``passes`` for ``machine``, and what each
+    of them did.
 
     ``dump_dir`` receives the graph's text after each pass. Raises InputError for an invalid graph,
     DoesNotFitError for a full disk.
@@ -37,5 +40,5 @@ def optimise(
     say(f"{component}: reading the graph")
     graph = Graph.load(exported)
     with disk_errors(dump_dir or exported):
-        records = PassManager(passes, dump_dir, report).run(graph, PassContext(component))
+        records = PassManager(passes, dump_dir, report).run(graph, PassContext(machine, component))
     return graph, records

@@ -185,7 +185,7 @@ def write_target(template: Path, calibration: Calibration, output: Path) -> None
 
 def _value(machine: Machine, name: str) -> float:
     table, _, entry = name.partition(".")
-    value = getattr(machine, table)
+    value = machine.parameters()[table]
     return float(value[entry] if entry else value)
 
 

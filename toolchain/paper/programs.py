@@ -40,7 +40,7 @@ class Programs:
         return self.programs[key]
 
     def for_machine(self, machine: Machine) -> Programs:
-        """The same networks for another machine."""
+        """The same networks for another machine, what runs on the host included."""
         return Programs(machine, self.progress, self.networks)
 
     def network(self, preset: str, component: Component) -> Network:
@@ -48,7 +48,7 @@ class Programs:
         key = (preset, component)
         if key not in self.networks:
             self._say(f"export {preset} {component}")
-            self.networks[key] = build_network(preset, component, self._say)
+            self.networks[key] = build_network(preset, component, self.machine, self._say)
         return self.networks[key]
 
     def _say(self, text: str) -> None:
@@ -56,8 +56,8 @@ class Programs:
             self.progress(text)
 
 
-def build_network(preset: str, component: Component, say: Say) -> Network:
-    """Export a preset's component and run all passes."""
+def build_network(preset: str, component: Component, machine: Machine, say: Say) -> Network:
+    """Export a preset's component and run all passes for ``machine``."""
     from edgefusion.compiler.frontend.from_graph import network_from_graph
     from edgefusion.models.export import export_component
     from edgefusion.models.source import resolve_source
@@ -69,5 +69,6 @@ def build_network(preset: str, component: Component, say: Say) -> Network:
     timesteps = tabulated_timesteps(source) if component == "unet" else ()
     with tempfile.TemporaryDirectory() as folder:
         exported = export_component(source, component, Path(folder))
-        graph, _ = optimise(exported, component, default_passes(timesteps=timesteps), say)
+        passes = default_passes(timesteps=timesteps)
+        graph, _ = optimise(exported, component, machine, passes, say)
         return network_from_graph(graph, component)

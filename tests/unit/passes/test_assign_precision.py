@@ -8,9 +8,8 @@ import pytest
 from edgefusion.compiler.graph.graph import Graph
 from edgefusion.passes.assign_precision import AssignPrecision
 from edgefusion.passes.fuse_attention import FuseAttention
-from edgefusion.passes.pass_base import PassContext
 from edgefusion.runtime.errors import InputError, UsageError
-from tests.graph_cases import Array, parse
+from tests.graph_cases import CONTEXT, Array, parse
 from tests.layout_cases import chained
 
 TEXT = "g (float[2, 8] x) => (float[2, 4] y) { h = MatMul(x, w) r = Relu(h) y = MatMul(r, v) }"
@@ -94,11 +93,11 @@ def test_weight_that_fp16_cannot_hold_is_named(bad: float, text: str) -> None:
     w[3, 2] = bad
     graph = Graph.from_model(parse(TEXT, {"w": w, "v": (8, 4)}))
     with pytest.raises(InputError, match=text) as error:
-        AssignPrecision().run(graph, PassContext())
+        AssignPrecision().run(graph, CONTEXT)
     assert "weight 'w' of layer 'MatMul_h'" in str(error.value)
 
 
 def test_unknown_precision_is_a_usage_error() -> None:
     graph = Graph.from_model(parse(TEXT, WEIGHTS))
     with pytest.raises(UsageError, match="got 'int4'"):
-        AssignPrecision(rules=(("*", "int4"),)).run(graph, PassContext())
+        AssignPrecision(rules=(("*", "int4"),)).run(graph, CONTEXT)

@@ -10,7 +10,15 @@ from edgefusion.passes.fuse_silu import FuseSilu
 from edgefusion.passes.pass_manager import PassManager
 from edgefusion.runtime.functions import UNARY
 from tests.function_reference import SCALARS, source
-from tests.graph_cases import assert_same, execute, parse, random_feeds, rewritten, untouched
+from tests.graph_cases import (
+    CONTEXT,
+    assert_same,
+    execute,
+    parse,
+    random_feeds,
+    rewritten,
+    untouched,
+)
 
 SPLIT = "v, u = Split<axis = -1, num_outputs = 2>(x)"
 
@@ -33,7 +41,7 @@ def test_every_function_may_gate(name: str) -> None:
     model = parse(f"g (float[2, 3, 8] x) => (float[2, 3, 4] z) <{SCALARS}> {{ {body} }}")
     feeds = random_feeds(model)
     graph = Graph.from_model(model)
-    PassManager([FuseSilu(), FuseGeglu()]).run(graph)
+    PassManager([FuseSilu(), FuseGeglu()]).run(graph, CONTEXT)
     wanted = "GEGLU" if name == "gelu" else f"GLU_{UNARY[name].token}"
     assert [node.op for node in graph.nodes] == [wanted]
     assert_same(execute(graph.to_model(), feeds), execute(model, feeds))

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 
-from edgefusion.compiler.frontend.placement import group_host_nodes, host_groups
+from edgefusion.compiler.frontend.placement import (
+    group_host_nodes,
+    host_groups,
+    worth_no_transfer,
+)
 from edgefusion.compiler.graph.graph import Graph
 from edgefusion.passes.partition_host import PartitionHost
 from edgefusion.passes.pass_base import PassContext
+from edgefusion.runtime.cost import dma_ns, host_ns, vector_ns
 from edgefusion.runtime.errors import UnsupportedOpError
-from tests.graph_cases import parse
+from tests.graph_cases import CONTEXT, parse
 from tests.layout_cases import chained
 
 WEIGHTS = {"w": (8, 8), "f": (1, 4)}
@@ -49,6 +56,26 @@ def test_large_element_work_stays_on_the_npu() -> None:
     ) == [["Sin"]]
 
 
+def test_what_counts_as_large_is_the_machines() -> None:
+    """A transfer that takes long to set up is worth it for more values only."""
+    text = "g (float[1, 600, 8] x) => (float[1, 600, 8] y) { s = Sin(x) a = Add(s, s) y = Relu(a) }"
+    graph = Graph.from_model(parse(text, WEIGHTS))
+    slow = CONTEXT.machine.with_values(dma_setup_ns=2000)
+    PartitionHost().run(graph, PassContext(slow))
+    (group,) = host_groups(graph)
+    assert [node.op for node in group.nodes] == ["Sin", "Add", "Relu"]
+
+
+def test_transfer_breaks_even_where_host_and_npu_take_as_long() -> None:
+    machine = CONTEXT.machine.with_values(dma_burst_bytes=1)
+    values = worth_no_transfer(machine)
+    on_host_ns = host_ns(machine, 2 * 2 * values) - machine.host_call_ns
+    on_npu_ns = 2 * dma_ns(machine, 1, 2 * values) + vector_ns(machine, 0, 0)
+    # the bus moves whole bytes, so half a byte of each transfer may be missing
+    assert on_npu_ns + 3 * machine.semaphore_ns == pytest.approx(float(on_host_ns), rel=1e-4)
+    assert worth_no_transfer(machine.with_values(host_bandwidth_bytes_per_s=1e12)) == inf
+
+
 def test_groups_stay_convex() -> None:
     # Both Sin could merge over the second edge, but the matmul lies between them on the first.
     assert groups(
@@ -79,7 +106,7 @@ def test_unknown_operator_is_an_error_with_a_way_out() -> None:
     made = graph.tensor("z", (1, 8), node.output.dtype)
     graph.add("Mystery", [node.inputs[0]], [made], source=[node], domain="com.acme")
     with pytest.raises(UnsupportedOpError, match=r"com\.acme\.Mystery 'MatMul_y_1'") as error:
-        PartitionHost().run(graph, PassContext())
+        PartitionHost().run(graph, CONTEXT)
     assert "from MatMul_y" in str(error.value)
     assert "the NPU has no Mystery" in str(error.value)
     assert "replace it by standard operators" in str(error.value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,7 +15,7 @@ from edgefusion.passes.fuse_silu import FuseSilu
 from edgefusion.passes.pass_base import Pass, PassContext, PassResult, Remarks
 from edgefusion.passes.pass_manager import PassContractError, PassManager
 from edgefusion.runtime.errors import InputError
-from tests.graph_cases import parse
+from tests.graph_cases import CONTEXT, parse
 
 TEXT = "g (float[2, 8] x) => (float[2, 8] y) { s = Sigmoid(x) y = Mul(x, s) }"
 
@@ -26,7 +26,7 @@ def graph() -> Graph:
 
 
 def test_records_what_each_pass_did(graph: Graph) -> None:
-    first, second = PassManager([FuseSilu(), FuseGeglu()]).run(graph)
+    first, second = PassManager([FuseSilu(), FuseGeglu()]).run(graph, CONTEXT)
     assert (first.name, first.changed, first.matched, first.missed) == ("fuse-silu", True, 1, 0)
     assert (first.nodes_before, first.nodes_after) == (2, 1)
     assert first.duration_s > 0
@@ -34,14 +34,14 @@ def test_records_what_each_pass_did(graph: Graph) -> None:
 
 
 def test_remarks_say_where_and_why(graph: Graph) -> None:
-    (record,) = PassManager([FuseSilu()]).run(graph)
+    (record,) = PassManager([FuseSilu()]).run(graph, CONTEXT)
     (remark,) = record.remarks
     assert remark.origin == ("Sigmoid_s", "Mul_y")
     assert str(remark) == "fuse-silu: matched Mul_y: SiLU of [2, 8]"
 
 
 def test_dumps_are_numbered_and_readable(graph: Graph, tmp_path: Path) -> None:
-    PassManager([FuseSilu(), FuseGeglu()], dump_dir=tmp_path / "ir").run(graph)
+    PassManager([FuseSilu(), FuseGeglu()], dump_dir=tmp_path / "ir").run(graph, CONTEXT)
     dumps = sorted(path.name for path in (tmp_path / "ir").iterdir())
     assert dumps == ["00-source.txt", "01-fuse-silu.txt", "02-fuse-geglu.txt"]
     assert "edgefusion.SiLU(%x)" in (tmp_path / "ir" / "01-fuse-silu.txt").read_text()
@@ -55,7 +55,7 @@ def test_progress_and_observation(graph: Graph) -> None:
         [FuseSilu(), FuseGeglu()],
         progress=lambda *step: progress.append(step),
         observe=lambda name, graph: observed.append((name, len(graph.nodes))),
-    ).run(graph)
+    ).run(graph, CONTEXT)
     assert progress == [(1, 2, "fuse-silu"), (2, 2, "fuse-geglu")]
     assert observed == [("fuse-silu", 1), ("fuse-geglu", 1)]
 
@@ -76,7 +76,7 @@ class Liar:
 @pytest.mark.parametrize("change", [True, False])
 def test_misreported_changes_are_found(graph: Graph, change: bool) -> None:
     with pytest.raises(PassContractError, match="pass liar"):
-        PassManager([Liar(change)]).run(graph)
+        PassManager([Liar(change)]).run(graph, CONTEXT)
 
 
 @dataclass(frozen=True)
@@ -92,14 +92,14 @@ class Breaker:
 
 def test_an_invalid_graph_is_found_and_the_pass_named(graph: Graph) -> None:
     with pytest.raises(PassContractError, match=r"(?s)after pass breaker:.*'loose' is made by"):
-        PassManager([FuseGeglu(), Breaker()]).run(graph)
+        PassManager([FuseGeglu(), Breaker()]).run(graph, CONTEXT)
 
 
 def test_an_invalid_source_is_the_users_to_mend() -> None:
     model = parse("g (float[2] x) => (float[2] y) { y = Relu(x) }")
     model.graph.node[0].op_type = "Rectify"
     with pytest.raises(InputError, match=r"(?s)source graph is invalid.*no such standard operator"):
-        PassManager([FuseSilu()]).run(Graph.from_model(model))
+        PassManager([FuseSilu()]).run(Graph.from_model(model), CONTEXT)
 
 
 def test_the_context_reaches_the_passes(graph: Graph) -> None:
@@ -114,5 +114,5 @@ def test_the_context_reaches_the_passes(graph: Graph) -> None:
             return Remarks(self.name).result()
 
     each: Pass = Reader()
-    PassManager([each]).run(graph, PassContext(component="unet"))
+    PassManager([each]).run(graph, replace(CONTEXT, component="unet"))
     assert seen == ["unet"]

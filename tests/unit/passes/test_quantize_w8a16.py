@@ -14,7 +14,7 @@ import pytest
 from edgefusion.compiler.graph.graph import Graph
 from edgefusion.passes.assign_precision import AssignPrecision
 from edgefusion.passes.channels_last import ChannelsLast
-from edgefusion.passes.pass_base import Pass, PassContext
+from edgefusion.passes.pass_base import Pass
 from edgefusion.passes.pass_manager import PassManager
 from edgefusion.passes.quantize_w8a16 import (
     QuantizeW8A16,
@@ -23,7 +23,7 @@ from edgefusion.passes.quantize_w8a16 import (
     quantize,
 )
 from edgefusion.runtime.errors import InputError
-from tests.graph_cases import Array, assert_same, execute, parse, random_feeds
+from tests.graph_cases import CONTEXT, Array, assert_same, execute, parse, random_feeds
 
 TEXT = (
     "g (float[1, 8, 6, 4] x) => (float[1, 6, 4, 5] y) "
@@ -43,7 +43,7 @@ def test_graph_computes_with_the_dequantized_weights(tmp_path: Path) -> None:
     model = parse(TEXT, WEIGHTS)
     feeds = random_feeds(model)
     graph = Graph.from_model(model)
-    PassManager(PASSES).run(graph)
+    PassManager(PASSES).run(graph, CONTEXT)
     reference = parse(TEXT, WEIGHTS)
     for proto, axis in zip(reference.graph.initializer, (0, 1), strict=True):
         w = onnx.numpy_helper.to_array(proto)
@@ -62,17 +62,17 @@ def test_graph_computes_with_the_dequantized_weights(tmp_path: Path) -> None:
 def test_fp16_ops_and_a_second_run_change_nothing() -> None:
     graph = Graph.from_model(parse(TEXT, WEIGHTS))
     fp16: list[Pass] = [ChannelsLast(), AssignPrecision("fp16"), QuantizeW8A16()]
-    PassManager(fp16).run(graph)
+    PassManager(fp16).run(graph, CONTEXT)
     assert "DequantizeLinear" not in [node.op for node in graph.nodes]
     graph = Graph.from_model(parse(TEXT, WEIGHTS))
-    PassManager(PASSES).run(graph)
-    assert not QuantizeW8A16().run(graph, PassContext()).changed
+    PassManager(PASSES).run(graph, CONTEXT)
+    assert not QuantizeW8A16().run(graph, CONTEXT).changed
 
 
 def test_shared_weight_is_quantized_once() -> None:
     text = "g (float[2, 8] x) => (float[2, 8] y) { h = MatMul(x, w) y = MatMul(h, w) }"
     graph = Graph.from_model(parse(text, {"w": (8, 8)}))
-    result = PassManager(PASSES[1:]).run(graph)[-1]
+    result = PassManager(PASSES[1:]).run(graph, CONTEXT)[-1]
     assert [node.op for node in graph.nodes] == ["DequantizeLinear", "MatMul", "MatMul"]
     assert "SQNR about" in result.remarks[0].reason
 
@@ -84,7 +84,7 @@ def test_weight_that_is_not_finite_is_named(bad: float, text: str) -> None:
     source = "g (float[2, 8] x) => (float[2, 8] y) { y = MatMul(x, w) }"
     graph = Graph.from_model(parse(source, {"w": w}))
     with pytest.raises(InputError, match=text):
-        PassManager(PASSES[1:]).run(graph)
+        PassManager(PASSES[1:]).run(graph, CONTEXT)
 
 
 def test_channel_of_zeros_has_scale_one() -> None:

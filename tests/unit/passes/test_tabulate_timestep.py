@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,8 @@ import pytest
 
 from edgefusion.compiler.graph.graph import Graph
 from edgefusion.compiler.host.functions import index_extents
-from edgefusion.passes.pass_base import PassContext
 from edgefusion.passes.tabulate_timestep import TabulateTimestep
-from tests.graph_cases import execute, parse, random_feeds
+from tests.graph_cases import CONTEXT, execute, parse, random_feeds
 
 EMBEDDING = """
 g (int64[1] timestep, float[1, 4] x) => (float[1, 4] y, float[1, 4] z)
@@ -31,7 +31,7 @@ STEPS = (999, 759, 499, 259)
 
 def tabulated(model: onnx.ModelProto, timesteps: tuple[int, ...] = STEPS) -> tuple[Graph, int]:
     graph = Graph.from_model(model)
-    result = TabulateTimestep(timesteps).run(graph, PassContext("unet"))
+    result = TabulateTimestep(timesteps).run(graph, replace(CONTEXT, component="unet"))
     return graph, result.matched
 
 

@@ -79,13 +79,15 @@ def test_ops_add_up_to_the_component() -> None:
     component = component_latency(program, MACHINE, timeline)
     assert component == component_latency(program, MACHINE)
     assert component.latency_ps == timeline.total_ps == sum(o.latency_ps for o in component.ops)
-    for field in ("tensor_busy_ps", "vector_busy_ps", "dma_busy_ps", "dram_read_bytes"):
-        assert getattr(component, field) == sum(getattr(op, field) for op in component.ops) > 0
+    for kind in (EngineKind.TENSOR, EngineKind.VECTOR, EngineKind.DMA):
+        assert component.busy_ps[kind] == sum(op.busy_ps[kind] for op in component.ops) > 0
+    assert component.dram_read_bytes == sum(op.dram_read_bytes for op in component.ops)
     assert component.instructions == sum(op.instructions for op in component.ops) == 200
     assert component.dram_read_bytes == component.dram_write_bytes == 40 * 256 * 64 * 2
     stalls = sum(ps for _, ps in component.stalls_ps)
-    busy = component.tensor_busy_ps + component.vector_busy_ps + component.dma_busy_ps
-    assert busy + stalls + component.idle_ps == component.latency_ps * len(timeline.engines)
+    assert sum(
+        component.busy_ps.values()
+    ) + stalls + component.idle_ps == component.latency_ps * len(timeline.engines)
 
 
 def test_an_op_without_instructions_is_listed_with_zeros() -> None:
@@ -113,7 +115,7 @@ def test_bounds_of_overlapping_ops_add_up_by_engine() -> None:
 def test_bounds_hold_and_violations_are_reported() -> None:
     program = several_ops()
     op = component_latency(program, MACHINE).ops[1]
-    assert op.reached_ps == max(op.latency_ps, op.tensor_busy_ps, op.vector_busy_ps)
+    assert op.reached_ps == max(op.latency_ps, *op.busy_ps.values())
 
     def violations(bound_ps: int) -> list[str]:
         records = list(program.ops)

@@ -5,9 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from edgefusion.runtime.errors import InputError, UsageError
-from edgefusion.runtime.machine import STATUSES, list_targets, load_target
+from edgefusion.runtime.isa import EngineKind
+from edgefusion.runtime.machine import (
+    STATUSES,
+    list_targets,
+    load_target,
+    machine_from_parameters,
+)
 
 TARGET = Path(__file__).parents[3] / "runtime" / "targets" / "exynos2400.toml"
 
@@ -25,7 +32,8 @@ def test_shipped_target() -> None:
     target = load_target("exynos2400")
     assert target.machine.name == "exynos2400"
     assert target.machine.sram_bytes == 6 * 2**20
-    assert type(target.machine.dma_engines) is int
+    assert type(target.machine.sram_bytes) is int
+    assert target.machine.engines == dict.fromkeys(EngineKind, 1)
     assert set(target.provenance) >= {"clock_hz", "tensor_rate.fp16", "vector_cycles.softmax"}
     assert {entry.status for entry in target.provenance.values()} <= set(STATUSES)
 
@@ -41,19 +49,25 @@ def test_path_and_name_give_the_same_machine() -> None:
         ("schema_version = 1", "schema_version = 1\nfoo = 3", "foo = 3"),
         ("clock_hz =", "clock_khz =", "unknown key 'clock_khz'"),
         ("semaphore_ns =", "#", "missing semaphore_ns"),
+        ("dma_engines =", "#", "engines must name exactly dma_engines"),
+        ("dma_engines = { value = 1", "dma_engines = { value = 0", "dma_engines .* 0, found 0"),
         ("softmax =", "softmaxx =", "vector_cycles must name exactly .* softmax, softmaxx"),
         ("w8a16 =", "w16a8 =", "tensor_rate must name exactly .* w16a8, w8a16"),
         ("value = 6291456", "value = -1", "sram_bytes .* found"),
         ("value = 6291456", "value = '6 MB'", "sram_bytes .* found"),
         ("value = 6291456", "value = true", "sram_bytes .* found"),
         ("value = 6291456", "value = nan", "sram_bytes .* found"),
-        ("value = 6291456", "value = 1024.5", "sram_bytes must be a whole number"),
-        ("value = 1.196e9", "value = 0", "clock_hz .* > 0"),
+        ("value = 6291456", "value = 1024.5", "sram_bytes .*fractional part, found 1024.5"),
+        ("value = 1.196e9", "value = 0", "clock_hz should be greater than 0, found 0"),
         ("value = 1.196e9", "value = inf", "clock_hz"),
         ("[tensor.tensor_rate]", "tensor_rate = 3\n[tensor.other]", "tensor_rate"),
-        ('value = 1.196e9, status = "secondary"', "value = 1e9", "clock_hz needs"),
-        ('value = 1.196e9, status = "secondary"', 'value = 1e9, status = "hoped"', "one of"),
-        ("value = 1.196e9,", "value = 1.196e9, unit = 'Hz',", "clock_hz needs"),
+        ('value = 1.196e9, status = "secondary"', "value = 1e9", "missing clock_hz.status"),
+        (
+            'value = 1.196e9, status = "secondary"',
+            'value = 1e9, status = "hoped"',
+            "clock_hz.status .*hoped",
+        ),
+        ("value = 1.196e9,", "value = 1.196e9, unit = 'Hz',", "unknown key 'clock_hz.unit'"),
         ("[clock]", "[clock", "at the end of a table"),
     ],
 )
@@ -77,7 +91,7 @@ def test_unknown_target_lists_the_known_ones() -> None:
 def test_with_values_replaces_also_inside_tables() -> None:
     machine = load_target("exynos2400").machine
     other = machine.with_values(**{"vector_cycles.softmax": 1.0, "dma_engines": 2})
-    assert (other.vector_cycles["softmax"], other.dma_engines) == (1.0, 2)
+    assert (other.vector_cycles["softmax"], other.engines[EngineKind.DMA]) == (1.0, 2)
     assert other.vector_cycles["add"] == machine.vector_cycles["add"]
     assert machine.vector_cycles["softmax"] != 1.0
     assert other.digest != machine.digest
@@ -88,3 +102,30 @@ def test_with_values_replaces_also_inside_tables() -> None:
 def test_with_values_refuses_unknown_names(name: str) -> None:
     with pytest.raises(UsageError, match="unknown machine parameter"):
         load_target("exynos2400").machine.with_values(**{name: 1.0})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("sram_bytes", -5),
+        ("sram_bytes", 1024.5),
+        ("sram_bytes", "6 MB"),
+        ("tensor_engines", 0),
+        ("vector_cycles.softmax", -1.0),
+        ("tensor_rate.fp16", 0.0),
+        ("tensor_rate", {"fp16": 1.0}),
+        ("clock_hz", float("nan")),
+        ("semaphore_ns", True),
+    ],
+)
+def test_with_values_refuses_what_no_machine_has(name: str, value: object) -> None:
+    with pytest.raises(UsageError, match=f"target exynos2400: {name} .*found"):
+        load_target("exynos2400").machine.with_values(**{name: value})
+
+
+def test_parameters_make_the_same_machine() -> None:
+    machine = load_target("exynos2400").machine.with_values(vector_engines=3)
+    assert machine.parameters()["vector_engines"] == 3
+    assert machine_from_parameters(machine.parameters()) == machine
+    with pytest.raises(ValidationError, match="clock_khz"):
+        machine_from_parameters({**machine.parameters(), "clock_khz": 1.0})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.passes.assign_precision import AssignPrecision
 from edgefusion.passes.fuse_norm_stats import FuseNormStats
 from edgefusion.passes.partition_host import PartitionHost
-from edgefusion.passes.pass_base import Pass, PassContext
+from edgefusion.passes.pass_base import Pass
 from edgefusion.passes.pass_manager import PassManager
 from edgefusion.passes.pipeline import default_passes
 from edgefusion.passes.quantize_w8a16 import QuantizeW8A16
@@ -30,7 +31,7 @@ from edgefusion.runtime.functions import UNARY
 from edgefusion.runtime.isa import DType, Role
 from edgefusion.runtime.machine import load_target
 from tests.function_reference import SCALARS, source
-from tests.graph_cases import Weights, assert_same, execute, parse, random_feeds
+from tests.graph_cases import CONTEXT, Weights, assert_same, execute, parse, random_feeds
 
 
 def passes(precision: str, rules: tuple[tuple[str, str], ...] = ()) -> list[Pass]:
@@ -45,7 +46,7 @@ def network(
     text: str, weights: Weights | None = None, precision: str = "fp16", **rules: str
 ) -> Network:
     graph = Graph.from_model(parse(text, weights))
-    PassManager(passes(precision, tuple(rules.items()))).run(graph)
+    PassManager(passes(precision, tuple(rules.items()))).run(graph, CONTEXT)
     made = network_from_graph(graph, "model")
     check(made)
     return made
@@ -211,7 +212,7 @@ def test_precisions_meet_in_a_conversion() -> None:
 )
 def test_single_ops(text: str, kind: str, attrs: dict[str, object]) -> None:
     graph = Graph.from_model(parse(f"g {text}", {"g": (8,)}))
-    PassManager([AssignPrecision(), QuantizeW8A16(), PartitionHost()]).run(graph)
+    PassManager([AssignPrecision(), QuantizeW8A16(), PartitionHost()]).run(graph, CONTEXT)
     net = network_from_graph(graph, "model")
     check(net)
     assert find(net, kind).kind.attributes == attrs
@@ -331,7 +332,7 @@ def through(model: onnx.ModelProto, precision: str, tolerance: float) -> Network
         exact = name not in ("assign-precision", "quantize-w8a16", "partition-host")
         assert_same(execute(now.to_model(), feeds), wanted, 2e-5 if exact else tolerance)
 
-    PassManager(passes(precision), observe=compare).run(graph, PassContext())
+    PassManager(passes(precision), observe=compare).run(graph, CONTEXT)
     net = network_from_graph(graph, "model")
     check(net)
     return net
@@ -380,7 +381,7 @@ def test_components_of_the_family(tiny_exports: Path, component: str) -> None:
         exact = name not in ("assign-precision", "quantize-w8a16", "partition-host")
         assert_same(execute(now.to_model(), feeds), wanted, 1e-4 if exact else 0.1)
 
-    PassManager(passes(""), observe=compare).run(graph, PassContext(component))
+    PassManager(passes(""), observe=compare).run(graph, replace(CONTEXT, component=component))
     net = network_from_graph(graph, component)
     check(net)
     kinds = Counter(op.kind.name for op in net.ops)

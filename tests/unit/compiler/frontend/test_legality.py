@@ -14,8 +14,7 @@ from edgefusion.compiler.graph.functions import kind_and_tokens
 from edgefusion.compiler.graph.graph import Graph
 from edgefusion.compiler.ops.kinds import KINDS
 from edgefusion.passes.channels_last import ChannelsLast
-from edgefusion.passes.pass_base import PassContext
-from tests.graph_cases import parse
+from tests.graph_cases import CONTEXT, parse
 
 WEIGHTS = {"w": (8, 8, 3, 3), "w1": (8, 8, 3), "k": (8, 4), "g": (8,)}
 
@@ -88,7 +87,7 @@ WEIGHTS = {"w": (8, 8, 3, 3), "w1": (8, 8, 3), "k": (8, 4), "g": (8,)}
 )
 def test_rules_refuse_with_a_reason(text: str, reason: str) -> None:
     graph = Graph.from_model(parse(text, {**WEIGHTS, "k2": (8, 4), "x1": (1, 8)}))
-    ChannelsLast().run(graph, PassContext())
+    ChannelsLast().run(graph, CONTEXT)
     found = [refusal(node) for node in graph.nodes]
     assert any(reason in text for text in found), found
 
@@ -112,7 +111,7 @@ def test_rules_refuse_with_a_reason(text: str, reason: str) -> None:
 )
 def test_what_the_npu_runs_is_admitted(text: str) -> None:
     graph = Graph.from_model(parse(text, WEIGHTS))
-    ChannelsLast().run(graph, PassContext())
+    ChannelsLast().run(graph, CONTEXT)
     assert [refusal(node) for node in graph.nodes] == [""] * len(graph.nodes)
 
 

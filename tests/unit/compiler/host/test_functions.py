@@ -24,7 +24,7 @@ from edgefusion.runtime import host as runtime_host
 from edgefusion.runtime.errors import InputError, UsageError
 from edgefusion.runtime.host import HostFunctions, load_host
 from edgefusion.runtime.host_signature import HostManifest, host_manifest_from_json
-from tests.graph_cases import assert_same, execute, parse, random_feeds
+from tests.graph_cases import CONTEXT, assert_same, execute, parse, random_feeds
 
 USER = (
     "g (float[1, 600, 8] x, int64[1, 5] i) => (float[1, 600, 3] y, float[1, 5, 64] e, "
@@ -41,7 +41,7 @@ UNKNOWN_TO_TVM = "g (float[3, 600, 600] x) => (float[3] y) { y = Det(x) }"
 
 def partitioned(text: str, weights: Any = None) -> Graph:
     graph = Graph.from_model(parse(text, weights))
-    PassManager([PartitionHost()]).run(graph)
+    PassManager([PartitionHost()]).run(graph, CONTEXT)
     return graph
 
 
@@ -91,7 +91,7 @@ def test_user_graph(tmp_path: Path) -> None:
 def test_components(tiny_exports: Path, tmp_path: Path, component: str) -> None:
     path = tiny_exports / f"{component}.onnx"
     graph = Graph.load(path)
-    PassManager(default_passes("fp16")).run(graph)
+    PassManager(default_passes("fp16")).run(graph, CONTEXT)
     feeds = random_feeds(onnx.load(path, load_external_data=False))
     assert_equals_source(graph, onnx.load(path), feeds, tmp_path)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,16 +18,24 @@ from edgefusion.runtime.errors import DoesNotFitError, UnsupportedOpError
 from edgefusion.runtime.isa import Cause, DType, EngineKind, Opcode
 from edgefusion.runtime.ledger import traffic_ledger
 from edgefusion.runtime.machine import Machine, load_target
+from edgefusion.runtime.measurement import bound_violations, component_latency
 from edgefusion.runtime.program import Program
 from edgefusion.runtime.simulator import simulate
 from edgefusion.runtime.verifier import verify_program
 from edgefusion.runtime.work import derive_work
+from tests.calibration_cases import optimised_unet
 from tests.lowering_cases import all_cases, attention_case, conv_case, group_norm_case
 
 CASES = all_cases()
 MACHINE = load_target("exynos2400").machine
 SMALL = replace(MACHINE, sram_bytes=64 * 1024)
 """Little SRAM, so that every case needs several tiles and ragged tails."""
+TWO = {"dma_engines": 2, "tensor_engines": 2, "vector_engines": 2}
+SLOW = MACHINE.with_values(
+    tensor_macs_per_cycle=512, tensor_feed_elements_per_cycle=2.0,
+    tensor_drain_elements_per_cycle=1.0, vector_lanes=4,
+)  # fmt: skip
+"""Computing takes longer than moving data."""
 
 
 def dma_bytes(program: Program) -> int:
@@ -40,7 +49,11 @@ def test_every_kind_but_views_has_a_rule_and_a_case() -> None:
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: s.name)
-@pytest.mark.parametrize("machine", [MACHINE, SMALL], ids=["full", "small"])
+@pytest.mark.parametrize(
+    "machine",
+    [MACHINE, SMALL, MACHINE.with_values(**TWO), SMALL.with_values(**TWO)],
+    ids=["full", "small", "full-two", "small-two"],
+)
 @pytest.mark.parametrize("case", CASES)
 def test_program_is_sound_and_above_its_bound(
     case: str, machine: Machine, schedule: Schedule
@@ -48,12 +61,15 @@ def test_program_is_sound_and_above_its_bound(
     program = lower(CASES[case], machine, schedule).program
     verify_program(program, machine)
     assert simulate(program, machine).total_ps >= program.ops[0].bound_ps > 0
+    assert bound_violations(component_latency(program, machine)) == []
     assert dma_bytes(program) >= program.ops[0].bound_bytes
     assert program.sram_bytes <= machine.sram_bytes
 
 
 @pytest.mark.parametrize("schedule", ["serial", "mlt"])
-@pytest.mark.parametrize("machine", [MACHINE, SMALL], ids=["full", "small"])
+@pytest.mark.parametrize(
+    "machine", [MACHINE, SMALL, SMALL.with_values(**TWO)], ids=["full", "small", "small-two"]
+)
 @pytest.mark.parametrize("case", CASES)
 def test_search_predicts_the_simulator_exactly(case: str, machine: Machine, schedule: str) -> None:
     network = CASES[case]
@@ -141,6 +157,50 @@ def test_serial_runs_one_engine_at_a_time() -> None:
         EngineKind.TENSOR,
         EngineKind.VECTOR,
     }
+
+
+def test_without_overlap_one_engine_of_each_kind_works() -> None:
+    two = SMALL.with_values(**TWO)
+    for name in ("serial", "mlt"):
+        schedule = schedule_named(name)
+        program = lower(CASES["conv"], two, schedule).program
+        assert program.columns.unit.max() == 0
+        assert simulate(program, two).total_ps == simulate(program, SMALL).total_ps
+        idle = "1 of 2 dma engines, 1 of 2 tensor engines, 1 of 2 vector engines"
+        assert schedule.idle_engines(two) == idle
+        assert schedule.idle_engines(SMALL) == ""
+    assert schedule_named("pipelined").idle_engines(two) == ""
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("one", [MACHINE, SMALL], ids=["full", "small"])
+def test_two_engines_of_each_kind_are_no_slower(case: str, one: Machine) -> None:
+    pipelined, two = schedule_named("pipelined"), one.with_values(**TWO)
+    before = simulate(lower(CASES[case], one, pipelined).program, one)
+    after = simulate(lower(CASES[case], two, pipelined).program, two)
+    assert after.total_ps <= before.total_ps
+
+
+@pytest.mark.parametrize("case", ["conv", "conv_1x1", "matmul", "attention", "attention_mask"])
+def test_two_engines_of_each_kind_are_faster_as_both_work(case: str) -> None:
+    pipelined, two = schedule_named("pipelined"), SLOW.with_values(**TWO)
+    before = simulate(lower(CASES[case], SLOW, pipelined).program, SLOW)
+    program = lower(CASES[case], two, pipelined).program
+    after = simulate(program, two)
+    assert after.total_ps < 0.8 * before.total_ps
+    used = set(zip(program.columns.engine.tolist(), program.columns.unit.tolist(), strict=True))
+    assert used >= {(kind, unit) for kind in (EngineKind.DMA, EngineKind.TENSOR) for unit in (0, 1)}
+
+
+def test_two_engines_of_each_kind_make_the_unet_faster(tiny_exports: Path) -> None:
+    network, pipelined = optimised_unet(tiny_exports).network, schedule_named("pipelined")
+    two = MACHINE.with_values(**TWO)
+    program = lower(network, two, pipelined).program
+    verify_program(program, two)
+    measured = component_latency(program, two)
+    assert bound_violations(measured) == []
+    before = simulate(lower(network, MACHINE, pipelined).program, MACHINE)
+    assert measured.latency_ps < 0.85 * before.total_ps
 
 
 def test_ledger_separates_the_halo_from_compulsory_bytes() -> None:

@@ -5,83 +5,83 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgefusion.compiler.schedule.hazards import Access, Region, waits
+from edgefusion.compiler.schedule.dependences import Access, Region, dependence_graph
 from edgefusion.compiler.schedule.list_schedule import list_schedule
+from edgefusion.runtime.isa import EngineKind
+from edgefusion.runtime.machine import load_target
+from tests.schedule_cases import accesses_of, conflict
 
-DMA, TENSOR, VECTOR = (0, 0), (1, 0), (2, 0)
+DMA, TENSOR, VECTOR = EngineKind.DMA, EngineKind.TENSOR, EngineKind.VECTOR
+MACHINE = load_target("exynos2400").machine.with_values(semaphore_ns=0, dma_setup_ns=0)
 
 
-def tiles(count: int, slots: int) -> tuple[list[tuple[int, int]], list[Access]]:
+def tiles(count: int, slots: int) -> tuple[list[EngineKind], list[Access]]:
     """load x, multiply into y, store y; ``slots`` copies of each buffer."""
     x = [Region() for _ in range(slots)]
     y = [Region() for _ in range(slots)]
     source, target = Region(partial=True), Region(partial=True)
-    engines, accesses = [], []
+    kinds: list[EngineKind] = []
+    accesses = []
     for i in range(count):
         a, b = x[i % slots], y[i % slots]
-        engines += [DMA, TENSOR, DMA]
+        kinds += [DMA, TENSOR, DMA]
         accesses += [Access((source,), (a,)), Access((a,), (b,)), Access((b,), (target,))]
-    return engines, accesses
+    return kinds, accesses
 
 
 def test_double_buffering_loads_the_next_tile_before_storing_this_one() -> None:
-    engines, accesses = tiles(4, slots=2)
-    order = list_schedule(engines, accesses, [10] * 12, semaphore_ps=0)
+    kinds, accesses = tiles(4, slots=2)
+    order = list_schedule(dependence_graph(accesses), kinds, [10] * 12, MACHINE).order
     assert order.index(3) < order.index(2)
 
 
 def test_single_buffering_keeps_lowering_order() -> None:
-    engines, accesses = tiles(4, slots=1)
-    order = list_schedule(engines, accesses, [10] * 12, semaphore_ps=0)
+    kinds, accesses = tiles(4, slots=1)
+    order = list_schedule(dependence_graph(accesses), kinds, [10] * 12, MACHINE).order
     assert order.index(3) > order.index(1), "the tile's buffer is still being read"
 
 
-def test_a_region_that_takes_over_bytes_waits_for_all_earlier_uses() -> None:
-    old, source = Region(), Region(partial=True)
-    unused = Region(reuses=[old])
-    new = Region(reuses=[unused])
-    accesses = [Access((source,), (old,)), Access((old,), (source,)), Access((source,), (new,))]
-    order = list_schedule([DMA, VECTOR, TENSOR], accesses, [5, 50, 5], semaphore_ps=0)
-    assert order == [0, 1, 2]
-    assert waits([DMA, VECTOR, TENSOR], accesses, overlap=True)[2] == (0, 1)
+def test_engines_of_a_kind_share_the_instructions() -> None:
+    """Independent products take the engine that is free first, the lowest of several."""
+    accesses = [Access((), (Region(),)) for _ in range(5)]
+    machine = MACHINE.with_values(tensor_engines=2)
+    issue = list_schedule(dependence_graph(accesses), [TENSOR] * 5, [30, 10, 10, 10, 5], machine)
+    assert issue.order == [0, 1, 2, 3, 4]
+    assert issue.units == [0, 1, 1, 1, 0]
 
 
-def test_waits_drop_what_an_earlier_wait_implies() -> None:
-    a, b, out = Region(), Region(), Region()
-    accesses = [
-        Access((), (a,)),
-        Access((), (b,)),
-        Access((b,), (out,)),
-        Access((a,), (out,)),
-    ]
-    found = waits([DMA, DMA, TENSOR, TENSOR], accesses, overlap=True)
-    assert found == [(), (), (1,), ()], "waiting for load 1 implies load 0: one queue"
+def test_a_chain_stays_on_its_engine() -> None:
+    """Sums into one region need no signal while they stay where they are."""
+    sums, other = Region(), Region()
+    accesses = [Access((), (other,)), *(Access((), (sums,)) for _ in range(3))]
+    machine = MACHINE.with_values(tensor_engines=2, semaphore_ns=1)
+    issue = list_schedule(dependence_graph(accesses), [TENSOR] * 4, [5, 10, 10, 10], machine)
+    assert (issue.order, issue.units) == ([0, 1, 2, 3], [0, 1, 1, 1])
+
+
+def test_dma_channels_share_the_bus() -> None:
+    """A second channel hides its set-up and no more."""
+    loads = [Access((), (Region(),)) for _ in range(3)]
+    machine = MACHINE.with_values(dma_engines=2, dma_setup_ns=0.004)
+    issue = list_schedule(dependence_graph(loads), [DMA] * 3, [10, 10, 10], machine)
+    assert issue.units == [0, 1, 0], "0 is free at 10, 1 at 16"
 
 
 @given(st.data())
 def test_order_is_a_permutation_that_respects_every_hazard(data: st.DataObject) -> None:
-    regions = [Region(partial=data.draw(st.booleans())) for _ in range(4)]
-    count = data.draw(st.integers(1, 30))
-    some = st.lists(st.sampled_from(regions), max_size=2, unique_by=id)
-    accesses = [Access(tuple(data.draw(some)), tuple(data.draw(some))) for _ in range(count)]
-    engines = [data.draw(st.sampled_from([DMA, TENSOR, VECTOR])) for _ in range(count)]
+    accesses = accesses_of(data)
+    count = len(accesses)
+    kinds = [data.draw(st.sampled_from([DMA, TENSOR, VECTOR])) for _ in range(count)]
     durations = [data.draw(st.integers(0, 20)) for _ in range(count)]
-    order = list_schedule(engines, accesses, durations, semaphore_ps=3)
+    units = data.draw(st.integers(1, 3))
+    machine = MACHINE.with_values(semaphore_ns=0.003, tensor_engines=units, dma_engines=units)
+    issue = list_schedule(dependence_graph(accesses), kinds, durations, machine)
+    order = issue.order
+    for index, unit in zip(order, issue.units, strict=True):
+        assert 0 <= unit < machine.engines[kinds[index]]
     assert sorted(order) == list(range(count))
     place = {index: at for at, index in enumerate(order)}
     for late in range(count):
         for early in range(late):
             if conflict(accesses[early], accesses[late]):
                 assert place[early] < place[late]
-
-
-def conflict(early: Access, late: Access) -> bool:
-    """Whether two instructions touch one region and one of them overwrites it."""
-    for region in {*early.reads, *early.writes} & {*late.reads, *late.writes}:
-        both_write = region in early.writes and region in late.writes
-        reads_and_writes = (region in early.writes and region in late.reads) or (
-            region in early.reads and region in late.writes
-        )
-        if reads_and_writes or (both_write and not region.partial):
-            return True
-    return False

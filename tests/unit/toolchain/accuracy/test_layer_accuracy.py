@@ -17,7 +17,6 @@ from edgefusion.compiler.network.ranges import Range
 from edgefusion.compiler.network.scales import assign_scales, measured_tensors, with_scales
 from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.passes.assign_precision import AssignPrecision
-from edgefusion.passes.pass_base import PassContext
 from edgefusion.passes.pass_manager import PassManager
 from edgefusion.passes.pipeline import default_passes
 from edgefusion.passes.quantize_w8a16 import QuantizeW8A16
@@ -29,7 +28,7 @@ from edgefusion.runtime.program import Program
 from edgefusion.runtime.tensor_numbers import steps_of
 from edgefusion.toolchain.accuracy.float_reference import ReferenceGraph
 from edgefusion.toolchain.accuracy.layer_accuracy import CAUSES, LayerError, LayerProbe
-from tests.graph_cases import Array, parse
+from tests.graph_cases import CONTEXT, Array, parse
 
 TEXT = "g (float[64, 32] x) => (float[64, 48] y) { h = MatMul(x, w) s = Sigmoid(h) y = Mul(h, s) }"
 RANGE = 8.0
@@ -81,7 +80,7 @@ def case(folder: Path, *, on_grid: bool = True) -> Case:
         if name == "reference":
             rounding = (AssignPrecision, QuantizeW8A16)
             passes = tuple(p for p in passes if not isinstance(p, rounding))
-        PassManager(passes).run(graph, PassContext("unet"))
+        PassManager(passes).run(graph, replace(CONTEXT, component="unet"))
         graph.save(folder / f"{name}.onnx", folder / f"{name}.safetensors")
         models[name] = onnx.load(folder / f"{name}.onnx", load_external_data=False)
     network = network_from_graph(graph, "unet")
