@@ -18,6 +18,7 @@ from edgefusion.runtime.measurement import attribute_ps, bound_violations, compo
 from edgefusion.runtime.program import Operand, OpRecord, Program, TensorRecord
 from edgefusion.runtime.program_builder import ProgramBuilder
 from edgefusion.runtime.simulator import STALL_REASONS, Timeline, simulate
+from edgefusion.runtime.specification import Attrs
 from edgefusion.runtime.work import durations_ps
 
 # Set-up, semaphore and work of like size, so that every kind of wait occurs.
@@ -51,6 +52,7 @@ def programs(draw: st.DrawFn) -> Program:
         earlier = st.integers(0, index - 1) if index else st.nothing()
         deps = draw(st.lists(earlier, max_size=3)) if index else []
         cause, opcode = Cause.NONE, Opcode.COPY
+        attrs: Attrs = ()
         sram = view((rows, columns), Space.SRAM, columns)
         outputs, inputs = [sram], [sram]
         if kind == EngineKind.DMA:
@@ -64,9 +66,9 @@ def programs(draw: st.DrawFn) -> Program:
             outputs = [view((rows, 4), Space.SRAM, 4)]
             inputs = [sram, view((columns, 4), Space.SRAM, 4)]
         elif kind == EngineKind.HOST:
-            opcode = Opcode.CALL
+            opcode, attrs = Opcode.CALL, (("function", "f"),)
         op = draw(st.integers(0, OPS - 1))
-        builder.emit(kind, unit, opcode, outputs, inputs, op, deps, cause)
+        builder.emit(kind, unit, opcode, outputs, inputs, op, deps, cause, attrs)
     return builder.build()
 
 
