@@ -16,7 +16,7 @@ from edgefusion.compiler.graph.graph import Graph
 from edgefusion.compiler.network.network import Network
 from edgefusion.passes.pass_manager import PassManager
 from edgefusion.passes.pipeline import default_passes
-from edgefusion.toolchain.accuracy.calibration_segments import session
+from edgefusion.toolchain.running.segments import session
 from tests.graph_cases import CONTEXT
 
 Array = npt.NDArray[Any]

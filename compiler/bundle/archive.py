@@ -7,19 +7,18 @@ always give the same bytes. Format: PKWARE APPNOTE 6.3, sections 4.3.7 and 4.5.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
-import os
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from edgefusion.compiler.bundle.manifest import MemberInfo
-from edgefusion.runtime.errors import DoesNotFitError, EdgeFusionError, InputError
+from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.files import disk_errors
 
 ALIGNMENT = 64
 CHUNK_BYTES = 1 << 22
@@ -79,53 +78,6 @@ def data_offset(file: BinaryIO, entry: zipfile.ZipInfo) -> int:
         raise InputError(f"member {entry.filename} has no header where the zip's index says.")
     name_bytes, extra_bytes = struct.unpack_from("<HH", header, 26)
     return entry.header_offset + _LOCAL_HEADER_BYTES + int(name_bytes) + int(extra_bytes)
-
-
-@contextmanager
-def replacing(paths: Sequence[Path]) -> Iterator[tuple[Path, ...]]:
-    """Files beside ``paths``, empty at first: they take these places when the block ends well, and
-    are gone when it does not, for whatever reason.
-
-    Raises DoesNotFitError for a full disk, InputError for a place that cannot be written, both
-    before the block is entered where that shows.
-    """
-    partial = tuple(path.with_name(f".{path.name}.{os.getpid()}.partial") for path in paths)
-    try:
-        for path, temporary in zip(paths, partial, strict=True):
-            with disk_errors(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                temporary.touch()
-        yield partial
-        for temporary, path in zip(partial, paths, strict=True):
-            with disk_errors(path):
-                temporary.replace(path)
-    finally:
-        for temporary in partial:
-            with suppress(OSError):  # absent, or in a folder that could not be made
-                temporary.unlink()
-
-
-@contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turns what the file system refuses into errors that a user can act on."""
-    try:
-        yield
-    except OSError as error:
-        raise disk_error(error, path) from error
-
-
-def disk_error(error: OSError, path: Path | None = None) -> EdgeFusionError:
-    """What a user can act on; ``path`` is the place where the error itself names none."""
-    place = error.filename or path or "a file"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return DoesNotFitError(
-            f"the disk is full: writing {place} failed ({error.strerror}). Nothing was left "
-            "behind. Free some space, or name another place with -o, --work-dir or TMPDIR."
-        )
-    return InputError(
-        f"cannot use {place}: {error.strerror or error}. Nothing was left behind. Check the place "
-        "and its permissions, or name another one."
-    )
 
 
 def _padding(at: int, name: str, zip64: bool) -> bytes:

@@ -29,7 +29,6 @@ from edgefusion.compiler.bundle.archive import (
     CHUNK_BYTES,
     Content,
     data_offset,
-    disk_errors,
     member_info,
     write_members,
 )
@@ -44,6 +43,7 @@ from edgefusion.compiler.bundle.check import (
 from edgefusion.compiler.bundle.manifest import Manifest, MemberInfo
 from edgefusion.compiler.graph.safetensors_map import mapped_tensors
 from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.files import disk_errors
 from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program import Program
 from edgefusion.runtime.verifier import verify_program

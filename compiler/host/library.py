@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgefusion.compiler.bundle.archive import disk_errors
 from edgefusion.compiler.host.functions import HostModel, signatures
+from edgefusion.runtime.files import disk_errors
 from edgefusion.runtime.host import TVM_PACKAGE, own_target
 from edgefusion.runtime.host_signature import HostManifest, HostTarget
 

@@ -38,11 +38,11 @@ def draw_pictures(directory: Path, say: Say) -> dict[str, Any]:
     import numpy as np
 
     from edgefusion.api import compile_source
-    from edgefusion.compiler.bundle.archive import disk_errors, replacing
     from edgefusion.models.image_grid import image_grid
     from edgefusion.models.pipeline_generator import pipeline_generator
     from edgefusion.models.source import resolve_source
     from edgefusion.runtime.accuracy import psnr_db
+    from edgefusion.runtime.files import disk_errors, replacing
     from edgefusion.toolchain.running.bundle_generator import bundle_generator
 
     path, output = directory / f"{SOURCE}.npub", directory / f"{SOURCE}.png"

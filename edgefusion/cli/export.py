@@ -83,9 +83,9 @@ def _floating(
     shapes: dict[str, tuple[int, ...]],
 ) -> tuple[str, list[dict[str, Any]]]:
     """Export from the source; its name, and a row for each component."""
-    from edgefusion.compiler.bundle.archive import disk_errors
     from edgefusion.models.export import export_component
     from edgefusion.models.source import resolve_source
+    from edgefusion.runtime.files import disk_errors
     from edgefusion.toolchain.compiling.compile_source import components_of
 
     resolved = resolve_source(source, random_weights_seed=random_weights)
@@ -111,8 +111,8 @@ def _floating(
 def _quantized(bundle: Path, directory: Path, components: str | None) -> list[dict[str, Any]]:
     """Export from a calibrated bundle; a row for each component."""
     from edgefusion.api import open_bundle
-    from edgefusion.compiler.bundle.archive import disk_errors
     from edgefusion.compiler.bundle.qdq_export import export_qdq
+    from edgefusion.runtime.files import disk_errors
 
     rows: list[dict[str, Any]] = []
     with progress() as say, disk_errors(directory):

@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        from edgefusion.compiler.bundle.archive import disk_error
+        from edgefusion.runtime.files import disk_error
 
         told = disk_error(error)
         _fail(error, told.exit_code, str(told))

@@ -57,7 +57,7 @@ def write_text(target: str, text: str) -> None:
     if target == STDOUT:
         sys.stdout.write(text)
         return
-    from edgefusion.compiler.bundle.archive import disk_errors, replacing
+    from edgefusion.runtime.files import disk_errors, replacing
 
     with replacing((Path(target),)) as (partial,), disk_errors(Path(target)):
         partial.write_text(text, encoding="utf-8")

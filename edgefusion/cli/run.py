@@ -111,7 +111,7 @@ def _arrays(
 ) -> dict[str, Any]:
     import numpy as np
 
-    from edgefusion.compiler.bundle.archive import disk_errors, replacing
+    from edgefusion.runtime.files import disk_errors, replacing
     from edgefusion.toolchain.running.execution import checked_inputs
 
     bundle.manifest.component(component)

@@ -106,8 +106,8 @@ class Easel:
     ) -> dict[str, Any]:
         from PIL import Image
 
-        from edgefusion.compiler.bundle.archive import disk_errors, replacing
         from edgefusion.models.text_to_image import generate
+        from edgefusion.runtime.files import disk_errors, replacing
         from edgefusion.toolchain.running.execution import BundleNetworks
 
         def enter(text: str) -> None:
@@ -160,8 +160,8 @@ def _write_grid(output: Path, images: dict[int, Path], count: int) -> None:
     """Images by number from left to right and down; black where one is missing."""
     from PIL import Image
 
-    from edgefusion.compiler.bundle.archive import disk_errors, replacing
     from edgefusion.models.image_grid import image_grid
+    from edgefusion.runtime.files import disk_errors, replacing
 
     columns = ceil(sqrt(count))
     cells: list[Image.Image | None] = [None] * count

@@ -60,7 +60,7 @@ def simulate(
 
 
 def _write_trace(bundle: Bundle, path: Path) -> None:
-    from edgefusion.compiler.bundle.archive import disk_errors, replacing
+    from edgefusion.runtime.files import disk_errors, replacing
     from edgefusion.runtime.simulator import simulate as run
     from edgefusion.runtime.trace import write_trace
 

@@ -21,8 +21,8 @@ from typing import Any, TypeVar
 from edgefusion.models.data.imagefolder import METADATA
 from edgefusion.models.data.journal import Record, journaled
 from edgefusion.models.data.report import Report
-from edgefusion.models.whole_file import kept_on_disk_errors, write_whole
 from edgefusion.runtime.errors import InputError, UsageError
+from edgefusion.runtime.files import kept_on_disk_errors, write_whole
 from edgefusion.runtime.progress import Say, silent
 
 REPORT, DROPPED = "report.json", "dropped.jsonl"

@@ -10,8 +10,8 @@ from typing import Any
 
 from edgefusion.models.data.images import encoded
 from edgefusion.models.data.plug_in_types import Generator
-from edgefusion.models.whole_file import kept_on_disk_errors, write_whole
 from edgefusion.runtime.errors import InputError, UsageError
+from edgefusion.runtime.files import kept_on_disk_errors, write_whole
 from edgefusion.runtime.progress import Say, silent
 
 SETTINGS = "drawing.json"

@@ -24,7 +24,7 @@ from edgefusion.models.miniature.shapes import (
     random_scene,
     told,
 )
-from edgefusion.models.whole_file import write_whole
+from edgefusion.runtime.files import write_whole
 
 _LONG_SIDE_PX = 48
 _OPENINGS = ("", "a picture of ", "a drawing of ", "an image of ", "a painting of ")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import load, save
 
-from edgefusion.models.whole_file import kept_on_disk_errors, write_whole
+from edgefusion.runtime.files import kept_on_disk_errors, write_whole
 
 if TYPE_CHECKING:
     from torch import nn

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgefusion.compiler.bundle.archive import disk_errors
 from edgefusion.models.checkpoint import quiet_libraries
 from edgefusion.models.pipeline_files import SCHEDULER_CONFIG
 from edgefusion.models.text_to_image import ORIGINAL_STEPS, STABLE_DIFFUSION_SCHEDULE
 from edgefusion.models.training.disk import as_os_errors
+from edgefusion.runtime.files import disk_errors
 
 if TYPE_CHECKING:
     from edgefusion.models.source import Source

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgefusion.compiler.bundle.archive import disk_errors, replacing
 from edgefusion.models.training.checkpoints import CheckpointStore
 from edgefusion.models.training.settings_file import (
     RESOLVED,
@@ -14,6 +13,7 @@ from edgefusion.models.training.settings_file import (
     save_settings,
 )
 from edgefusion.runtime.errors import UsageError
+from edgefusion.runtime.files import disk_errors, replacing
 
 _MAY_CHANGE = (
     "data.workers",

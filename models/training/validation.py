@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from edgefusion.compiler.bundle.archive import disk_errors, replacing
 from edgefusion.models.image_grid import image_grid
 from edgefusion.models.training.draws import Draws
+from edgefusion.runtime.files import disk_errors, replacing
 
 if TYPE_CHECKING:
     from torch import nn

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -29,9 +30,26 @@ def test_contracts_hold(repository_root: Path) -> None:
     assert "0 broken" in result.stdout
 
 
+def rooms(root: Path) -> list[str]:
+    """The sub-packages that the contracts name, as paths."""
+    contracts = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["importlinter"]
+    return [
+        f"{container.removeprefix('edgefusion.')}/{room.strip()}"
+        for contract in contracts["contracts"]
+        for container in contract.get("containers", [])
+        for layer in contract["layers"]
+        for room in layer.split("|")
+    ]
+
+
 @pytest.mark.parametrize(
     ("module", "statement", "contract"),
     [
+        ("compiler/graph", "import edgefusion.compiler.network", "Rooms of the compiler"),
+        ("compiler/network", "import edgefusion.compiler.schedule", "Rooms of the compiler"),
+        ("compiler/lowering", "import edgefusion.compiler.ops", "Rooms of the compiler"),
+        ("compiler/frontend", "import edgefusion.compiler.bundle", "Rooms of the compiler"),
+        ("toolchain/running", "import edgefusion.toolchain.accuracy", "Rooms of the toolchain"),
         ("runtime", "import edgefusion.compiler", "Imports point one way"),
         ("compiler", "import edgefusion.passes", "Imports point one way"),
         ("passes", "import edgefusion.models", "Imports point one way"),
@@ -50,7 +68,7 @@ def test_planted_import_is_reported(
     repository_root: Path, tmp_path: Path, module: str, statement: str, contract: str
 ) -> None:
     package = tmp_path / "edgefusion"
-    for name in (*FOLDERS, "cli"):
+    for name in (*FOLDERS, "cli", *rooms(repository_root)):
         (package / name).mkdir(parents=True)
         (package / name / "__init__.py").write_text("")
     (package / "__init__.py").write_text("__version__ = '0'\n")

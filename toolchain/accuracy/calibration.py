@@ -1,7 +1,7 @@
 """Measures the range of every INT16 tensor of a component, in FP32, on the inputs it will see.
 
 The optimised graph, weights already rounded to INT8, is expanded to standard ops and run a block at
-a time; each value that decides a scale passes by once (``calibration_segments``), so memory
+a time; each value that decides a scale passes by once (``running.segments``), so memory
 stays near the model's size. With a folder, every evaluation leaves a checkpoint behind, and a
 finished calibration is found again by its identity.
 """
@@ -33,8 +33,8 @@ from edgefusion.toolchain.accuracy.calibration_file import (
     Measured,
     load_calibration,
 )
-from edgefusion.toolchain.accuracy.calibration_segments import DEFAULT_BUDGET_BYTES, SegmentedModel
 from edgefusion.toolchain.accuracy.calibration_statistics import BINS, Statistics
+from edgefusion.toolchain.running.segments import DEFAULT_BUDGET_BYTES, SegmentedModel
 
 Array = npt.NDArray[Any]
 _LOWEST = float(np.finfo(np.float32).min)

@@ -20,7 +20,7 @@ import onnx
 from edgefusion.models.text_to_image import Network
 from edgefusion.models.trajectories import Denoising, Shapes, token_ids
 from edgefusion.toolchain.accuracy.calibration import Workload
-from edgefusion.toolchain.accuracy.calibration_segments import session
+from edgefusion.toolchain.running.segments import session
 
 if TYPE_CHECKING:
     from edgefusion.models.source import Source

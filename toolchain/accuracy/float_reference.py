@@ -16,12 +16,12 @@ import onnx
 from edgefusion.models.export import export_component
 from edgefusion.models.source import SHIPPED, Source, resolve_source
 from edgefusion.passes.assign_precision import AssignPrecision
+from edgefusion.passes.optimise import optimise
 from edgefusion.passes.partition_host import PartitionHost
 from edgefusion.passes.pipeline import default_passes
 from edgefusion.passes.quantize_w8a16 import QuantizeW8A16
 from edgefusion.runtime.errors import EdgeFusionError, InputError
 from edgefusion.runtime.progress import Say
-from edgefusion.toolchain.compiling.optimise import optimise
 
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle

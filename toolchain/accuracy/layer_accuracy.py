@@ -43,9 +43,9 @@ from edgefusion.runtime.kernels.exact_tables import exact_tables
 from edgefusion.runtime.program import Program, TensorRecord
 from edgefusion.runtime.store_watch import StoreWatch, reference_name
 from edgefusion.runtime.stored_values import from_real, to_real
-from edgefusion.toolchain.accuracy.calibration_segments import SegmentedModel
 from edgefusion.toolchain.accuracy.float_reference import ReferenceGraph
 from edgefusion.toolchain.accuracy.op_session import OpGraph
+from edgefusion.toolchain.running.segments import SegmentedModel
 
 Array = npt.NDArray[Any]
 Inputs = Mapping[str, Array]

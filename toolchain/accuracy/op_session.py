@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from edgefusion.toolchain.accuracy.calibration_segments import session
+from edgefusion.toolchain.running.segments import session
 
 Array = npt.NDArray[Any]
 

@@ -18,8 +18,8 @@ import numpy.typing as npt
 import onnx
 
 from edgefusion.runtime.accuracy import noise_of
-from edgefusion.toolchain.accuracy.calibration_segments import session
 from edgefusion.toolchain.accuracy.float_reference import ReferenceGraph
+from edgefusion.toolchain.running.segments import session
 
 Array = npt.NDArray[Any]
 _SEED = 0

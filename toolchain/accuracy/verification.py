@@ -20,7 +20,6 @@ import numpy.typing as npt
 from edgefusion.models.text_to_image import Generation, Network, generate
 from edgefusion.runtime.accuracy import psnr_db, sqnr_db
 from edgefusion.runtime.progress import Say
-from edgefusion.toolchain.accuracy.calibration_segments import session
 from edgefusion.toolchain.accuracy.float_reference import (
     SOURCE_WEIGHTS,
     ReferenceGraph,
@@ -39,6 +38,7 @@ from edgefusion.toolchain.running.execution import (
     reference_network,
     tokenizer_of,
 )
+from edgefusion.toolchain.running.segments import session
 
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle

@@ -14,8 +14,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgefusion.compiler.bundle.archive import disk_errors, member_info
+from edgefusion.compiler.bundle.archive import member_info
 from edgefusion.compiler.bundle.manifest import ComponentInfo, MemberInfo, PassInfo
+from edgefusion.passes.optimise import optimise
+from edgefusion.runtime.files import disk_errors
 from edgefusion.runtime.latency import ComponentLatency
 from edgefusion.runtime.progress import Say
 from edgefusion.toolchain.accuracy.recipe import Recipe
@@ -27,7 +29,6 @@ from edgefusion.toolchain.compiling.hosting import (
     host_ops,
     with_backends,
 )
-from edgefusion.toolchain.compiling.optimise import optimise
 from edgefusion.toolchain.compiling.scaling import (
     CalibrationSettings,
     component_scales,

@@ -8,13 +8,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgefusion.compiler.bundle.archive import replacing
 from edgefusion.compiler.bundle.bundle import json_bytes, write_bundle
 from edgefusion.compiler.bundle.check import LATENCY
 from edgefusion.compiler.bundle.manifest import Manifest, MemberInfo, SourceInfo
 from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime.cost import COST_MODEL_VERSION
 from edgefusion.runtime.errors import UsageError
+from edgefusion.runtime.files import replacing
 from edgefusion.runtime.latency import PipelineLatency
 from edgefusion.runtime.machine import Machine, load_target
 from edgefusion.runtime.progress import Say, silent

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgefusion.compiler.bundle.archive import disk_errors
 from edgefusion.compiler.bundle.manifest import ComponentInfo, HostCall, HostOp
+from edgefusion.runtime.files import disk_errors
 from edgefusion.runtime.host_calls import call_traffic
 from edgefusion.runtime.host_signature import HostManifest
 from edgefusion.runtime.progress import Say

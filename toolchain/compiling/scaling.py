@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgefusion.compiler.bundle.archive import disk_errors
 from edgefusion.compiler.bundle.scales import NONE, PLACEHOLDER, ScalesInfo
 from edgefusion.runtime.errors import UsageError
+from edgefusion.runtime.files import disk_errors
 from edgefusion.runtime.isa import DType
 from edgefusion.runtime.progress import Say
 

@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgefusion.compiler.bundle.archive import disk_errors
+from edgefusion.runtime.files import disk_errors
 from edgefusion.runtime.progress import Say
 
 if TYPE_CHECKING:

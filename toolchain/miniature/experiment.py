@@ -21,7 +21,7 @@ from edgefusion.models.miniature.presets import Preset
 from edgefusion.models.miniature.repetition import Repetition
 from edgefusion.models.miniature.store import Store
 from edgefusion.models.miniature.tools import make_tools
-from edgefusion.models.whole_file import write_whole
+from edgefusion.runtime.files import write_whole
 from edgefusion.runtime.progress import Say
 from edgefusion.toolchain.miniature.deployment import deploy
 

@@ -62,8 +62,8 @@ def build_network(preset: str, component: Component, machine: Machine, say: Say)
     from edgefusion.models.export import export_component
     from edgefusion.models.source import resolve_source
     from edgefusion.models.trajectories import tabulated_timesteps
+    from edgefusion.passes.optimise import optimise
     from edgefusion.passes.pipeline import default_passes
-    from edgefusion.toolchain.compiling.optimise import optimise
 
     source = resolve_source(preset, random_weights_seed=0)
     timesteps = tabulated_timesteps(source) if component == "unet" else ()

@@ -105,7 +105,7 @@ def npu_network(
 
 def reference_network(bundle: Bundle, component: str) -> Network:
     """A component's graph in ONNX Runtime: FP32, with the weights of the bundle."""
-    from edgefusion.toolchain.accuracy.calibration_segments import session
+    from edgefusion.toolchain.running.segments import session
 
     runner = session(bundle.graph_model(component), bundle.path.parent)
     outputs = [info.name for info in runner.get_outputs()]

@@ -14,7 +14,7 @@ import onnx
 import pytest
 
 from edgefusion.compiler.bundle import archive as bundle_zip
-from edgefusion.compiler.bundle.archive import ALIGNMENT, member_info, replacing, write_members
+from edgefusion.compiler.bundle.archive import ALIGNMENT, member_info, write_members
 from edgefusion.compiler.bundle.bundle import Bundle, json_bytes, write_bundle
 from edgefusion.compiler.bundle.check import LATENCY
 from edgefusion.compiler.bundle.manifest import (
@@ -28,6 +28,7 @@ from edgefusion.compiler.bundle.manifest import (
 )
 from edgefusion.compiler.graph.graph import Graph
 from edgefusion.runtime.errors import DoesNotFitError, InputError, UsageError
+from edgefusion.runtime.files import replacing
 from edgefusion.runtime.isa import Cause, DType, EngineKind, Opcode, Role, Space
 from edgefusion.runtime.machine import load_target
 from edgefusion.runtime.program import (

@@ -18,8 +18,8 @@ from edgefusion.models.data.recaption import recaption
 from edgefusion.models.data.report import Report
 from edgefusion.models.data.stage import Result, Stage, run_stage
 from edgefusion.models.data.synthesize import SynthesisSettings, synthesize
-from edgefusion.models.whole_file import write_whole
 from edgefusion.runtime.errors import DoesNotFitError, InputError, UsageError
+from edgefusion.runtime.files import write_whole
 from tests.data_cases import brightest, colours, draw, plain_folder, tree
 
 Body = Callable[[Stage], Result]

@@ -20,7 +20,7 @@ from edgefusion.toolchain.accuracy.calibration_file import (
     Identity,
     load_calibration,
 )
-from edgefusion.toolchain.accuracy.calibration_segments import SegmentedModel
+from edgefusion.toolchain.running.segments import SegmentedModel
 from tests.calibration_cases import Array, Optimised, all_values, feeds, optimised_unet
 
 
