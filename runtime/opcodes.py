@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from edgefusion.runtime.errors import InputError
-from edgefusion.runtime.functions import binary_class, unary_class
+from edgefusion.runtime.functions import BINARY, UNARY, binary_class, unary_class
 from edgefusion.runtime.isa import EngineKind, Opcode, Space
 from edgefusion.runtime.specification import (
     Attribute,
@@ -116,7 +116,7 @@ SPECIFICATIONS: Mapping[Opcode, Specification] = {
         EngineKind.VECTOR,
         (OperandForm("y", "any"),),
         (OperandForm("x", "any"),),
-        (_function("f: silu, gelu, relu, ..."),),
+        (_function("f", *UNARY),),
         cost_class=unary_class,
         families=_BOTH,
     ),
@@ -125,7 +125,7 @@ SPECIFICATIONS: Mapping[Opcode, Specification] = {
         EngineKind.VECTOR,
         (OperandForm("y", "any"),),
         (OperandForm("a", "as y"), OperandForm("b", "as y")),
-        (_function("f: add, sub, mul, ..."),),
+        (_function("f", *BINARY),),
         cost_class=binary_class,
         families=_BOTH,
     ),
@@ -134,7 +134,7 @@ SPECIFICATIONS: Mapping[Opcode, Specification] = {
         EngineKind.VECTOR,
         (OperandForm("y", "[m,c]"),),
         (OperandForm("value", "[m,c]"), OperandForm("gate", "[m,c]")),
-        (_function("f: gelu, ..."),),
+        (_function("f", *UNARY),),
         cost_class="glu",
         families=_BOTH,
     ),

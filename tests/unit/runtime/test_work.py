@@ -152,8 +152,8 @@ SUM = (("axis", 1), ("count", 10), ("function", "sum"))
     ("opcode", "attrs", "output", "source", "function", "elements"),
     [
         (Opcode.UNARY, (("function", "silu"),), SMALL, SMALL, "silu", 24),
-        (Opcode.UNARY, (("function", "erf"),), SMALL, SMALL, "other_unary", 24),
-        (Opcode.UNARY, (("function", "add"),), SMALL, SMALL, "other_unary", 24),
+        (Opcode.UNARY, (("function", "softplus"),), SMALL, SMALL, "other_unary", 24),
+        (Opcode.UNARY, (("function", "hard_swish"),), SMALL, SMALL, "other_unary", 24),
         (Opcode.BINARY, (("function", "mul"),), LARGE, SMALL, "mul", 120),
         (Opcode.BINARY, (("function", "sub"),), LARGE, SMALL, "other_binary", 120),
         (Opcode.GLU, (("function", "gelu"),), SMALL, SMALL, "glu", 24),
