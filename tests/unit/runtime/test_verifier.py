@@ -157,7 +157,9 @@ def test_attributes_of_a_read_program_are_checked_once_for_all_instructions() ->
     (found,) = find_violations(with_attrs(program, ("function", 3)), MACHINE)
     assert found.message.startswith("expected attribute 'function' to be one of relu, silu")
     assert found.message.endswith("found 3")
-    (found,) = find_violations(with_attrs(program, ("function", "a"), ("function", "b")), MACHINE)
+    (found,) = find_violations(
+        with_attrs(program, ("function", "relu"), ("function", "silu")), MACHINE
+    )
     assert "twice" in found.message
     named = r"instruction 1 \(unary of silu1.* no attribute 'functoin' \(did you mean 'function'"
     with pytest.raises(InputError, match=named):
