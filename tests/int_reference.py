@@ -71,3 +71,13 @@ def fitting_scales(network: Network, values: Mapping[str, Array]) -> dict[str, f
         ranges[f"{op.name}:scores_masked"] = float(max(scores)) + ranges.get("mask", 0.0)
     wanted = {name: ranges[name] for name in measured_tensors(network)}
     return assign_scales(network, {name: Range(-r, r) for name, r in wanted.items()})
+
+
+def draw_scaled(network: Network) -> tuple[dict[str, float], dict[str, Array], dict[str, Array]]:
+    """Scales that fit what ``draw_integers`` draws, and the drawn inputs and constants."""
+    inputs, constants = draw_integers(network)
+    scales = fitting_scales(network, real_values(network, inputs | constants))
+    if "stats" in inputs:  # sums of squares are in steps of x
+        x = np.rint(inputs["x"].reshape(-1, inputs["x"].shape[-1]) / scales["x"]).astype(np.int64)
+        inputs["stats"] = np.stack([x.sum(axis=0), (x**2).sum(axis=0)])
+    return scales, inputs, constants

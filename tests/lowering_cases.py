@@ -146,13 +146,14 @@ def group_norm_case(
 
 @dataclass(frozen=True)
 class SimpleCase:
-    """A kind on x[1,30,20,64], the shape of its result, and what else it reads."""
+    """A kind on ``x``, the shape of its result, and what else it reads."""
 
     kind: Kind
     shape: tuple[int, ...] = (1, 30, 20, 64)
     other: tuple[int, ...] = ()
     other_role: Role = Role.INPUT
     norm: bool = False
+    x: tuple[int, ...] = (1, 30, 20, 64)
 
 
 SIMPLE: Mapping[str, SimpleCase] = {
@@ -180,15 +181,20 @@ SIMPLE: Mapping[str, SimpleCase] = {
 
 def simple_case(kind: str) -> Network:
     """A network of one op of any other kind, called as its kind."""
-    b, case = NetworkBuilder(), SIMPLE[kind]
-    b.add("x", 1, 30, 20, 64, role=Role.INPUT)
+    return simple_network(SIMPLE[kind])
+
+
+def simple_network(case: SimpleCase) -> Network:
+    """A network of ``case`` alone; the op is called as its kind."""
+    b = NetworkBuilder()
+    b.add("x", *case.x, role=Role.INPUT)
     if case.norm:
         for name in ("gamma", "beta"):
-            b.add(name, 64, dtype=DType.FP32, role=Role.WEIGHT)
+            b.add(name, case.x[-1], dtype=DType.FP32, role=Role.WEIGHT)
     if case.other:
         b.add("other", *case.other, role=case.other_role)
     b.add("y", *case.shape, role=Role.OUTPUT)
-    b.op(kind, case.kind, "y")
+    b.op(case.kind.name, case.kind, "y")
     return b.build()
 
 

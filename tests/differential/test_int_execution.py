@@ -23,7 +23,13 @@ from edgefusion.runtime.isa import Role
 from edgefusion.runtime.kernels.contract import Array
 from edgefusion.runtime.machine import load_target
 from tests.fp16_reference import evaluate
-from tests.int_reference import draw_integers, fitting_scales, named_constants, real_values
+from tests.int_reference import (
+    draw_integers,
+    draw_scaled,
+    fitting_scales,
+    named_constants,
+    real_values,
+)
 from tests.lowering_cases import NetworkBuilder, all_cases, attention_case, function_case
 
 MACHINE = load_target("exynos2400").machine
@@ -56,12 +62,7 @@ def execute(
 
 @cache
 def drawn(case: str) -> tuple[dict[str, float], tuple[dict[str, Array], dict[str, Array]]]:
-    network = CASES[case]
-    inputs, constants = draw_integers(network)
-    scales = fitting_scales(network, real_values(network, inputs | constants))
-    if "stats" in inputs:  # sums of squares are in steps of x
-        x = np.rint(inputs["x"].reshape(-1, inputs["x"].shape[-1]) / scales["x"]).astype(np.int64)
-        inputs["stats"] = np.stack([x.sum(axis=0), (x**2).sum(axis=0)])
+    scales, inputs, constants = draw_scaled(CASES[case])
     return scales, (inputs, constants)
 
 
