@@ -15,7 +15,7 @@ from edgefusion.compiler.lowering.lower import lower
 from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime.isa import EngineKind
 from edgefusion.runtime.machine import load_target, target_path
-from tests.lowering_cases import matmul_case
+from tests.lowering_cases import attention_case
 
 SOURCE = ("runtime", "compiler", "passes", "models", "toolchain", "benchmarks", "edgefusion")
 SPELLINGS = {
@@ -132,7 +132,8 @@ def test_two_of_every_engine_are_three_numbers(tmp_path: Path) -> None:
     file = tmp_path / "twice.toml"
     file.write_text(text, encoding="utf-8")
     machine = load_target(str(file)).machine
-    program = lower(matmul_case(4096, 320, 640), machine, schedule_named("pipelined")).program
+    network = attention_case(1024, 1024, heads=8, depth=40)
+    program = lower(network, machine, schedule_named("pipelined")).program
     used = set(zip(program.columns.engine.tolist(), program.columns.unit.tolist(), strict=True))
     kinds = (EngineKind.DMA, EngineKind.TENSOR, EngineKind.VECTOR)
     assert used == {(kind, unit) for kind in kinds for unit in (0, 1)}
