@@ -55,13 +55,13 @@ def not_along_rows(reduction: Node) -> str:
 
 
 def division(root: RootMeanSquare) -> tuple[Node, ...]:
-    """The nodes of v / root: Div, or Reciprocal and Mul; none if that is not what follows."""
+    """The nodes of v / root: Div, or a reciprocal (or 1 / root) and Mul; none if others follow."""
     consumer = root.sqrt.output.only_consumer
     if consumer is None:
         return ()
     if is_op(consumer, "Div") and consumer.inputs == (root.v, root.sqrt.output):
         return (consumer,)
-    product = consumer.output.only_consumer if is_op(consumer, "Reciprocal") else None
+    product = consumer.output.only_consumer if _is_reciprocal(consumer, root) else None
     if product and is_op(product, "Mul") and other_operand(product, consumer.output) is root.v:
         return consumer, product
     return ()
@@ -79,6 +79,12 @@ def constant_after(before: Node, op: str) -> tuple[Node, Tensor] | None:
 def is_row_vector(constant: Tensor, result: Tensor) -> bool:
     """Whether ``constant`` holds one value for each element of a row of ``result``."""
     return channel_vector(constant, result.shape[-1], result.rank, axis=result.rank - 1)
+
+
+def _is_reciprocal(node: Node, root: RootMeanSquare) -> bool:
+    if is_op(node, "Div"):
+        return node.inputs[0].scalar() == 1.0 and node.output.shape == root.sqrt.output.shape
+    return is_op(node, "Reciprocal")
 
 
 def _is_square(node: Node) -> bool:

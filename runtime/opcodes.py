@@ -250,6 +250,15 @@ SPECIFICATIONS: Mapping[Opcode, Specification] = {
         output_space=Space.DRAM,
         input_space=Space.DRAM,
     ),
+    Opcode.RMS_NORM: Specification(
+        "root mean square normalisation of each row: y = x / sqrt(mean(x^2) + epsilon) * gamma",
+        EngineKind.VECTOR,
+        (OperandForm("y", "[m,c]"),),
+        (OperandForm("x", "[m,c]"), OperandForm("gamma", "[c]")),
+        (Attribute("epsilon", Kind.REAL, "what is added to a mean square"),),
+        cost_class="layer_norm",  # as it, two passes over the row; no machine states another cost
+        families=_BOTH,
+    ),
 }
 
 OPCODE_ENGINE = np.array([SPECIFICATIONS[code].engine for code in Opcode], dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Normalisation: GroupNorm in one of three ways, LayerNorm row by row.
+"""Normalisation: GroupNorm in one of three ways, LayerNorm and RMSNorm row by row.
 
 GroupNorm needs the statistics of whole channels before it can normalise any element. They come from
 the producer's epilogue; or from a tile of whole channel groups that fits SRAM; or, where nothing
@@ -154,6 +154,20 @@ class LayerNorm(RowKind):
         attrs = (("beta", int(bool(self.beta))), ("epsilon", self.epsilon))
         parameters = {"gamma": self.gamma, "beta": self.beta}
         _emit_rows(e, context, self.x, parameters, t["rows"], Opcode.LAYER_NORM, attrs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RmsNorm(RowKind):
+    """x[...,c], gamma[c] -> y; epsilon"""
+
+    name: ClassVar[str] = "rms_norm"
+    gamma: str = operand(Use.NORM)
+    epsilon: float
+
+    def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
+        """Row tiles; gamma stays."""
+        attrs = (("epsilon", self.epsilon),)
+        _emit_rows(e, context, self.x, {"gamma": self.gamma}, t["rows"], Opcode.RMS_NORM, attrs)
 
 
 def _emit_rows(

@@ -12,7 +12,13 @@ from edgefusion.runtime.kernels.contract import Kernel
 from edgefusion.runtime.kernels.fp16_convolution import conv2d, matmul
 from edgefusion.runtime.kernels.fp16_elementwise import binary, glu, unary
 from edgefusion.runtime.kernels.fp16_movement import copy, pool, reduce, resize
-from edgefusion.runtime.kernels.fp16_norm import channel_stats, group_norm, layer_norm, softmax
+from edgefusion.runtime.kernels.fp16_norm import (
+    channel_stats,
+    group_norm,
+    layer_norm,
+    rms_norm,
+    softmax,
+)
 
 FP16_KERNELS: Mapping[Opcode, Kernel] = {
     Opcode.CONV2D: conv2d,
@@ -24,6 +30,7 @@ FP16_KERNELS: Mapping[Opcode, Kernel] = {
     Opcode.CHANNEL_STATS: channel_stats,
     Opcode.GROUP_NORM: group_norm,
     Opcode.LAYER_NORM: layer_norm,
+    Opcode.RMS_NORM: rms_norm,
     Opcode.RESIZE: resize,
     Opcode.POOL: pool,
     Opcode.REDUCE: reduce,

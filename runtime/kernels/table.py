@@ -11,7 +11,7 @@ from edgefusion.runtime.kernels.elementwise import binary, glu, unary
 from edgefusion.runtime.kernels.fp16 import FP16_KERNELS
 from edgefusion.runtime.kernels.matmul import matmul
 from edgefusion.runtime.kernels.movement import copy, pool, quantize, reduce, resize
-from edgefusion.runtime.kernels.norm import channel_stats, group_norm, layer_norm
+from edgefusion.runtime.kernels.norm import channel_stats, group_norm, layer_norm, rms_norm
 from edgefusion.runtime.kernels.softmax import softmax
 from edgefusion.runtime.specification import Family
 
@@ -25,6 +25,7 @@ KERNELS: Mapping[tuple[Opcode, Family], Kernel] = {
     (Opcode.CHANNEL_STATS, Family.INT): channel_stats,
     (Opcode.GROUP_NORM, Family.INT): group_norm,
     (Opcode.LAYER_NORM, Family.INT): layer_norm,
+    (Opcode.RMS_NORM, Family.INT): rms_norm,
     (Opcode.RESIZE, Family.INT): resize,
     (Opcode.POOL, Family.INT): pool,
     (Opcode.REDUCE, Family.INT): reduce,
