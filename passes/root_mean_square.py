@@ -90,4 +90,5 @@ def _is_reciprocal(node: Node, root: RootMeanSquare) -> bool:
 def _is_square(node: Node) -> bool:
     if node.op == "Mul":
         return node.inputs[0] is node.inputs[1]
-    return node.inputs[1].scalar() == 2.0
+    # An exponent of higher rank would add dimensions to the result.
+    return node.inputs[1].scalar() == 2.0 and node.inputs[1].rank <= node.inputs[0].rank

@@ -131,6 +131,11 @@ def test_what_is_no_mean_of_squares_gets_no_remark(power: str) -> None:
     assert not outcome.record.remarks
 
 
+def test_exponent_that_adds_an_axis_is_refused() -> None:
+    text = "g (float[3, 8] x) => (float[1, 3, 8] y) { " + BODY + " }"
+    untouched(FuseRmsNorm(), text, {**WEIGHTS, "two": np.full((1, 1, 1), 2.0, np.float32)})
+
+
 class Llama(torch.nn.Module):
     """As transformers writes it for Llama and T5."""
 
