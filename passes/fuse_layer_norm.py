@@ -13,17 +13,15 @@ import numpy as np
 
 from edgefusion.compiler.graph.graph import Graph
 from edgefusion.compiler.graph.node import Node, Tensor
-from edgefusion.passes.matching import (
-    channel_vector,
-    is_op,
-    leak,
-    made_by,
-    normalized_axis,
-    other_operand,
-    reduced_axes,
-    with_scalar,
-)
+from edgefusion.passes.matching import is_op, leak, made_by, normalized_axis
 from edgefusion.passes.pass_base import PassContext, PassResult, Remarks
+from edgefusion.passes.root_mean_square import (
+    constant_after,
+    division,
+    is_row_vector,
+    not_along_rows,
+    root_mean_square,
+)
 
 
 @dataclass(frozen=True)
@@ -72,31 +70,21 @@ class _Match:
 
 
 def _match(sqrt: Node) -> _Match | str | None:
-    add = made_by(sqrt.inputs[0], "Add")
-    biased = with_scalar(add) if add else None
-    if add is None or biased is None:
-        return None
-    variance = made_by(biased[0], "ReduceMean")
-    square = made_by(variance.inputs[0], "Pow", "Mul") if variance else None
-    if variance is None or square is None or not _is_square(square):
-        return None
-    centred = square.inputs[0]
-    sub = made_by(centred, "Sub")
+    root = root_mean_square(sqrt)
+    sub = made_by(root.v, "Sub") if root else None
     mean = made_by(sub.inputs[1], "ReduceMean") if sub else None
-    if sub is None or mean is None:
-        return "the squares are not of x - mean(x)"
+    if root is None or sub is None or mean is None:
+        return None
     x = sub.inputs[0]
     if mean.inputs[0] is not x:
         return "the mean that is subtracted is of another tensor"
-    for reduction in (mean, variance):
-        if reduced_axes(reduction) != (x.rank - 1,):
-            return f"{reduction.name} is over axes {reduced_axes(reduction)}, not the last"
-        if not reduction.get_int("keepdims", 1):
-            return f"{reduction.name} drops the axis"
-    divide = _division(sqrt, centred)
-    if divide is None:
+    fault = not_along_rows(mean) or not_along_rows(root.mean)
+    if fault:
+        return fault
+    divide = division(root)
+    if not divide:
         return "x - mean(x) is not divided by this deviation"
-    nodes = [mean, sub, square, variance, add, sqrt, *divide]
+    nodes = [mean, sub, *root.nodes, *divide]
     gamma = _affine(nodes[-1], "Mul")
     if gamma:
         nodes.append(gamma[0])
@@ -104,40 +92,14 @@ def _match(sqrt: Node) -> _Match | str | None:
     if beta:
         nodes.append(beta[0])
     return leak(nodes, [nodes[-1].output]) or _Match(
-        x, nodes, biased[1], gamma[1] if gamma else None, beta[1] if beta else None
+        x, nodes, root.epsilon, gamma[1] if gamma else None, beta[1] if beta else None
     )
-
-
-def _is_square(node: Node) -> bool:
-    if node.op == "Mul":
-        return node.inputs[0] is node.inputs[1]
-    return node.inputs[1].scalar() == 2.0
-
-
-def _division(sqrt: Node, centred: Tensor) -> list[Node] | None:
-    """The nodes of centred / deviation: Div, or Reciprocal and Mul."""
-    consumer = sqrt.output.only_consumer
-    if consumer is None:
-        return None
-    if is_op(consumer, "Div") and consumer.inputs == (centred, sqrt.output):
-        return [consumer]
-    product = consumer.output.only_consumer if is_op(consumer, "Reciprocal") else None
-    if product and is_op(product, "Mul") and other_operand(product, consumer.output) is centred:
-        return [consumer, product]
-    return None
 
 
 def _affine(before: Node, op: str) -> tuple[Node, Tensor] | None:
     """The Mul or Add after ``before`` whose other operand is one constant a channel."""
-    node, result = before.output.only_consumer, before.output
-    if node is None or not is_op(node, op):
-        return None
-    constant = other_operand(node, result)
-    if constant is None:
-        return None
-    if not channel_vector(constant, result.shape[-1], result.rank, axis=result.rank - 1):
-        return None
-    return node, constant
+    found = constant_after(before, op)
+    return found if found and is_row_vector(found[1], before.output) else None
 
 
 def _rewrite(graph: Graph, match: _Match) -> Node:

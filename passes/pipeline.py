@@ -20,6 +20,7 @@ from edgefusion.passes.fuse_gelu import FuseGelu
 from edgefusion.passes.fuse_group_norm import FuseGroupNorm
 from edgefusion.passes.fuse_layer_norm import FuseLayerNorm
 from edgefusion.passes.fuse_norm_stats import FuseNormStats
+from edgefusion.passes.fuse_rms_norm import FuseRmsNorm
 from edgefusion.passes.fuse_silu import FuseSilu
 from edgefusion.passes.normalize_gemm import NormalizeGemm
 from edgefusion.passes.partition_host import PartitionHost
@@ -42,6 +43,7 @@ def recognition_passes(timesteps: Sequence[int] = ()) -> tuple[Pass, ...]:
         FoldBatchNorm(),
         FuseGroupNorm(),
         FuseLayerNorm(),
+        FuseRmsNorm(),  # after LayerNorm, which divides centred values in the same way
         FuseSilu(),
         FuseGelu(),
         FuseGeglu(),  # after GELU: it looks for the fused op

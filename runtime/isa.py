@@ -77,6 +77,7 @@ class Opcode(IntEnum):
     REDUCE = 13
     COPY = 14
     CALL = 15
+    RMS_NORM = 16
 
 
 class Cause(IntEnum):

@@ -119,6 +119,7 @@ SPECIFICATIONS: Mapping[Opcode, Specification] = {
         (_function("f", *UNARY),),
         cost_class=unary_class,
         families=_BOTH,
+        tabulated=True,
     ),
     Opcode.BINARY: Specification(
         "a function of pairs of elements: y = f(a, b); strides of zero repeat elements",
@@ -137,6 +138,7 @@ SPECIFICATIONS: Mapping[Opcode, Specification] = {
         (_function("f", *UNARY),),
         cost_class="glu",
         families=_BOTH,
+        tabulated=True,
     ),
     Opcode.SOFTMAX: Specification(
         "softmax along the last axis",
@@ -146,6 +148,7 @@ SPECIFICATIONS: Mapping[Opcode, Specification] = {
         cost_class="softmax",
         counted=Counted.INPUT,
         families=_BOTH,
+        tabulated=True,
     ),
     Opcode.CHANNEL_STATS: Specification(
         "sums and sums of squares of every channel",
@@ -175,6 +178,7 @@ SPECIFICATIONS: Mapping[Opcode, Specification] = {
         ),
         cost_class=_norm_class,
         families=_BOTH,
+        tabulated=True,
     ),
     Opcode.LAYER_NORM: Specification(
         "layer normalisation of each row: y = (x - mean) / sigma * gamma + beta",
@@ -249,6 +253,15 @@ SPECIFICATIONS: Mapping[Opcode, Specification] = {
         (_function("its name in the bundle"),),
         output_space=Space.DRAM,
         input_space=Space.DRAM,
+    ),
+    Opcode.RMS_NORM: Specification(
+        "root mean square normalisation of each row: y = x / sqrt(mean(x^2) + epsilon) * gamma",
+        EngineKind.VECTOR,
+        (OperandForm("y", "[m,c]"),),
+        (OperandForm("x", "[m,c]"), OperandForm("gamma", "[c]")),
+        (Attribute("epsilon", Kind.REAL, "what is added to a mean square"),),
+        cost_class="layer_norm",  # as it, two passes over the row; no machine states another cost
+        families=_BOTH,
     ),
 }
 

@@ -149,7 +149,8 @@ class Specification:
 
     ``cost_class`` is one of ``isa.VECTOR_FUNCTIONS``, or picks one by the attribute ``function``;
     only the vector engine has them, and only its elements are ``counted``. An opcode without
-    ``families`` is the executor's own business. Operands lie in the spaces given.
+    ``families`` is the executor's own business. Integers of one that is ``tabulated`` go through a
+    table. Operands lie in the spaces given.
     """
 
     summary: str
@@ -160,6 +161,7 @@ class Specification:
     cost_class: str | CostClass = ""
     counted: Counted = Counted.OUTPUT
     families: tuple[Family, ...] = ()
+    tabulated: bool = False
     output_space: Space = Space.SRAM
     input_space: Space = Space.SRAM
 

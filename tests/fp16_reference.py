@@ -156,6 +156,12 @@ def _layer_norm(a: Attributes, v: Mapping[str, F64], shape: tuple[int, ...]) -> 
     return _once((x - mean) / np.sqrt(variance + a["epsilon"]) * v["gamma"] + v["beta"])
 
 
+def _rms_norm(a: Attributes, v: Mapping[str, F64], shape: tuple[int, ...]) -> tuple[F64, F64]:
+    x = v["x"]
+    square = (x**2).mean(axis=-1, keepdims=True)
+    return _once(x / np.sqrt(square + a["epsilon"]) * v["gamma"])
+
+
 def _softmax(a: Attributes, v: Mapping[str, F64], shape: tuple[int, ...]) -> tuple[F64, F64]:
     powers = np.exp(v["x"] - v["x"].max(axis=-1, keepdims=True))
     return _once(powers / powers.sum(axis=-1, keepdims=True))
@@ -194,6 +200,7 @@ _KINDS: Mapping[str, Callable[..., tuple[F64, F64]]] = {
     "attention": _attention,
     "group_norm": _group_norm,
     "layer_norm": _layer_norm,
+    "rms_norm": _rms_norm,
     "softmax": _softmax,
     "unary": lambda a, v, shape: _once(reference(a["function"], v["x"])),
     "binary": lambda a, v, shape: _once(v["x"] + v["other"]),

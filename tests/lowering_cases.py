@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from edgefusion.compiler.network.kind import Kind
+from edgefusion.compiler.network.kind import Kind, Use
 from edgefusion.compiler.network.network import Epilogue, NetOp, Network
 from edgefusion.compiler.network.tensor import NetTensor
 from edgefusion.compiler.ops.attention import Attention
@@ -13,7 +13,7 @@ from edgefusion.compiler.ops.conv import Conv
 from edgefusion.compiler.ops.elementwise import Binary, Glu, Softmax, Unary
 from edgefusion.compiler.ops.matmul import BatchMatMul, MatMul
 from edgefusion.compiler.ops.movement import Concat, Host, Resize, Slice, Transpose
-from edgefusion.compiler.ops.norm import GroupNorm, LayerNorm
+from edgefusion.compiler.ops.norm import GroupNorm, LayerNorm, RmsNorm
 from edgefusion.compiler.ops.pooling import Pool, Reduce
 from edgefusion.runtime.isa import DType, Role
 
@@ -152,14 +152,14 @@ class SimpleCase:
     shape: tuple[int, ...] = (1, 30, 20, 64)
     other: tuple[int, ...] = ()
     other_role: Role = Role.INPUT
-    norm: bool = False
     x: tuple[int, ...] = (1, 30, 20, 64)
 
 
 SIMPLE: Mapping[str, SimpleCase] = {
     case.kind.name: case
     for case in (
-        SimpleCase(LayerNorm(x="x", gamma="gamma", beta="beta", epsilon=1e-5), norm=True),
+        SimpleCase(LayerNorm(x="x", gamma="gamma", beta="beta", epsilon=1e-5)),
+        SimpleCase(RmsNorm(x="x", gamma="gamma", epsilon=1e-5)),
         SimpleCase(Softmax(x="x")),
         SimpleCase(Unary(x="x", function="silu")),
         SimpleCase(Binary(a="x", b="other", function="add"), other=(64,), other_role=Role.WEIGHT),
@@ -188,9 +188,8 @@ def simple_network(case: SimpleCase) -> Network:
     """A network of ``case`` alone; the op is called as its kind."""
     b = NetworkBuilder()
     b.add("x", *case.x, role=Role.INPUT)
-    if case.norm:
-        for name in ("gamma", "beta"):
-            b.add(name, case.x[-1], dtype=DType.FP32, role=Role.WEIGHT)
+    for name in case.kind.operands_for(Use.NORM):
+        b.add(name, case.x[-1], dtype=DType.FP32, role=Role.WEIGHT)
     if case.other:
         b.add("other", *case.other, role=case.other_role)
     b.add("y", *case.shape, role=Role.OUTPUT)

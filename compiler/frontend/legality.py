@@ -19,7 +19,7 @@ from edgefusion.compiler.ops.conv import Conv
 from edgefusion.compiler.ops.elementwise import Binary, Glu, Softmax, Unary
 from edgefusion.compiler.ops.matmul import MatMul
 from edgefusion.compiler.ops.movement import Concat, Reshape, Resize, Slice, Transpose
-from edgefusion.compiler.ops.norm import GroupNorm, LayerNorm
+from edgefusion.compiler.ops.norm import GroupNorm, LayerNorm, RmsNorm
 from edgefusion.compiler.ops.pooling import Pool, Reduce
 from edgefusion.runtime.functions import BINARY_BY_OP, UNARY_BY_OP, UNARY_BY_TOKEN
 
@@ -61,6 +61,7 @@ SUPPORTED: Mapping[str, Support] = {
         GroupNorm, (*_ANY, must.batch_one, must.constant_parameters, must.whole_groups)
     ),
     "LayerNormalization": Support(LayerNorm, (*_ANY, must.last_axis, must.constant_parameters)),
+    "RMSNorm": Support(RmsNorm, (*_ANY, must.constant_parameters)),
     "Softmax": Support(Softmax, (*_ANY, must.last_axis)),
     **{op: Support(Unary, (*_ANY, *must.settings_of(op))) for op in UNARY_BY_OP},
     **{op: Support(Binary, _BINARY) for op in BINARY_BY_OP},

@@ -25,7 +25,7 @@ from edgefusion.compiler.ops.conv import Conv
 from edgefusion.compiler.ops.elementwise import Binary, Glu, Softmax, Unary
 from edgefusion.compiler.ops.matmul import BatchMatMul, MatMul
 from edgefusion.compiler.ops.movement import Concat, Reshape, Resize, Slice, Transpose
-from edgefusion.compiler.ops.norm import GroupNorm, LayerNorm
+from edgefusion.compiler.ops.norm import GroupNorm, LayerNorm, RmsNorm
 from edgefusion.compiler.ops.pooling import Pool, Reduce
 from edgefusion.runtime.functions import BINARY_BY_OP, UNARY_BY_OP
 
@@ -100,6 +100,12 @@ def layer_norm(b: NetworkBuilder, node: Node) -> None:
     """LayerNormalization over the last axis."""
     operands = dict(zip(("x", "gamma", "beta"), node.inputs, strict=False))
     b.op(node, LayerNorm, operands, {"epsilon": node.get_float("epsilon", 1e-5)})
+
+
+def rms_norm(b: NetworkBuilder, node: Node) -> None:
+    """RMSNorm."""
+    operands = dict(zip(("x", "gamma"), node.inputs, strict=True))
+    b.op(node, RmsNorm, operands, {"epsilon": node.get_float("epsilon")})
 
 
 def softmax(b: NetworkBuilder, node: Node) -> None:
@@ -227,6 +233,7 @@ CONVERT: Mapping[str, Convert] = {
     "Attention": attention,
     "GroupNormLast": group_norm,
     "LayerNormalization": layer_norm,
+    "RMSNorm": rms_norm,
     "Softmax": softmax,
     **dict.fromkeys(UNARY_BY_OP, unary),
     **dict.fromkeys(BINARY_BY_OP, binary),

@@ -182,6 +182,24 @@ def _group_norm(body: Body, kind: str, tokens: tuple[str, ...]) -> tuple[str, ..
     return "num_groups", "epsilon"
 
 
+def _rms_norm(body: Body, kind: str, tokens: tuple[str, ...]) -> tuple[str, ...]:
+    if tokens:
+        raise ValueError(f"{kind} takes no tokens, got {tokens}")
+    body.read("x", "gamma")
+    body.lines("""
+square = Mul(x, x)
+last = Constant<value_ints = [-1]>()
+mean = ReduceMean<keepdims = 1>(square, last)
+epsilon_f = Constant<value_float: float = @epsilon>()
+eps = CastLike(epsilon_f, x)
+biased = Add(mean, eps)
+root = Sqrt(biased)
+unit = Div(x, root)
+y = Mul(unit, gamma)
+""")
+    return ("epsilon",)
+
+
 def _attention(body: Body, kind: str, tokens: tuple[str, ...]) -> tuple[str, ...]:
     if tokens not in ((), ("mask",)):
         raise ValueError(f"{kind} takes no token or 'mask', got {tokens}")
@@ -266,6 +284,7 @@ KINDS: dict[str, Callable[[Body, str, tuple[str, ...]], tuple[str, ...]]] = {
     "MatMul": _matmul,
     "GroupNorm": _group_norm,
     "GroupNormLast": _group_norm,
+    "RMSNorm": _rms_norm,
     "Attention": _attention,
     **{f.operator.op_type: _elementwise for f in UNARY.values() if f.operator.definition},
     "GEGLU": _glu,

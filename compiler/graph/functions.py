@@ -17,6 +17,7 @@ MatMul                 x[...,k], w[k,n] -> y[...,n]
 GroupNorm              x[n,c,...], gamma[c], beta[c] -> y                               num_groups,
                                                                                         epsilon
 GroupNormLast          x[n,...,c], gamma[c], beta[c] -> y                               as above
+RMSNorm                x[...,c], gamma[c] -> y                                          epsilon
 Attention              q[n,lq,h*d], k[n,lk,h*d], v[n,lk,h*e] -> y[n,lq,h*e]             num_heads,
                                                                                         scale
 SiLU, QuickGELU        x -> y
@@ -31,7 +32,7 @@ PoolLast_max, _average x[n,h,w,c] -> y[n,h',w',c]                               
 Tokens of Conv, ConvLast and MatMul: ``up2`` (convolutions, first: nearest-neighbour doubling of x),
 ``bias`` ([co]), ``add`` (an operand that broadcasts to the result), unary functions (their tokens
 in ``runtime.functions``), and ``stats`` (last: a second result [2,co], sums and sums of squares of
-y over all but the channels). The norms take a unary function and then ``stats`` (such sums of x as
+y over all but the channels). GroupNorms take a unary function and then ``stats`` (such sums of x as
 an input, instead of computing them; n must be 1). Attention takes ``mask`` (added to the scores
 [n,h,lq,lk] before softmax).
 """

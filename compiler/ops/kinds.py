@@ -8,7 +8,7 @@ from edgefusion.compiler.ops.conv import Conv
 from edgefusion.compiler.ops.elementwise import Binary, Glu, Softmax, Unary
 from edgefusion.compiler.ops.matmul import BatchMatMul, MatMul
 from edgefusion.compiler.ops.movement import Concat, Host, Reshape, Resize, Slice, Transpose
-from edgefusion.compiler.ops.norm import GroupNorm, LayerNorm
+from edgefusion.compiler.ops.norm import GroupNorm, LayerNorm, RmsNorm
 from edgefusion.compiler.ops.pooling import Pool, Reduce
 
 KINDS: tuple[type[Kind], ...] = (
@@ -18,6 +18,7 @@ KINDS: tuple[type[Kind], ...] = (
     Attention,
     GroupNorm,
     LayerNorm,
+    RmsNorm,
     Softmax,
     Unary,
     Binary,

@@ -1,4 +1,4 @@
-"""Normalisation: GroupNorm in one of three ways, LayerNorm row by row.
+"""Normalisation: GroupNorm in one of three ways, LayerNorm and RMSNorm row by row.
 
 GroupNorm needs the statistics of whole channels before it can normalise any element. They come from
 the producer's epilogue; or from a tile of whole channel groups that fits SRAM; or, where nothing
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from edgefusion.compiler.lowering.emitter import Emitter, Tile, View
 from edgefusion.compiler.lowering.rule import (
@@ -151,27 +151,52 @@ class LayerNorm(RowKind):
 
     def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
         """Row tiles; the parameters stay."""
-        x, y = matrix(context.view(self.x)), matrix(context.output())
-        m, channels = x.shape
-        x_buffer = e.buffer("x", t["rows"] * channels, x.operand.dtype)
-        y_buffer = e.buffer("y", t["rows"] * channels, y.operand.dtype)
-        loaded = []
-        for label, name in (("gamma", self.gamma), ("beta", self.beta)):
-            if name:
-                source = context.view(name).reshape(channels)
-                buffer = e.buffer(label, channels, source.operand.dtype, streamed=False)
-                tile = buffer.view(source.operand.tensor, (channels,))
-                e.load(tile, source)
-                loaded.append(tile)
-        attrs = (
-            ("beta", int(bool(self.beta))),
-            ("epsilon", self.epsilon),
-        )
-        for r in e.tiles(m, t["rows"]):
-            x_buffer.next()
-            tile = x_buffer.view(x.operand.tensor, (r.size, channels))
-            e.load(tile, rows(x, r.start, r.size))
-            y_buffer.next()
-            result = y_buffer.view(y.operand.tensor, tile.shape)
-            e.vector(Opcode.LAYER_NORM, result, [tile, *loaded], attrs)
-            e.store(rows(y, r.start, r.size), result)
+        attrs = (("beta", int(bool(self.beta))), ("epsilon", self.epsilon))
+        parameters = {"gamma": self.gamma, "beta": self.beta}
+        _emit_rows(e, context, self.x, parameters, t["rows"], Opcode.LAYER_NORM, attrs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RmsNorm(RowKind):
+    """x[...,c], gamma[c] -> y; epsilon"""
+
+    name: ClassVar[str] = "rms_norm"
+    gamma: str = operand(Use.NORM)
+    epsilon: float
+
+    def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
+        """Row tiles; gamma stays."""
+        attrs = (("epsilon", self.epsilon),)
+        _emit_rows(e, context, self.x, {"gamma": self.gamma}, t["rows"], Opcode.RMS_NORM, attrs)
+
+
+def _emit_rows(
+    e: Emitter,
+    context: OpContext,
+    x_name: str,
+    parameters: Mapping[str, str],
+    size: int,
+    opcode: Opcode,
+    attrs: tuple[tuple[str, Any], ...],
+) -> None:
+    """Tiles of ``size`` rows; ``parameters``, by label, are one value a channel and stay."""
+    x, y = matrix(context.view(x_name)), matrix(context.output())
+    m, channels = x.shape
+    x_buffer = e.buffer("x", size * channels, x.operand.dtype)
+    y_buffer = e.buffer("y", size * channels, y.operand.dtype)
+    loaded = []
+    for label, name in parameters.items():
+        if name:
+            source = context.view(name).reshape(channels)
+            buffer = e.buffer(label, channels, source.operand.dtype, streamed=False)
+            tile = buffer.view(source.operand.tensor, (channels,))
+            e.load(tile, source)
+            loaded.append(tile)
+    for r in e.tiles(m, size):
+        x_buffer.next()
+        tile = x_buffer.view(x.operand.tensor, (r.size, channels))
+        e.load(tile, rows(x, r.start, r.size))
+        y_buffer.next()
+        result = y_buffer.view(y.operand.tensor, tile.shape)
+        e.vector(opcode, result, [tile, *loaded], attrs)
+        e.store(rows(y, r.start, r.size), result)

@@ -1,11 +1,11 @@
 """FP16 softmax and norms: sums in FP32 or float64 within a row, one rounding a result.
 
-SOFTMAX and LAYER_NORM work on whole rows, each by itself: tiling cannot show. CHANNEL_STATS keeps
-one FP32 chain of additions for each channel and adds rows in ascending order (squares of FP16
-values are exact in FP32), so cutting rows into tiles changes no bit as long as tiles come in order;
-tiles narrower than the image add the same values in another order. GROUP_NORM is
-``round16(function(fma-free FP32 of x * scale + shift))`` with scale and shift of a channel computed
-in float64 from the sums.
+SOFTMAX, LAYER_NORM and RMS_NORM work on whole rows, each by itself: tiling cannot show.
+CHANNEL_STATS keeps one FP32 chain of additions for each channel and adds rows in ascending order
+(squares of FP16 values are exact in FP32), so cutting rows into tiles changes no bit as long as
+tiles come in order; tiles narrower than the image add the same values in another order. GROUP_NORM
+is ``round16(function(fma-free FP32 of x * scale + shift))`` with scale and shift of a channel
+computed in float64 from the sums.
 """
 
 from __future__ import annotations
@@ -143,6 +143,31 @@ def layer_norm(operands: Operands, attrs: Attrs) -> None:
         float(attrs["epsilon"]),
         made,
     )
+    put_bits(y, made.reshape(y.shape))
+
+
+@ieee(threads=True)
+def _rms_norm_rows(x: U16, gamma: F32, epsilon: float, y: U16) -> None:
+    m, n = x.shape
+    for i in prange(m):
+        row, out = x[i], y[i]
+        total = 0.0
+        for j in range(n):
+            total += widen(row[j]) ** 2
+        factor = np.float32(1.0 / np.sqrt(total / n + epsilon))
+        for j in range(n):
+            out[j] = narrow(widen(row[j]) * factor * gamma[j])
+
+
+def rms_norm(operands: Operands, attrs: Attrs) -> None:
+    """y[m,c] <- x[m,c], gamma[c]; the mean square in float64, the rest in FP32."""
+    x, gamma = operands.inputs
+    (y,) = operands.outputs
+    source = bits(x).reshape(-1, x.shape[-1])
+    use_threads(x.size)
+    made = np.empty_like(source)
+    weights = np.ascontiguousarray(single(gamma))
+    _rms_norm_rows(source, weights, float(attrs["epsilon"]), made)
     put_bits(y, made.reshape(y.shape))
 
 

@@ -1,4 +1,4 @@
-"""CHANNEL_STATS, GROUP_NORM and LAYER_NORM on integers (docs/arithmetic.md, section 8)."""
+"""CHANNEL_STATS and the norms on integers (docs/arithmetic.md, section 8)."""
 
 from __future__ import annotations
 
@@ -146,3 +146,40 @@ def _layer_norm_rows(
             multiplier = (gamma[c] * r + (np.int64(1) << 30)) >> 31
             shift = 44 + k - exponent[c]
             y[i, c] = scale_and_shift(np.int64(x[i, c]), mean, multiplier, shift, beta[c])
+
+
+def rms_norm(ops: Operands, attrs: Attrs) -> None:
+    """y[m,c] <- x / sqrt(mean(x^2) + epsilon) * gamma along each row."""
+    x, gamma = ops.inputs[0], ops.inputs[1].reshape(-1)
+    count = x.shape[-1]
+    rows = np.ascontiguousarray(x).reshape(-1, count)
+    constants = channel_constants(gamma, None, count, ops.output_scale(0))
+    result = np.empty(rows.shape, np.int16)
+    use_threads(6 * rows.size)
+    _rms_norm_rows(
+        rows,
+        epsilon_term(float(attrs["epsilon"]), count, ops.input_scale(0)),
+        constants.gamma,
+        constants.gamma_exponent,
+        SEEDS,
+        result,
+    )
+    ops.outputs[0][...] = result.reshape(x.shape)
+
+
+@parallel
+def _rms_norm_rows(
+    x: Array, epsilon: int, gamma: Array, exponent: Array, seeds: Array, y: Array
+) -> None:
+    rows, count = x.shape
+    nothing = np.int64(0)
+    for i in prange(rows):
+        squares = np.int64(0)
+        for c in range(count):
+            value = np.int64(x[i, c])
+            squares += value * value
+        r, k = reciprocal_sqrt(variance_sum(nothing, squares, count) + epsilon, seeds)
+        for c in range(count):
+            multiplier = (gamma[c] * r + (np.int64(1) << 30)) >> 31
+            shift = 44 + k - exponent[c]
+            y[i, c] = scale_and_shift(np.int64(x[i, c]), nothing, multiplier, shift, nothing)

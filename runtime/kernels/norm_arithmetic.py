@@ -1,4 +1,4 @@
-"""The integers of GroupNorm and LayerNorm: variance, reciprocal square root, channel constants.
+"""The integers of the norms: variance, reciprocal square root, channel constants.
 
 All sums are exact. A multiplier a channel is (gamma mantissa) * (1/sigma mantissa), 31 bits, and a
 shift; docs/arithmetic.md, section 8, derives the widths.

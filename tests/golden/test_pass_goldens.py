@@ -28,6 +28,7 @@ from edgefusion.passes.fuse_gelu import FuseGelu
 from edgefusion.passes.fuse_group_norm import FuseGroupNorm
 from edgefusion.passes.fuse_layer_norm import FuseLayerNorm
 from edgefusion.passes.fuse_norm_stats import FuseNormStats
+from edgefusion.passes.fuse_rms_norm import FuseRmsNorm
 from edgefusion.passes.fuse_silu import FuseSilu
 from edgefusion.passes.normalize_gemm import NormalizeGemm
 from edgefusion.passes.partition_host import PartitionHost
@@ -139,6 +140,17 @@ CASES: Mapping[str, PassCase] = {
         {
             "gamma": whole(8) + 3,
             "beta": whole(8),
+            "last": np.array([-1]),
+            "eps": np.array(0.5, np.float32),
+        },
+    ),
+    "fuse-rms-norm": PassCase(
+        FuseRmsNorm(),
+        "g (float[3, 8] x) => (float[3, 8] y) { q = Mul(x, x) "
+        "v = ReduceMean<keepdims = 1>(q, last) e = Add(v, eps) s = Sqrt(e) n = Div(x, s) "
+        "y = Mul(n, gamma) }",
+        {
+            "gamma": whole(8) + 3,
             "last": np.array([-1]),
             "eps": np.array(0.5, np.float32),
         },

@@ -20,7 +20,7 @@ from edgefusion.compiler.ops.elementwise import Binary, Glu, Softmax, Unary
 from edgefusion.compiler.ops.kinds import KINDS
 from edgefusion.compiler.ops.matmul import BatchMatMul
 from edgefusion.compiler.ops.movement import Concat, Host, Resize, Slice, Transpose
-from edgefusion.compiler.ops.norm import LayerNorm
+from edgefusion.compiler.ops.norm import LayerNorm, RmsNorm
 from edgefusion.compiler.ops.pooling import Pool, Reduce
 from edgefusion.compiler.schedule.schedule import SCHEDULES, schedule_named
 from edgefusion.runtime.accuracy import sqnr_db
@@ -102,9 +102,10 @@ CASES: Mapping[str, ProgramCase] = {
     "group_norm": of(group_norm_case(4, 4, 8, 2), 448),
     "group_norm-two-passes": of(group_norm_case(4, 4, 8, 2), 384),
     "layer_norm": simple(
-        SimpleCase(LayerNorm(x="x", gamma="gamma", beta="beta", epsilon=1e-5), X, norm=True, x=X),
+        SimpleCase(LayerNorm(x="x", gamma="gamma", beta="beta", epsilon=1e-5), X, x=X),
         512,
     ),
+    "rms_norm": simple(SimpleCase(RmsNorm(x="x", gamma="gamma", epsilon=1e-5), X, x=X), 512),
     "softmax": simple(SimpleCase(Softmax(x="x"), X, x=X), 256),
     "unary": simple(SimpleCase(Unary(x="x", function="silu"), X, x=X), 256),
     "binary": simple(

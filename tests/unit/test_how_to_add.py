@@ -21,7 +21,7 @@ SOURCE = ("runtime", "compiler", "passes", "models", "toolchain", "benchmarks", 
 SPELLINGS = {
     "mish": r"\bmish\b",
     "RMSNorm": r"rms_?norm",
-    "Opcode.RMS_NORM": r"\bRMS_NORM\b",
+    "Opcode.RMS_NORM": r"(?-i:\bRMS_NORM\b)|def rms_norm\(op",
     "EngineKind.HOST": r"\bEngineKind\.HOST\b",
 }
 """How each example is spelt, without regard to case."""
@@ -56,7 +56,10 @@ def test_the_lists_name_files_that_there_are(repository_root: Path) -> None:
 def test_an_example_stands_where_the_list_says_and_nowhere_else(
     example: str, repository_root: Path
 ) -> None:
-    listed, besides = rows(repository_root)[example]
+    every = rows(repository_root)
+    listed, besides = every[example]
+    if example == "RMSNorm":  # it brought an opcode
+        listed = listed | every["Opcode.RMS_NORM"][0]
     found = mentioning(repository_root, SPELLINGS[example])
     assert found - besides <= listed
     if example != "EngineKind.HOST":  # whose costs are named for the host, not for the enumeration

@@ -40,6 +40,7 @@ from edgefusion.runtime.executor import Executor
 from edgefusion.runtime.functions import UNARY
 from edgefusion.runtime.isa import DType, Opcode
 from edgefusion.runtime.kernels.exact_tables import exact_tables
+from edgefusion.runtime.opcodes import SPECIFICATIONS
 from edgefusion.runtime.program import Program, TensorRecord
 from edgefusion.runtime.store_watch import StoreWatch, reference_name
 from edgefusion.runtime.stored_values import from_real, to_real
@@ -82,7 +83,7 @@ class LayerError:
         )
 
 
-_TABLE_OPCODES = (Opcode.UNARY, Opcode.GLU, Opcode.GROUP_NORM, Opcode.SOFTMAX)
+_TABLE_OPCODES = [code for code, each in SPECIFICATIONS.items() if each.tabulated]
 
 
 class LayerProbe:

@@ -99,6 +99,7 @@ def calls(family: Family) -> list[tuple[Opcode, Array, list[Array], Any]]:
         (Opcode.CHANNEL_STATS, sums, [x(6, 4)], (("first", 0),)),
         (Opcode.GROUP_NORM, x(6, 4), [x(6, 4), sums, *vectors], GROUPS),
         (Opcode.LAYER_NORM, x(6, 4), [x(6, 4), *vectors], moments),
+        (Opcode.RMS_NORM, x(6, 4), [x(6, 4), single(4)], (("epsilon", 1e-5),)),
         (Opcode.RESIZE, x(6, 6, 4), [x(3, 3, 4)], (("scale", 2),)),
         (Opcode.POOL, x(3, 3, 4), [x(6, 6, 4)], (*POOLING, ("function", "average"))),
         (Opcode.POOL, x(3, 3, 4), [x(6, 6, 4)], (*POOLING, ("function", "max"))),

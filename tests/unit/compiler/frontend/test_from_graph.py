@@ -294,9 +294,9 @@ class Residual(torch.nn.Module):
 class Block(torch.nn.Module):
     """A transformer block with separate projections, as most checkpoints have it."""
 
-    def __init__(self) -> None:
+    def __init__(self, norm: type[torch.nn.LayerNorm | torch.nn.RMSNorm]) -> None:
         super().__init__()
-        linear, norm = torch.nn.Linear, torch.nn.LayerNorm
+        linear = torch.nn.Linear
         self.n1, self.n2 = norm(32), norm(32)
         self.q, self.k, self.v, self.o = (linear(32, 32) for _ in range(4))
         self.up, self.down = linear(32, 64), linear(64, 32)
@@ -353,10 +353,23 @@ def test_resnet(precision: str, tolerance: float, tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp16", 2e-3), ("w8a16", 5e-2)])
-def test_transformer_block(precision: str, tolerance: float, tmp_path: Path) -> None:
-    model = exported(Block(), torch.randn(1, 12, 32), tmp_path / "block.onnx")
+@pytest.mark.parametrize(
+    ("norm", "kind"), [(torch.nn.LayerNorm, "layer_norm"), (torch.nn.RMSNorm, "rms_norm")]
+)
+def test_transformer_block(
+    norm: type[torch.nn.LayerNorm | torch.nn.RMSNorm],
+    kind: str,
+    precision: str,
+    tolerance: float,
+    tmp_path: Path,
+) -> None:
+    model = exported(Block(norm), torch.randn(1, 12, 32), tmp_path / "block.onnx")
     net = through(model, precision, tolerance)
-    assert Counter(op.kind.name for op in net.ops) == {"layer_norm": 2, "matmul": 6, "attention": 1}
+    assert Counter(op.kind.name for op in net.ops) == {kind: 2, "matmul": 6, "attention": 1}
+    types = [DType.FP16] * 2 if precision == "fp16" else [DType.INT16, DType.FP32]
+    for op in net.ops:
+        if op.kind.name == kind:
+            assert dtypes(net, op)[:2] == types
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

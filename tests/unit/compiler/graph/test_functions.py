@@ -151,6 +151,12 @@ def test_group_norm_uses_the_statistics_it_is_given() -> None:
     assert not np.allclose(wrong[0], to_last(y), atol=1e-2)
 
 
+def test_rms_norm() -> None:
+    x, gamma = 3 * normal(2, 4, 6) + 1, normal(6)
+    wanted = x / np.sqrt((x**2).mean(-1, keepdims=True) + 0.5) * gamma
+    assert_same(call("RMSNorm", [], [x, gamma], {"epsilon": 0.5}), [wanted])
+
+
 @pytest.mark.parametrize("masked", [False, True])
 def test_attention(masked: bool) -> None:
     heads, depth, v_depth = 2, 3, 5
@@ -217,6 +223,7 @@ def test_names_round_trip() -> None:
         ("Conv", ("stats", "add")),
         ("MatMul", ("up2",)),
         ("GroupNorm", ("stats", "silu")),
+        ("RMSNorm", ("silu",)),
         ("Attention", ("bias",)),
         ("GLU", ()),
         ("GEGLU", ("silu",)),

@@ -282,6 +282,19 @@ def test_layer_norm(given_beta: bool, offset: float) -> None:
     assert_close(y, exact, 3e-5 if offset else 2e-6)
 
 
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+@pytest.mark.parametrize("epsilon", [1e-12, 1e-5])
+def test_rms_norm(scale: float, epsilon: float) -> None:
+    """Squares of the largest values too, which FP16 does not hold."""
+    x, gamma = half(9, 65, scale=scale), half(65)
+    wide = x.astype(np.float64)
+    exact = wide / np.sqrt((wide**2).mean(1, keepdims=True) + epsilon) * gamma.astype(np.float64)
+    y = call(Opcode.RMS_NORM, np.empty_like(x), [x, gamma], epsilon=epsilon)
+    assert_close(y, exact, 3 * 2.0**-24 * np.abs(exact))
+    zeros = np.zeros_like(x)
+    assert not call(Opcode.RMS_NORM, y, [zeros, gamma], epsilon=epsilon).any()
+
+
 def statistics(x: Array, *cuts: int) -> Array:
     acc = np.full((2, x.shape[1]), np.nan, np.float32)
     for begin, end in zip((0, *cuts), (*cuts, len(x)), strict=True):

@@ -111,3 +111,62 @@ def test_extreme_parameters(gamma: float, y_scale: float) -> None:
     )
     real = normalised(x.astype(float), parameters, np.zeros(4), 1e-5, 1) / y_scale
     assert np.abs(y - np.clip(real, -32768, 32767)).max() <= 0.6
+
+
+def rms_normalised(x: Array, gamma: Array, epsilon: float) -> Array:
+    made: Array = x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + epsilon) * gamma
+    return made
+
+
+def rms_bound(y: Array, x: Array, epsilon_steps: float) -> Array:
+    """0.51, the reciprocal root to 2^-18 of the result, the integer of epsilon to half a step.
+
+    ``x`` and ``epsilon_steps`` in input steps (squared), ``y`` in result steps.
+    """
+    powers = (x.astype(float) ** 2 + epsilon_steps).sum(axis=-1, keepdims=True)
+    made: Array = 0.51 + np.abs(y) * (2.0**-18 + 2.0**-10 / powers)
+    return made
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    count=st.integers(1, 400),
+    spread=st.sampled_from([0.0, 0.2, 1.0]) | st.floats(1, 9000),
+    offset=st.integers(-20000, 20000) | st.just(0),
+    x_scale=st.floats(1e-5, 1.0),
+    epsilon=st.sampled_from([1e-12, 1.1920929e-07, 1e-5, 1e-2]),
+)
+def test_rms_norm(
+    seed: int, count: int, spread: float, offset: int, x_scale: float, epsilon: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    x = np.rint(rng.standard_normal((5, count)) * spread + offset)
+    x = np.clip(x, -32768, 32767).astype(np.int16)
+    gamma = rng.standard_normal(count).astype(np.float32)
+    real = rms_normalised(x * x_scale, gamma, epsilon)
+    y_scale = float(np.abs(real).max()) / 32767 or 1.0
+    y = np.empty_like(x)
+    call(Opcode.RMS_NORM, y, y_scale, [(x, x_scale), (gamma, PLAIN)], epsilon=epsilon)
+    limit = rms_bound(real / y_scale, x, epsilon / x_scale**2)
+    assert np.all(np.abs(y - real / y_scale) <= limit)
+
+
+@pytest.mark.parametrize("value", [-32768, 32767])
+def test_rms_norm_of_the_longest_row_of_the_largest_values(value: int) -> None:
+    x = np.full((1, 1 << 20), value, np.int16)
+    gamma = np.linspace(-2, 2, 1 << 20, dtype=np.float32)
+    y = np.empty_like(x)
+    call(Opcode.RMS_NORM, y, 2 / 32767, [(x, 1.0), (gamma, PLAIN)], epsilon=1e-5)
+    real = rms_normalised(x.astype(float), gamma.astype(float), 1e-5) * 32767 / 2
+    assert np.all(np.abs(y - real) <= rms_bound(real, x, 1e-5))
+
+
+@pytest.mark.parametrize(("gamma", "y_scale"), [(0.0, 1e-3), (1e6, 1e-6), (-1e6, 1e-6), (1e-9, 10)])
+def test_rms_norm_with_extreme_parameters(gamma: float, y_scale: float) -> None:
+    x = np.array([[-32768, 32767, 0, 5], [0, 0, 0, 0], [0, -1, 0, 0]], np.int16)
+    parameters = np.full(4, gamma, np.float32)
+    y = np.empty_like(x)
+    call(Opcode.RMS_NORM, y, y_scale, [(x, 1.0), (parameters, PLAIN)], epsilon=1e-5)
+    real = rms_normalised(x.astype(float), parameters.astype(float), 1e-5) / y_scale
+    assert np.abs(y - np.clip(real, -32768, 32767)).max() <= 0.6
