@@ -22,7 +22,7 @@ FACTS: Mapping[str, str] = {
         r"\b(dma|tensor|vector)_engines\b|\b(dma|tensor|vector|host)_busy_ps\b"
         r"|EngineKind\.(DMA|TENSOR|VECTOR)\b"
     ),
-    "branches on an op kind": r"\bop\.kind (==|!=|in|not in) |\bop\.attrs\b",
+    "branches on an op kind": r"\bop\.kind (==|!=|in|not in) [\"(_A-Z]|\bop\.attrs\b",
     "a scale that is a signal": r"\bscale (==|<|<=|>) 0(\.0)?\b|scales?\[0\] (==|!=) ROW_NORM",
 }
 """Patterns, searched without regard to case."""
