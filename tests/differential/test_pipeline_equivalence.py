@@ -125,6 +125,7 @@ FULL = {
     "unet": {
         "fuse-attention": 18,
         "fuse-layer-norm": 27,
+        "fuse-rms-norm": 0,
         "fuse-group-norm": 28,
         "fuse-geglu": 9,
         "fuse-silu": 21,
@@ -133,6 +134,7 @@ FULL = {
     "text_encoder": {
         "fuse-attention": 12,
         "fuse-layer-norm": 25,
+        "fuse-rms-norm": 0,
         "fuse-group-norm": 0,
         "fuse-geglu": 0,
         "fuse-silu": 12,
@@ -141,6 +143,7 @@ FULL = {
     "vae_decoder": {
         "fuse-attention": 1,
         "fuse-layer-norm": 0,
+        "fuse-rms-norm": 0,
         "fuse-group-norm": 30,
         "fuse-geglu": 0,
         "fuse-silu": 29,
