@@ -7,7 +7,7 @@ every weight tile; with the rows outermost it is the other way round. The reduct
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from edgefusion.compiler.lowering.channel_constants import load_constants, reserve_constants
@@ -23,7 +23,7 @@ from edgefusion.compiler.lowering.rule import (
 )
 from edgefusion.compiler.network.kind import Accumulation, Kind, Shape, Use, operand
 from edgefusion.compiler.network.tensor import Tensors
-from edgefusion.compiler.network.window import Span, Window
+from edgefusion.compiler.network.window import Source, Span, Window
 from edgefusion.compiler.ops.matmul import WEIGHT_LEVELS
 from edgefusion.runtime.isa import Opcode
 
@@ -159,6 +159,7 @@ class _Emission:
     e: Emitter
     context: OpContext
     tiling: Tiling
+    known: dict[tuple[int, int, int], tuple[Source, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         e, context, t = self.e, self.context, self.tiling
@@ -212,20 +213,27 @@ class _Emission:
         """The weight tile in SRAM."""
         return self.w_buffer.view(self.w.operand.tensor, (c.size, *self.w.shape[1:]))
 
+    def reads(self, axis: int, window: Window, tile: Tile, size: int) -> tuple[Source, int]:
+        """What ``tile`` reads along an axis, and how much of it no earlier tile has read; kept, for
+        stripes come by once for every tile of channels."""
+        key = axis, tile.start, tile.size
+        if key not in self.known:
+            span = Span(tile.start, tile.size)
+            self.known[key] = window.source(span), window.fresh(span, size)
+        return self.known[key]
+
     def load_stripe(self, r: Tile, q: Tile, *, again: bool) -> tuple[View, tuple[int, ...]]:
         """The input for rows ``r`` and columns ``q`` of the output, halo included; its padding."""
-        down = self.row_window.source(Span(r.start, r.size))
-        across = self.column_window.source(Span(q.start, q.size))
+        down, fresh_rows = self.reads(0, self.row_window, r, self.tiling["rows"])
+        across, fresh_columns = self.reads(1, self.column_window, q, self.tiling["columns"])
         source = self.x.box(
             (down.span.start, across.span.start, 0),
             (down.span.size, across.span.size, self.x.shape[2]),
         )
         self.x_buffer.next()
         tile = self.x_buffer.view(source.operand.tensor, source.shape)
-        fresh = self.row_window.fresh(Span(r.start, r.size), self.tiling["rows"])
-        fresh *= self.column_window.fresh(Span(q.start, q.size), self.tiling["columns"])
         loaded = down.span.size * across.span.size
-        reread = (loaded - fresh) * self.x.shape[2] * tile.operand.dtype.nbytes
+        reread = (loaded - fresh_rows * fresh_columns) * self.x.shape[2] * tile.operand.dtype.nbytes
         self.e.load(tile, source, again=again, reread_bytes=reread)
         pads = (down.pad_before, across.pad_before, down.pad_after, across.pad_after)
         return tile, (*pads, down.phase, across.phase)
