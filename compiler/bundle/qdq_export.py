@@ -19,6 +19,7 @@ from onnx import helper, numpy_helper
 from edgefusion.compiler.bundle.bundle import Bundle
 from edgefusion.compiler.graph.expand_functions import expand_functions
 from edgefusion.compiler.graph.file import metadata, write
+from edgefusion.compiler.graph.names import converted
 from edgefusion.compiler.graph.node import PREFIX
 from edgefusion.compiler.graph.weights import values_by_name
 from edgefusion.runtime.errors import InputError, UnsupportedOpError, UsageError
@@ -31,8 +32,6 @@ CHANGED_OPS = frozenset({"GroupNormalization"})
 """Ops that mean something else in ``QDQ_OPSET`` than in the one that graphs are written in."""
 
 ZERO_POINT = "edgefusion:zero"
-CONVERTED = ":int16"
-"""Suffix of what the program converts to INT16 where two precisions meet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +131,9 @@ class _Inserter:
         """What a node reads instead of ``name``."""
         if name in self.scales:
             return name if name in self.outputs else self._behind_pair(name, name)
-        if integer and f"{name}{CONVERTED}" in self.scales:
-            return self._behind_pair(name, f"{name}{CONVERTED}")
+        here = converted(name, DType.INT16.name)
+        if integer and here in self.scales:
+            return self._behind_pair(name, here)
         return name
 
     def _write(self, node: onnx.NodeProto) -> None:

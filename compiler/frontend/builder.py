@@ -86,7 +86,6 @@ class NetworkBuilder:
         epilogue: Sequence[tuple[str, Tensor | None]] = (),
         *,
         output: Tensor | None = None,
-        dtype: DType | None = None,
         name: str = "",
     ) -> None:
         """Append the op that computes ``output`` (default: the first result of ``node``).
@@ -105,7 +104,7 @@ class NetworkBuilder:
                 assert many
                 read[key] = tuple(self._operand(tensor, node, use) for tensor in tensors)
         steps = tuple(self._step(node, function, tensor) for function, tensor in epilogue)
-        made = self.result(output or node.output, node, dtype)
+        made = self.result(output or node.output, node)
         what = kind(**read, **(attributes or {}))
         self.ops.append(NetOp(name or node.name, what, (made,), steps, node.origin, node.scope))
 

@@ -11,10 +11,10 @@ import networkx as nx
 from edgefusion.compiler.frontend.builder import NetworkBuilder
 from edgefusion.compiler.frontend.legality import makes_constant, refusal
 from edgefusion.compiler.frontend.nodes import CONVERT
-from edgefusion.compiler.frontend.placement import entering, leaving
+from edgefusion.compiler.frontend.placement import HostGroup, entering, host_groups, leaving
 from edgefusion.compiler.graph import names
 from edgefusion.compiler.graph.functions import kind_and_tokens
-from edgefusion.compiler.graph.graph import Graph, Node
+from edgefusion.compiler.graph.graph import Graph
 from edgefusion.compiler.graph.scope import common_scope
 from edgefusion.compiler.network.network import NetOp, Network, operands, results
 from edgefusion.compiler.network.verify_network import verify_network
@@ -33,16 +33,11 @@ def network_from_graph(graph: Graph, component: str, default_precision: str = "f
     builder = NetworkBuilder(graph, default_precision)
     for tensor in graph.inputs:
         builder.external(tensor)
-    hosted: dict[str, list[Node]] = {}
-    for node in graph.nodes:
-        group = node.annotations.get(names.HOST_GROUP)
-        if group:
-            hosted.setdefault(group, []).append(node)
-    for nodes in hosted.values():
-        for tensor in leaving(nodes):
+    hosted = host_groups(graph)
+    for group in hosted:
+        for tensor in leaving(group.nodes):
             builder.external(tensor)
-    for name, nodes in hosted.items():
-        builder.ops.append(_host_op(builder, name, nodes))
+    builder.ops += [_host_op(builder, group) for group in hosted]
     for node in graph.nodes:
         if names.HOST_GROUP in node.annotations or makes_constant(node):
             continue
@@ -64,13 +59,13 @@ def network_from_graph(graph: Graph, component: str, default_precision: str = "f
     return network
 
 
-def _host_op(builder: NetworkBuilder, name: str, nodes: list[Node]) -> NetOp:
-    reasons = dict.fromkeys(node.annotations.get(names.HOST_REASON, "") for node in nodes)
+def _host_op(builder: NetworkBuilder, group: HostGroup) -> NetOp:
+    nodes = group.nodes
     return NetOp(
-        name,
+        group.name,
         Host(
             operands=tuple(tensor.name for tensor in entering(nodes)),
-            reason="; ".join(reasons),
+            reason=group.reason,
             nodes=tuple(node.name for node in nodes),
         ),
         tuple(builder.external(tensor) for tensor in leaving(nodes)),
