@@ -82,6 +82,11 @@ class LoweredKind(Kind):
         raise NotImplementedError
 
 
+def row_tilings(total: int) -> Iterator[Tiling]:
+    """Tilings that choose how many of ``total`` rows a tile has, and nothing else."""
+    return (tiling(rows=size) for size in tile_sizes(total))
+
+
 def tile_sizes(total: int, *, multiple: int = 1) -> list[int]:
     """Candidate tile sizes of a streamed extent, largest first.
 

@@ -101,8 +101,7 @@ def _inner_tensors(network: Network, schedule: Schedule) -> dict[str, NetTensor]
     made = {}
     for op in network.ops:
         for inner in op.kind.inner(op.name, network.tensors):
-            kept = schedule.attention_in_sram or not inner.spills
-            shape = (0, *inner.shape[1:]) if kept else inner.shape
+            shape = (0, *inner.shape[1:]) if schedule.attention_in_sram else inner.shape
             dtype = network.tensor(op.inputs[0]).dtype
             made[inner.name] = NetTensor(
                 inner.name,

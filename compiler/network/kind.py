@@ -49,12 +49,11 @@ class Scaling(Enum):
 @dataclass(frozen=True, slots=True)
 class Inner:
     """A value inside an op. Schedules that keep it in SRAM give it a name and a scale, no bytes;
-    one that ``spills`` it gives it ``shape`` in DRAM. Integers that are ``row_normalised`` are
-    divided by the sums of their rows, and have no scale."""
+    one that spills it gives it ``shape`` in DRAM. Integers that are ``row_normalised`` are divided
+    by the sums of their rows, and have no scale."""
 
     name: str
     shape: Shape
-    spills: bool = True
     row_normalised: bool = False
 
 
@@ -137,8 +136,8 @@ class Kind:
 
     def cuts(self, shapes: Mapping[str, Shape], result: Shape) -> Mapping[int, int]:
         """Axes of the result along which stripes can be computed by themselves, each with the
-        multiple at which stripes begin."""
-        return {}
+        multiple at which stripes begin. Every axis, unless a kind says otherwise."""
+        return dict.fromkeys(range(len(result)), 1)
 
     def needs(
         self,
@@ -207,6 +206,13 @@ def operand_name(kind: Kind, key: str) -> str:
     value = getattr(kind, label)
     name: str = value[int(rest[:-1])] if bracket else value
     return name
+
+
+def along(shape: Shape, result: Shape, axis: int, span: Span) -> tuple[int, Span] | None:
+    """Where an operand that broadcasts to the result, axes counted from the last, has the stripe
+    ``span`` of ``axis``; None if it repeats along that axis, and so is needed whole."""
+    own = axis - len(result) + len(shape)
+    return (own, span) if own >= 0 and shape[own] == result[axis] else None
 
 
 def constant_or_name(tensor: NetTensor) -> str:

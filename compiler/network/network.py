@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgefusion.compiler.graph import names
-from edgefusion.compiler.network.kind import Kind, Scaling, operand_name, shapes_of
+from edgefusion.compiler.network.kind import Kind, Scaling, along, operand_name, shapes_of
 from edgefusion.compiler.network.tensor import NetTensor, Tensors
 from edgefusion.compiler.network.window import Span
 
@@ -124,11 +124,11 @@ def needs(op: NetOp, tensors: Tensors, axis: int, span: Span) -> dict[str, tuple
     reads: list[tuple[str, tuple[int, Span] | None]] = [
         (operand_name(op.kind, key), asked.get(key)) for key in shapes
     ]
-    for name in (step.reads for step in op.epilogue if step.reads):
-        shape = tensors[name].shape
-        own = axis - len(result) + len(shape)  # axes are counted from the last
-        along = own >= 0 and shape[own] == result[axis]
-        reads.append((name, (own, span) if along else None))
+    reads += [
+        (step.reads, along(tensors[step.reads].shape, result, axis, span))
+        for step in op.epilogue
+        if step.reads
+    ]
     found: dict[str, tuple[int, Span] | None] = {}
     for name, need in reads:
         found[name] = _hull(found[name], need) if name in found else need

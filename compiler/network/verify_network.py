@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgefusion.compiler.network.kind import Shape, shapes_of
-from edgefusion.compiler.network.network import NetOp, Network, operands, results
+from edgefusion.compiler.network.network import Network, operands, results
 from edgefusion.runtime.isa import Role
 
 _CONSTANT = (Role.WEIGHT, Role.TABLE)
@@ -61,14 +61,10 @@ def _ops(network: Network) -> Iterator[str]:
     for op in network.ops:
         if op.epilogue and not op.kind.has_epilogue:
             yield f"{op.name}: kind {op.kind.name} takes no epilogue"
-        expected = _result_shape(network, op)
+        expected = op.kind.result_shape(shapes_of(op.kind, network.tensors))
         found = network.tensor(op.outputs[0]).shape
         if expected is not None and _bare(expected) != _bare(found):
             yield f"{op.name}: expected a result of shape {expected}, found {found}"
-
-
-def _result_shape(network: Network, op: NetOp) -> Shape | None:
-    return op.kind.result_shape(shapes_of(op.kind, network.tensors))
 
 
 def _bare(shape: Shape) -> Shape:

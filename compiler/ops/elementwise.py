@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from edgefusion.compiler.lowering.emitter import Emitter, View
 from edgefusion.compiler.lowering.rule import (
@@ -13,16 +13,16 @@ from edgefusion.compiler.lowering.rule import (
     OpContext,
     Tiling,
     matrix,
+    row_tilings,
     rows,
-    tile_sizes,
-    tiling,
 )
-from edgefusion.compiler.network.kind import Scaling, Shape, constant_or_name, operand
+from edgefusion.compiler.network.kind import Scaling, Shape, along, constant_or_name, operand
 from edgefusion.compiler.network.ranges import Ranges, ScaleRemark
 from edgefusion.compiler.network.tensor import Tensors
 from edgefusion.compiler.network.window import Span
 from edgefusion.runtime.errors import UnsupportedOpError
 from edgefusion.runtime.isa import Opcode
+from edgefusion.runtime.specification import Attrs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +51,39 @@ class RowKind(LoweredKind):
 
     def tilings(self, context: OpContext) -> Iterator[Tiling]:
         """Tiles of whole rows."""
-        for size in tile_sizes(matrix(context.output()).shape[0]):
-            yield tiling(rows=size)
+        return row_tilings(matrix(context.output()).shape[0])
+
+    def emit_rows(
+        self,
+        e: Emitter,
+        context: OpContext,
+        t: Tiling,
+        opcode: Opcode,
+        attrs: Attrs = (),
+        parameters: Mapping[str, str] | None = None,
+    ) -> None:
+        """One instruction a row tile: x in, y out. ``parameters``, by label, are one value a
+        channel and stay; '' for an absent one."""
+        x, y = matrix(context.view(self.x)), matrix(context.output())
+        m, channels = x.shape
+        x_buffer = e.buffer("x", t["rows"] * channels, x.operand.dtype)
+        y_buffer = e.buffer("y", t["rows"] * channels, y.operand.dtype)
+        loaded = []
+        for label, name in (parameters or {}).items():
+            if name:
+                source = context.view(name).reshape(channels)
+                buffer = e.buffer(label, channels, source.operand.dtype, streamed=False)
+                tile = buffer.view(source.operand.tensor, (channels,))
+                e.load(tile, source)
+                loaded.append(tile)
+        for r in e.tiles(m, t["rows"]):
+            x_buffer.next()
+            tile = x_buffer.view(x.operand.tensor, (r.size, channels))
+            e.load(tile, rows(x, r.start, r.size))
+            y_buffer.next()
+            result = y_buffer.view(y.operand.tensor, tile.shape)
+            e.vector(opcode, result, [tile, *loaded], attrs)
+            e.store(rows(y, r.start, r.size), result)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +99,7 @@ class Softmax(RowKind):
 
     def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
         """One instruction a row tile."""
-        emit_rows(e, context.view(self.x), context.output(), t["rows"], Opcode.SOFTMAX)
+        self.emit_rows(e, context, t, Opcode.SOFTMAX)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,31 +120,7 @@ class Unary(RowKind):
 
     def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
         """One instruction a row tile."""
-        attrs = (("function", self.function),)
-        emit_rows(e, context.view(self.x), context.output(), t["rows"], Opcode.UNARY, attrs)
-
-
-def emit_rows(
-    e: Emitter,
-    x: View,
-    y: View,
-    size: int,
-    opcode: Opcode,
-    attrs: tuple[tuple[str, Any], ...] = (),
-) -> None:
-    """One input tile of ``size`` rows, one output tile."""
-    x, y = matrix(x), matrix(y)
-    m, n = x.shape
-    x_buffer = e.buffer("x", size * n, x.operand.dtype)
-    y_buffer = e.buffer("y", size * n, y.operand.dtype)
-    for r in e.tiles(m, size):
-        x_buffer.next()
-        tile = x_buffer.view(x.operand.tensor, (r.size, n))
-        e.load(tile, rows(x, r.start, r.size))
-        y_buffer.next()
-        result = y_buffer.view(y.operand.tensor, tile.shape)
-        e.vector(opcode, result, [tile], attrs)
-        e.store(rows(y, r.start, r.size), result)
+        self.emit_rows(e, context, t, Opcode.UNARY, (("function", self.function),))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,20 +173,12 @@ class Binary(LoweredKind):
         padded = [(1,) * (rank - len(shape)) + shape for shape in (a, b)]
         return tuple(n if m == 1 else m for m, n in zip(*padded, strict=True))
 
-    def cuts(self, shapes: Mapping[str, Shape], result: Shape) -> Mapping[int, int]:
-        """Every axis."""
-        return dict.fromkeys(range(len(result)), 1)
-
     def needs(
         self, shapes: Mapping[str, Shape], result: Shape, axis: int, span: Span
     ) -> Mapping[str, tuple[int, Span]]:
         """The same elements, but all of an operand that repeats along the axis."""
-        found = {}
-        for key, shape in shapes.items():
-            own = axis - len(result) + len(shape)
-            if own >= 0 and shape[own] == result[axis]:
-                found[key] = own, span
-        return found
+        reads = {key: along(shape, result, axis, span) for key, shape in shapes.items()}
+        return {key: read for key, read in reads.items() if read is not None}
 
     def remarks(self, op_name: str, tensors: Tensors, ranges: Ranges) -> Iterator[ScaleRemark]:
         """A divisor is known to half a step, which is much of it near zero."""
@@ -194,8 +193,7 @@ class Binary(LoweredKind):
 
     def tilings(self, context: OpContext) -> Iterator[Tiling]:
         """Tiles of whole rows."""
-        for size in tile_sizes(matrix(context.output()).shape[0]):
-            yield tiling(rows=size)
+        return row_tilings(matrix(context.output()).shape[0])
 
     def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
         """An operand has the result's shape, or repeats along whole leading or last axes."""

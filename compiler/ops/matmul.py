@@ -21,7 +21,7 @@ from edgefusion.compiler.lowering.rule import (
     tile_sizes,
     tiling,
 )
-from edgefusion.compiler.network.kind import Accumulation, Shape, Use, operand
+from edgefusion.compiler.network.kind import Accumulation, Shape, Use, along, operand
 from edgefusion.compiler.network.ranges import LEVELS
 from edgefusion.compiler.network.tensor import Tensors
 from edgefusion.compiler.network.window import Span
@@ -56,10 +56,6 @@ class MatMul(LoweredKind):
     def result_shape(self, shapes: Mapping[str, Shape]) -> Shape:
         """x with the columns of w."""
         return (*shapes["x"][:-1], shapes["w"][1])
-
-    def cuts(self, shapes: Mapping[str, Shape], result: Shape) -> Mapping[int, int]:
-        """Every axis."""
-        return dict.fromkeys(range(len(result)), 1)
 
     def needs(
         self,
@@ -155,10 +151,6 @@ class BatchMatMul(LoweredKind):
         batch = a[:-2] if prod(a[:-2]) >= prod(b[:-2]) else b[:-2]
         return (*batch, a[-2], b[-1])
 
-    def cuts(self, shapes: Mapping[str, Shape], result: Shape) -> Mapping[int, int]:
-        """Every axis."""
-        return dict.fromkeys(range(len(result)), 1)
-
     def needs(
         self, shapes: Mapping[str, Shape], result: Shape, axis: int, span: Span
     ) -> Mapping[str, tuple[int, Span]]:
@@ -166,12 +158,8 @@ class BatchMatMul(LoweredKind):
         if axis >= len(result) - 2:
             key = "a" if axis == len(result) - 2 else "b"
             return {key: (axis - len(result) + len(shapes[key]), span)}
-        found = {}
-        for key, shape in shapes.items():
-            own = axis - len(result) + len(shape)
-            if own >= 0 and shape[own] == result[axis]:
-                found[key] = own, span
-        return found
+        reads = {key: along(shape, result, axis, span) for key, shape in shapes.items()}
+        return {key: read for key, read in reads.items() if read is not None}
 
     def accumulation(self, tensors: Tensors) -> Accumulation:
         """Along the columns of a."""

@@ -12,8 +12,8 @@ from edgefusion.compiler.lowering.rule import (
     LoweredKind,
     OpContext,
     Tiling,
+    row_tilings,
     rows,
-    tile_sizes,
     tiling,
 )
 from edgefusion.compiler.network.kind import Kind, Scaling, Shape, operand, operand_list
@@ -40,6 +40,10 @@ class Reshape(Kind):
     def result_shape(self, shapes: Mapping[str, Shape]) -> None:
         """Any of as many elements."""
 
+    def cuts(self, shapes: Mapping[str, Shape], result: Shape) -> Mapping[int, int]:
+        """None: axes of one shape are not those of the other."""
+        return {}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveKind(LoweredKind):
@@ -53,15 +57,10 @@ class MoveKind(LoweredKind):
         """The same values."""
         return Scaling.MOVED
 
-    def cuts(self, shapes: Mapping[str, Shape], result: Shape) -> Mapping[int, int]:
-        """Every axis."""
-        return dict.fromkeys(range(len(result)), 1)
-
     def tilings(self, context: OpContext) -> Iterator[Tiling]:
         """Slabs along the axis of the result with most elements."""
         shape = context.output().shape
-        for size in tile_sizes(shape[_largest_axis(shape)]):
-            yield tiling(rows=size)
+        return row_tilings(shape[_largest_axis(shape)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,10 +83,6 @@ class Concat(LoweredKind):
         total = sum(shape[self.axis] for shape in parts)
         return (*parts[0][: self.axis], total, *parts[0][self.axis + 1 :])
 
-    def cuts(self, shapes: Mapping[str, Shape], result: Shape) -> Mapping[int, int]:
-        """Every axis."""
-        return dict.fromkeys(range(len(result)), 1)
-
     def needs(
         self,
         shapes: Mapping[str, Shape],
@@ -107,8 +102,7 @@ class Concat(LoweredKind):
 
     def tilings(self, context: OpContext) -> Iterator[Tiling]:
         """Tiles of rows, all axes before the concatenated one folded."""
-        for size in tile_sizes(prod(context.output().shape[: self.axis])):
-            yield tiling(rows=size)
+        return row_tilings(prod(context.output().shape[: self.axis]))
 
     def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
         """Each input, folded to [outer, axis x inner], is copied into its columns of the result."""
@@ -255,8 +249,7 @@ class Resize(MoveKind):
 
     def tilings(self, context: OpContext) -> Iterator[Tiling]:
         """Stripes of rows of x."""
-        for size in tile_sizes(context.view(self.x).shape[1]):
-            yield tiling(rows=size)
+        return row_tilings(context.view(self.x).shape[1])
 
     def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
         """Nearest-neighbour enlargement by a whole factor, in stripes of rows."""
@@ -289,6 +282,10 @@ class Host(LoweredKind):
 
     def result_shape(self, shapes: Mapping[str, Shape]) -> None:
         """Whatever the functions make."""
+
+    def cuts(self, shapes: Mapping[str, Shape], result: Shape) -> Mapping[int, int]:
+        """None: what the functions read is not known here."""
+        return {}
 
     def tilings(self, context: OpContext) -> Iterator[Tiling]:
         """One."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from edgefusion.compiler.lowering.emitter import Emitter, Tile, View
 from edgefusion.compiler.lowering.rule import (
@@ -18,7 +18,6 @@ from edgefusion.compiler.lowering.rule import (
     Tiling,
     columns,
     matrix,
-    rows,
     tile_sizes,
     tiling,
 )
@@ -153,7 +152,7 @@ class LayerNorm(RowKind):
         """Row tiles; the parameters stay."""
         attrs = (("beta", int(bool(self.beta))), ("epsilon", self.epsilon))
         parameters = {"gamma": self.gamma, "beta": self.beta}
-        _emit_rows(e, context, self.x, parameters, t["rows"], Opcode.LAYER_NORM, attrs)
+        self.emit_rows(e, context, t, Opcode.LAYER_NORM, attrs, parameters)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,36 +166,4 @@ class RmsNorm(RowKind):
     def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
         """Row tiles; gamma stays."""
         attrs = (("epsilon", self.epsilon),)
-        _emit_rows(e, context, self.x, {"gamma": self.gamma}, t["rows"], Opcode.RMS_NORM, attrs)
-
-
-def _emit_rows(
-    e: Emitter,
-    context: OpContext,
-    x_name: str,
-    parameters: Mapping[str, str],
-    size: int,
-    opcode: Opcode,
-    attrs: tuple[tuple[str, Any], ...],
-) -> None:
-    """Tiles of ``size`` rows; ``parameters``, by label, are one value a channel and stay."""
-    x, y = matrix(context.view(x_name)), matrix(context.output())
-    m, channels = x.shape
-    x_buffer = e.buffer("x", size * channels, x.operand.dtype)
-    y_buffer = e.buffer("y", size * channels, y.operand.dtype)
-    loaded = []
-    for label, name in parameters.items():
-        if name:
-            source = context.view(name).reshape(channels)
-            buffer = e.buffer(label, channels, source.operand.dtype, streamed=False)
-            tile = buffer.view(source.operand.tensor, (channels,))
-            e.load(tile, source)
-            loaded.append(tile)
-    for r in e.tiles(m, size):
-        x_buffer.next()
-        tile = x_buffer.view(x.operand.tensor, (r.size, channels))
-        e.load(tile, rows(x, r.start, r.size))
-        y_buffer.next()
-        result = y_buffer.view(y.operand.tensor, tile.shape)
-        e.vector(opcode, result, [tile, *loaded], attrs)
-        e.store(rows(y, r.start, r.size), result)
+        self.emit_rows(e, context, t, Opcode.RMS_NORM, attrs, {"gamma": self.gamma})

@@ -12,9 +12,8 @@ from edgefusion.compiler.lowering.rule import (
     OpContext,
     Tiling,
     matrix,
+    row_tilings,
     rows,
-    tile_sizes,
-    tiling,
 )
 from edgefusion.compiler.network.kind import Scaling, Shape, operand
 from edgefusion.compiler.network.tensor import statistics_dtype
@@ -63,8 +62,7 @@ class Pool(WindowedKind, LoweredKind):
 
     def tilings(self, context: OpContext) -> Iterator[Tiling]:
         """Stripes of output rows."""
-        for size in tile_sizes(context.output().shape[1]):
-            yield tiling(rows=size)
+        return row_tilings(context.output().shape[1])
 
     def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
         """Stripes of output rows over whole input rows, halo included."""
@@ -142,8 +140,7 @@ class Reduce(LoweredKind):
 
     def tilings(self, context: OpContext) -> Iterator[Tiling]:
         """Tiles of whole rows of x."""
-        for size in tile_sizes(matrix(context.view(self.x)).shape[0]):
-            yield tiling(rows=size)
+        return row_tilings(matrix(context.view(self.x)).shape[0])
 
     def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
         """Over the last axis, row tiles are independent; over all others, they accumulate.
