@@ -147,7 +147,10 @@ class Executor:
         if step.kernel is not None:
             if step.accumulates:
                 self._memory.expect_written(step.outputs[0])
-            step.kernel(step.operands, step.attrs)
+            try:
+                step.kernel(step.operands, step.attrs)
+            except (ValueError, IndexError) as error:  # numpy's, of shapes that do not fit
+                raise InputError(f"its operands do not fit each other: {error}") from error
         elif step.instruction.opcode is Opcode.CALL:
             self._call(step)
         else:
@@ -176,6 +179,8 @@ class Executor:
             raise InputError(f"expected {len(o.outputs)} results of {name}, found {len(results)}")
         for place, numbers, value in zip(step.outputs, o.output_numbers, results, strict=True):
             target = place.values
+            if np.size(value) != target.size:
+                raise InputError(f"expected {target.size} values of {name}, got {np.size(value)}")
             target[...] = from_real(np.reshape(value, target.shape), place.operand.dtype, numbers)
 
     def _numbers(self, operand: Operand) -> Numbers:

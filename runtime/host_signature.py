@@ -67,9 +67,9 @@ class HostManifest:
         return {"schema_version": SCHEMA_VERSION, **asdict(self)}
 
 
-def host_manifest_from_json(data: Mapping[str, Any]) -> HostManifest:
+def host_manifest_from_json(data: object) -> HostManifest:
     """The inverse of ``to_json``. Raises InputError for a newer version, and for damage."""
-    version = data.get("schema_version", 0)
+    version = data.get("schema_version", 0) if isinstance(data, dict) else 0
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise InputError(
             f"host.json has version {version}, this tool reads {SCHEMA_VERSION}. "
@@ -100,7 +100,12 @@ def fitted(function: str, tensor: HostTensor, value: Array) -> Array:
 
 
 def arguments(signature: HostSignature, values: Sequence[Array]) -> list[Array]:
-    """The checked inputs of one call, in order."""
+    """The checked inputs of one call, in order. Raises InputError where they do not fit."""
+    if len(values) != len(signature.inputs):
+        raise InputError(
+            f"host function {signature.name}: expected {len(signature.inputs)} inputs, got "
+            f"{len(values)}"
+        )
     return [fitted(signature.name, t, v) for t, v in zip(signature.inputs, values, strict=True)]
 
 

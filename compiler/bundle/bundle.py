@@ -181,11 +181,11 @@ class Bundle:
         name = f"{component}/{WEIGHTS}"
         with reading(self.path):
             arrays = mapped_tensors(self.path, self.offsets[name], self._member(name).nbytes)
-        for tensor in self.graph_model(component).graph.initializer:
-            if tensor.name not in arrays:
-                array = np.asarray(onnx.numpy_helper.to_array(tensor))
-                array.flags.writeable = False
-                arrays[tensor.name] = array
+            for tensor in self.graph_model(component).graph.initializer:
+                if tensor.name not in arrays:
+                    array = np.asarray(onnx.numpy_helper.to_array(tensor))
+                    array.flags.writeable = False
+                    arrays[tensor.name] = array
         return arrays
 
     def extract(self, directory: Path) -> list[Path]:

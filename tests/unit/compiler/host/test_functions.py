@@ -214,5 +214,8 @@ def test_manifest_round_trips_and_unknown_backend(tmp_path: Path) -> None:
         InputError, match=r"host\.json is damaged: functions\.0\.inputs\.0\.name is m"
     ):
         host_manifest_from_json(damaged)
+    for nothing in ([], "x", None, 3):
+        with pytest.raises(InputError, match=r"host\.json is damaged"):
+            host_manifest_from_json(nothing)
     with pytest.raises(UsageError, match="expected one of tvm, ort"):
         loaded(manifest, tmp_path, graph, "cuda")
