@@ -127,7 +127,8 @@ def resize(forms: Forms, node: Node) -> str:
     """
     x = node.inputs[0]
     if nearest_factor(node, (2, 3)) is None or x.shape[0] != 1 or "axes" in node.attrs:
-        return "the NPU repeats the pixels of one image a whole number of times, over all axes"
+        mode = node.get_str("mode", "nearest")
+        return f"the NPU repeats the pixels of one image a whole number of times, not '{mode}'"
     inputs: list[Tensor | None] = [forms.last(x, node), None]
     for index in (2, 3):
         tensor = node.input(index)
