@@ -25,12 +25,14 @@ HostFunction = Callable[[Sequence[Array]], Sequence[Array]]
 
 @dataclass(frozen=True, slots=True)
 class HostTensor:
-    """An operand. Where ``extent`` is not 0, its values are indices in [-extent, extent)."""
+    """An operand. Where ``extent`` is not 0, its values are indices in [-extent, extent). Where it
+    is ``divided``, they are not the least integer: divided by -1, that would end the process."""
 
     name: str
     shape: tuple[Whole, ...]
     dtype: str
     extent: Whole = 0
+    divided: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,8 @@ def host_manifest_from_json(data: object) -> HostManifest:
 def fitted(function: str, tensor: HostTensor, value: Array) -> Array:
     """``value`` in the shape and type that ``function`` wants, dense.
 
-    Raises InputError for another number of elements, and for indices out of bounds.
+    Raises InputError for another number of elements, for indices out of bounds, and for an integer
+    that must not be divided.
     """
     array = np.asarray(value)
     if array.size != int(np.prod(tensor.shape, dtype=np.int64)):
@@ -96,7 +99,12 @@ def fitted(function: str, tensor: HostTensor, value: Array) -> Array:
                 f"host function {function}: '{tensor.name}' holds indices from {lowest} to "
                 f"{highest}; expected [{-tensor.extent}, {tensor.extent - 1}]"
             )
-    return np.ascontiguousarray(array.reshape(tensor.shape), dtype=tensor.dtype)
+    if tensor.divided and (array == np.iinfo(tensor.dtype).min).any():
+        raise InputError(
+            f"host function {function}: '{tensor.name}' holds {np.iinfo(tensor.dtype).min}, the "
+            f"least {tensor.dtype}, which has no quotient by -1; expected larger integers"
+        )
+    return np.asarray(array.reshape(tensor.shape), dtype=tensor.dtype, order="C")
 
 
 def arguments(signature: HostSignature, values: Sequence[Array]) -> list[Array]:

@@ -107,6 +107,7 @@ class Machine:
     ]
     host_call_ns: NotNegative
     host_bandwidth_bytes_per_s: Positive
+    host_macs_per_s: Positive
     semaphore_ns: NotNegative
 
     def parameters(self) -> dict[str, Any]:

@@ -262,16 +262,19 @@ def reduced_axes(node: Node) -> tuple[int, ...] | None:
     return tuple(sorted(int(axis) % rank for axis in axes.values().reshape(-1)))
 
 
-def nearest_factor(node: Node) -> int | None:
-    """The whole factor by which a channels-last Resize repeats pixels; None if it does otherwise.
+def nearest_factor(node: Node, spatial: tuple[int, int] = (1, 2)) -> int | None:
+    """The whole factor by which Resize repeats pixels along both axes ``spatial``, which are those
+    of a channels-last one, and leaves the others; None if it does otherwise.
 
     ONNX operators, Resize: output i reads input f(i); it is i // factor for the pairs of modes
     below (for ``asymmetric`` with rounding only up to factor 2).
     """
     x, y = node.inputs[0], node.output
-    if x.rank != 4 or y.rank != 4 or x.shape[0] != y.shape[0] or x.shape[3] != y.shape[3]:
+    if x.rank != 4 or y.rank != 4 or 0 in x.shape:
         return None
-    factors = {y.shape[axis] / x.shape[axis] for axis in (1, 2)}
+    if any(x.shape[axis] != y.shape[axis] for axis in {0, 1, 2, 3} - set(spatial)):
+        return None
+    factors = {y.shape[axis] / x.shape[axis] for axis in spatial}
     factor = factors.pop()
     if factors or factor != int(factor) or node.get_str("mode", "nearest") != "nearest":
         return None

@@ -15,7 +15,7 @@ import pytest
 
 from edgefusion.compiler.graph.graph import Graph
 from edgefusion.compiler.host import library as host_library
-from edgefusion.compiler.host.functions import host_models, index_extents
+from edgefusion.compiler.host.functions import host_models
 from edgefusion.compiler.host.library import building
 from edgefusion.passes.partition_host import PartitionHost
 from edgefusion.passes.pass_manager import PassManager
@@ -132,12 +132,6 @@ def test_computed_indices_stay_with_onnx_runtime(tmp_path: Path) -> None:
     assert "TVM is trusted with none of them" in functions.remarks[0]
     feeds = random_feeds(source)
     assert_same(functions.functions["host0"]([feeds["x"]]), execute(source, feeds))
-
-
-def test_constant_indices_out_of_bounds() -> None:
-    text = "g (float[4] x) => (float[1] y) <int64[1] i = {%d}> { y = Gather(x, i) }"
-    assert index_extents(parse(text % 3)) == ({}, "")
-    assert index_extents(parse(text % 4))[1] == "Gather has indices out of bounds"
 
 
 def test_op_that_tvm_lacks_beside_one_that_it_has(tmp_path: Path) -> None:
