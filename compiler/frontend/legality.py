@@ -33,10 +33,16 @@ class Support:
     note: str = ""
 
 
-COMMON: tuple[Rule, ...] = (must.float_values, must.rank_four)
-"""Rules of every op but Cast and of what is converted to channels last first."""
+COMMON: tuple[Rule, ...] = (
+    must.float_values,
+    must.rank_four,
+    must.some_elements,
+    must.some_activation,
+)
+"""Rules of every op but of what is converted to channels last first."""
 
 _ANY = COMMON
+_VIEW = (*_ANY, must.memory_of_its_own)
 _CONV = (
     *_ANY,
     must.batch_one,
@@ -74,12 +80,9 @@ SUPPORTED: Mapping[str, Support] = {
     "Resize": Support(Resize, (*_ANY, must.batch_one, must.nearest_repetition)),
     "PoolLast": Support(Pool, _POOL),
     **{op: Support(Reduce, (*_ANY, must.spatial_or_last)) for op in REDUCTIONS},
-    **{
-        op: Support(Reshape, _ANY)
-        for op in ("Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity")
-    },
-    "Dropout": Support(Reshape, (*_ANY, must.inference_only)),
-    "Cast": Support(Reshape, (must.same_type,)),
+    **{op: Support(Reshape, _VIEW) for op in must.VIEWS},
+    "Dropout": Support(Reshape, (*_VIEW, must.inference_only)),
+    "Cast": Support(Reshape, _VIEW, "between floating-point types"),
     "Conv": Support(Conv, _LAYOUT),
     "GroupNorm": Support(GroupNorm, _LAYOUT),
     "MaxPool": Support(Pool, _LAYOUT),

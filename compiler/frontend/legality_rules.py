@@ -22,12 +22,16 @@ Rule = Callable[[Node], Verdict]
 
 OK: Verdict = (True, "")
 
+VIEWS = ("Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity", "Dropout", "Cast")
+"""Ops whose result is their operand's memory, where the NPU runs them."""
+
 
 def stored_constant(tensor: Tensor) -> Tensor | None:
-    """The constant that ``tensor`` shows, behind DequantizeLinear or Cast; None for activations."""
+    """The constant that ``tensor`` shows, behind DequantizeLinear or Cast; None for activations,
+    and for outputs of the graph, which somebody has to make."""
     if tensor.is_constant:
         return tensor
-    maker = tensor.producer
+    maker = tensor.producer if not tensor.is_output else None
     if maker is not None and maker.op in ("DequantizeLinear", "Cast") and not maker.domain:
         return maker.inputs[0] if maker.inputs[0].is_constant else None
     return None
@@ -59,6 +63,32 @@ def rank_four(node: Node) -> Verdict:
         if not tensor.is_absent and len(folded_shape(tensor)) > MAX_RANK:
             return False, f"'{tensor.name}' has shape {list(tensor.shape)}, more than four axes"
     return OK
+
+
+def some_elements(node: Node) -> Verdict:
+    """No tensor is empty."""
+    for tensor in (*_activations(node), *node.outputs):
+        if not tensor.is_absent and 0 in tensor.shape:
+            return False, f"'{tensor.name}' has shape {list(tensor.shape)}, one of whose sizes is 0"
+    return OK
+
+
+def some_activation(node: Node) -> Verdict:
+    """At least one operand is an activation."""
+    return OK if _activations(node) else (False, "it computes on constants only")
+
+
+def memory_of_its_own(node: Node) -> Verdict:
+    """An output of the graph is no view of a graph input: the host copies that."""
+    if not node.output.is_output:
+        return OK
+    root = node.inputs[0]
+    while (maker := root.producer) is not None and maker.op in VIEWS and not maker.domain:
+        root = maker.inputs[0]
+    if root.producer is not None and stored_constant(root) is None:
+        return OK
+    what = "a constant" if stored_constant(root) is not None else "an input of the graph"
+    return False, f"the output '{node.output.name}' shows '{root.name}', {what}, which is copied"
 
 
 def batch_one(node: Node) -> Verdict:
@@ -177,10 +207,9 @@ def rows_or_elements(node: Node) -> Verdict:
 
 
 def two_operands(node: Node) -> Verdict:
-    """Exactly two operands, one of them an activation."""
-    if len(node.inputs) != 2:
-        return False, f"it has {len(node.inputs)} operands, the NPU takes two"
-    return OK if _activations(node) else (False, "it computes on constants only")
+    """Exactly two operands."""
+    count = len(node.inputs)
+    return OK if count == 2 else (False, f"it has {count} operands, the NPU takes two")
 
 
 def activations_only(node: Node) -> Verdict:
@@ -245,11 +274,6 @@ def settings_of(op: str) -> tuple[Rule, ...]:
 
     known_settings.__doc__ = f"{op} only with {allowed}."
     return (known_settings,)
-
-
-def same_type(node: Node) -> Verdict:
-    """Casts between floating-point types cost nothing; others run on the host."""
-    return float_values(node)
 
 
 def reduced_axes(node: Node) -> tuple[int, ...] | None:

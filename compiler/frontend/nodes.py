@@ -11,6 +11,7 @@ from math import prod
 from edgefusion.compiler.frontend.builder import NetworkBuilder
 from edgefusion.compiler.frontend.legality import REDUCTIONS, network_function
 from edgefusion.compiler.frontend.legality_rules import (
+    VIEWS,
     folded_shape,
     nearest_factor,
     reduced_axes,
@@ -246,8 +247,6 @@ CONVERT: Mapping[str, Convert] = {
     "Resize": resize,
     "PoolLast": pool,
     **dict.fromkeys(REDUCTIONS, reduce),
-    **dict.fromkeys(
-        ("Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity", "Dropout", "Cast"), view
-    ),
+    **dict.fromkeys(VIEWS, view),
 }
 """By kind; covers exactly the kinds that ``legality.SUPPORTED`` can admit."""
