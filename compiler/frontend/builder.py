@@ -66,6 +66,12 @@ class NetworkBuilder:
     def external(self, tensor: Tensor) -> str:
         """A tensor that comes from outside the NPU: a graph input or a host result."""
         if tensor.name not in self.tensors:
+            if 0 in tensor.shape:
+                raise UnsupportedOpError(
+                    f"'{tensor.name}' has shape {list(tensor.shape)}, one of whose sizes is 0; "
+                    "empty tensors do not pass the graph's border or between host and NPU. Remove "
+                    "it from the model, or give it a size of 1 or more."
+                )
             self._put(tensor, self._external_dtype(tensor))
         return tensor.name
 

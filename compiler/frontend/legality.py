@@ -54,6 +54,7 @@ _CONV = (
 _POOL = (*_ANY, must.batch_one, must.two_spatial_axes, must.pads_inside_kernel)
 _BINARY = (*_ANY, must.two_operands, must.rows_or_elements)
 _LAYOUT = (must.channels_last_only,)
+_PARAMETERS = (must.constant_parameters, must.channel_parameters)
 
 REDUCTIONS: Mapping[str, str] = {"ReduceMean": "mean", "ReduceSum": "sum", "ReduceMax": "max"}
 
@@ -63,11 +64,11 @@ SUPPORTED: Mapping[str, Support] = {
         MatMul, (*_ANY, must.matrix_or_batched, must.epilogue_operands), "or batch_matmul"
     ),
     "Attention": Support(Attention, (*_ANY, must.batch_one, must.attention_mask)),
-    "GroupNormLast": Support(
-        GroupNorm, (*_ANY, must.batch_one, must.constant_parameters, must.whole_groups)
+    "GroupNormLast": Support(GroupNorm, (*_ANY, must.batch_one, *_PARAMETERS, must.whole_groups)),
+    "LayerNormalization": Support(
+        LayerNorm, (*_ANY, must.last_axis, *_PARAMETERS, must.single_precision, must.one_result)
     ),
-    "LayerNormalization": Support(LayerNorm, (*_ANY, must.last_axis, must.constant_parameters)),
-    "RMSNorm": Support(RmsNorm, (*_ANY, must.constant_parameters)),
+    "RMSNorm": Support(RmsNorm, (*_ANY, *_PARAMETERS)),
     "Softmax": Support(Softmax, (*_ANY, must.last_axis)),
     **{op: Support(Unary, (*_ANY, *must.settings_of(op))) for op in UNARY_BY_OP},
     **{op: Support(Binary, _BINARY) for op in BINARY_BY_OP},

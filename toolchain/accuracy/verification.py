@@ -154,7 +154,7 @@ class _Bench:
                 self.layers[key] = self.layers.get(key, LayerError()) + error
             if self.request.contributions:
                 self._contribute(component, timestep, errors, expected)
-            return declared_outputs(self.bundle, component, found, outputs)
+            return declared_outputs(graph.graph, found, outputs)
 
         return run
 

@@ -87,6 +87,7 @@ def npu_network(
 ) -> Network:
     """A component on the simulated NPU; see ``npu_executor``."""
     _, executor = npu_executor(bundle, component, say=say, host=host)
+    graph = bundle.graph_model(component).graph
     timesteps = bundle.manifest.component(component).timesteps
 
     def run(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
@@ -96,9 +97,7 @@ def npu_network(
             if say is not None:
                 say(f"{component}: instruction {done} of {count}")
 
-        return declared_outputs(
-            bundle, component, inputs, executor.run(inputs, progress=progress).outputs
-        )
+        return declared_outputs(graph, inputs, executor.run(inputs, progress=progress).outputs)
 
     return run
 

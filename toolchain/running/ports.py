@@ -60,15 +60,15 @@ def checked_inputs(bundle: Bundle, component: str, found: Mapping[str, Array]) -
 
 
 def declared_outputs(
-    bundle: Bundle, component: str, inputs: Mapping[str, Array], made: Mapping[str, Array]
+    graph: onnx.GraphProto, inputs: Mapping[str, Array], made: Mapping[str, Array]
 ) -> dict[str, Array]:
-    """The outputs that a component's graph declares, in its order, shapes and element types.
+    """The outputs that a component's ``graph`` declares, in its order, shapes and element types.
 
     ``made`` are the executor's results, among them memory of which an output is a view; an output
     that is one of ``inputs`` is handed back.
     """
     found = {}
-    for port in _ports(bundle.graph_model(component).graph.output):
+    for port in _ports(graph.output):
         value = np.asarray(made[port.name] if port.name in made else inputs[port.name])
         with np.errstate(over="ignore"):  # what is beyond FP16 is infinite there
             found[port.name] = value.reshape(port.shape).astype(port.dtype)
