@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import onnx
 
-from edgefusion.compiler.frontend.legality_rules import nearest_factor
+from edgefusion.compiler.frontend.nearest import nearest_factor
 from edgefusion.compiler.graph.functions import function_for, kind_and_tokens
 from edgefusion.compiler.graph.graph import Attribute, Node, Tensor
 from edgefusion.passes.layout_forms import Forms, last_axis_of, permuted, to_last

@@ -112,7 +112,7 @@ def _arrays(
     import numpy as np
 
     from edgefusion.runtime.files import disk_errors, replacing
-    from edgefusion.toolchain.running.execution import checked_inputs
+    from edgefusion.toolchain.running.ports import checked_inputs
 
     bundle.manifest.component(component)
     given = checked_inputs(bundle, component, _load(inputs))

@@ -33,11 +33,11 @@ from edgefusion.toolchain.running.execution import (
     BundleNetworks,
     npu_executor,
     npu_network,
-    output_shapes,
     pipeline_of,
     reference_network,
     tokenizer_of,
 )
+from edgefusion.toolchain.running.ports import declared_outputs
 from edgefusion.toolchain.running.segments import session
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class _Bench:
         )
         graph, weights = self.bundle.graph_model(component), self.bundle.weights(component)
         probe = LayerProbe(program, executor, graph, weights, self.references[component])
-        shapes, left = output_shapes(self.bundle, component), list(exact)
+        left = list(exact)
 
         def run(found: Mapping[str, Array]) -> Mapping[str, Array]:
             expected = left.pop(0)
@@ -154,7 +154,7 @@ class _Bench:
                 self.layers[key] = self.layers.get(key, LayerError()) + error
             if self.request.contributions:
                 self._contribute(component, timestep, errors, expected)
-            return {name: value.reshape(shapes[name]) for name, value in outputs.items()}
+            return declared_outputs(graph.graph, found, outputs)
 
         return run
 

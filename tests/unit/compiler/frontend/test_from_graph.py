@@ -204,7 +204,10 @@ def test_precisions_meet_in_a_conversion() -> None:
             {"function": "mean", "axes": (2,), "keepdims": True},
         ),
         (
-            "(float[1, 6, 8] x) => (float[48] y) <int64[1] s = {48}> { y = Reshape(x, s) }",
+            (
+                "(float[1, 6, 8] x) => (float[48] y) <int64[1] s = {48}> "
+                "{ r = Softmax(x) y = Reshape(r, s) }"
+            ),
             "view",
             {},
         ),
