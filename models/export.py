@@ -102,7 +102,7 @@ def _trace(source: Source, component: Component, batch: int, say: Say) -> ir.Mod
 
     module = source.load(component)
     say(f"{component}: tracing")
-    ports = signature(component, module, batch=batch)
+    ports = signature(component, module, source.sizes, batch=batch)
     with _quiet_exporter(), torch.no_grad():
         program = torch.onnx.export(
             as_graph(component, module),

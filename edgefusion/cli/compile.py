@@ -119,6 +119,7 @@ def compile_(
     Exit code 5 means that something does not fit or exceeds a budget; no bundle is written then.
     """
     from edgefusion.api import compile_source
+    from edgefusion.runtime.latency import total_label
     from edgefusion.toolchain.compiling.host_share import heavy_host
 
     chosen = _calibration_prompts(calibration_prompts, prompts)
@@ -145,7 +146,9 @@ def compile_(
     document = compile_json(result, schedule)
     tables = compile_tables(document, time_passes=time_passes)
     total = document["pipeline"]["total_ms"]
-    lines = [f"{result.bundles[schedule]}: {document['bundle_bytes']:,} bytes, {total:,.3f} ms"]
+    label = total_label([row["component"] for row in document["components"]])
+    size = f"{document['bundle_bytes']:,} bytes"
+    lines = [f"{result.bundles[schedule]}: {size}, {total:,.3f} ms for {label}"]
     if heavy := heavy_host(result.latencies[schedule]):
         lines.append(f"{heavy}; the table of what is on the host says why")
     emit(tables, lambda: document, json_to=json_to, lines=lines)

@@ -159,8 +159,11 @@ def _tables(document: dict[str, Any]) -> list[Table]:
 
 
 def _lines(document: dict[str, Any]) -> list[str]:
+    from edgefusion.runtime.latency import total_label
+
     lines = [
-        f"{measured['bundle']}: {measured['simulate']['pipeline']['total_ms']:,.1f} ms an image"
+        f"{measured['bundle']}: {measured['simulate']['pipeline']['total_ms']:,.1f} ms for "
+        f"{total_label(measured['simulate']['components'])}"
         for measured in document["schedules"].values()
     ]
     if document["values"]:

@@ -66,7 +66,7 @@ def full_step(bundle: Bundle, say: Say) -> dict[str, Any]:
     """
     import torch
 
-    from edgefusion.models.text_to_image import ORIGINAL_STEPS, lcm_scheduler, unet_inputs
+    from edgefusion.models.text_to_image import unet_inputs
     from edgefusion.runtime.accuracy import sqnr_db
     from edgefusion.toolchain.accuracy.verification import PROMPTS, SEED
     from edgefusion.toolchain.running.execution import (
@@ -78,9 +78,7 @@ def full_step(bundle: Bundle, say: Say) -> dict[str, Any]:
 
     # 1. What the step is given
     config, sampling = pipeline_of(bundle)
-    scheduler = lcm_scheduler(sampling.scheduler)
-    scheduler.set_timesteps(bundle.manifest.steps, original_inference_steps=ORIGINAL_STEPS)
-    timestep = int(scheduler.timesteps[0])
+    timestep = sampling.timesteps(bundle.manifest.steps)[0]
     ids = tokenizer_of(bundle, config, say)(PROMPTS[0]).ids
     say("text encoder in ONNX Runtime")
     context = reference_network(bundle, "text_encoder")({"input_ids": ids})["hidden_states"]

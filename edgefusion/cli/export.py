@@ -84,14 +84,16 @@ def _floating(
 ) -> tuple[str, list[dict[str, Any]]]:
     """Export from the source; its name, and a row for each component."""
     from edgefusion.models.export import export_component
+    from edgefusion.models.pipeline_check import checked_source
     from edgefusion.models.source import resolve_source
     from edgefusion.runtime.files import disk_errors
     from edgefusion.toolchain.compiling.compile_source import components_of
 
     resolved = resolve_source(source, random_weights_seed=random_weights)
-    chosen = components_of(resolved, split_names(components))
     rows: list[dict[str, Any]] = []
     with progress() as say, disk_errors(directory):
+        resolved = checked_source(resolved, split_names(components), say)
+        chosen = components_of(resolved, split_names(components))
         for component in chosen:
             graph = export_component(
                 resolved, component, directory, batch=batch, shapes=shapes or None, progress=say

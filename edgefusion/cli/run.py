@@ -42,7 +42,7 @@ def run(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the initial and all later noise.")] = 0,
     steps: Annotated[
         int | None,
-        typer.Option(metavar="1|2|4", help="Denoising steps; the bundle's own when left out."),
+        typer.Option(metavar="N", help="Denoising steps; the bundle's own when left out."),
     ] = None,
     component: Annotated[
         str | None, typer.Option(metavar="NAME", help="Run this component alone, on --inputs.")

@@ -44,7 +44,8 @@ class Easel:
     def of(
         cls, bundle: Bundle, seed: int, steps: int, reference: bool, host: str, say: Say
     ) -> Easel:
-        """Raises InputError for a bundle that makes no images."""
+        """Raises InputError for a bundle that makes no images, UsageError for steps that it cannot
+        do."""
         from edgefusion.toolchain.running.execution import (
             PIPELINE,
             pipeline_of,
@@ -53,6 +54,7 @@ class Easel:
         )
 
         config, sampling = pipeline_of(bundle)
+        sampling.timesteps(steps)
         if not reference:
             require_calibrated(bundle, *PIPELINE)
         executed_by = "onnxruntime" if reference else "npu"

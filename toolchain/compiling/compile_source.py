@@ -93,12 +93,16 @@ def compile_source(
     outputs = _outputs(output, schedules)
     if steps < 1:
         raise UsageError(f"--steps is {steps}; expected 1 or more.")
+    from edgefusion.models.pipeline_check import checked_source
     from edgefusion.models.pipeline_files import pipeline_files
     from edgefusion.models.source import resolve_source
-    from edgefusion.models.trajectories import tabulated_timesteps
+    from edgefusion.models.trajectories import Denoising, tabulated_timesteps
 
     resolved = resolve_source(source, random_weights_seed=random_weights)
+    resolved = checked_source(resolved, components, progress or silent)
     chosen = components_of(resolved, components)
+    if "unet" in chosen:
+        Denoising.of(resolved, steps)  # the scheduler can do so many steps
     settings = Settings(
         machine=load_target(target).machine,
         schedules=tuple(schedule_named(name) for name in schedules),

@@ -163,7 +163,10 @@ def pipeline_of(bundle: Bundle) -> tuple[PipelineConfig, Sampling]:
     config = pipeline_config(members)
     shapes = input_shapes(bundle, "unet")
     guidance = shapes["timestep_cond"][-1] if "timestep_cond" in shapes else 0
-    return config, Sampling(shapes["sample"], config.scheduler, config.scaling_factor, guidance)
+    tabulated = bundle.manifest.component("unet").timesteps
+    return config, Sampling(
+        shapes["sample"], config.scheduler, config.scaling_factor, guidance, tuple(tabulated)
+    )
 
 
 def tokenizer_of(bundle: Bundle, config: PipelineConfig, say: Say) -> Tokenizer:
