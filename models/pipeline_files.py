@@ -15,6 +15,8 @@ from edgefusion.models.source import Source
 from edgefusion.runtime.errors import InputError
 
 PREFIX = "pipeline/"
+INDEX = "model_index.json"
+"""By which a pipeline's folder is known."""
 SCHEDULER_CONFIG = "pipeline/scheduler/scheduler_config.json"
 VAE_CONFIG = "pipeline/vae/config.json"
 _TOKENIZER = "pipeline/tokenizer/"

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.partials import partial_folder
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 
@@ -80,9 +79,9 @@ def clip_tokenizer(files: Mapping[str, bytes], length: int) -> ClipTokenizer:
     """
     from transformers import CLIPTokenizer
 
-    with tempfile.TemporaryDirectory(prefix="edgefusion-tokenizer-") as folder:
+    with partial_folder() as folder:
         for name, content in files.items():
-            (Path(folder) / name).write_bytes(content)
+            (folder / name).write_bytes(content)
         try:
             library = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

@@ -71,9 +71,9 @@ def building(folder: Path, models: Sequence[HostModel]) -> Iterator[HostBuild]:
     try:
         yield build
     finally:
-        if build.process is not None and build.process.poll() is None:
-            build.process.kill()
-            build.process.wait()
+        if build.process is not None:
+            with build.process:  # closes its input
+                build.process.kill()
 
 
 def _started(folder: Path, models: tuple[HostModel, ...]) -> HostBuild:
@@ -94,7 +94,11 @@ def _started(folder: Path, models: tuple[HostModel, ...]) -> HostBuild:
     command += [linker, target.triple, target.cpu, *names]
     with disk_errors(folder), (folder / "tvm.log").open("wb") as log:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            command,
+            stdin=subprocess.PIPE,  # never written: it ends when this process does
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"TMPDIR": str(folder)},  # goes with the folder, whatever is left
         )
     return HostBuild(folder, models, process, target)
 
