@@ -18,6 +18,8 @@ from edgefusion.models.tokenization import clip_tokenizer
 from edgefusion.runtime.errors import InputError
 
 PREFIX = "pipeline/"
+INDEX = "model_index.json"
+"""By which a pipeline's folder is known."""
 SCHEDULER_CONFIG = "pipeline/scheduler/scheduler_config.json"
 VAE_CONFIG = "pipeline/vae/config.json"
 _TOKENIZER = "pipeline/tokenizer/"

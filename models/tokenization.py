@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.partials import partial_folder
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 
@@ -85,11 +85,11 @@ def clip_tokenizer(files: Mapping[str, bytes], length: int) -> ClipTokenizer:
     """
     from transformers import CLIPTokenizer
 
-    with tempfile.TemporaryDirectory(prefix="edgefusion-tokenizer-") as folder:
+    with partial_folder() as folder:
         for name, content in files.items():
             if Path(name).name != name:
                 raise InputError(f"the pipeline's tokenizer has a file {name!r}; expected a name.")
-            (Path(folder) / name).write_bytes(content)
+            (folder / name).write_bytes(content)
         try:
             library = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
         except Exception as error:  # the library's own errors derive from nothing else

@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ from edgefusion.runtime.host_signature import (
     arguments,
     constant_arguments,
 )
+from edgefusion.runtime.partials import partial_folder
 
 Array = npt.NDArray[Any]
 
@@ -56,8 +56,8 @@ def _loaded(library: bytes) -> Any:
     folder = Path(package.origin).parent / "lib"
     for name, mode in _LIBRARIES:
         load_lib_ctypes("tvm", name, mode, extra_lib_paths=[folder])
-    with tempfile.TemporaryDirectory(prefix="edgefusion-host-") as place:
-        path = Path(place) / "host.so"
+    with partial_folder() as place:
+        path = place / "host.so"
         path.write_bytes(library)
         try:
             module = tvm_ffi.load_module(str(path))

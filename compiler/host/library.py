@@ -123,9 +123,10 @@ def _process(
         (folder / "wanted.json").write_text(json.dumps(wanted.to_json()))
         return subprocess.Popen(
             command + ["--alone"] * alone,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # never written: it ends when this process does
             stdout=log,
             stderr=subprocess.STDOUT,
+            env=os.environ | {"TMPDIR": str(folder)},  # goes with the folder, whatever is left
         )
 
 
@@ -158,9 +159,9 @@ def _ended(
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.kill()
-        process.wait()
+    with process:  # closes its input
+        if process.poll() is None:
+            process.kill()
 
 
 def _linker() -> str:

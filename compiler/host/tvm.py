@@ -15,11 +15,13 @@ than one until each has been tried.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import onnx
@@ -44,7 +46,8 @@ LINK_OPTIONS = ("-shared", "-fPIC", "-Wl,--build-id=none", "-Wl,--strip-all", "-
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Compile what the folder wants."""
+    """Compile what the folder wants, as long as the process lives that asked for it."""
+    Thread(target=_end_with_input, daemon=True).start()
     place, linker = Path(arguments[0]), arguments[1]
     sys.modules["torch"] = None  # type: ignore[assignment]  # TVM would load it and not use it
     manifest = host_manifest_from_json(json.loads((place / "wanted.json").read_text()))
@@ -54,6 +57,11 @@ def main(arguments: Sequence[str]) -> None:
         manifest.functions, alone="--alone" in arguments
     )
     (place / "refusals.json").write_text(json.dumps(refusals))
+
+
+def _end_with_input() -> None:
+    os.read(sys.stdin.fileno(), 1)
+    os._exit(1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from edgefusion.cli.host_tables import host_call_rows, host_op_rows, host_tables
 from edgefusion.cli.memory_map import memory_table
 from edgefusion.cli.options import BundleArgument
 from edgefusion.cli.output import JsonOption, emit, progress, write_json
+from edgefusion.cli.paths import WritesIn
 from edgefusion.cli.table import Column, Table, whole
 from edgefusion.cli.tiles import tile_table
 from edgefusion.runtime.errors import UsageError
@@ -56,7 +57,9 @@ def inspect(
         typer.Option(metavar="OP", help="Show the tilings considered for an op, and their costs."),
     ] = None,
     extract: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write all members there (for Netron).")
+        Path | None,
+        typer.Option(metavar="DIR", help="Write all members there (for Netron)."),
+        WritesIn(),
     ] = None,
     json_to: JsonOption = None,
 ) -> None:

@@ -21,6 +21,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from edgefusion import __version__
+from edgefusion.cli.paths import guarded
 from edgefusion.runtime.errors import DoesNotFitError, EdgeFusionError
 
 COMMANDS = (
@@ -62,7 +63,7 @@ class LazyCommands(TyperGroup):
         """The command called ``cmd_name``, or None."""
         if cmd_name not in self.list_commands(ctx):
             return None
-        command: Any = get_command(import_module(f"edgefusion.cli.{cmd_name}").app)
+        command = guarded(get_command(import_module(f"edgefusion.cli.{cmd_name}").app))
         command.name = cmd_name
         command.rich_markup_mode = MARKUP
         return command

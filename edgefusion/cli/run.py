@@ -10,8 +10,11 @@ import typer
 
 from edgefusion.cli.options import BundleArgument
 from edgefusion.cli.output import JsonOption, emit, progress
-from edgefusion.cli.run_images import Easel, network
+from edgefusion.cli.paths import Reads, Writes, is_stdout
+from edgefusion.cli.run_images import Easel, network, numbered
+from edgefusion.runtime.claims import Output, claim_outputs
 from edgefusion.runtime.errors import EdgeFusionError, InputError, UsageError
+from edgefusion.runtime.file_kinds import Kind
 from edgefusion.runtime.progress import Say
 
 if TYPE_CHECKING:
@@ -27,7 +30,9 @@ app = typer.Typer(add_completion=False)
 def run(
     bundle: BundleArgument,
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FILE", help="Image (.png) or arrays (.npz).")
+        Path,
+        typer.Option("-o", "--output", metavar="FILE", help="Image (.png) or arrays (.npz)."),
+        Writes(),
     ],
     prompt: Annotated[
         str | None, typer.Option(metavar="TEXT", help="What the image is to show.")
@@ -35,6 +40,7 @@ def run(
     prompts: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Prompts, one a line; # begins a comment."),
+        Reads(),
     ] = None,
     grid: Annotated[
         bool, typer.Option("--grid", help="Lay the images of --prompts out in one more, -o.")
@@ -48,7 +54,7 @@ def run(
         str | None, typer.Option(metavar="NAME", help="Run this component alone, on --inputs.")
     ] = None,
     inputs: Annotated[
-        Path | None, typer.Option(metavar="X.npz", help="Arrays by name, for --component.")
+        Path | None, typer.Option(metavar="X.npz", help="Arrays by name, for --component."), Reads()
     ] = None,
     reference: Annotated[
         bool, typer.Option("--reference", help="Compute in ONNX Runtime (FP32) instead.")
@@ -79,8 +85,12 @@ def run(
     from edgefusion.models.prompt_file import read_prompts
 
     texts = (prompt,) if prompt is not None else read_prompts(prompts) if prompts else ()
-    if texts and output.suffix.lower() != ".png":
-        raise UsageError(f"-o {output}: expected a file that ends in .png.")
+    files = numbered(output, len(texts)) if prompts else ()
+    _check_output(output, is_image=bool(texts), numbered=bool(files))
+    kind = Kind.PNG if texts else Kind.ARRAYS
+    outputs = [Output(file, kind) for file in (*files, output)]
+    outputs += [Output(Path(json_to), Kind.JSON)] if json_to and not is_stdout(json_to) else []
+    claim_outputs(outputs, [file for file in (bundle, prompts, inputs) if file is not None])
     failed: EdgeFusionError | None = None
     with progress() as say:
         say(f"checking {bundle}")
@@ -93,11 +103,19 @@ def run(
             if prompt is not None:
                 document = easel.paint(prompt, output)
             else:
-                document, failed = easel.paint_all(texts, output, grid)
+                document, failed = easel.paint_all(texts, files, output if grid else None)
     lines = [f"{output}: {document['summary']}"]
     emit([], lambda: document, json_to=json_to, lines=lines)
     if failed is not None:
         raise failed
+
+
+def _check_output(output: Path, *, is_image: bool, numbered: bool) -> None:
+    """Raises UsageError for a file that is not called .png where an image is written to it; a pipe
+    may have any name, but one image only goes through it."""
+    through = output.exists() and not output.is_file()
+    if is_image and output.suffix.lower() != ".png" and (numbered or not through):
+        raise UsageError(f"-o {output}: expected a file that ends in .png.")
 
 
 def _arrays(
@@ -117,7 +135,11 @@ def _arrays(
     bundle.manifest.component(component)
     given = checked_inputs(bundle, component, _load(inputs))
     results = network(bundle, component, reference, host, say)(given)
-    with replacing((output,)) as (partial,), disk_errors(output), partial.open("wb") as file:
+    with (
+        replacing((output,), Kind.ARRAYS) as (partial,),
+        disk_errors(output),
+        partial.open("wb") as file,
+    ):
         np.savez(file, **dict(results))  # type: ignore[arg-type]  # its stubs mix up options
     shapes = {name: list(value.shape) for name, value in results.items()}
     return {

@@ -9,8 +9,10 @@ import typer
 
 from edgefusion.cli.options import BundleArgument, count_or_prompts, split_names
 from edgefusion.cli.output import JsonOption, emit, progress, write_text
+from edgefusion.cli.paths import Reads, Writes
 from edgefusion.cli.table import Column, Table, decibels, milliseconds, percent
 from edgefusion.runtime.errors import UsageError
+from edgefusion.runtime.file_kinds import Kind
 from edgefusion.runtime.progress import Say
 from edgefusion.toolchain.accuracy.report import (
     MIN_PSNR_DB,
@@ -76,6 +78,7 @@ def verify(
             metavar="N|FILE",
             help="Held-out prompts: N of the built-in ones, or a file, one a line.",
         ),
+        Reads(),
     ] = "1",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 1000,
     layers: Annotated[
@@ -88,6 +91,7 @@ def verify(
             metavar="SOURCE",
             help="What the bundle was compiled from, where it is a folder or file.",
         ),
+        Reads(),
     ] = None,
     against: Annotated[
         str,
@@ -114,6 +118,7 @@ def verify(
         typer.Option(
             metavar="FILE.toml", help="Write a recipe that aims at --min-sqnr-db; see below."
         ),
+        Writes(Kind.TOML),
     ] = None,
     top: Annotated[int, typer.Option(min=0, help="How many of the worst layers to show.")] = 15,
     host: Annotated[str, typer.Option(metavar="tvm|ort", help="What runs host functions.")] = "tvm",
@@ -189,7 +194,8 @@ def _write_recipe(
         "predicted_to_pass": proposal.reached,
         "extra_ms_an_evaluation_at_most": extra_ms(bundle, network, proposal.added),
     }
-    write_text(str(path), proposal.to_toml([_recipe_line(row), f"from {bundle.path.name}"]))
+    text = proposal.to_toml([_recipe_line(row), f"from {bundle.path.name}"])
+    write_text(str(path), text, Kind.TOML)
     return row
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +18,7 @@ import numpy.typing as npt
 
 from edgefusion.models.text_to_image import Generation, Network, generate
 from edgefusion.runtime.accuracy import psnr_db, sqnr_db
+from edgefusion.runtime.partials import partial_folder
 from edgefusion.runtime.progress import Say
 from edgefusion.toolchain.accuracy.float_reference import (
     SOURCE_WEIGHTS,
@@ -202,10 +202,9 @@ def verify_bundle(bundle: Bundle, request: Request, say: Say) -> Verification:
     source = source_of(bundle, request.source, say)
     if source is None:
         say("no source to compare with: the reference has the bundle's rounded weights")
-    with TemporaryDirectory(prefix="edgefusion-verify-") as folder:
+    with partial_folder() as folder:
         references = {
-            name: reference_graph(bundle, name, source, Path(folder), say)
-            for name in bundle.components
+            name: reference_graph(bundle, name, source, folder, say) for name in bundle.components
         }
         bench = _Bench(bundle, request, references, say)
         has_source = all(r.weights == SOURCE_WEIGHTS for r in references.values())
