@@ -23,7 +23,8 @@ from edgefusion.models.checkpoint import (
     load_from_folder,
     load_whole,
 )
-from edgefusion.models.onnx_source import component_of_onnx, onnx_digest
+from edgefusion.models.onnx_component import component_of_onnx
+from edgefusion.models.onnx_source import onnx_digest
 from edgefusion.runtime.errors import InputError, UsageError
 
 if TYPE_CHECKING:
