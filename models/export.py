@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from edgefusion.compiler.graph.opset import OPSET
 from edgefusion.models.architectures import COMPONENTS
 from edgefusion.models.onnx_source import INLINE_BYTES, check_onnx
+from edgefusion.models.onnx_weights import data_file
 from edgefusion.runtime.errors import UsageError
 from edgefusion.runtime.files import put_together
 from edgefusion.runtime.partials import partial_folder
@@ -28,9 +30,6 @@ if TYPE_CHECKING:
 
     from edgefusion.models.architectures import Component
     from edgefusion.models.source import Source
-
-OPSET = 20  # the first with Gelu, and with GridSample as torch has it
-IR_VERSION = 10  # what torch writes; newer ones ONNX Runtime may not load
 
 
 def export_component(
@@ -76,8 +75,7 @@ def export_component(
         say(f"{component}: checking {source.path}")
         proto = check_onnx(source.path, shapes=shapes)
         model = ir.from_proto(proto)
-        model.ir_version = IR_VERSION
-        _resolve_external_data(model, source.path.parent)
+        _resolve_external_data(model, source.path)
     else:
         if shapes:
             raise UsageError(
@@ -126,10 +124,21 @@ def _trace(source: Source, component: Component, batch: int, say: Say) -> ir.Mod
     return model
 
 
-def _resolve_external_data(model: ir.Model, folder: Path) -> None:
-    for value in model.graph.initializers.values():
-        if isinstance(value.const_value, ir.ExternalTensor):
-            value.const_value.base_dir = folder
+def _resolve_external_data(model: ir.Model, path: Path) -> None:
+    """Let weights be read where they are: what the graph file calls a data file may be a link."""
+    for name, value in model.graph.initializers.items():
+        stored = value.const_value
+        if isinstance(stored, ir.ExternalTensor):
+            file = data_file(path, str(stored.location), f"the weight {name}").resolve()
+            value.const_value = ir.ExternalTensor(
+                file.name,
+                stored.offset,
+                stored.length,
+                stored.dtype,
+                shape=stored.shape,
+                name=name,
+                base_dir=file.parent,
+            )
 
 
 def _write(model: ir.Model, component: str, directory: Path) -> Path:

@@ -6,33 +6,32 @@ External weights are read in chunks and copied file to file; memory holds the gr
 from __future__ import annotations
 
 import hashlib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import onnx
 from google.protobuf.message import DecodeError
+from onnx.inliner import inline_local_functions
 
+from edgefusion.compiler.graph.float_types import in_float32
+from edgefusion.compiler.graph.node_names import name_nodes
+from edgefusion.compiler.graph.opset import opset_of
+from edgefusion.compiler.graph.static_shapes import made_static
 from edgefusion.models.checkpoint import file_digest
 from edgefusion.models.onnx_weights import (
-    ExternalSlice,
     check_finite_weights,
     external_slices,
+    take_in_small_tensors,
 )
-from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.errors import EdgeFusionError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-MIN_OPSET = 17  # LayerNormalization appears
-MAX_OPSET = 22
+IR_VERSION = 10  # what torch writes; newer ones ONNX Runtime may not load
 INLINE_BYTES = 1024
 """Tensors below this stay in the graph file: shape inference reads shape constants there."""
-_INPUTS = {
-    frozenset({"input_ids"}): "text_encoder",
-    frozenset({"sample", "timestep", "encoder_hidden_states"}): "unet",
-    frozenset({"sample", "timestep", "encoder_hidden_states", "timestep_cond"}): "unet",
-    frozenset({"latent"}): "vae_decoder",
-}
 
 
 def read_graph(path: Path) -> onnx.ModelProto:
@@ -52,44 +51,52 @@ def read_graph(path: Path) -> onnx.ModelProto:
     return model
 
 
-def component_of_onnx(path: Path) -> str:
-    """The component whose input names the graph has, `model` for any other graph."""
-    graph = read_graph(path).graph
-    weights = {tensor.name for tensor in graph.initializer}
-    names = frozenset(value.name for value in graph.input if value.name not in weights)
-    return _INPUTS.get(names, "model")
-
-
 def onnx_digest(path: Path) -> str:
     """sha256, as hex, over the graph file and each of its external data files."""
     total = hashlib.sha256(file_digest(path).encode())
-    for data in sorted({place.path for place in external_slices(read_graph(path), path).values()}):
-        total.update(f"\n{data.relative_to(path.parent)}\0{file_digest(data)}".encode())
+    files = {place.location: place.path for place in external_slices(read_graph(path), path)}
+    for location, data in sorted(files.items()):
+        total.update(f"\n{location}\0{file_digest(data)}".encode())
     return total.hexdigest()
 
 
 def check_onnx(
     path: Path, *, shapes: Mapping[str, tuple[int, ...]] | None = None
 ) -> onnx.ModelProto:
-    """The graph with every shape static and known; big weights stay in their files.
+    """The graph at our operator set, computing in float32, every shape static and known; big
+    weights stay in their files.
 
     `shapes` gives inputs with dynamic dimensions their shape (`--shape name=1x3x224x224`).
-    Raises InputError for: an unreadable file, an opset outside 17..22, missing or short external
-    data, NaN or infinite weights, dynamic inputs left, a shape that contradicts the graph, and an
-    invalid graph.
+    Raises InputError for: an unreadable file, an operator set that is not read, missing or short
+    external data, NaN or infinite weights, dynamic inputs left, tensors of size 0, a shape that
+    contradicts the graph, and an invalid graph; UnsupportedOpError for ops and types that neither
+    the NPU nor the host can run.
     """
     model = read_graph(path)
-    _check_opset(model, path)
-    slices = external_slices(model, path)
-    check_finite_weights(model, slices, path)
-    _inline_small_tensors(model, slices)
-    _set_input_shapes(model, path, shapes or {})
+    take_in_small_tensors(model, path, INLINE_BYTES)
+    check_finite_weights(model, path)
+    with _naming(path):
+        return imported(model, shapes)
+
+
+def imported(
+    model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> onnx.ModelProto:
+    """As `check_onnx`, of a model in memory, whose large weights may lie anywhere."""
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    opset_of(made)
+    _set_input_shapes(made, shapes or {})
     if shapes:
-        del model.graph.value_info[:]  # stated for the old shapes
+        del made.graph.value_info[:]  # stated for the old shapes
+    if made.functions:
+        made = inline_local_functions(made)
+    name_nodes(made.graph)
+    made = made_static(made)
+    in_float32(made)
+    made.ir_version = IR_VERSION
     try:
-        model = onnx.shape_inference.infer_shapes(
-            model, check_type=True, strict_mode=True, data_prop=True
-        )
+        return onnx.shape_inference.infer_shapes(made, check_type=True, strict_mode=True)
     except (
         onnx.shape_inference.InferenceError,
         onnx.checker.ValidationError,
@@ -98,11 +105,18 @@ def check_onnx(
     ) as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(
-            f"{path}: the graph is inconsistent: {reason}. Check it with onnx.checker, and the "
-            "shapes given with --shape."
+            f"the graph is inconsistent: {reason}. Check it with onnx.checker, and the shapes "
+            "given with --shape."
         ) from error
-    _check_static(model, path)
-    return model
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Errors inside say which file they are about."""
+    try:
+        yield
+    except EdgeFusionError as error:
+        raise type(error)(f"{path}: {error}") from error
 
 
 def is_static(value: onnx.ValueInfoProto) -> bool:
@@ -114,36 +128,34 @@ def is_static(value: onnx.ValueInfoProto) -> bool:
     )
 
 
-def _check_opset(model: onnx.ModelProto, path: Path) -> None:
-    versions = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
-    version = versions.get("ai.onnx", 0)
-    if not MIN_OPSET <= version <= MAX_OPSET:
-        raise InputError(
-            f"{path} uses opset {version}; expected {MIN_OPSET} to {MAX_OPSET}. Convert it with "
-            "onnx.version_converter, or export it again with opset 20."
-        )
+def _is_fixed(value: onnx.ValueInfoProto) -> bool:
+    """Whether the sizes of a tensor, which may be 0, are stated; what is no tensor is told of
+    elsewhere."""
+    if not value.type.HasField("tensor_type"):
+        return True
+    tensor = value.type.tensor_type
+    return tensor.HasField("shape") and all(d.HasField("dim_value") for d in tensor.shape.dim)
 
 
-def _inline_small_tensors(model: onnx.ModelProto, slices: dict[str, ExternalSlice]) -> None:
-    for tensor in model.graph.initializer:
-        place = slices.get(tensor.name)
-        if place is not None and place.length_bytes < INLINE_BYTES:
-            with place.path.open("rb") as stream:
-                stream.seek(place.offset_bytes)
-                tensor.raw_data = stream.read(place.length_bytes)
-            tensor.data_location = onnx.TensorProto.DEFAULT
-            del tensor.external_data[:]
+def _open_axes(value: onnx.ValueInfoProto) -> str:
+    tensor = value.type.tensor_type
+    if not tensor.HasField("shape"):
+        return "of any number of axes"
+    sizes = enumerate(tensor.shape.dim)
+    return ", ".join(
+        f"axis {axis}{' = ' + d.dim_param if d.dim_param else ''}"
+        for axis, d in sizes
+        if not d.HasField("dim_value")
+    )
 
 
-def _set_input_shapes(
-    model: onnx.ModelProto, path: Path, shapes: Mapping[str, tuple[int, ...]]
-) -> None:
+def _set_input_shapes(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> None:
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = {value.name: value for value in model.graph.input if value.name not in weights}
     for name, shape in shapes.items():
         if name not in inputs:
             raise InputError(
-                f"--shape names the input {name}, which {path} has not; its inputs are "
+                f"--shape names the input {name}, which the graph has not; its inputs are "
                 f"{', '.join(inputs)}. Correct the name."
             )
         dimensions = inputs[name].type.tensor_type.shape.dim
@@ -154,33 +166,20 @@ def _set_input_shapes(
         if not agree:
             stated = "x".join("?" if size is None else str(size) for size in fixed)
             raise InputError(
-                f"--shape {name}={'x'.join(map(str, shape))} contradicts {path}, which states "
+                f"--shape {name}={'x'.join(map(str, shape))} contradicts the graph, which states "
                 f"{stated}. Give a positive size for each ? and keep the rest."
             )
         for dimension, size in zip(dimensions, shape, strict=True):
             dimension.dim_value = size
-    dynamic = [name for name, value in inputs.items() if not is_static(value)]
+    dynamic = [name for name, value in inputs.items() if not _is_fixed(value)]
     if dynamic:
+        axes = ", ".join(f"{name} ({_open_axes(inputs[name])})" for name in dynamic)
         raise InputError(
-            f"{path}: the inputs {', '.join(dynamic)} have dynamic dimensions; expected static "
-            f"ones, because the NPU program is compiled for one shape. Give each, as in "
-            f"--shape {dynamic[0]}=1x77."
+            f"the inputs {axes} have dynamic dimensions; expected static ones, because the NPU "
+            f"program is compiled for one shape. Give each, as in --shape {dynamic[0]}=1x77."
         )
     if shapes:
         for output in model.graph.output:  # stale where they were symbolic: inferred anew
             for dimension in output.type.tensor_type.shape.dim:
                 if not dimension.HasField("dim_value"):
                     dimension.Clear()
-
-
-def _check_static(model: onnx.ModelProto, path: Path) -> None:
-    graph = model.graph
-    known = {v.name for v in (*graph.value_info, *graph.output) if is_static(v)}
-    for node in graph.node:
-        for name in node.output:
-            if name and name not in known:
-                raise InputError(
-                    f"{path}: the shape of {name}, made by {node.op_type} {node.name}, depends on "
-                    "values known only at run time; expected static shapes throughout. Export "
-                    "with fixed shapes, or fold constants first (onnxsim)."
-                )

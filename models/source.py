@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Literal
 from edgefusion.models.architectures import COMPONENTS, PRESETS, Component
 from edgefusion.models.checkpoint import folder_digest, load_from_folder, load_whole
 from edgefusion.models.folder_index import read_index
-from edgefusion.models.onnx_source import component_of_onnx, onnx_digest
+from edgefusion.models.onnx_component import component_of_onnx
+from edgefusion.models.onnx_source import onnx_digest
 from edgefusion.models.pipeline_sizes import Sizes, sizes_of_folder
 from edgefusion.runtime.errors import InputError, UsageError, in_brief
 

@@ -20,7 +20,7 @@ from edgefusion.passes.fold_constants import RANDOM
 from edgefusion.passes.pass_base import PassContext, PassResult, Remarks
 
 INPUT = "timestep"
-"""The graph input with the timestep, one integer."""
+"""The graph input with the timestep, one number."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class TabulateTimestep:
         """Put one Gather in the place of each result that the rest of the graph reads."""
         remarks = Remarks(self.name)
         timestep = next((tensor for tensor in graph.inputs if tensor.name == INPUT), None)
-        if timestep is None or not self.timesteps or not _is_one_integer(timestep):
+        if timestep is None or not self.timesteps or not _is_one_number(timestep):
             return remarks.result()
         nodes = _dependent(graph, timestep)
         wanted = read_elsewhere(nodes)
@@ -73,8 +73,8 @@ class TabulateTimestep:
         return step("ArgMax", [scores], (), np.int64, axis=0, keepdims=0)
 
 
-def _is_one_integer(tensor: Tensor) -> bool:
-    return tensor.has_shape and tensor.shape in ((), (1,)) and tensor.dtype.kind == "i"
+def _is_one_number(tensor: Tensor) -> bool:
+    return tensor.has_shape and tensor.shape in ((), (1,)) and tensor.dtype.kind in "iuf"
 
 
 def _dependent(graph: Graph, timestep: Tensor) -> list[Node]:

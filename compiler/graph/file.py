@@ -12,13 +12,16 @@ from typing import Any
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import numpy_helper, version_converter
 
+from edgefusion.compiler.graph.node_names import name_nodes
+from edgefusion.compiler.graph.opset import OPSET, opset_of
 from edgefusion.compiler.graph.safetensors_file import write_safetensors
+from edgefusion.compiler.graph.static_shapes import constant_value, made_static
 from edgefusion.compiler.graph.weights import Values, fill_external, fill_inline
-from edgefusion.runtime.errors import InputError, UnsupportedOpError
+from edgefusion.runtime.errors import InputError
 
 __all__ = [
+    "OPSET",
     "fill_inline",
     "inferred_types",
     "metadata",
@@ -27,10 +30,6 @@ __all__ = [
     "write",
 ]
 
-OPSET = 20
-"""Standard operator set that passes know; older models are converted on loading."""
-
-OLDEST_OPSET = 13
 INLINE_BYTES = 1024
 """Constants below this size stay in the graph itself: shapes, axes, scalars."""
 
@@ -57,88 +56,31 @@ def normalized(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of ``model`` at ``OPSET``, nodes named uniquely, ``Constant`` nodes made initializers.
 
     Raises:
-        InputError: the operator set is too old, or an initializer is sparse.
-        UnsupportedOpError: control flow.
+        InputError: the operator set is none of those that are read, or an initializer is sparse.
+        UnsupportedOpError: control flow whose course is decided at run time.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    _name_nodes(copy.graph)
-    version = next((o.version for o in copy.opset_import if o.domain in ("", "ai.onnx")), OPSET)
-    if version < OLDEST_OPSET:
-        raise InputError(
-            f"expected operator set {OLDEST_OPSET} or newer, the model uses {version}; "
-            f"export it again with opset_version={OPSET}"
-        )
-    if version < OPSET:
-        copy = _converted(copy)
+    name_nodes(copy.graph)
     if copy.graph.sparse_initializer:
         name = copy.graph.sparse_initializer[0].values.name
         raise InputError(f"initializer '{name}' is sparse; export the model with dense weights")
+    branches = any(a.type == a.GRAPH for node in copy.graph.node for a in node.attribute)
+    if opset_of(copy) != OPSET or branches:
+        copy = made_static(copy)
     _constants_to_initializers(copy.graph)
-    for node in copy.graph.node:
-        if any(a.type in (a.GRAPH, a.GRAPHS) for a in node.attribute):
-            raise UnsupportedOpError(
-                f"{node.op_type} '{node.name}' is control flow, which has no static schedule; "
-                "export the model with the branch taken and loops unrolled"
-            )
     return copy
-
-
-def _name_nodes(graph: onnx.GraphProto) -> None:
-    taken = {node.name for node in graph.node}
-    seen: set[str] = set()
-    for node in graph.node:
-        if node.name and node.name not in seen:
-            seen.add(node.name)
-            continue
-        stem, count = node.name or f"{node.op_type}_{node.output[0]}", 0
-        name = stem
-        while name in taken or name in seen or not name:
-            count += 1
-            name = f"{stem}_{count}"
-        node.name = name
-        seen.add(name)
-
-
-def _converted(model: onnx.ModelProto) -> onnx.ModelProto:
-    """``model`` at ``OPSET``; node metadata is put back by name, for the converter drops it."""
-    props = {node.name: list(node.metadata_props) for node in model.graph.node}
-    try:
-        converted = version_converter.convert_version(model, OPSET)
-    except RuntimeError as error:
-        raise InputError(
-            f"could not convert the model to operator set {OPSET}: {error}; "
-            f"export it again with opset_version={OPSET}"
-        ) from None
-    _name_nodes(converted.graph)
-    for node in converted.graph.node:
-        if not node.metadata_props:
-            node.metadata_props.extend(props.get(node.name, []))
-    return converted
 
 
 def _constants_to_initializers(graph: onnx.GraphProto) -> None:
     kept = []
     for node in graph.node:
         if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
-            graph.initializer.append(_constant(node))
+            graph.initializer.append(constant_value(node))
         else:
             kept.append(node)
     del graph.node[:]
     graph.node.extend(kept)
-
-
-def _constant(node: onnx.NodeProto) -> onnx.TensorProto:
-    attribute = node.attribute[0]
-    value = onnx.helper.get_attribute_value(attribute)
-    if isinstance(value, onnx.TensorProto):
-        tensor = onnx.TensorProto()
-        tensor.CopyFrom(value)
-    else:
-        dtype = np.int64 if attribute.name.startswith("value_int") else np.float32
-        tensor = numpy_helper.from_array(np.asarray(value, dtype))
-    tensor.name = node.output[0]
-    return tensor
 
 
 def metadata(node: onnx.NodeProto) -> dict[str, str]:

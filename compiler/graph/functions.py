@@ -46,6 +46,7 @@ import onnx.parser
 
 from edgefusion.compiler.graph.function_bodies import KINDS
 from edgefusion.compiler.graph.function_body import Body
+from edgefusion.compiler.graph.opset import OPSET
 
 __all__ = [
     "DOMAIN",
@@ -56,7 +57,6 @@ __all__ = [
 
 DOMAIN = "edgefusion"
 VERSION = 1
-OPSET = 20
 
 
 def function_for(kind: str, tokens: tuple[str, ...] = ()) -> onnx.FunctionProto:

@@ -8,7 +8,7 @@ leaves), any other graph normal inputs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -61,14 +61,15 @@ class Inputs:
         def drive(run: Network) -> None:
             ports = _ports(graph_path)
             if component == "unet":
-                self._trajectories(run, _shapes(ports), exported)
+                self._trajectories(_as_unet(run, ports), _shapes(ports), exported)
             elif component == "text_encoder" and self._real(component):
                 for ids in token_ids(self.source, self.prompts, ports["input_ids"][1][1]):
                     run({"input_ids": ids})
             elif component == "vae_decoder" and self._real(component):
                 unet = exported("unet")
-                predict = _runner(unet)
-                for latent in self._trajectories(predict, _shapes(_ports(unet)), exported):
+                inner = _ports(unet)
+                predict = _as_unet(_runner(unet), inner)
+                for latent in self._trajectories(predict, _shapes(inner), exported):
                     run({"latent": latent})
             else:
                 for index in range(len(self.prompts)):
@@ -120,14 +121,37 @@ def _shapes(ports: _Ports) -> Shapes:
     return {name: shape for name, (_, shape) in ports.items()}
 
 
+def _as_unet(run: Network, ports: _Ports) -> Network:
+    """``run``, a U-Net of any exporter, as trajectories call it: its inputs in the types and shapes
+    that it declares (a timestep of any type, for each of a batch), its one result by our name."""
+
+    def predict(feeds: Mapping[str, Array]) -> Mapping[str, Array]:
+        (noise,) = run(
+            {
+                name: np.broadcast_to(feeds[name], shape).astype(dtype)
+                if name != "timestep"
+                else np.full(shape, feeds[name].reshape(()), dtype)
+                for name, (dtype, shape) in ports.items()
+            }
+        ).values()
+        return {"noise_pred": noise}
+
+    return predict
+
+
 def _random(ports: _Ports, rng: np.random.Generator) -> dict[str, Array]:
     """Normal floats, zero integers (valid as indices and as timesteps), true booleans."""
     return {
         name: rng.standard_normal(shape).astype(dtype)
-        if dtype.kind == "f"
+        if _is_float(dtype)
         else np.full(shape, dtype.kind == "b", dtype)
         for name, (dtype, shape) in ports.items()
     }
+
+
+def _is_float(dtype: np.dtype[Any]) -> bool:
+    """Floats that numpy has, and bfloat16, which it has not."""
+    return dtype.kind == "f" or dtype.name == "bfloat16"
 
 
 def _runner(path: Path) -> Network:
