@@ -43,8 +43,6 @@ RANDOM = frozenset(
 """Ops whose result differs from run to run (Dropout only while training, but it is an identity)."""
 
 _LOOPS = frozenset({"Loop", "Scan", "SequenceMap"})
-_BODIES = frozenset({"Attention", "RMSNormalization", "RotaryEmbedding"})
-"""Newer than our set: taken by the functions that define them."""
 
 
 def made_static(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -145,7 +143,8 @@ class _Walk:
             x = node.input[0]
             formed = group_normalization(node, version, self._sizes(x), self._elem_type(x))
             return [(each, OPSET) for each in formed]
-        if node.op_type in _BODIES or (
+        newer = not onnx.defs.has(node.op_type, OPSET)  # than our set: taken by its definition
+        if newer or (
             not schema.has_type_and_shape_inference_function and body_of(node, schema, self.types)
         ):
             return body_of(node, schema, self.types)
