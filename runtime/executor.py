@@ -126,7 +126,7 @@ class Executor:
         try:
             outputs = tuple(self._memory.place(o) for o in i.outputs)
             inputs = tuple(self._memory.place(o) for o in i.inputs)
-            kernel = _kernel(i) if specification.families else None
+            kernel = kernel_of(i) if specification.families else None
         except InputError as error:
             raise InputError(f"{instruction_name(self._program, index)}: {error}") from error
         operands = Operands(
@@ -233,8 +233,10 @@ def _shaped(what: str, values: Array, record: TensorRecord) -> Array:
     return values.reshape(record.shape)
 
 
-def _kernel(i: Instruction) -> Kernel:
-    """Integer activations pick the integer kernels, a float that becomes an integer its own."""
+def kernel_of(i: Instruction) -> Kernel:
+    """Integer activations pick the integer kernels, a float that becomes an integer its own.
+
+    Raises InputError where none computes ``i``."""
     family = Family.FP16 if i.inputs[0].dtype in (DType.FP16, DType.FP32) else Family.INT
     if family is Family.FP16 and i.outputs[0].dtype is DType.INT16:
         family = Family.FLOAT_TO_INT

@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING
 
 from edgefusion.compiler.bundle.archive import member_info
 from edgefusion.compiler.bundle.manifest import ComponentInfo, MemberInfo, PassInfo
+from edgefusion.compiler.bundle.scales import PLACEHOLDER
 from edgefusion.passes.optimise import optimise
 from edgefusion.runtime.files import disk_errors
 from edgefusion.runtime.latency import ComponentLatency
+from edgefusion.runtime.program import Program
 from edgefusion.runtime.progress import Say
 from edgefusion.toolchain.accuracy.recipe import Recipe
 from edgefusion.toolchain.compiling.budgets import Budgets
+from edgefusion.toolchain.compiling.dry_run import dry_component
 from edgefusion.toolchain.compiling.hosting import (
     host_build,
     host_calls,
@@ -182,7 +185,18 @@ def compile_component(
     programs = {
         name: replace(p, info=with_backends(p.info, host.manifest)) for name, p in programs.items()
     }
-    # 6. What all schedules share
+    # 6. Once through the program, which any schedule gives the same values
+    with stopwatch.stage(component, "dry run"):
+        first = programs[settings.schedules[0].name]
+        dry_component(
+            graph,
+            Program.load(first.file),
+            settings.machine,
+            host,
+            timesteps=first.info.timesteps,
+            has_values=first.info.scales.method != PLACEHOLDER,
+        )
+    # 7. What all schedules share
     files |= {**host.files, **scales.files}
     del graph, network
     gc.collect()  # graphs are cyclic
