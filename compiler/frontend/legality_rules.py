@@ -33,11 +33,11 @@ def stored_constant(tensor: Tensor) -> Tensor | None:
     if tensor.is_constant:
         return tensor
     maker = tensor.producer if not tensor.is_output else None
-    if maker is None or maker.domain or not maker.inputs[0].is_constant:
+    if maker is None or maker.domain or maker.op not in ("Cast", "DequantizeLinear"):
         return None
-    if maker.op == "Cast" or (maker.op == "DequantizeLinear" and _is_channelwise(maker)):
-        return maker.inputs[0]
-    return None
+    stored = maker.inputs[0]
+    shown = maker.op == "Cast" or _is_channelwise(maker)
+    return stored if stored.is_constant and shown else None
 
 
 def _is_channelwise(dequantize: Node) -> bool:

@@ -154,6 +154,13 @@ def test_types_and_ranks_that_the_npu_does_not_know_pass_its_border_exactly(text
     check(text)
 
 
+def test_ops_without_operands_run_on_the_host() -> None:
+    text = f"{ROWS} => (float[1, 6, 8] y) {{ r = RandomNormal<shape = [1, 6, 8]>() y = Add(x, r) }}"
+    model = model_of(text)
+    found = on_npu(model, random_feeds(model), schedules=("mlt",))["mlt"]["y"]
+    assert found.std() > 1.2  # of two independent normal numbers it is 1.4
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
