@@ -82,3 +82,19 @@ def test_random_numbers_are_not_constants() -> None:
 def test_result_of_the_graph_keeps_its_node() -> None:
     text = "g (float[2] x) => (float[2] y, float[2] z) { y = Relu(x) z = Exp(w) }"
     assert untouched(FoldConstants(), text, {"w": (2,)}).ops == ["Relu", "Exp"]
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_quantized_weights_are_computed_when_they_are_read(axis: int) -> None:
+    rng = np.random.default_rng(3)
+    outcome = rewritten(
+        FoldConstants(max_bytes=8),
+        "g (float[2, 6] x) => (float[2, 8] y) "
+        f"{{ d = DequantizeLinear<axis = {axis}>(w, s, z) y = MatMul(x, d) }}",
+        {
+            "w": rng.integers(0, 255, (6, 8)).astype(np.uint8),
+            "s": rng.random((6, 8)[axis]).astype(np.float32),
+            "z": rng.integers(0, 255, (6, 8)[axis]).astype(np.uint8),
+        },
+    )
+    assert outcome.ops == ["MatMul"]
