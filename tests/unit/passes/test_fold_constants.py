@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from edgefusion.compiler.graph.weights import DeferredValues
 from edgefusion.passes.fold_constants import FoldConstants
