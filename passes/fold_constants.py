@@ -15,23 +15,20 @@ import numpy as np
 
 from edgefusion.compiler.graph.graph import Graph
 from edgefusion.compiler.graph.node import Node, Tensor
+from edgefusion.compiler.graph.static_shapes import RANDOM
 from edgefusion.compiler.graph.weights import Array, Values
 from edgefusion.passes.evaluation import evaluate, read_elsewhere
 from edgefusion.passes.pass_base import PassContext, PassResult, Remarks
 
-RANDOM = frozenset(
-    {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli"}
-    | {"Multinomial", "Dropout"}
-)
-"""Ops whose result differs from run to run (Dropout only while training, but it is an identity)."""
-
 
 @dataclass(frozen=True)
 class FoldConstants:
-    """``max_bytes``: the largest result that is stored in the place of an op."""
+    """``max_bytes``: the largest result that is stored in the place of an op;
+    ``max_stored_bytes``: of one that can as well be computed when it is read."""
 
     name: ClassVar[str] = "fold-constants"
     max_bytes: int = 4 << 20
+    max_stored_bytes: int = 64 << 10
 
     def run(self, graph: Graph, context: PassContext) -> PassResult:  # noqa: ARG002
         """Fold everything that depends on constants only."""
@@ -50,11 +47,11 @@ class FoldConstants:
             if node.domain or node.op in RANDOM or any(t.is_output for t in node.outputs):
                 continue
             sizes = [_nbytes(t) for t in (*operands, *node.outputs)]
-            if max(sizes) <= self.max_bytes:
+            if max(sizes) > min(self.max_stored_bytes, self.max_bytes) and _defer(graph, node):
+                remarks.matched(node, "a view of a large constant, computed when it is read")
+            elif max(sizes) <= self.max_bytes:
                 small.append(node)
                 known.update(node.outputs)
-            elif _defer(graph, node):
-                remarks.matched(node, "a view of a large constant, computed when it is read")
             else:
                 remarks.missed(node, f"{max(sizes)} bytes, more than {self.max_bytes}")
         _fold(graph, small, remarks)
@@ -141,6 +138,8 @@ def _view(node: Node) -> Callable[[Values], Array] | None:
 
 def _dequantized(node: Node) -> Callable[[Values], Array] | None:
     """(x - zero point) * scale, of one scale or one for each index of an axis."""
+    if not all(t.is_constant for t in node.inputs[1:] if not t.is_absent):
+        return None
     scale, zero = node.inputs[1].lazy, node.input(2)
     shape, dtype = node.output.shape, node.output.dtype
     if len(scale.shape) > 1:

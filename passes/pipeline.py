@@ -27,6 +27,7 @@ from edgefusion.passes.partition_host import PartitionHost
 from edgefusion.passes.pass_base import Pass
 from edgefusion.passes.quantize_w8a16 import QuantizeW8A16
 from edgefusion.passes.remove_identities import RemoveIdentities
+from edgefusion.passes.remove_qdq import RemoveQdq
 from edgefusion.passes.tabulate_timestep import TabulateTimestep
 
 
@@ -37,6 +38,7 @@ def recognition_passes(timesteps: Sequence[int] = ()) -> tuple[Pass, ...]:
     """
     return (
         FoldConstants(),  # shapes, masks and tables become constants that patterns can read
+        RemoveQdq(),  # after weights, which are in QDQ form too, are constants
         TabulateTimestep(tuple(timesteps)),
         RemoveIdentities(),
         NormalizeGemm(),

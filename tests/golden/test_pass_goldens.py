@@ -37,6 +37,7 @@ from edgefusion.passes.pass_manager import PassManager
 from edgefusion.passes.pipeline import default_passes
 from edgefusion.passes.quantize_w8a16 import QuantizeW8A16
 from edgefusion.passes.remove_identities import RemoveIdentities
+from edgefusion.passes.remove_qdq import RemoveQdq
 from edgefusion.passes.tabulate_timestep import TabulateTimestep
 from tests.graph_cases import CONTEXT, Array, assert_same, execute, parse, random_feeds
 
@@ -98,6 +99,19 @@ CASES: Mapping[str, PassCase] = {
         "n = Gather<axis = 0>(s, one) k = Div(n, two) r = Concat<axis = 0>(k, minus) "
         "y = Reshape(a, r) }",
         {"w": whole(6), "one": np.array([1]), "two": np.array([2]), "minus": np.array([-1])},
+    ),
+    "remove-qdq": PassCase(
+        RemoveQdq(),
+        "g (float[2, 3] x) => (float[2, 3] y) { q = QuantizeLinear(x, s, z) "
+        "d = DequantizeLinear(q, s, z) m = MatMul(d, w) p = QuantizeLinear(m, s, l) "
+        "y = DequantizeLinear(p, s, l) }",
+        {
+            "w": whole(3, 3),
+            "s": np.array(0.5, np.float32),
+            "z": np.array(128, np.uint8),
+            "l": np.array(0, np.uint8),
+        },
+        feeds={"x": whole(2, 3)},  # multiples of the scale, which the pairs do not round
     ),
     "tabulate-timestep": PassCase(
         TabulateTimestep(TIMESTEPS),

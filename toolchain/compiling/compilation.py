@@ -141,6 +141,8 @@ def compile_component(
         passes = settings.passes(component)
         graph, records = optimise(exported, component, settings.machine, passes, say, dump_dir)
         network = network_from_graph(graph, component)
+    if told := _quantized_already(records):
+        say(f"{component}: {told}")
     # 3. Graph and weights
     folder = workspace.staging / component
     say(f"{component}: writing weights")
@@ -202,6 +204,12 @@ def compile_component(
     gc.collect()  # graphs are cyclic
     workspace.release_export(exported)
     return CompiledComponent(component, files, members, programs, records)
+
+
+def _quantized_already(records: Sequence[PassRecord]) -> str:
+    from edgefusion.passes.remove_qdq import RemoveQdq, advice
+
+    return advice([r for each in records if each.name == RemoveQdq.name for r in each.remarks])
 
 
 def _tabulated(records: Sequence[PassRecord]) -> bool:
