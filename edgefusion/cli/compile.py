@@ -145,6 +145,7 @@ def compile_(
     tables = compile_tables(document, time_passes=time_passes)
     total = document["pipeline"]["total_ms"]
     lines = [f"{result.bundles[schedule]}: {document['bundle_bytes']:,} bytes, {total:,.3f} ms"]
+    lines += [str(check) for check in result.checks]
     emit(tables, lambda: document, json_to=json_to, lines=lines)
 
 
@@ -179,6 +180,7 @@ def compile_json(result: CompileResult, schedule: str) -> dict[str, Any]:
         "components": component_rows(manifest, latencies),
         "host_ops": host_op_rows(manifest),
         "host_calls": host_call_rows(manifest),
+        "source_checks": [check.to_json() for check in result.checks],
         "passes": [
             {
                 "component": name,

@@ -33,6 +33,7 @@ from edgefusion.toolchain.compiling.workspace import Shapes, open_workspace
 if TYPE_CHECKING:
     from edgefusion.models.source import Source
     from edgefusion.passes.pass_manager import PassRecord
+    from edgefusion.toolchain.accuracy.import_check import ImportCheck
 
 DEFAULT_TARGET = "exynos2400"
 DEFAULT_SCHEDULE = "pipelined"
@@ -50,6 +51,8 @@ class CompileResult:
     latencies: Mapping[str, PipelineLatency]
     manifests: Mapping[str, Manifest]
     passes: Mapping[str, tuple[PassRecord, ...]]
+    checks: tuple[ImportCheck, ...]
+    """How near each component is to its source."""
     stages: tuple[StageTime, ...]
 
 
@@ -122,12 +125,14 @@ def compile_source(
     stopwatch = Stopwatch()
     with replacing(tuple(outputs.values())) as partial, open_workspace(work_dir) as workspace:
         # 2. Each component to files
-        compiled = [
-            compile_component(
-                resolved, c, steps if c == "unet" else 1, settings, workspace, stopwatch
+        compiled: list[CompiledComponent] = []
+        for c in chosen:
+            evaluations = steps if c == "unet" else 1
+            compiled.append(
+                compile_component(
+                    resolved, c, evaluations, compiled, settings, workspace, stopwatch
+                )
             )
-            for c in chosen
-        ]
         # 3. Each schedule's simulation against the budget, then its bundle
         latencies = {name: _pipeline(compiled, name) for name in outputs}
         for latency in latencies.values():
@@ -142,8 +147,9 @@ def compile_source(
                 manifest = _manifest(origin, settings.machine, name, steps, compiled)
                 manifests[name] = _write(file, manifest, compiled, latencies[name], beside)
     passes = {component.name: component.passes for component in compiled}
+    checks = tuple(component.check for component in compiled)
     return CompileResult(
-        settings.machine, outputs, latencies, manifests, passes, tuple(stopwatch.times)
+        settings.machine, outputs, latencies, manifests, passes, checks, tuple(stopwatch.times)
     )
 
 
