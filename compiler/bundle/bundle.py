@@ -8,6 +8,7 @@
     <component>/host.json             its host functions: signatures, and what host.so is for
     <component>/host.so               them, compiled by TVM; absent where that was not possible
     <component>/<function>.onnx       them, for ONNX Runtime
+    <component>/reference.npz         inputs, and what the source made of them (``reference``)
 
 ``write_bundle`` makes one, ``Bundle.open`` checks one: a bundle that opened is whole.
 """

@@ -162,6 +162,7 @@ def compile_(
     label = total_label([row["component"] for row in document["components"]])
     size = f"{document['bundle_bytes']:,} bytes"
     lines = [f"{result.bundles[schedule]}: {size}, {total:,.3f} ms for {label}"]
+    lines += [str(check) for check in result.checks]
     if heavy := heavy_host(result.latencies[schedule]):
         lines.append(f"{heavy}; the table of what is on the host says why")
     emit(tables, lambda: document, json_to=json_to, lines=lines)
@@ -198,6 +199,7 @@ def compile_json(result: CompileResult, schedule: str) -> dict[str, Any]:
         "components": component_rows(manifest, latencies),
         "host_ops": host_op_rows(manifest),
         "host_calls": host_call_rows(manifest),
+        "source_checks": [check.to_json() for check in result.checks],
         "passes": [
             {
                 "component": name,

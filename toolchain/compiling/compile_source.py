@@ -35,6 +35,7 @@ from edgefusion.toolchain.compiling.workspace import Shapes, open_workspace
 if TYPE_CHECKING:
     from edgefusion.models.source import Source
     from edgefusion.passes.pass_manager import PassRecord
+    from edgefusion.toolchain.accuracy.import_check import ImportCheck
 
 DEFAULT_TARGET = "exynos2400"
 DEFAULT_SCHEDULE = "pipelined"
@@ -53,6 +54,8 @@ class CompileResult:
     latencies: Mapping[str, PipelineLatency]
     manifests: Mapping[str, Manifest]
     passes: Mapping[str, tuple[PassRecord, ...]]
+    checks: tuple[ImportCheck, ...]
+    """How near each component is to its source."""
     stages: tuple[StageTime, ...]
 
 
@@ -136,12 +139,14 @@ def compile_source(
     places = tuple(outputs.values())
     with replacing(places, Kind.BUNDLE) as partial, open_workspace(work_dir) as workspace:
         # 2. Each component to files
-        compiled = [
-            compile_component(
-                resolved, c, steps if c == "unet" else 1, settings, workspace, stopwatch
+        compiled: list[CompiledComponent] = []
+        for c in chosen:
+            evaluations = steps if c == "unet" else 1
+            compiled.append(
+                compile_component(
+                    resolved, c, evaluations, compiled, settings, workspace, stopwatch
+                )
             )
-            for c in chosen
-        ]
         # 3. Each schedule's simulation against the budget, then its bundle
         latencies = {name: _pipeline(compiled, name) for name in outputs}
         for latency in latencies.values():
@@ -157,6 +162,7 @@ def compile_source(
                 manifests[name] = _write(file, manifest, compiled, latencies[name], beside)
                 bundle_bytes[name] = file.stat().st_size
     passes = {component.name: component.passes for component in compiled}
+    checks = tuple(component.check for component in compiled)
     return CompileResult(
         settings.machine,
         outputs,
@@ -164,6 +170,7 @@ def compile_source(
         latencies,
         manifests,
         passes,
+        checks,
         tuple(stopwatch.times),
     )
 
