@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from edgefusion.runtime.errors import InputError, UsageError, in_brief
 from edgefusion.runtime.progress import Say, silent
+
+if TYPE_CHECKING:
+    import torch
 
 Array = npt.NDArray[Any]
 Network = Callable[[Mapping[str, Array]], Mapping[str, Array]]
@@ -40,6 +43,9 @@ STABLE_DIFFUSION_SCHEDULE: Mapping[str, Any] = {
     "set_alpha_to_one": True,
 }
 """The noise schedule of Stable Diffusion v1, where a pipeline brings none."""
+
+LARGEST_SEED = 2**64 - 1
+"""Of noise."""
 
 GUIDANCE_SCALE = 7.5
 """For students that take the guidance as an input: the pipelines' usual value."""
@@ -128,10 +134,15 @@ def generate(
     steps: int = 2,
     say: Say | None = None,
 ) -> Generation:
-    """Make an image. Raises UsageError for a number of steps that the scheduler or the U-Net cannot
-    do, InputError for a scheduler configuration that is not understood or values that overflow."""
+    """Make an image.
+
+    Raises UsageError for a seed that is too large or a number of steps that the scheduler or the
+    U-Net cannot do, InputError for a scheduler configuration that is not understood or values that
+    overflow.
+    """
     # 1. Check the request
     sampling.timesteps(steps)
+    seeded_generator(seed)
     tell = say or silent
 
     # 2. Prompt to context
@@ -163,7 +174,7 @@ def denoise(
 
     scheduler = lcm_scheduler(sampling.scheduler)
     scheduler.set_timesteps(steps)
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded_generator(seed)
     sample = torch.randn(sampling.latent_shape, generator=generator)
     sample = sample * float(scheduler.init_noise_sigma)
     done = []
@@ -177,6 +188,15 @@ def denoise(
         )
         done.append(Step(timestep, inputs, noise, denoised.numpy().copy()))
     return tuple(done)
+
+
+def seeded_generator(seed: int) -> torch.Generator:
+    """torch's generator on the CPU. Raises UsageError for a seed that it does not take."""
+    import torch
+
+    if not 0 <= seed <= LARGEST_SEED:
+        raise UsageError(f"--seed is {seed}; expected 0 to {LARGEST_SEED}.")
+    return torch.Generator().manual_seed(seed)
 
 
 def unet_inputs(

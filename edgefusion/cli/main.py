@@ -22,7 +22,7 @@ from typer.main import get_command
 
 from edgefusion import __version__
 from edgefusion.cli.paths import guarded
-from edgefusion.runtime.errors import DoesNotFitError, EdgeFusionError
+from edgefusion.runtime.errors import DoesNotFitError, EdgeFusionError, InputError
 
 COMMANDS = (
     "export",
@@ -119,6 +119,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _fail(error, told.exit_code, str(told))
     except MemoryError as error:
         _fail(error, DoesNotFitError.exit_code, "the machine has not enough memory for this")
+    except RecursionError as error:
+        _fail(
+            error,
+            InputError.exit_code,
+            "something that was read is nested more deeply than it can be understood. Check that "
+            "the files named are what they are called.",
+        )
     except Exception as error:  # noqa: BLE001  # the last resort: a defect, told in one line
         _fail(
             error,

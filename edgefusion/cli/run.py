@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 app = typer.Typer(add_completion=False)
+
+_DAMAGED = (
+    *(ValueError, EOFError, AttributeError, LookupError, TypeError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+"""What numpy and zipfile raise for archives that are none, or are encrypted or cut."""
 
 
 @app.command()
@@ -157,11 +164,14 @@ def _load(path: Path) -> Mapping[str, Any]:
     import numpy as np
 
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+        found = np.load(path, allow_pickle=False)
+        if not isinstance(found, np.lib.npyio.NpzFile):
+            raise ValueError("a single array")
+        with found as archive:
+            return {name: np.asarray(archive[name]) for name in archive.files}
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}.") from error
-    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise InputError(
             f"{path} is no .npz file of numbers. Write one with numpy.savez, arrays by name."
         ) from error

@@ -89,6 +89,8 @@ def test_requests_and_values_are_checked() -> None:
     for steps in (0, 51, 10**12):
         with pytest.raises(UsageError, match="1 to 50"):
             generate(Networks(), SAMPLING, ids, steps=steps)
+    with pytest.raises(UsageError, match="--seed is 18446744073709551616"):
+        generate(Networks(), SAMPLING, ids, seed=2**64, steps=1)
     tables = replace(SAMPLING, tabulated=(999, 759, 499, 259))
     with pytest.raises(UsageError, match=r"timestep 679, 339; expected one of 1, 2, 4"):
         generate(Networks(), tables, ids, steps=3)
