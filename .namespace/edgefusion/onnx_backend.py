@@ -1,0 +1,1 @@
+../../edgefusion/onnx_backend.py

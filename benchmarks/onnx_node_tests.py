@@ -1,0 +1,200 @@
+"""ONNX's own node tests on the simulated NPU: python -m edgefusion.benchmarks.onnx_node_tests.
+
+Every case is compiled and executed by ``edgefusion.onnx_backend`` and compared with the outputs
+that ONNX gives, in three ways: as it is, with every input but the first made an initializer (as
+exporters write it), and as it is with host functions compiled by TVM. The table of outcomes is
+``results/onnx_node_tests.csv``, which tests compare with.
+
+Names as arguments run those modules of ``onnx.backend.test.case.node`` alone, and print.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import io
+import pkgutil
+import re
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx.backend.test.case.node as suite
+
+from edgefusion.onnx_backend import prepare
+from edgefusion.runtime.errors import EdgeFusionError
+
+Array = npt.NDArray[Any]
+
+TABLE = Path(__file__).parent / "results" / "onnx_node_tests.csv"
+FIELDS = ("case", "as_it_is", "initializers", "tvm", "db", "reason")
+
+LEAST_DB = 40.0
+"""Of floats: signal to error, all values of an output together."""
+LARGEST_ERROR = 4e-3
+"""Or each value's error by the largest value: a few roundings of FP16."""
+
+WAYS = ("as_it_is", "initializers", "tvm")
+_REASON_CHARACTERS = 240
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """``kind``: right, refused, wrong or crashed; the worst output's ``db``, or the reason."""
+
+    kind: str
+    db: float = inf
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A case's outcomes, one for each of ``WAYS``; the first reason that any of them gives."""
+
+    case: str
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """As the table has it."""
+        db = min((o.db for o in self.outcomes if o.kind == "right"), default=inf)
+        reason = next((o.reason for o in self.outcomes if o.reason), "")
+        shown = "" if db == inf else f"{db:.0f}"
+        return (self.case, *(o.kind for o in self.outcomes), shown, reason)
+
+
+def modules() -> tuple[str, ...]:
+    """The suite's modules, each with the cases of an op."""
+    return tuple(info.name for info in pkgutil.iter_modules(suite.__path__))
+
+
+def cases(names: Iterable[str]) -> tuple[Any, ...]:
+    """The cases of these modules, ordered by name. A module makes its cases when it is imported,
+    from a seed of its own."""
+    for name in names:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            importlib.import_module(f"{suite.__name__}.{name}")
+    return tuple(sorted(suite._NodeTestCases, key=lambda case: str(case.name)))
+
+
+def run_case(case: Any, way: str) -> Outcome:
+    """Compile, execute, compare."""
+    inputs, expected = case.data_sets[0]
+    model = case.model
+    if way == "initializers":
+        if len(inputs) < 2:
+            return Outcome("")
+        made = with_initializers(model, inputs)
+        if made is None:
+            return Outcome("")
+        model, inputs = made, inputs[:1]
+    try:
+        prepared = prepare(model, host="tvm" if way == "tvm" else "ort")
+        found = prepared.run(list(inputs))
+    except EdgeFusionError as error:
+        return Outcome("refused", reason=_in_short(str(error)))
+    except Exception as error:  # noqa: BLE001  # what else escapes is a defect, to be listed
+        return Outcome("crashed", reason=_in_short(f"{type(error).__name__}: {error}"))
+    return compare(found, expected)
+
+
+def with_initializers(model: onnx.ModelProto, inputs: Sequence[Any]) -> onnx.ModelProto | None:
+    """``model`` with all inputs but the first as initializers; None where one is no tensor."""
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    weights = {tensor.name for tensor in made.graph.initializer}
+    infos = [info for info in made.graph.input if info.name not in weights]
+    for info, value in list(zip(infos, inputs, strict=False))[1:]:
+        if not isinstance(value, np.ndarray) or value.dtype.kind in "OUS":
+            return None
+        made.graph.initializer.append(onnx.numpy_helper.from_array(value, info.name))
+        made.graph.input.remove(info)
+    return made
+
+
+def compare(found: Sequence[Array], expected: Sequence[Any]) -> Outcome:
+    """Integers and booleans, types, shapes and what is not finite must be equal."""
+    worst = inf
+    for index, (ours, theirs) in enumerate(zip(found, expected, strict=False)):
+        wanted = np.asarray(theirs)
+        if ours.shape != wanted.shape or ours.dtype != wanted.dtype:
+            reason = f"output {index} is {ours.dtype}{list(ours.shape)}, not "
+            return Outcome("wrong", reason=f"{reason}{wanted.dtype}{list(wanted.shape)}")
+        if wanted.dtype.kind in "iub":
+            if not np.array_equal(ours, wanted):
+                return Outcome("wrong", reason=f"output {index} has other whole numbers")
+            continue
+        db, largest = distance(ours.astype(np.float64), wanted.astype(np.float64))
+        if db < LEAST_DB and largest > LARGEST_ERROR:
+            return Outcome("wrong", db, f"output {index} at {db:.1f} dB")
+        worst = min(worst, db)
+    return Outcome("right", worst)
+
+
+def distance(ours: Array, theirs: Array) -> tuple[float, float]:
+    """Signal to error in dB, and the largest error by the largest value."""
+    finite = np.isfinite(theirs)
+    if not np.array_equal(ours[~finite], theirs[~finite], equal_nan=True):
+        return -inf, inf
+    error, signal = ours[finite] - theirs[finite], theirs[finite]
+    if not error.size or not error.any():
+        return inf, 0.0
+    if not np.isfinite(error).all() or not signal.any():
+        return -inf, inf
+    db = 10 * np.log10(np.square(signal).sum() / np.square(error).sum())
+    return float(db), float(np.abs(error).max() / np.abs(signal).max())
+
+
+def _in_short(text: str) -> str:
+    """On one line, without what differs from run to run."""
+    text = re.sub(r"0x[0-9a-f]+|/tmp/\S+", "…", " ".join(text.split()))
+    return text[:_REASON_CHARACTERS]
+
+
+def rows(chosen: Sequence[Any], ways: Sequence[str] = WAYS) -> Iterator[Row]:
+    """The outcomes of each of ``chosen``; TVM is asked only where there are host functions."""
+    for case in chosen:
+        outcomes = [run_case(case, way) for way in ways]
+        yield Row(case.name, tuple(outcomes))
+
+
+def text_of(table: Iterable[Row]) -> str:
+    """The table as it is committed."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(FIELDS)
+    writer.writerows(row.fields for row in table)
+    return out.getvalue()
+
+
+def committed() -> dict[str, dict[str, str]]:
+    """The committed table by case."""
+    with TABLE.open(encoding="utf-8", newline="") as file:
+        return {row["case"]: row for row in csv.DictReader(file)}
+
+
+def main(names: Sequence[str]) -> None:
+    """Run the suite, or the modules named."""
+    chosen = cases(names or modules())
+    table = []
+    for number, row in enumerate(rows(chosen), 1):
+        table.append(row)
+        if names or number % 50 == 0:
+            print(f"{number} of {len(chosen)}", *row.fields)
+    if not names:
+        TABLE.write_text(text_of(table), encoding="utf-8")
+    for index, way in enumerate(WAYS):
+        print(way, dict(Counter(row.outcomes[index].kind for row in table)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
