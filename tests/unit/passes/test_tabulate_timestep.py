@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from edgefusion.compiler.graph.graph import Graph
-from edgefusion.compiler.host.functions import index_extents
+from edgefusion.compiler.host.trust import Bounds, bounds
 from edgefusion.passes.tabulate_timestep import TabulateTimestep
 from tests.graph_cases import CONTEXT, execute, parse, random_feeds
 
@@ -157,5 +157,5 @@ def test_compiled_code_is_trusted_with_the_row() -> None:
     body = (
         "float[3] t = {1.0, 2.0, 3.0}> { i = ArgMax<axis = 0, keepdims = 0>(x) y = Gather(t, i) }"
     )
-    assert index_extents(parse(f"g (float[3] x) => (float y) <{body}")) == ({}, "")
-    assert "computed indices" in index_extents(parse(f"g (float[4] x) => (float y) <{body}"))[1]
+    assert bounds(parse(f"g (float[3] x) => (float y) <{body}")) == Bounds()
+    assert "computed indices" in bounds(parse(f"g (float[4] x) => (float y) <{body}")).refusal
