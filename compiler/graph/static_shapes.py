@@ -188,7 +188,12 @@ class _Walk:
                 opset_imports=[helper.make_opsetid("", version)],
                 ir_version=10,
             )
-        except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
+        except (
+            onnx.shape_inference.InferenceError,
+            onnx.checker.ValidationError,
+            RuntimeError,
+            ValueError,
+        ) as error:
             if may_fail:
                 return False
             reason = " ".join(str(error).split())[:300]
