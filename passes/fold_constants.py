@@ -114,13 +114,14 @@ def _view(node: Node) -> Callable[[Values], Array] | None:
         return lambda values: np.ascontiguousarray(values.load().transpose(perm))
     if node.op == "Cast":
         return lambda values: values.load().astype(dtype)
-    if node.op == "DequantizeLinear":
-        return _dequantized(node)
+    if node.op in ("QuantizeLinear", "DequantizeLinear"):
+        return _by_scale(node)
     return None
 
 
-def _dequantized(node: Node) -> Callable[[Values], Array] | None:
-    """(x - zero point) scale, with one of both for the tensor or for each index of an axis."""
+def _by_scale(node: Node) -> Callable[[Values], Array] | None:
+    """(x - zero point) scale, or its inverse, rounded to nearest even and saturated; both numbers
+    are one for the tensor or one for each index of an axis."""
     scale, zero = node.inputs[1], node.input(2)
     parameters = [t for t in (scale, zero) if t is not None]
     if not all(t.is_constant and t.rank <= 1 for t in parameters):
@@ -129,10 +130,16 @@ def _dequantized(node: Node) -> Callable[[Values], Array] | None:
     if scale.rank and scale.shape != (1,):
         shape[node.get_int("axis", 1)] = -1
     steps = scale.values().reshape(shape)
-    zeros = None if zero is None else zero.values().astype(np.int32).reshape(shape)
+    zeros = np.int32(0) if zero is None else zero.values().astype(np.int32).reshape(shape)
+    made = node.output.dtype
 
-    def compute(values: Values) -> Array:
-        whole = values.load().astype(np.int32)
-        return (whole if zeros is None else whole - zeros).astype(steps.dtype) * steps
+    def dequantized(values: Values) -> Array:
+        return (values.load().astype(np.int32) - zeros).astype(made) * steps
 
-    return compute
+    def quantized(values: Values) -> Array:
+        whole = np.rint(values.load() / steps) + zeros
+        return np.clip(whole, np.iinfo(made).min, np.iinfo(made).max).astype(made)
+
+    if node.op == "DequantizeLinear":
+        return dequantized if node.inputs[0].dtype.kind in "iu" else None
+    return quantized if made.kind in "iu" else None
