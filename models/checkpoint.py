@@ -1,4 +1,4 @@
-"""Reads a diffusers pipeline folder: which components it has, and each as a checked module.
+"""Reads the networks of a diffusers pipeline folder, each as a checked module.
 
 Every defect of a folder that can be found by looking (missing parts, damaged or incomplete
 weights, NaN) becomes an InputError here, before hours of compilation rest on it.
@@ -7,12 +7,13 @@ weights, NaN) becomes an InputError here, before hours of compilation rest on it
 from __future__ import annotations
 
 import hashlib
-import json
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgefusion.runtime.errors import InputError
+from edgefusion.models.folder_index import CLASSES, FOLDERS
+from edgefusion.models.weight_files import unexpected, weight_files
+from edgefusion.runtime.errors import InputError, in_brief
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,56 +22,11 @@ if TYPE_CHECKING:
 
     from edgefusion.models.architectures import Component
 
-_FOLDERS: dict[str, str] = {"text_encoder": "text_encoder", "unet": "unet", "vae_decoder": "vae"}
-_CLASSES: dict[str, str] = {
-    "text_encoder": "CLIPTextModel",
-    "unet": "UNet2DConditionModel",
-    "vae_decoder": "AutoencoderKL",
-}
-_WEIGHT_SUFFIXES = (".safetensors", ".bin")
 _DIGEST_CHUNK_BYTES = 1 << 22
-
-
-def components_of(folder: Path) -> tuple[Component, ...]:
-    """The components that `folder`'s model_index.json names, in pipeline order.
-
-    Raises InputError for an unreadable index, a class other than the supported one, no component
-    at all, or a named component whose folder is missing.
-    """
-    index_path = folder / "model_index.json"
-    try:
-        index: Any = json.loads(index_path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{index_path} cannot be read: {error}. Expected the index of a diffusers pipeline, "
-            "as save_pretrained writes it. Name the folder that holds model_index.json."
-        ) from error
-    if not isinstance(index, dict):
-        raise InputError(f"{index_path} holds a {type(index).__name__}; expected an object.")
-    found: list[Component] = []
-    for component, sub_folder in _FOLDERS.items():
-        entry = index.get(sub_folder)
-        if not entry or entry == [None, None]:
-            continue
-        class_name = entry[-1] if isinstance(entry, list) else entry
-        if class_name != _CLASSES[component]:
-            raise InputError(
-                f"{index_path} names the class {class_name} for {sub_folder}; expected "
-                f"{_CLASSES[component]}, the one this toolchain compiles. Export that component "
-                "to ONNX yourself and compile the .onnx file instead."
-            )
-        if not (folder / sub_folder).is_dir():
-            raise InputError(
-                f"{folder} has no folder {sub_folder}/, though its model_index.json names one. "
-                "Download the whole pipeline again."
-            )
-        found.append(component)  # type: ignore[arg-type]  # keys of _FOLDERS are components
-    if not found:
-        raise InputError(
-            f"{index_path} names none of {', '.join(_FOLDERS.values())}; expected a text-to-image "
-            "pipeline. Check that this is the pipeline you mean."
-        )
-    return tuple(found)
+_LIBRARY_ERRORS = (
+    *(OSError, ValueError, TypeError, LookupError, RuntimeError, AttributeError),
+    *(ArithmeticError, AssertionError),
+)
 
 
 def folder_digest(folder: Path) -> str:
@@ -103,14 +59,14 @@ def load_from_folder(folder: Path, component: Component) -> nn.Module:
     module = _load(folder, component)
     if component == "vae_decoder":
         module = VaeDecoder(module)
-    check_finite(module, str(folder / _FOLDERS[component]))
+    check_finite(module, str(folder / FOLDERS[component]))
     return module
 
 
 def load_whole(folder: Path, component: Component) -> nn.Module:
     """As ``load_from_folder``, but a vae_decoder comes as the AutoencoderKL that it is part of."""
     module = _load(folder, component)
-    check_finite(module, str(folder / _FOLDERS[component]))
+    check_finite(module, str(folder / FOLDERS[component]))
     return module
 
 
@@ -119,22 +75,22 @@ def _load(folder: Path, component: Component) -> nn.Module:
     import torch
     import transformers
 
-    place = folder / _FOLDERS[component]
+    place = folder / FOLDERS[component]
     if not place.is_dir():
         raise InputError(
             f"{folder} has no folder {place.name}/, so there is no {component} to load. "
             "Leave it out with --components, or download the whole pipeline."
         )
-    _check_weight_files(place)
+    files = weight_files(place, component)
+    files.shapes()  # a file that is not whole is told by its name
     library = transformers if component == "text_encoder" else diffusers
-    options = {"variant": "fp16"} if _only_half_precision(place) else {}
     with quiet_libraries(), as_input_error(place):
-        module, info = getattr(library, _CLASSES[component]).from_pretrained(
+        module, info = getattr(library, CLASSES[component]).from_pretrained(
             place,
             local_files_only=True,
             output_loading_info=True,
             torch_dtype=torch.float32,
-            **options,
+            variant=files.variant,
         )
     _check_loading(place, info)
     loaded: nn.Module = module.requires_grad_(False).float().eval()
@@ -155,35 +111,15 @@ def check_finite(module: nn.Module, where: str) -> None:
             )
 
 
-def _check_weight_files(place: Path) -> None:
-    from safetensors import SafetensorError, safe_open
-
-    weights = [path for path in place.iterdir() if path.suffix in _WEIGHT_SUFFIXES]
-    if not weights:
-        raise InputError(
-            f"{place} holds no weights; expected a .safetensors file beside config.json. "
-            "Download the component again (git clones need `git lfs pull`)."
-        )
-    for path in weights:
-        if path.suffix != ".safetensors":
-            continue
-        try:
-            with safe_open(path, framework="np"):
-                pass
-        except (SafetensorError, OSError) as error:
-            raise InputError(
-                f"{path} ({path.stat().st_size} bytes) is not a whole safetensors file: {error}. "
-                "Download it again (git clones need `git lfs pull`)."
-            ) from error
-
-
-def _only_half_precision(place: Path) -> bool:
-    weights = [path.name for path in place.iterdir() if path.suffix in _WEIGHT_SUFFIXES]
-    return all(".fp16." in name or ".fp16-" in name for name in weights)
-
-
 def _check_loading(place: Path, info: dict[str, Any]) -> None:
-    """Refuses what the libraries only warn about: weights they would draw at random."""
+    """Refuses what the libraries only warn about: weights that they would draw at random, or leave
+    out."""
+    beyond = unexpected(info.get("unexpected_keys", ()))
+    if beyond:
+        raise InputError(
+            f"{place}: {len(beyond)} weights in the file are none that config.json asks for, first "
+            f"{beyond[0]}. config.json and weights belong to different models."
+        )
     missing = sorted(info.get("missing_keys", ()))
     if missing:
         raise InputError(
@@ -204,8 +140,8 @@ def as_input_error(place: Path | str) -> Iterator[None]:
     """What the libraries say of a place they cannot load or run, as one paragraph."""
     try:
         yield
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:300]
+    except _LIBRARY_ERRORS as error:
+        reason = in_brief(error)
         raise InputError(
             f"{place} cannot be loaded: {reason or type(error).__name__}. Expected config.json "
             "and weights as save_pretrained writes them. Check both, or download them again."

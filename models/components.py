@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from edgefusion.models.network_configs import context_width
+from edgefusion.models.pipeline_sizes import Sizes, pair
 from edgefusion.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -111,36 +113,62 @@ def as_graph(component: Component, module: nn.Module) -> nn.Module:
     return module
 
 
-def signature(component: Component, module: nn.Module, *, batch: int = 1) -> Signature:
-    """Names and static shapes of a loaded component, read from its configuration.
+def signature(
+    component: Component, module: nn.Module, sizes: Sizes | None = None, *, batch: int = 1
+) -> Signature:
+    """Names and static shapes of a loaded component, from its configuration and from the ``sizes``
+    that the rest of its pipeline decides.
 
-    Raises InputError for a configuration without a fixed square latent size.
+    Raises InputError for a configuration without a fixed latent size.
     """
     config: Any = module.config
+    shared = sizes or Sizes()
     if component == "text_encoder":
-        ids = Port("input_ids", (batch, config.max_position_embeddings), torch.int64)
-        return Signature((ids,), "hidden_states")
+        tokens = min(config.max_position_embeddings, shared.context_tokens)
+        return Signature((Port("input_ids", (batch, tokens), torch.int64),), "hidden_states")
+    latent = shared.latent or _own_latent_size(component, config)
     if component == "vae_decoder":
-        side = config.sample_size // 2 ** (len(config.block_out_channels) - 1)
-        return Signature((Port("latent", (batch, config.latent_channels, side, side)),), "image")
-    if not isinstance(config.sample_size, int):
-        raise InputError(
-            f"The U-Net's config.json has sample_size {config.sample_size!r}; expected one whole "
-            "number, the latent's side (64 for 512x512 pixels). Set it and try again."
-        )
-    size = config.sample_size
+        return Signature((Port("latent", (batch, config.latent_channels, *latent)),), "image")
     inputs = [
-        Port("sample", (batch, config.in_channels, size, size)),
+        Port("sample", (batch, config.in_channels, *latent)),
         Port("timestep", (1,), torch.int64),
-        # CLIP's context length: the U-Net itself takes any number of tokens.
-        Port("encoder_hidden_states", (batch, CONTEXT_TOKENS, config.cross_attention_dim)),
+        # The U-Net itself takes any number of tokens.
+        Port("encoder_hidden_states", (batch, shared.context_tokens, context_width(config) or 0)),
     ]
     if config.time_cond_proj_dim is not None:
         inputs.append(Port("timestep_cond", (batch, config.time_cond_proj_dim)))
     return Signature(tuple(inputs), "noise_pred")
 
 
-CONTEXT_TOKENS = 77
+def output_shape(module: nn.Module, ports: Signature) -> tuple[int, ...]:
+    """What a component makes of inputs as its signature says."""
+    config: Any = module.config
+    batch, *rest = ports.inputs[0].shape
+    if ports.output == "hidden_states":
+        return (batch, *rest, config.hidden_size)
+    if ports.output == "image":
+        factor = _downscaling(config)
+        return (batch, config.out_channels, *(factor * side for side in rest[1:]))
+    return (batch, *rest)
+
+
+def _own_latent_size(component: Component, config: Any) -> tuple[int, int]:
+    """The size that a configuration states: a decoder's is that of its images."""
+    size = pair(config.sample_size)
+    if size is None:
+        raise InputError(
+            f"{component}: config.json has sample_size {config.sample_size!r}; expected one whole "
+            "number or a pair [height, width]. Set it and try again."
+        )
+    if component == "vae_decoder":
+        factor = _downscaling(config)
+        return size[0] // factor, size[1] // factor
+    return size
+
+
+def _downscaling(config: Any) -> int:
+    """Pixels of an image that are one of a VAE's latent, on a side."""
+    return int(2 ** (len(config.block_out_channels) - 1))
 
 
 def example_inputs(signature: Signature) -> tuple[torch.Tensor, ...]:

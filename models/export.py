@@ -10,7 +10,6 @@ import contextlib
 import gc
 import io
 import logging
-import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +21,8 @@ from edgefusion.models.architectures import COMPONENTS
 from edgefusion.models.onnx_source import INLINE_BYTES, check_onnx
 from edgefusion.models.onnx_weights import data_file
 from edgefusion.runtime.errors import UsageError
+from edgefusion.runtime.files import put_together
+from edgefusion.runtime.partials import partial_folder
 from edgefusion.runtime.progress import Say, silent
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def _trace(source: Source, component: Component, batch: int, say: Say) -> ir.Mod
 
     module = source.load(component)
     say(f"{component}: tracing")
-    ports = signature(component, module, batch=batch)
+    ports = signature(component, module, source.sizes, batch=batch)
     with _quiet_exporter(), torch.no_grad():
         program = torch.onnx.export(
             as_graph(component, module),
@@ -141,12 +142,12 @@ def _resolve_external_data(model: ir.Model, path: Path) -> None:
 
 
 def _write(model: ir.Model, component: str, directory: Path) -> Path:
-    """Saves into a temporary folder beside the target, then renames, the graph file last."""
+    """Saves into a folder beside the target, then renames, the graph file last."""
     directory.mkdir(parents=True, exist_ok=True)
     target = directory / f"{component}.onnx"
     data_name = f"{component}.onnx.data"
-    with tempfile.TemporaryDirectory(prefix=f".{component}-", dir=directory) as temporary:
-        written = Path(temporary) / target.name
+    with partial_folder(directory) as temporary:
+        written = temporary / target.name
         ir.save(
             model,
             written,
@@ -154,12 +155,12 @@ def _write(model: ir.Model, component: str, directory: Path) -> Path:
             size_threshold_bytes=INLINE_BYTES,
             max_workers=1,  # a worker holds a copy of the tensor it writes
         )
-        data = Path(temporary) / data_name
-        if data.exists():  # absent when every weight is small
-            data.replace(directory / data_name)
-        else:
-            (directory / data_name).unlink(missing_ok=True)
-        written.replace(target)
+        data = temporary / data_name
+        if not data.exists():  # when every weight is small
+            data.touch()
+        put_together({data: directory / data_name, written: target})
+        if not (directory / data_name).stat().st_size:
+            (directory / data_name).unlink()
     return target
 
 

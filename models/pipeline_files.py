@@ -11,15 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgefusion.models.folder_index import PipelineIndex
+from edgefusion.models.pipeline_sizes import is_count, read_config
 from edgefusion.models.source import Source
+from edgefusion.models.tokenization import clip_tokenizer
 from edgefusion.runtime.errors import InputError
 
 PREFIX = "pipeline/"
+INDEX = "model_index.json"
+"""By which a pipeline's folder is known."""
 SCHEDULER_CONFIG = "pipeline/scheduler/scheduler_config.json"
 VAE_CONFIG = "pipeline/vae/config.json"
 _TOKENIZER = "pipeline/tokenizer/"
 _KINDS = (".json", ".txt", ".model")
 _LARGEST_BYTES = 32 << 20
+CLIP_VOCABULARY = 49408
 
 
 def pipeline_files(source: Source) -> dict[str, Path]:
@@ -67,7 +73,8 @@ def pipeline_config(members: Mapping[str, bytes]) -> PipelineConfig:
     """
     vae = _json(members, VAE_CONFIG)
     scaling = vae.get("scaling_factor", DEFAULT_SCALING_FACTOR)
-    if not isinstance(scaling, int | float) or not scaling > 0:
+    is_number = isinstance(scaling, int | float) and not isinstance(scaling, bool)
+    if not is_number or not 0 < scaling < float("inf"):
         raise InputError(f"{VAE_CONFIG}: expected a positive scaling_factor, found {scaling!r}")
     tokenizer = {
         name.removeprefix(_TOKENIZER): content
@@ -85,3 +92,38 @@ def _json(members: Mapping[str, bytes], name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f"{name} holds a {type(value).__name__}; expected an object.")
     return value
+
+
+def check_tokenizer(source: Source, index: PipelineIndex) -> str | None:
+    """What to tell the user where there is no tokenizer; None where there is one that fits.
+
+    Raises InputError for one that is no CLIP tokenizer, or that knows tokens which the text encoder
+    does not.
+    """
+    config = pipeline_config({k: v.read_bytes() for k, v in pipeline_files(source).items()})
+    named = index.parts.get("tokenizer")
+    if not config.tokenizer:
+        if named is None:
+            return (
+                f"{index.path.name} names no tokenizer: prompts are hashed to calibrate, and "
+                "`edgefusion run` cannot read any"
+            )
+        raise InputError(
+            f"{index.path} names the tokenizer {named}, but tokenizer/ beside it holds none of "
+            "its files. Download the whole pipeline again."
+        )
+    if named is not None and not named.startswith("CLIPTokenizer"):
+        raise InputError(
+            f"{index.path}: tokenizer is {named}; expected CLIPTokenizer, the one that prompts are "
+            "read with here. Take another pipeline."
+        )
+    tokenizer = clip_tokenizer(config.tokenizer, source.sizes.context_tokens)
+    if "text_encoder" in index.components:
+        path = index.path.parent / "text_encoder" / "config.json"
+        vocabulary = read_config(path).get("vocab_size", CLIP_VOCABULARY)
+        if not is_count(vocabulary) or vocabulary < tokenizer.vocabulary:
+            raise InputError(
+                f"{path}: vocab_size is {vocabulary!r}; expected at least {tokenizer.vocabulary}, "
+                "the tokens that tokenizer/ knows. Take both from one pipeline."
+            )
+    return None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgefusion.models.checkpoint import as_input_error
 from edgefusion.models.local_weights import default_device, from_local_folder
+from edgefusion.models.text_to_image import seeded_generator
 from edgefusion.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,15 +28,13 @@ class PipelineGenerator:
 
     def __call__(self, prompts: Sequence[str], seeds: Sequence[int]) -> Sequence[Image.Image]:
         """An RGB image for each prompt."""
-        import torch
-
         size = {"height": self.size_pixels, "width": self.size_pixels} if self.size_pixels else {}
         with as_input_error(type(self.pipeline).__name__):
             made: list[Image.Image] = self.pipeline(
                 prompt=list(prompts),
                 num_inference_steps=self.steps,
                 guidance_scale=self.guidance,
-                generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+                generator=[seeded_generator(seed) for seed in seeds],
                 **size,
             ).images
         return [image.convert("RGB") for image in made]

@@ -17,15 +17,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from edgefusion.models.architectures import COMPONENTS, PRESETS, Component
-from edgefusion.models.checkpoint import (
-    components_of,
-    folder_digest,
-    load_from_folder,
-    load_whole,
-)
+from edgefusion.models.checkpoint import folder_digest, load_from_folder, load_whole
+from edgefusion.models.folder_index import read_index
 from edgefusion.models.onnx_component import component_of_onnx
 from edgefusion.models.onnx_source import onnx_digest
-from edgefusion.runtime.errors import InputError, UsageError
+from edgefusion.models.pipeline_sizes import Sizes, sizes_of_folder
+from edgefusion.runtime.errors import InputError, UsageError, in_brief
 
 if TYPE_CHECKING:
     from torch import nn
@@ -70,6 +67,13 @@ class Source:
         assert self.path is not None
         return onnx_digest(self.path) if self.kind == "onnx" else folder_digest(self.path)
 
+    @property
+    def sizes(self) -> Sizes:
+        """What the parts of a pipeline share; of presets and .onnx files each part says its own."""
+        if self.kind not in ("folder", "hub") or self.path is None:
+            return Sizes()
+        return sizes_of_folder(self.path, read_index(self.path).components)
+
     def load(self, component: Component) -> nn.Module:
         """One component in evaluation mode, float32: what models.components.as_graph takes.
 
@@ -108,10 +112,10 @@ def resolve_source(text: str, *, random_weights_seed: int | None = None) -> Sour
             f"weights; expected a preset ({', '.join(PRESETS)}). Leave out one of the two."
         )
     if text in SHIPPED:
-        return Source("folder", text, components_of(SHIPPED[text]), SHIPPED[text])
+        return Source("folder", text, read_index(SHIPPED[text]).components, SHIPPED[text])
     path = Path(text).expanduser()
     if path.is_dir():
-        return Source("folder", path.resolve().name, components_of(path), path)
+        return Source("folder", path.resolve().name, read_index(path).components, path)
     if path.is_file():
         if path.suffix != ".onnx":
             raise InputError(
@@ -122,7 +126,7 @@ def resolve_source(text: str, *, random_weights_seed: int | None = None) -> Sour
         return Source("onnx", path.stem, (component_of_onnx(path),), path)
     if path.suffix != ".onnx" and not path.is_absolute() and _HUB_ID.fullmatch(text):
         folder = _download(text)
-        return Source("hub", text, components_of(folder), folder)
+        return Source("hub", text, read_index(folder).components, folder)
     raise InputError(
         f"{text} is neither a file or folder here, nor a hub id (owner/name), nor a preset "
         f"({', '.join((*PRESETS, *SHIPPED))}). Check the spelling and the working directory."
@@ -138,7 +142,7 @@ def _download(hub_id: str) -> Path:
         # The safety checker is never compiled, and larger than the U-Net.
         folder: str = DiffusionPipeline.download(hub_id, safety_checker=None)
     except (OSError, ValueError, HfHubHTTPError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = in_brief(error)
         raise InputError(
             f"{hub_id} is no folder here and cannot be fetched from the hub either: {reason}. "
             "Check the name and the network, log in where the model is gated, or download the "

@@ -9,23 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from edgefusion.runtime.errors import InputError, UsageError
+from edgefusion.runtime.errors import InputError, UsageError, in_brief
 from edgefusion.runtime.progress import Say, silent
+
+if TYPE_CHECKING:
+    import torch
 
 Array = npt.NDArray[Any]
 Network = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 """Inputs by name to outputs by name, all real numbers (token ids and timesteps int64)."""
 
-STEPS = (1, 2, 4)
-"""Numbers of steps that latent-consistency students are used with."""
-
 ORIGINAL_STEPS = 50
-"""Timesteps that latent-consistency students are distilled on."""
+"""Timesteps that latent-consistency students are distilled on, where their scheduler says none."""
+
+OWN_SCHEDULER = "LCMScheduler"
+"""What denoises, whichever scheduler a pipeline brings."""
+
+PREDICTION_TYPES = ("epsilon", "sample", "v_prediction")
+"""What a U-Net may predict: the noise, the clean sample, or the velocity between them."""
 
 STABLE_DIFFUSION_SCHEDULE: Mapping[str, Any] = {
     "num_train_timesteps": 1000,
@@ -37,6 +43,9 @@ STABLE_DIFFUSION_SCHEDULE: Mapping[str, Any] = {
     "set_alpha_to_one": True,
 }
 """The noise schedule of Stable Diffusion v1, where a pipeline brings none."""
+
+LARGEST_SEED = 2**64 - 1
+"""Of noise."""
 
 GUIDANCE_SCALE = 7.5
 """For students that take the guidance as an input: the pipelines' usual value."""
@@ -64,13 +73,34 @@ class Networks(Protocol):
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How latents are made: ``latent_shape`` [1, c, h, w], the scheduler's configuration (over
-    ``STABLE_DIFFUSION_SCHEDULE``), the VAE's scaling, and the width of the guidance embedding
-    (0: the U-Net takes none)."""
+    ``STABLE_DIFFUSION_SCHEDULE``), the VAE's scaling, the width of the guidance embedding (0: the
+    U-Net takes none), and the timesteps that the U-Net has tables for (none: it takes any)."""
 
     latent_shape: tuple[int, ...]
     scheduler: Mapping[str, Any]
     scaling_factor: float
     guidance_width: int = 0
+    tabulated: tuple[int, ...] = ()
+
+    def timesteps(self, steps: int) -> tuple[int, ...]:
+        """Those of so many steps, first to last.
+
+        Raises UsageError for a number that the scheduler cannot do or the U-Net has no tables for.
+        """
+        wanted = deployed_timesteps(self.scheduler, steps)
+        lacking = [str(each) for each in wanted if self.tabulated and each not in self.tabulated]
+        if lacking:
+            possible = [
+                str(count)
+                for count in range(1, len(self.tabulated) + 1)
+                if set(deployed_timesteps(self.scheduler, count)) <= set(self.tabulated)
+            ]
+            raise UsageError(
+                f"--steps is {steps}: the bundle has no tables for timestep {', '.join(lacking)}; "
+                f"expected one of {', '.join(possible) or 'none'}, which it was compiled for. "
+                f"Compile with --steps {steps}, or with --any-timestep."
+            )
+        return wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +134,15 @@ def generate(
     steps: int = 2,
     say: Say | None = None,
 ) -> Generation:
-    """Make an image. Raises UsageError for a number of steps that no student is distilled for,
-    InputError for a scheduler configuration that is not understood or values that overflow."""
+    """Make an image.
+
+    Raises UsageError for a seed that is too large or a number of steps that the scheduler or the
+    U-Net cannot do, InputError for a scheduler configuration that is not understood or values that
+    overflow.
+    """
     # 1. Check the request
-    if steps not in STEPS:
-        raise UsageError(f"--steps is {steps}; expected one of {', '.join(map(str, STEPS))}.")
+    sampling.timesteps(steps)
+    seeded_generator(seed)
     tell = say or silent
 
     # 2. Prompt to context
@@ -139,8 +173,8 @@ def denoise(
     import torch
 
     scheduler = lcm_scheduler(sampling.scheduler)
-    scheduler.set_timesteps(steps, original_inference_steps=ORIGINAL_STEPS)
-    generator = torch.Generator().manual_seed(seed)
+    scheduler.set_timesteps(steps)
+    generator = seeded_generator(seed)
     sample = torch.randn(sampling.latent_shape, generator=generator)
     sample = sample * float(scheduler.init_noise_sigma)
     done = []
@@ -154,6 +188,15 @@ def denoise(
         )
         done.append(Step(timestep, inputs, noise, denoised.numpy().copy()))
     return tuple(done)
+
+
+def seeded_generator(seed: int) -> torch.Generator:
+    """torch's generator on the CPU. Raises UsageError for a seed that it does not take."""
+    import torch
+
+    if not 0 <= seed <= LARGEST_SEED:
+        raise UsageError(f"--seed is {seed}; expected 0 to {LARGEST_SEED}.")
+    return torch.Generator().manual_seed(seed)
 
 
 def unet_inputs(
@@ -171,19 +214,76 @@ def unet_inputs(
 
 
 def lcm_scheduler(config: Mapping[str, Any]) -> Any:
-    """diffusers' LCMScheduler with the noise schedule of ``config``, a scheduler_config.json."""
+    """diffusers' LCMScheduler with the noise schedule of ``config``, a scheduler_config.json.
+
+    Raises InputError for a configuration that makes none.
+    """
+    from inspect import signature
+
     from diffusers import LCMScheduler
 
-    own = {key: value for key, value in config.items() if not key.startswith("_")}
+    # Keys of other schedulers only: LCM's has no use for them, and its library would say so.
+    known = signature(LCMScheduler.__init__).parameters
+    whole = {"original_inference_steps": ORIGINAL_STEPS, **STABLE_DIFFUSION_SCHEDULE}
+    whole |= {key: value for key, value in config.items() if key in known}
     try:
-        return LCMScheduler.from_config(
-            {**STABLE_DIFFUSION_SCHEDULE, **own, "original_inference_steps": ORIGINAL_STEPS}
-        )
-    except (ValueError, TypeError, NotImplementedError) as error:
+        _check_numbers(whole)
+        scheduler = LCMScheduler.from_config(whole)
+        _check_noise(scheduler)
+    except (ValueError, TypeError, ArithmeticError, NotImplementedError, RuntimeError) as error:
         raise InputError(
-            f"the pipeline's scheduler_config.json gives no LCMScheduler: {error}. Correct it in "
-            "the source and compile again."
+            f"the pipeline's scheduler_config.json gives no LCMScheduler: {in_brief(error)}. "
+            "Correct it in the source and compile again."
         ) from error
+    return scheduler
+
+
+def _check_numbers(config: Mapping[str, Any]) -> None:
+    """Raises ValueError, naming the key, for numbers of a noise schedule that make no sense."""
+    for key in ("beta_start", "beta_end"):
+        value = config[key]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
+            raise ValueError(f"{key} is {value!r}, not between 0 and 1")
+    most = config["num_train_timesteps"]
+    for key in ("num_train_timesteps", "original_inference_steps"):
+        value = config[key]
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+            limit = "" if key == "num_train_timesteps" else f" to num_train_timesteps ({most})"
+            raise ValueError(f"{key} is {value!r}, no whole number from 1{limit}")
+    if config["prediction_type"] not in PREDICTION_TYPES:
+        raise ValueError(
+            f"prediction_type is {config['prediction_type']!r}, not {', '.join(PREDICTION_TYPES)}"
+        )
+
+
+def _check_noise(scheduler: Any) -> None:
+    """Raises ValueError for a noise schedule that cannot be denoised at each of its timesteps."""
+    config, kept = scheduler.config, scheduler.alphas_cumprod.numpy()
+    if len(kept) != config.num_train_timesteps:
+        raise ValueError(f"trained_betas has {len(kept)} of {config.num_train_timesteps} values")
+    if not np.isfinite(kept).all() or kept.min() < 0 or kept.max() > 1:
+        raise ValueError("trained_betas are not between 0 and 1")
+    if config.prediction_type == "epsilon" and kept.min() == 0:
+        raise ValueError(
+            "rescale_betas_zero_snr leaves nothing of the sample at the last timestep, so that "
+            "prediction_type epsilon cannot find it"
+        )
+
+
+def deployed_timesteps(config: Mapping[str, Any], steps: int) -> tuple[int, ...]:
+    """The timesteps of so many denoising steps with the scheduler of ``config``, first to last.
+
+    Raises UsageError for a number of steps that it cannot do.
+    """
+    scheduler = lcm_scheduler(config)
+    most = int(scheduler.config.original_inference_steps)
+    if not 1 <= steps <= most:
+        raise UsageError(
+            f"--steps is {steps}; expected 1 to {most} denoising steps, for {OWN_SCHEDULER} takes "
+            "its timesteps from those that latent-consistency models are distilled on."
+        )
+    scheduler.set_timesteps(steps)
+    return tuple(int(timestep) for timestep in scheduler.timesteps)
 
 
 def guidance_embedding(guidance: float, width: int) -> npt.NDArray[np.float32]:

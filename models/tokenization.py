@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.partials import partial_folder
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 
@@ -65,6 +65,11 @@ class ClipTokenizer:
     library: Any
     length: int
 
+    @property
+    def vocabulary(self) -> int:
+        """Tokens that it may give: all ids are below."""
+        return 1 + int(max(self.library.get_vocab().values()))
+
     def __call__(self, prompt: str) -> Tokens:
         """The prompt's tokens."""
         ids = self.library(prompt, add_special_tokens=False, verbose=False)["input_ids"]
@@ -80,17 +85,24 @@ def clip_tokenizer(files: Mapping[str, bytes], length: int) -> ClipTokenizer:
     """
     from transformers import CLIPTokenizer
 
-    with tempfile.TemporaryDirectory(prefix="edgefusion-tokenizer-") as folder:
+    with partial_folder() as folder:
         for name, content in files.items():
-            (Path(folder) / name).write_bytes(content)
+            if Path(name).name != name:
+                raise InputError(f"the pipeline's tokenizer has a file {name!r}; expected a name.")
+            (folder / name).write_bytes(content)
         try:
             library = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except Exception as error:  # the library's own errors derive from nothing else
             raise InputError(
                 f"the pipeline's tokenizer cannot be loaded: {error}. Expected the files of a "
                 "CLIPTokenizer (vocab.json and merges.txt, or tokenizer.json). Check the "
                 "pipeline's folder tokenizer/ and compile again."
             ) from error
+    if library.bos_token_id is None or library.eos_token_id is None:
+        raise InputError(
+            "the pipeline's tokenizer has no bos_token or eos_token in its vocabulary, which begin "
+            "and end a prompt. Check tokenizer/tokenizer_config.json and compile again."
+        )
     return ClipTokenizer(library, length)
 
 

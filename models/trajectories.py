@@ -16,13 +16,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from edgefusion.models.pipeline_files import PipelineConfig, pipeline_config, pipeline_files
+from edgefusion.models.pipeline_files import (
+    CLIP_VOCABULARY,
+    PipelineConfig,
+    pipeline_config,
+    pipeline_files,
+)
 from edgefusion.models.prompt_file import read_prompts
 from edgefusion.models.text_to_image import (
-    ORIGINAL_STEPS,
     Network,
     Sampling,
     denoise,
+    deployed_timesteps,
     lcm_scheduler,
 )
 from edgefusion.models.tokenization import HashingTokenizer, Tokenizer, clip_tokenizer
@@ -51,8 +56,6 @@ OWN_PROMPTS = "prompts.txt"
 
 USUAL_STEPS = (1, 2, 4)
 """Denoising steps of few-step models."""
-
-CLIP_VOCABULARY = 49408
 
 
 def chosen_prompts(wanted: int | Sequence[str], source: Source) -> tuple[str, ...]:
@@ -87,19 +90,14 @@ class Denoising:
 
         Raises UsageError for a number of steps that the scheduler does not have.
         """
-        if not 1 <= steps <= ORIGINAL_STEPS:
-            raise UsageError(
-                f"{steps} denoising steps; expected 1 to {ORIGINAL_STEPS}, for calibration takes "
-                "the timesteps of a latent-consistency model."
-            )
         files = {name: path.read_bytes() for name, path in pipeline_files(source).items()}
-        return cls(pipeline_config(files), steps)
+        made = cls(pipeline_config(files), steps)
+        made.timesteps()
+        return made
 
     def timesteps(self) -> tuple[int, ...]:
         """The deployed timesteps, first to last."""
-        scheduler = lcm_scheduler(self.config.scheduler)
-        scheduler.set_timesteps(self.steps, original_inference_steps=ORIGINAL_STEPS)
-        return tuple(int(t) for t in scheduler.timesteps)
+        return deployed_timesteps(self.config.scheduler, self.steps)
 
     def latent(self, predict: Network, shapes: Shapes, context: Array, seed: int) -> Array:
         """What one trajectory ends in, as the decoder takes it: [1, 4, h, w], float32.
@@ -123,11 +121,12 @@ class Denoising:
 def tabulated_timesteps(source: Source, steps: int = USUAL_STEPS[0]) -> tuple[int, ...]:
     """The timesteps of 1, 2, 4 and ``steps`` denoising steps, descending: all that a bundle runs.
 
-    None where ``steps`` are more than the scheduler of a latent-consistency model has.
+    Raises UsageError for more ``steps`` than the scheduler has.
     """
-    if steps > ORIGINAL_STEPS:
-        return ()
-    runs = {Denoising.of(source, count).timesteps() for count in (*USUAL_STEPS, steps)}
+    config = Denoising.of(source, steps).config.scheduler
+    most = int(lcm_scheduler(config).config.original_inference_steps)
+    counts = {steps, *(count for count in USUAL_STEPS if count <= most)}
+    runs = {deployed_timesteps(config, count) for count in counts}
     return tuple(sorted({timestep for run in runs for timestep in run}, reverse=True))
 
 

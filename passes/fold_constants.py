@@ -34,9 +34,10 @@ class FoldConstants:
         """Fold everything that depends on constants only."""
         remarks = Remarks(self.name)
         for node in graph.nodes:
-            if _shape_is_known(node):
-                _replace(graph, node, [np.asarray(node.inputs[0].shape, np.int64)])
+            known_shape = _static_shape(node)
+            if known_shape is not None:
                 remarks.matched(node, "the shape is static")
+                _put(graph, node, known_shape)
         small: list[Node] = []
         known: set[Tensor] = set()
         for node in graph.nodes:
@@ -57,10 +58,25 @@ class FoldConstants:
         return remarks.result()
 
 
-def _shape_is_known(node: Node) -> bool:
-    if node.op != "Shape" or node.domain or {"start", "end"} & set(node.attrs):
-        return False
-    return node.inputs[0].has_shape and not node.output.is_output
+def _static_shape(node: Node) -> Array | None:
+    """What a Shape or Size of anything makes, for shapes are static; None for other ops."""
+    if node.domain or node.op not in ("Shape", "Size") or not node.inputs[0].has_shape:
+        return None
+    shape = np.asarray(node.inputs[0].shape, np.int64)
+    if node.op == "Size":
+        return np.asarray(shape.prod(dtype=np.int64))
+    end = node.get_int("end", len(shape))
+    part: Array = shape[node.get_int("start", 0) : end]  # limits are those of Python
+    return part
+
+
+def _put(graph: Graph, node: Node, value: Array) -> None:
+    """Put the constant ``value`` in the place of the only result; an output keeps a maker."""
+    if node.output.is_output:
+        constant = graph.constant(f"{node.output.name}.folded", value)
+        graph.fuse([node], "Identity", [constant], [node.output])
+    else:
+        _replace(graph, node, [value])
 
 
 def _nbytes(tensor: Tensor) -> int:
@@ -91,8 +107,9 @@ def _replace(graph: Graph, node: Node, values: list[Array | None]) -> None:
 def _defer(graph: Graph, node: Node) -> bool:
     """Make a constant that is computed when it is read; False if ``node`` is no mere view."""
     x, y = node.inputs[0], node.output
-    view = _view(node)
-    if view is None or not x.is_constant:
+    constant = all(t.is_constant for t in node.inputs if not t.is_absent)
+    view = _view(node) if constant else None
+    if view is None:
         return False
     source, compute = x.lazy, view
 
@@ -105,7 +122,7 @@ def _defer(graph: Graph, node: Node) -> bool:
 
 
 def _view(node: Node) -> Callable[[Values], Array] | None:
-    """What a node that only moves or converts elements does to its operand."""
+    """What a node that only moves or converts elements does to its first operand."""
     shape, dtype = node.output.shape, node.output.dtype
     if node.op in ("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"):
         return lambda values: values.load().reshape(shape)

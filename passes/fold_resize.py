@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from edgefusion.compiler.frontend.legality_rules import nearest_factor
+from edgefusion.compiler.frontend.nearest import nearest_factor
 from edgefusion.compiler.graph.functions import function_for, kind_and_tokens
 from edgefusion.compiler.graph.graph import Graph, Node
 from edgefusion.passes.pass_base import PassContext, PassResult, Remarks

@@ -174,7 +174,9 @@ def _scaling(node: Node) -> tuple[Tensor, float] | None:
     """Operand and factor of a multiplication or division by a constant."""
     if is_op(node, "Mul"):
         return with_scalar(node)
-    divisor = node.inputs[1].scalar() if is_op(node, "Div") else None
+    if not is_op(node, "Div") or node.output.rank != node.inputs[0].rank:
+        return None
+    divisor = node.inputs[1].scalar()
     return (node.inputs[0], 1.0 / divisor) if divisor else None
 
 

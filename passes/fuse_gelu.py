@@ -63,6 +63,8 @@ def _match(function: Node, wanted: Polynomial) -> tuple[Tensor, list[Node], Tens
             continue
         for root in _products(function.output):
             nodes: list[Node] = []
+            if root.output.shape != x.shape:
+                continue  # a constant of higher rank has added axes
             if _equal(_polynomial(root.output, x, function.output, nodes), _RESULT):
                 members = list(dict.fromkeys([*inner, function, *nodes]))
                 return leak(members, [root.output]) or (x, members, root.output)

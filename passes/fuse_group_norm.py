@@ -116,6 +116,8 @@ def _affine(before: Node, op: str, channels: int) -> tuple[Node, Tensor] | None:
 def _match_native(norm: Node) -> _Match | str:
     x, gamma, beta = norm.inputs
     groups = norm.get_int("num_groups")
+    if norm.get_int("stash_type", 1) != 1:
+        return "it is asked for in another precision than float32"
     if not (gamma.is_constant and beta.is_constant):
         return "scale and bias are not constants"
     return _Match(x, [norm], groups, norm.get_float("epsilon", 1e-5), gamma, beta)

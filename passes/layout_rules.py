@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import onnx
 
+from edgefusion.compiler.frontend.nearest import nearest_factor
 from edgefusion.compiler.graph.functions import function_for, kind_and_tokens
 from edgefusion.compiler.graph.graph import Attribute, Node, Tensor
 from edgefusion.passes.layout_forms import Forms, last_axis_of, permuted, to_last
@@ -120,16 +121,14 @@ def global_pool(forms: Forms, node: Node) -> str:
 
 
 def resize(forms: Forms, node: Node) -> str:
-    """Nearest-neighbour Resize: scales or sizes change places."""
+    """Nearest-neighbour Resize: scales or sizes change places.
+
+    What the NPU does not run stays as it is: Apache TVM reads every Resize as channels first.
+    """
     x = node.inputs[0]
-    mode = node.get_str("mode", "nearest")
-    if mode != "nearest" or "axes" in node.attrs:
-        return f"the NPU resizes to the nearest neighbour over all axes, not '{mode}'"
-    if (
-        node.input(1) is not None
-        and node.get_str("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize"
-    ):
-        return "the NPU does not crop while resizing"
+    if nearest_factor(node, (2, 3)) is None or x.shape[0] != 1 or "axes" in node.attrs:
+        mode = node.get_str("mode", "nearest")
+        return f"the NPU repeats the pixels of one image a whole number of times, not '{mode}'"
     inputs: list[Tensor | None] = [forms.last(x, node), None]
     for index in (2, 3):
         tensor = node.input(index)

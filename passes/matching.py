@@ -82,19 +82,3 @@ def channel_vector(constant: Tensor, channels: int, rank: int, axis: int) -> boo
         return False
     shape = (1,) * (rank - constant.rank) + constant.shape
     return shape == tuple(channels if dim == axis else 1 for dim in range(rank))
-
-
-def reduced_axes(node: Node) -> tuple[int, ...] | None:
-    """The axes of a Reduce op, counted from the front; None if they are not constants."""
-    operand = node.input(0)
-    if operand is None:
-        return None
-    axes = node.input(1)
-    if axes is not None:
-        if not axes.is_constant:
-            return None
-        found = tuple(int(axis) for axis in axes.values().reshape(-1))
-    else:
-        found = node.get_ints("axes", ())
-    rank = operand.rank
-    return tuple(sorted(normalized_axis(a, rank) for a in found)) or tuple(range(rank))

@@ -41,6 +41,8 @@ class NormalizeGemm:
 
 def _refusal(gemm: Node) -> str:
     weights, bias = gemm.inputs[1], gemm.input(2)
+    if not np.issubdtype(gemm.output.dtype, np.floating):
+        return f"it multiplies {gemm.output.dtype}, which a factor would round"
     if gemm.get_float("alpha", 1.0) != 1.0 and not weights.is_constant:
         return "alpha is not 1 and B is no constant to fold it into"
     if gemm.get_float("beta", 1.0) != 1.0 and bias is not None and not bias.is_constant:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,12 +23,13 @@ def optimise(
     passes: Sequence[Pass],
     say: Say,
     dump_dir: Path | None = None,
+    observe: Callable[[str, Graph], None] | None = None,
 ) -> tuple[Graph, tuple[PassRecord, ...]]:
     """The graph of the ``.onnx`` file ``exported`` after ``passes`` for ``machine``, and what each
     of them did.
 
-    ``dump_dir`` receives the graph's text after each pass. Raises InputError for an invalid graph,
-    DoesNotFitError for a full disk.
+    ``dump_dir`` receives the graph's text after each pass, ``observe`` the pass's name and the
+    graph. Raises InputError for an invalid graph, DoesNotFitError for a full disk.
     """
     from edgefusion.compiler.graph.graph import Graph
     from edgefusion.passes.pass_base import PassContext
@@ -40,5 +41,6 @@ def optimise(
     say(f"{component}: reading the graph")
     graph = Graph.load(exported)
     with disk_errors(dump_dir or exported):
-        records = PassManager(passes, dump_dir, report).run(graph, PassContext(machine, component))
+        manager = PassManager(passes, dump_dir, report, observe=observe)
+        records = manager.run(graph, PassContext(machine, component))
     return graph, records

@@ -17,6 +17,7 @@ from edgefusion.compiler.graph.text import graph_text
 from edgefusion.compiler.graph.verify_graph import InvalidGraphError, verify_graph
 from edgefusion.passes.pass_base import Pass, PassContext, Remark
 from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.files import write_whole
 
 Progress = Callable[[int, int, str], None]
 """Called with the number of the pass that begins (from 1), how many there are, and its name."""
@@ -116,5 +117,4 @@ class PassManager:
 
     def _dump(self, number: int, name: str, text: str) -> None:
         if self.dump_dir:
-            self.dump_dir.mkdir(parents=True, exist_ok=True)
-            (self.dump_dir / f"{number:02d}-{name}.txt").write_text(text, encoding="utf-8")
+            write_whole(self.dump_dir / f"{number:02d}-{name}.txt", text.encode())

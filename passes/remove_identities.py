@@ -32,6 +32,8 @@ class RemoveIdentities:
         for node in graph.nodes:
             if node.removed:
                 continue
+            if is_op(node, "Concat") and any(0 in tensor.shape for tensor in node.inputs):
+                node = _without_empty_parts(graph, node, remarks)  # noqa: PLW2901
             reason = _does_nothing(node)
             if reason and _bypassable(node):
                 remarks.matched(node, reason)
@@ -82,6 +84,15 @@ def _bypassable(node: Node) -> bool:
     """Whether the result may be replaced: not if that would leave a graph output without maker."""
     x, y = node.inputs[0], node.output
     return not y.is_output or (x.producer is not None and not x.is_output)
+
+
+def _without_empty_parts(graph: Graph, concat: Node, remarks: Remarks) -> Node:
+    """The concatenation of what is not empty; ``concat`` itself if everything is."""
+    parts = [tensor for tensor in concat.inputs if 0 not in tensor.shape]
+    if not parts:
+        return concat
+    remarks.matched(concat, f"{len(concat.inputs) - len(parts)} of its operands are empty")
+    return graph.fuse([concat], "Concat", parts, [concat.output], concat.attrs)
 
 
 def _merge_reshapes(graph: Graph, node: Node) -> bool:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edgefusion.compiler.frontend.legality_rules import reduced_axes
 from edgefusion.compiler.graph.node import Node, Tensor
 from edgefusion.passes.matching import (
     channel_vector,
     is_op,
     made_by,
     other_operand,
-    reduced_axes,
     with_scalar,
 )
 

@@ -95,8 +95,9 @@ def _dependent(graph: Graph, timestep: Tensor) -> list[Node]:
 
 
 def _makers(nodes: list[Node], wanted: list[Tensor]) -> dict[Tensor | None, list[Node]]:
-    """Which of ``nodes`` a table stands for alone, by its tensor; None: what several share, which
-    may be nothing."""
+    """Which of ``nodes`` a table stands for, by its tensor: those that it alone needs, or the one
+    that makes it where there are none such, as with the halves of a Split. None: what several
+    share, which may be nothing."""
     leads: dict[Node, set[Tensor]] = {}
     for node in reversed(nodes):
         leads[node] = {tensor for tensor in node.outputs if tensor in wanted}
@@ -104,6 +105,9 @@ def _makers(nodes: list[Node], wanted: list[Tensor]) -> dict[Tensor | None, list
     makers: dict[Tensor | None, list[Node]] = {tensor: [] for tensor in (None, *wanted)}
     for node in nodes:
         makers[next(iter(leads[node])) if len(leads[node]) == 1 else None].append(node)
+    for tensor in wanted:
+        if tensor.producer is not None:
+            makers[tensor] = makers[tensor] or [tensor.producer]
     return makers
 
 

@@ -15,7 +15,7 @@ from edgefusion.runtime.machine import TENSOR_RATES, Machine
 
 Array = npt.NDArray[np.float64]
 
-COST_MODEL_VERSION = 1
+COST_MODEL_VERSION = 2
 RATE_CLASSES = TENSOR_RATES
 
 
@@ -68,10 +68,12 @@ def vector_ns(
     return np.asarray(cycles * 1e9 / machine.clock_hz)
 
 
-def host_ns(machine: Machine, transferred_bytes: npt.ArrayLike) -> Array:
-    """Time of a host call that moves ``transferred_bytes`` across the boundary."""
-    seconds = np.divide(transferred_bytes, machine.host_bandwidth_bytes_per_s)
-    return np.asarray(machine.host_call_ns + 1e9 * seconds)
+def host_ns(machine: Machine, moved_bytes: npt.ArrayLike, operations: npt.ArrayLike = 0) -> Array:
+    """Time of a host call: the launch, then the slower of moving ``moved_bytes`` and of computing
+    ``operations``, each as much as an FP32 multiply-accumulate, on one CPU core."""
+    moving = np.divide(moved_bytes, machine.host_bandwidth_bytes_per_s)
+    computing = np.divide(operations, machine.host_macs_per_s)
+    return np.asarray(machine.host_call_ns + 1e9 * np.maximum(moving, computing))
 
 
 def vector_costs(machine: Machine) -> Array:

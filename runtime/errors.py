@@ -9,6 +9,15 @@ from __future__ import annotations
 from typing import ClassVar
 
 
+def in_brief(text: object, characters: int = 300) -> str:
+    """What a library says, to be told within a sentence: on one line, without its full stop, ended
+    at a word with an ellipsis where it is longer than ``characters``."""
+    words = " ".join(str(text).split()).rstrip(".")
+    if len(words) <= characters:
+        return words
+    return f"{words[: characters - 1].rsplit(' ', 1)[0]} …"
+
+
 class EdgeFusionError(Exception):
     """Base of all errors a user can act on; anything else that escapes is a defect of ours."""
 

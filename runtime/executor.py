@@ -126,7 +126,7 @@ class Executor:
         try:
             outputs = tuple(self._memory.place(o) for o in i.outputs)
             inputs = tuple(self._memory.place(o) for o in i.inputs)
-            kernel = _kernel(i) if specification.families else None
+            kernel = kernel_of(i) if specification.families else None
         except InputError as error:
             raise InputError(f"{instruction_name(self._program, index)}: {error}") from error
         operands = Operands(
@@ -147,7 +147,10 @@ class Executor:
         if step.kernel is not None:
             if step.accumulates:
                 self._memory.expect_written(step.outputs[0])
-            step.kernel(step.operands, step.attrs)
+            try:
+                step.kernel(step.operands, step.attrs)
+            except (ValueError, IndexError) as error:  # numpy's, of shapes that do not fit
+                raise InputError(f"its operands do not fit each other: {error}") from error
         elif step.instruction.opcode is Opcode.CALL:
             self._call(step)
         else:
@@ -176,6 +179,8 @@ class Executor:
             raise InputError(f"expected {len(o.outputs)} results of {name}, found {len(results)}")
         for place, numbers, value in zip(step.outputs, o.output_numbers, results, strict=True):
             target = place.values
+            if np.size(value) != target.size:
+                raise InputError(f"expected {target.size} values of {name}, got {np.size(value)}")
             target[...] = from_real(np.reshape(value, target.shape), place.operand.dtype, numbers)
 
     def _numbers(self, operand: Operand) -> Numbers:
@@ -228,8 +233,10 @@ def _shaped(what: str, values: Array, record: TensorRecord) -> Array:
     return values.reshape(record.shape)
 
 
-def _kernel(i: Instruction) -> Kernel:
-    """Integer activations pick the integer kernels, a float that becomes an integer its own."""
+def kernel_of(i: Instruction) -> Kernel:
+    """Integer activations pick the integer kernels, a float that becomes an integer its own.
+
+    Raises InputError where none computes ``i``."""
     family = Family.FP16 if i.inputs[0].dtype in (DType.FP16, DType.FP32) else Family.INT
     if family is Family.FP16 and i.outputs[0].dtype is DType.INT16:
         family = Family.FLOAT_TO_INT

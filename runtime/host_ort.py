@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.host_signature import (
@@ -16,10 +15,9 @@ from edgefusion.runtime.host_signature import (
     arguments,
     constant_arguments,
 )
+from edgefusion.runtime.ort_session import ORT_ERRORS, open_session, reason_of
 
 Array = npt.NDArray[Any]
-
-_ERRORS_ONLY = 3
 
 
 def ort_function(
@@ -27,18 +25,10 @@ def ort_function(
 ) -> HostFunction:
     """``model`` as a callable. Constants are passed at every call; ONNX Runtime does not copy them.
 
-    Raises InputError for a model that cannot be loaded.
+    Raises InputError for a model that cannot be loaded; the callable, for values that ONNX Runtime
+    refuses, such as a divisor of 0.
     """
-    options = ort.SessionOptions()
-    options.log_severity_level = _ERRORS_ONLY
-    # Else ONNX Runtime rounds to 8 bits what meets weights behind DequantizeLinear.
-    options.add_session_config_entry("session.disable_quant_qdq", "1")
-    try:
-        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except (RuntimeError, ValueError) as error:
-        raise InputError(
-            f"ONNX Runtime cannot load the host function {signature.name}: {error}"
-        ) from error
+    session = open_session(model, f"the host function {signature.name}")
     fixed = {
         t.name: v
         for t, v in zip(signature.constants, constant_arguments(signature, constants), strict=True)
@@ -49,6 +39,13 @@ def ort_function(
         feeds = {
             t.name: v for t, v in zip(signature.inputs, arguments(signature, values), strict=True)
         }
-        return [np.asarray(result) for result in session.run(names, feeds | fixed)]
+        try:
+            results = session.run(names, feeds | fixed)
+        except ORT_ERRORS as error:
+            raise InputError(
+                f"ONNX Runtime cannot compute the host function {signature.name} from these "
+                f"values: {reason_of(error)}"
+            ) from error
+        return [np.asarray(result) for result in results]
 
     return call

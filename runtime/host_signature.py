@@ -25,12 +25,14 @@ HostFunction = Callable[[Sequence[Array]], Sequence[Array]]
 
 @dataclass(frozen=True, slots=True)
 class HostTensor:
-    """An operand. Where ``extent`` is not 0, its values are indices in [-extent, extent)."""
+    """An operand. Where ``extent`` is not 0, its values are indices in [-extent, extent). Where it
+    is ``divided``, they are not the least integer: divided by -1, that would end the process."""
 
     name: str
     shape: tuple[Whole, ...]
     dtype: str
     extent: Whole = 0
+    divided: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +69,9 @@ class HostManifest:
         return {"schema_version": SCHEMA_VERSION, **asdict(self)}
 
 
-def host_manifest_from_json(data: Mapping[str, Any]) -> HostManifest:
+def host_manifest_from_json(data: object) -> HostManifest:
     """The inverse of ``to_json``. Raises InputError for a newer version, and for damage."""
-    version = data.get("schema_version", 0)
+    version = data.get("schema_version", 0) if isinstance(data, dict) else 0
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise InputError(
             f"host.json has version {version}, this tool reads {SCHEMA_VERSION}. "
@@ -81,7 +83,8 @@ def host_manifest_from_json(data: Mapping[str, Any]) -> HostManifest:
 def fitted(function: str, tensor: HostTensor, value: Array) -> Array:
     """``value`` in the shape and type that ``function`` wants, dense.
 
-    Raises InputError for another number of elements, and for indices out of bounds.
+    Raises InputError for another number of elements, for indices out of bounds, and for an integer
+    that must not be divided.
     """
     array = np.asarray(value)
     if array.size != int(np.prod(tensor.shape, dtype=np.int64)):
@@ -96,11 +99,21 @@ def fitted(function: str, tensor: HostTensor, value: Array) -> Array:
                 f"host function {function}: '{tensor.name}' holds indices from {lowest} to "
                 f"{highest}; expected [{-tensor.extent}, {tensor.extent - 1}]"
             )
-    return np.ascontiguousarray(array.reshape(tensor.shape), dtype=tensor.dtype)
+    if tensor.divided and (array == np.iinfo(tensor.dtype).min).any():
+        raise InputError(
+            f"host function {function}: '{tensor.name}' holds {np.iinfo(tensor.dtype).min}, the "
+            f"least {tensor.dtype}, which has no quotient by -1; expected larger integers"
+        )
+    return np.asarray(array.reshape(tensor.shape), dtype=tensor.dtype, order="C")
 
 
 def arguments(signature: HostSignature, values: Sequence[Array]) -> list[Array]:
-    """The checked inputs of one call, in order."""
+    """The checked inputs of one call, in order. Raises InputError where they do not fit."""
+    if len(values) != len(signature.inputs):
+        raise InputError(
+            f"host function {signature.name}: expected {len(signature.inputs)} inputs, got "
+            f"{len(values)}"
+        )
     return [fitted(signature.name, t, v) for t, v in zip(signature.inputs, values, strict=True)]
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ from edgefusion.runtime.host_signature import (
     arguments,
     constant_arguments,
 )
+from edgefusion.runtime.partials import partial_folder
 
 Array = npt.NDArray[Any]
 
@@ -38,7 +38,8 @@ _LIBRARIES = (("tvm_runtime", "RTLD_GLOBAL"), ("tvm_runtime_extra", "RTLD_LOCAL"
 def tvm_functions(
     signatures: Sequence[HostSignature], library: bytes, constants: Mapping[str, Array]
 ) -> dict[str, HostFunction]:
-    """The functions of ``library`` by name. Raises InputError if it cannot be loaded."""
+    """The functions of ``library`` by name. Raises InputError if it cannot be loaded; they, for
+    values that the compiled code refuses."""
     machine = _loaded(library)
     return {s.name: _function(s, machine[s.name], constants) for s in signatures}
 
@@ -55,16 +56,17 @@ def _loaded(library: bytes) -> Any:
     folder = Path(package.origin).parent / "lib"
     for name, mode in _LIBRARIES:
         load_lib_ctypes("tvm", name, mode, extra_lib_paths=[folder])
-    with tempfile.TemporaryDirectory(prefix="edgefusion-host-") as place:
-        path = Path(place) / "host.so"
+    with partial_folder() as place:
+        path = place / "host.so"
         path.write_bytes(library)
         try:
             module = tvm_ffi.load_module(str(path))
             machine = module["vm_load_executable"]()
             machine["vm_initialization"](*_CPU, _NAIVE_ALLOCATOR)
-        except (RuntimeError, AttributeError) as error:
+        except Exception as error:  # TVM raises all kinds
             raise InputError(
-                f"TVM cannot load host.so: {error}; run with --host ort, or compile again"
+                f"TVM cannot load host.so: {first_line(error)}; run with --host ort, or compile "
+                "again"
             ) from error
     return machine
 
@@ -92,9 +94,15 @@ def _function(
 
     def call(values: Sequence[Array]) -> Sequence[Array]:
         inputs = [tvm_ffi.from_dlpack(_aligned(v)) for v in arguments(signature, values)]
-        made = compiled(*inputs, *fixed)
-        results = [made] if len(signature.outputs) == 1 else list(made)
-        return [np.from_dlpack(result).copy() for result in results]
+        try:
+            made = compiled(*inputs, *fixed)
+            results = [made] if len(signature.outputs) == 1 else list(made)
+            return [np.from_dlpack(result).copy() for result in results]
+        except Exception as error:  # TVM raises all kinds
+            raise InputError(
+                f"TVM cannot compute the host function {signature.name} from these values: "
+                f"{first_line(error)}; run with --host ort"
+            ) from error
 
     return call
 
@@ -109,3 +117,9 @@ def _aligned(array: Array) -> Array:
     copy = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
     copy[...] = array
     return copy
+
+
+def first_line(error: BaseException) -> str:
+    """What TVM says in ``error``, without the stack of C++ calls below it."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}".rstrip(": ")

@@ -23,7 +23,11 @@ class Space(IntEnum):
 
 
 class DType(IntEnum):
-    """Element type of a tensor in NPU memory."""
+    """Element type of a tensor in NPU memory.
+
+    INT16 is always a fixed-point activation: integers that the NPU does not compute on, but hands
+    between the graph's border and the host, have one of the other types.
+    """
 
     INT8 = 0
     INT16 = 1
@@ -33,6 +37,8 @@ class DType(IntEnum):
     FP32 = 5
     UINT8 = 6
     BOOL = 7
+    UINT64 = 8
+    FP64 = 9
 
     @property
     def nbytes(self) -> int:
@@ -45,7 +51,10 @@ class DType(IntEnum):
         return np.dtype(_NUMPY_NAMES[self])
 
 
-_NUMPY_NAMES = ("int8", "int16", "int32", "int64", "float16", "float32", "uint8", "bool")
+_NUMPY_NAMES = (
+    *("int8", "int16", "int32", "int64", "float16", "float32", "uint8", "bool"),
+    *("uint64", "float64"),
+)
 DTYPE_BYTES = np.array([np.dtype(name).itemsize for name in _NUMPY_NAMES], dtype=np.int64)
 
 

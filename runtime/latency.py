@@ -16,7 +16,7 @@ takes the larger of its latency and its busiest engine's time, which can never b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,8 @@ from edgefusion.runtime.isa import EngineKind
 
 LATENCY_SCHEMA_VERSION = 1
 PS_PER_MS = 10**9
+_DENOISER = "unet"
+_BESIDE_IT = ("text_encoder", "vae_decoder")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ class ComponentLatency:
 
 @dataclass(frozen=True, slots=True)
 class PipelineLatency:
-    """An image: each component with the number of its evaluations (the U-Net's are the steps)."""
+    """Each component with the number of its evaluations (the U-Net's are the steps of an image)."""
 
     components: tuple[tuple[ComponentLatency, int], ...]
 
@@ -150,6 +152,15 @@ class PipelineLatency:
                 {"component": c.name, **op.to_json()} for c, _ in self.components for op in c.ops
             ],
         }
+
+
+def total_label(components: Collection[str]) -> str:
+    """What the sum over all evaluations of ``components`` is of: an image needs a denoiser."""
+    names = " and ".join(components)
+    if _DENOISER in components:
+        alone = any(name not in components for name in _BESIDE_IT)
+        return f"one image, {names} alone" if alone else "one image"
+    return f"one evaluation of {names}"
 
 
 def _milliseconds(

@@ -63,7 +63,10 @@ def _exactly(keys: Collection[Any], names: Collection[str]) -> AfterValidator:
 
 
 _Finite = BeforeValidator(_finite_number)
-Count = Annotated[int, Field(gt=0), _Finite]
+Count = Annotated[int, Field(gt=0, le=1 << 60), _Finite]
+"""Beyond its limit, sums of addresses and of elements would leave 64 bits."""
+Units = Annotated[int, Field(gt=0, le=255), _Finite]
+"""An instruction names its unit in one byte."""
 Positive = Annotated[int | float, Field(gt=0), _Finite]
 NotNegative = Annotated[int | float, Field(ge=0), _Finite]
 
@@ -84,7 +87,7 @@ class Machine:
     sram_bytes: Count
     sram_align_bytes: Count
     dram_bytes: Count
-    engines: Annotated[Mapping[EngineKind, Count], _exactly(EngineKind, ENGINE_KEYS)]
+    engines: Annotated[Mapping[EngineKind, Units], _exactly(EngineKind, ENGINE_KEYS)]
     dma_bandwidth_bytes_per_s: Positive
     dma_setup_ns: NotNegative
     dma_burst_bytes: Count
@@ -104,6 +107,7 @@ class Machine:
     ]
     host_call_ns: NotNegative
     host_bandwidth_bytes_per_s: Positive
+    host_macs_per_s: Positive
     semaphore_ns: NotNegative
 
     def parameters(self) -> dict[str, Any]:

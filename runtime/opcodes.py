@@ -250,7 +250,11 @@ SPECIFICATIONS: Mapping[Opcode, Specification] = {
         EngineKind.HOST,
         (OperandForm("results", "any", repeated=True),),
         (OperandForm("arguments", "any", repeated=True),),
-        (_function("its name in the bundle"),),
+        (
+            _function("its name in the bundle"),
+            Attribute("operations", Kind.NATURAL, "FP32 multiply-accumulates of that cost", 0),
+            Attribute("constant_bytes", Kind.NATURAL, "bytes that it reads besides", 0),
+        ),
         output_space=Space.DRAM,
         input_space=Space.DRAM,
     ),

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import prod
 from pathlib import Path
@@ -23,7 +23,8 @@ import numpy.typing as npt
 
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.isa import MAX_RANK, Cause, DType, EngineKind, Opcode, Role, Space
-from edgefusion.runtime.tensor_numbers import PLAIN, Meaning, Numbers
+from edgefusion.runtime.tensor_numbers import PLAIN, Numbers
+from edgefusion.runtime.validation import Whole, validated
 
 PROGRAM_VERSION = 2
 """Other versions are refused: a program is compiled again, not converted."""
@@ -91,9 +92,9 @@ class OpRecord:
     kind: str
     origin: tuple[str, ...]
     scope: str = ""
-    macs: int = 0
-    bound_ps: int = 0
-    bound_bytes: int = 0
+    macs: Whole = 0
+    bound_ps: Whole = 0
+    bound_bytes: Whole = 0
     tile: str = ""
 
 
@@ -107,10 +108,10 @@ class TensorRecord:
 
     name: str
     dtype: DType
-    shape: tuple[int, ...]
+    shape: tuple[Whole, ...]
     role: Role
-    address: int
-    nbytes: int
+    address: Whole
+    nbytes: Whole
     numbers: Numbers = PLAIN
     scale_tensor: int = -1
     constant: str = ""
@@ -122,15 +123,15 @@ class BufferRecord:
 
     name: str
     space: Space
-    address: int
-    nbytes: int
-    first: int
-    last: int
+    address: Whole
+    nbytes: Whole
+    first: Whole
+    last: Whole
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Columns:
-    """The instruction, operand and dependency columns. Row i's operands are
+    """The instruction, operand and dependency columns, of ``COLUMN_TYPES``. Row i's operands are
     ``operand_begin[i]:operand_begin[i+1]``, its dependencies ``dep_begin[i]:dep_begin[i+1]``."""
 
     engine: U8
@@ -150,6 +151,36 @@ class Columns:
     operand_address: I64
     operand_shape: I32  # [operands, MAX_RANK], left-padded with 1
     operand_strides: I64  # [operands, MAX_RANK], left-padded with 0
+
+
+COLUMN_TYPES: Mapping[str, np.dtype[Any]] = {
+    name: np.dtype(kind)
+    for kind, names in {
+        np.uint8: (
+            *("engine", "unit", "opcode", "cause", "operand_space", "operand_dtype"),
+            *("operand_is_output", "operand_rank"),
+        ),
+        np.int32: ("op", "attrs", "deps", "operand_tensor", "operand_shape"),
+        np.int64: ("operand_begin", "dep_begin", "operand_address", "operand_strides"),
+    }.items()
+    for name in names
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Tables:
+    """What a stored program has beside its columns, as JSON."""
+
+    component: str
+    target: str
+    schedule: str
+    ops: tuple[OpRecord, ...]
+    tensors: tuple[TensorRecord, ...]
+    buffers: tuple[BufferRecord, ...]
+    attrs: tuple[tuple[tuple[str, Any], ...], ...]
+    sram_bytes: Whole
+    dram_bytes: Whole
+    version: Whole
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -235,28 +266,29 @@ class Program:
     def load(cls, file: Path | BinaryIO | bytes) -> Program:
         """Read what ``save`` wrote. Raises InputError for damage or another version."""
         source = io.BytesIO(file) if isinstance(file, bytes) else file
+        advice = "Compile the model again."
         try:
             with np.load(source, allow_pickle=False) as archive:
-                tables = json.loads(archive["tables"].tobytes())
-                check_version(tables["version"])
+                stored = json.loads(archive["tables"].tobytes())
                 columns = Columns(*(archive[name] for name in Columns.__slots__))
-            return cls(
-                tables["component"],
-                tables["target"],
-                tables["schedule"],
-                columns,
-                tuple(OpRecord(**{**r, "origin": tuple(r["origin"])}) for r in tables["ops"]),
-                tuple(_tensor_record(r) for r in tables["tensors"]),
-                tuple(BufferRecord(**{**r, "space": Space(r["space"])}) for r in tables["buffers"]),
-                tuple(_frozen_attrs(entry) for entry in tables["attrs"]),
-                tables["sram_bytes"],
-                tables["dram_bytes"],
-                tables["version"],
-            )
-        except (ValueError, KeyError, TypeError, OSError, EOFError, BadZipFile) as error:
-            raise InputError(
-                f"The program is damaged ({error}). Compile the model again."
-            ) from error
+        except (ValueError, KeyError, TypeError, OSError, EOFError, BadZipFile, OverflowError) as e:
+            raise InputError(f"The program is damaged ({e}). {advice}") from e
+        if isinstance(stored, dict) and isinstance(stored.get("version"), int):
+            check_version(stored["version"])
+        tables = validated(_Tables, stored, "The program is damaged", advice)
+        return cls(
+            tables.component,
+            tables.target,
+            tables.schedule,
+            columns,
+            tables.ops,
+            tables.tensors,
+            tables.buffers,
+            tuple(tuple((name, _frozen(value)) for name, value in each) for each in tables.attrs),
+            tables.sram_bytes,
+            tables.dram_bytes,
+            tables.version,
+        )
 
 
 def check_version(version: int) -> None:
@@ -269,16 +301,6 @@ def check_version(version: int) -> None:
         )
 
 
-def _tensor_record(row: dict[str, Any]) -> TensorRecord:
-    row = {**row, "dtype": DType(row["dtype"]), "role": Role(row["role"])}
-    numbers = Numbers(Meaning(row["numbers"]["meaning"]), row["numbers"]["scale"])
-    return TensorRecord(**{**row, "shape": tuple(row["shape"]), "numbers": numbers})
-
-
-def _frozen_attrs(pairs: list[list[Any]]) -> tuple[tuple[str, Any], ...]:
-    """Attributes as nested tuples: JSON turns tuples into lists."""
-
-    def freeze(value: Any) -> Any:
-        return tuple(freeze(v) for v in value) if isinstance(value, list | tuple) else value
-
-    return tuple((str(key), freeze(value)) for key, value in pairs)
+def _frozen(value: Any) -> Any:
+    """An attribute's value as nested tuples: JSON turns tuples into lists."""
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value

@@ -12,7 +12,7 @@ import numpy as np
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.isa import MAX_RANK, Cause, DType, EngineKind, Opcode
 from edgefusion.runtime.opcodes import OPCODE_ENGINE
-from edgefusion.runtime.program import I64, Program
+from edgefusion.runtime.program import COLUMN_TYPES, I64, Program
 
 
 def describe(program: Program, index: int | np.integer) -> str:
@@ -33,9 +33,15 @@ def instruction_name(program: Program, index: int | np.integer) -> str:
 
 
 def check_columns(program: Program) -> None:
-    """Raise InputError where columns disagree in length, ranges overlap, or an opcode is on the
-    wrong engine."""
+    """Raise InputError where columns have another type, disagree in length, ranges overlap, or an
+    opcode is on the wrong engine."""
     c = program.columns
+    for name, expected in COLUMN_TYPES.items():
+        if getattr(c, name).dtype != expected:
+            raise InputError(
+                f"{program.component}: the program's column {name} is damaged: expected "
+                f"{expected} values, found {getattr(c, name).dtype}. Compile the model again."
+            )
     rows = len(c.opcode)
     for name, begin, total in (
         ("operand_begin", c.operand_begin, len(c.operand_tensor)),
@@ -48,11 +54,14 @@ def check_columns(program: Program) -> None:
                 f"ascending values from 0 to {total}. Compile the model again."
             )
     per_row = (c.engine, c.unit, c.cause, c.op, c.attrs)
-    per_operand = (c.operand_space, c.operand_dtype, c.operand_is_output, c.operand_address)
+    per_operand = (
+        *(c.operand_space, c.operand_dtype, c.operand_is_output, c.operand_rank),
+        c.operand_address,
+    )
     views = (c.operand_shape, c.operand_strides)
     if (
-        any(len(column) != rows for column in per_row)
-        or any(len(column) != len(c.operand_tensor) for column in per_operand)
+        any(column.shape != (rows,) for column in per_row)
+        or any(column.shape != (len(c.operand_tensor),) for column in per_operand)
         or any(view.shape != (len(c.operand_tensor), MAX_RANK) for view in views)
     ):
         raise InputError(

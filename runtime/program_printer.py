@@ -29,6 +29,8 @@ DTYPE_NAMES = {
     DType.FP32: "f32",
     DType.UINT8: "u8",
     DType.BOOL: "bool",
+    DType.UINT64: "u64",
+    DType.FP64: "f64",
 }
 
 

@@ -86,10 +86,12 @@ class VectorWork:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HostWork:
-    """Calls of host functions; ``transferred_bytes`` counts all operands."""
+    """Calls of host functions: ``moved_bytes`` of all operands and of the constants that they read,
+    and ``operations``, each as much as an FP32 multiply-accumulate."""
 
     index: I64
-    transferred_bytes: I64
+    moved_bytes: I64
+    operations: I64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,7 +135,7 @@ def durations_ps(program: Program, machine: Machine, work: Work | None = None) -
     )
     cycles = cost.vector_costs(machine)[vector.function]
     duration[vector.index] = cost.to_ps(cost.vector_ns(machine, vector.elements, cycles))
-    duration[host.index] = cost.to_ps(cost.host_ns(machine, host.transferred_bytes))
+    duration[host.index] = cost.to_ps(cost.host_ns(machine, host.moved_bytes, host.operations))
     return duration
 
 
@@ -247,4 +249,11 @@ def _host_work(program: Program, index: I64) -> HostWork:
     c = program.columns
     nbytes = c.operand_shape.prod(axis=1, dtype=np.int64) * DTYPE_BYTES[c.operand_dtype]
     before = np.cumsum(np.concatenate([np.zeros(1, dtype=np.int64), nbytes]))
-    return HostWork(index, before[c.operand_begin[index + 1]] - before[c.operand_begin[index]])
+    transferred = before[c.operand_begin[index + 1]] - before[c.operand_begin[index]]
+    operations, constant_bytes = np.zeros((2, len(program.attrs)), dtype=np.int64)
+    for entry in np.unique(c.attrs[index]).tolist():
+        named = dict(program.attrs[entry])
+        operations[entry] = named.get("operations", 0)
+        constant_bytes[entry] = named.get("constant_bytes", 0)
+    attrs = c.attrs[index]
+    return HostWork(index, transferred + constant_bytes[attrs], operations[attrs])

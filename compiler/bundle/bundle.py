@@ -8,6 +8,7 @@
     <component>/host.json             its host functions: signatures, and what host.so is for
     <component>/host.so               them, compiled by TVM; absent where that was not possible
     <component>/<function>.onnx       them, for ONNX Runtime
+    <component>/reference.npz         inputs, and what the source made of them (``reference``)
 
 ``write_bundle`` makes one, ``Bundle.open`` checks one: a bundle that opened is whole.
 """
@@ -42,9 +43,12 @@ from edgefusion.compiler.bundle.check import (
 )
 from edgefusion.compiler.bundle.manifest import Manifest, MemberInfo
 from edgefusion.compiler.graph.safetensors_map import mapped_tensors
+from edgefusion.runtime.claims import Output, claim_outputs
 from edgefusion.runtime.errors import InputError
-from edgefusion.runtime.files import disk_errors
+from edgefusion.runtime.file_kinds import kind_of
+from edgefusion.runtime.files import disk_errors, put_together
 from edgefusion.runtime.machine import Machine
+from edgefusion.runtime.partials import partial_folder
 from edgefusion.runtime.program import Program
 from edgefusion.runtime.verifier import verify_program
 
@@ -68,7 +72,7 @@ def write_bundle(
     members: Mapping[str, Content],
     infos: Mapping[str, MemberInfo] | None = None,
 ) -> Manifest:
-    """Write ``path``, usually one of ``bundle_zip.replacing``; returns the manifest in it.
+    """Write ``path``, usually one of ``files.replacing``; returns the manifest in it.
 
     ``manifest`` comes without members; ``infos`` are those already known of ``members``, so that
     weights shared by several bundles are digested once.
@@ -181,27 +185,34 @@ class Bundle:
         name = f"{component}/{WEIGHTS}"
         with reading(self.path):
             arrays = mapped_tensors(self.path, self.offsets[name], self._member(name).nbytes)
-        for tensor in self.graph_model(component).graph.initializer:
-            if tensor.name not in arrays:
-                array = np.asarray(onnx.numpy_helper.to_array(tensor))
-                array.flags.writeable = False
-                arrays[tensor.name] = array
+            for tensor in self.graph_model(component).graph.initializer:
+                if tensor.name not in arrays:
+                    array = np.asarray(onnx.numpy_helper.to_array(tensor))
+                    array.flags.writeable = False
+                    arrays[tensor.name] = array
         return arrays
 
     def extract(self, directory: Path) -> list[Path]:
-        """Write all members below ``directory``, where graphs open in Netron; their paths."""
-        written = [directory / MANIFEST]
-        with disk_errors(directory), self.path.open("rb") as file:
-            directory.mkdir(parents=True, exist_ok=True)
-            with zipfile.ZipFile(file) as archive:
-                written[0].write_bytes(archive.read(MANIFEST))
-            for name in self.manifest.members:
-                target = directory / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with target.open("wb") as sink:
-                    sink.writelines(self._chunks(file, name))
-                written.append(target)
-        return written
+        """Write all members below ``directory``, where graphs open in Netron; their paths.
+
+        Raises UsageError, before anything is written, where one would take the place of a file of
+        another kind, or of the bundle itself.
+        """
+        with disk_errors(directory), partial_folder(_existing(directory)) as whole:
+            with self.path.open("rb") as file:
+                with zipfile.ZipFile(file) as archive:
+                    (whole / MANIFEST).write_bytes(archive.read(MANIFEST))
+                for name in self.manifest.members:
+                    (whole / name).parent.mkdir(parents=True, exist_ok=True)
+                    with (whole / name).open("wb") as sink:
+                        sink.writelines(self._chunks(file, name))
+            names = (MANIFEST, *self.manifest.members)
+            outputs = [Output(directory / name, kind_of(whole / name)) for name in names]
+            claim_outputs(outputs, [self.path])
+            for name in names:
+                (directory / name).parent.mkdir(parents=True, exist_ok=True)
+                put_together({whole / name: directory / name})
+        return [output.path for output in outputs]
 
     def _member(self, name: str) -> MemberInfo:
         try:
@@ -233,3 +244,9 @@ class Bundle:
                 raise InputError(f"{self.path} ends within {name}: the file is truncated.")
             left -= len(chunk)
             yield chunk
+
+
+def _existing(folder: Path) -> Path:
+    """``folder``, made if it was not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -19,6 +19,7 @@ MANIFEST = "manifest.json"
 LATENCY = "latency.json"
 WEIGHTS = "weights.safetensors"
 HOST = "host.json"
+REFERENCE = "reference.npz"
 _MEMBER_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*){0,2}")  # extracting stays in its folder
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from difflib import get_close_matches
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, StrictInt, ValidationError
@@ -17,6 +18,8 @@ from edgefusion.runtime.errors import InputError, UsageError
 from edgefusion.runtime.machine import Machine, machine_from_parameters
 from edgefusion.runtime.validation import Whole, problems, validated
 
+_NEAR = 0.4
+"""How alike a mistyped name is, for difflib; "vae" still means vae_decoder."""
 FORMAT_VERSION = 1
 """Readers refuse newer formats; fields may be added within one."""
 
@@ -114,8 +117,12 @@ class Manifest:
         for info in self.components:
             if info.name == name:
                 return info
-        known = ", ".join(info.name for info in self.components)
-        raise UsageError(f"the bundle has no component {name!r}; it holds {known}")
+        known = [info.name for info in self.components]
+        near = get_close_matches(name, known, 1, _NEAR)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise UsageError(
+            f"the bundle has no component {name!r}; it holds {', '.join(known)}.{hint}"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """As it is stored."""

@@ -23,7 +23,9 @@ from edgefusion.compiler.graph.names import converted
 from edgefusion.compiler.graph.node import PREFIX
 from edgefusion.compiler.graph.weights import values_by_name
 from edgefusion.runtime.errors import InputError, UnsupportedOpError, UsageError
+from edgefusion.runtime.files import put_together
 from edgefusion.runtime.isa import DType
+from edgefusion.runtime.partials import partial_folder
 from edgefusion.runtime.program import Program
 from edgefusion.runtime.tensor_numbers import UNCALIBRATED
 
@@ -79,7 +81,9 @@ def export_qdq(bundle: Bundle, component: str, directory: Path) -> QdqFiles:
     values = values_by_name(model.graph.initializer, bundle.path.parent)
     graph = directory / f"{component}.qdq.onnx"
     weights = directory / f"{component}.qdq.safetensors"
-    write(model, values, graph, weights)
+    with partial_folder(directory) as whole:
+        write(model, values, whole / graph.name, whole / weights.name)
+        put_together({whole / weights.name: weights, whole / graph.name: graph})
     pairs = sum(node.op_type == "QuantizeLinear" for node in model.graph.node)
     return QdqFiles(graph, weights, pairs)
 

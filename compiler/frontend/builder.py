@@ -7,13 +7,14 @@ the two meet, a ``transpose`` that moves no axis converts (the machine's COPY co
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from edgefusion.compiler.frontend.legality_rules import folded_shape, stored_constant
+from edgefusion.compiler.frontend.legality_rules import VIEWS, folded_shape, stored_constant
 from edgefusion.compiler.graph import names
 from edgefusion.compiler.graph.graph import Graph, Node, Tensor
 from edgefusion.compiler.network.kind import Kind, Use
@@ -21,7 +22,7 @@ from edgefusion.compiler.network.network import Epilogue, NetOp
 from edgefusion.compiler.network.tensor import NetTensor, statistics_dtype
 from edgefusion.compiler.ops.movement import Transpose
 from edgefusion.runtime.errors import UnsupportedOpError
-from edgefusion.runtime.isa import DType, Role
+from edgefusion.runtime.isa import MAX_RANK, DType, Role
 
 ACTIVATION_DTYPE: Mapping[str, DType] = {"fp16": DType.FP16, "w8a16": DType.INT16}
 
@@ -31,14 +32,22 @@ CONSTANT_DTYPE: Mapping[str, Mapping[Use, DType]] = {
 }
 """By precision and use; what is not listed has the activation's type."""
 
-_OTHER_DTYPE = {
+EXTERNAL_DTYPE: Mapping[str, DType] = {
     "bool": DType.BOOL,
     "int8": DType.INT8,
     "uint8": DType.UINT8,
-    "int16": DType.INT16,
+    "int16": DType.INT32,
+    "uint16": DType.INT32,
     "int32": DType.INT32,
+    "uint32": DType.INT64,
     "int64": DType.INT64,
+    "uint64": DType.UINT64,
+    "float16": DType.FP32,
+    "float32": DType.FP32,
+    "float64": DType.FP64,
 }
+"""How values that the NPU does not compute on lie in its memory: exactly. INT16 would be taken for
+fixed-point activations, so 16 bits are widened; the border and the host narrow them again."""
 
 
 @dataclass
@@ -57,6 +66,12 @@ class NetworkBuilder:
     def external(self, tensor: Tensor) -> str:
         """A tensor that comes from outside the NPU: a graph input or a host result."""
         if tensor.name not in self.tensors:
+            if 0 in tensor.shape:
+                raise UnsupportedOpError(
+                    f"'{tensor.name}' has shape {list(tensor.shape)}, one of whose sizes is 0; "
+                    "empty tensors do not pass the graph's border or between host and NPU. Remove "
+                    "it from the model, or give it a size of 1 or more."
+                )
             self._put(tensor, self._external_dtype(tensor))
         return tensor.name
 
@@ -128,16 +143,31 @@ class NetworkBuilder:
             role = Role.INPUT
         elif tensor.is_output:
             role = Role.OUTPUT
-        self.tensors[tensor.name] = NetTensor(tensor.name, folded_shape(tensor), dtype, role)
+        self.tensors[tensor.name] = NetTensor(tensor.name, _stored_shape(tensor), dtype, role)
 
     def _external_dtype(self, tensor: Tensor) -> DType:
-        """Integers keep their type; floats get the type that the NPU wants, FP32 on the host."""
-        if not np.issubdtype(tensor.dtype, np.floating):
-            return _OTHER_DTYPE[tensor.dtype.name]
-        readers = [c for c in tensor.consumers if names.HOST_GROUP not in c.annotations]
-        if readers:
-            return ACTIVATION_DTYPE[self.precision_of(readers[0])]
-        return DType.FP32
+        """The type that the NPU computes in where it reads the tensor, else one that holds it."""
+        if tensor.dtype.name not in EXTERNAL_DTYPE:
+            raise UnsupportedOpError(
+                f"'{tensor.name}' holds {_type_name(tensor.dtype)} values and passes between the "
+                f"graph's border, the host and the NPU, which know {', '.join(EXTERNAL_DTYPE)}. "
+                "Cast it to one of them inside the model, or export the model in float32."
+            )
+        if np.issubdtype(tensor.dtype, np.floating):
+            reader = next(self._computing_readers(tensor), None)
+            if reader is not None:
+                return ACTIVATION_DTYPE[self.precision_of(reader)]
+        return EXTERNAL_DTYPE[tensor.dtype.name]
+
+    def _computing_readers(self, tensor: Tensor) -> Iterator[Node]:
+        """The nodes on the NPU that read ``tensor``, or a view of it, other than views."""
+        for node in tensor.consumers:
+            if names.HOST_GROUP in node.annotations:
+                continue
+            if node.op in VIEWS and not node.domain:
+                yield from self._computing_readers(node.output)
+            else:
+                yield node
 
     def _constant(self, shown: Tensor, stored: Tensor, dtype: DType) -> str:
         scale = ""
@@ -173,3 +203,15 @@ class NetworkBuilder:
                 NetOp(names.conversion(target), convert, (target,), (), node.origin, node.scope)
             )
         return target
+
+
+def _stored_shape(tensor: Tensor) -> tuple[int, ...]:
+    """``folded_shape``; the host's tensors may have more axes, of which the leading ones are merged
+    (it is told their shapes by itself)."""
+    shape = folded_shape(tensor)
+    merged = len(shape) - MAX_RANK + 1
+    return shape if merged <= 1 else (prod(shape[:merged]), *shape[merged:])
+
+
+def _type_name(dtype: np.dtype[Any]) -> str:
+    return "string" if dtype.kind == "O" else dtype.name

@@ -9,6 +9,7 @@ from __future__ import annotations
 import networkx as nx
 
 from edgefusion.compiler.frontend.builder import NetworkBuilder
+from edgefusion.compiler.frontend.host_work import host_workload
 from edgefusion.compiler.frontend.legality import makes_constant, refusal
 from edgefusion.compiler.frontend.nodes import CONVERT
 from edgefusion.compiler.frontend.placement import HostGroup, entering, host_groups, leaving
@@ -61,12 +62,15 @@ def network_from_graph(graph: Graph, component: str, default_precision: str = "f
 
 def _host_op(builder: NetworkBuilder, group: HostGroup) -> NetOp:
     nodes = group.nodes
+    workload = host_workload(nodes)
     return NetOp(
         group.name,
         Host(
             operands=tuple(tensor.name for tensor in entering(nodes)),
             reason=group.reason,
             nodes=tuple(node.name for node in nodes),
+            operations=workload.operations,
+            constant_bytes=workload.constant_bytes,
         ),
         tuple(builder.external(tensor) for tensor in leaving(nodes)),
         (),

@@ -33,10 +33,16 @@ class Support:
     note: str = ""
 
 
-COMMON: tuple[Rule, ...] = (must.float_values, must.rank_four)
-"""Rules of every op but Cast and of what is converted to channels last first."""
+COMMON: tuple[Rule, ...] = (
+    must.float_values,
+    must.rank_four,
+    must.some_elements,
+    must.some_activation,
+)
+"""Rules of every op but of what is converted to channels last first."""
 
 _ANY = COMMON
+_VIEW = (*_ANY, must.memory_of_its_own)
 _CONV = (
     *_ANY,
     must.batch_one,
@@ -48,6 +54,7 @@ _CONV = (
 _POOL = (*_ANY, must.batch_one, must.two_spatial_axes, must.pads_inside_kernel)
 _BINARY = (*_ANY, must.two_operands, must.rows_or_elements)
 _LAYOUT = (must.channels_last_only,)
+_PARAMETERS = (must.constant_parameters, must.channel_parameters)
 
 REDUCTIONS: Mapping[str, str] = {"ReduceMean": "mean", "ReduceSum": "sum", "ReduceMax": "max"}
 
@@ -57,11 +64,11 @@ SUPPORTED: Mapping[str, Support] = {
         MatMul, (*_ANY, must.matrix_or_batched, must.epilogue_operands), "or batch_matmul"
     ),
     "Attention": Support(Attention, (*_ANY, must.batch_one, must.attention_mask)),
-    "GroupNormLast": Support(
-        GroupNorm, (*_ANY, must.batch_one, must.constant_parameters, must.whole_groups)
+    "GroupNormLast": Support(GroupNorm, (*_ANY, must.batch_one, *_PARAMETERS, must.whole_groups)),
+    "LayerNormalization": Support(
+        LayerNorm, (*_ANY, must.last_axis, *_PARAMETERS, must.single_precision, must.one_result)
     ),
-    "LayerNormalization": Support(LayerNorm, (*_ANY, must.last_axis, must.constant_parameters)),
-    "RMSNorm": Support(RmsNorm, (*_ANY, must.constant_parameters)),
+    "RMSNorm": Support(RmsNorm, (*_ANY, *_PARAMETERS)),
     "Softmax": Support(Softmax, (*_ANY, must.last_axis)),
     **{op: Support(Unary, (*_ANY, *must.settings_of(op))) for op in UNARY_BY_OP},
     **{op: Support(Binary, _BINARY) for op in BINARY_BY_OP},
@@ -74,12 +81,9 @@ SUPPORTED: Mapping[str, Support] = {
     "Resize": Support(Resize, (*_ANY, must.batch_one, must.nearest_repetition)),
     "PoolLast": Support(Pool, _POOL),
     **{op: Support(Reduce, (*_ANY, must.spatial_or_last)) for op in REDUCTIONS},
-    **{
-        op: Support(Reshape, _ANY)
-        for op in ("Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity")
-    },
-    "Dropout": Support(Reshape, (*_ANY, must.inference_only)),
-    "Cast": Support(Reshape, (must.same_type,)),
+    **{op: Support(Reshape, _VIEW) for op in must.VIEWS},
+    "Dropout": Support(Reshape, (*_VIEW, must.inference_only)),
+    "Cast": Support(Reshape, _VIEW, "between floating-point types"),
     "Conv": Support(Conv, _LAYOUT),
     "GroupNorm": Support(GroupNorm, _LAYOUT),
     "MaxPool": Support(Pool, _LAYOUT),

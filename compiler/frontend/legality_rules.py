@@ -11,6 +11,7 @@ from math import prod
 
 import numpy as np
 
+from edgefusion.compiler.frontend.nearest import nearest_factor
 from edgefusion.compiler.graph.elementwise import settings_text, unary_function
 from edgefusion.compiler.graph.functions import kind_and_tokens
 from edgefusion.compiler.graph.graph import Node, Tensor
@@ -22,15 +23,28 @@ Rule = Callable[[Node], Verdict]
 
 OK: Verdict = (True, "")
 
+VIEWS = ("Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity", "Dropout", "Cast")
+"""Ops whose result is their operand's memory, where the NPU runs them."""
+
 
 def stored_constant(tensor: Tensor) -> Tensor | None:
-    """The constant that ``tensor`` shows, behind DequantizeLinear or Cast; None for activations."""
+    """The constant that ``tensor`` shows, behind DequantizeLinear or Cast; None for activations,
+    and for outputs of the graph, which somebody has to make."""
     if tensor.is_constant:
         return tensor
-    maker = tensor.producer
-    if maker is not None and maker.op in ("DequantizeLinear", "Cast") and not maker.domain:
-        return maker.inputs[0] if maker.inputs[0].is_constant else None
-    return None
+    maker = tensor.producer if not tensor.is_output else None
+    if maker is None or maker.domain or maker.op not in ("Cast", "DequantizeLinear"):
+        return None
+    stored = maker.inputs[0]
+    shown = maker.op == "Cast" or _is_channelwise(maker)
+    return stored if stored.is_constant and shown else None
+
+
+def _is_channelwise(dequantize: Node) -> bool:
+    """Whether INT8 values are multiples of one scale a channel, as ``quantize-w8a16`` leaves them;
+    a zero point or blocks of an axis would be more than the NPU multiplies by."""
+    values, scale, *zero_point = dequantize.inputs
+    return values.dtype == np.int8 and scale.rank == 1 and not zero_point
 
 
 def folded_shape(tensor: Tensor) -> tuple[int, ...]:
@@ -61,6 +75,32 @@ def rank_four(node: Node) -> Verdict:
     return OK
 
 
+def some_elements(node: Node) -> Verdict:
+    """No tensor is empty."""
+    for tensor in (*_activations(node), *node.outputs):
+        if not tensor.is_absent and 0 in tensor.shape:
+            return False, f"'{tensor.name}' has shape {list(tensor.shape)}, one of whose sizes is 0"
+    return OK
+
+
+def some_activation(node: Node) -> Verdict:
+    """At least one operand is an activation."""
+    return OK if _activations(node) else (False, "it computes on constants only")
+
+
+def memory_of_its_own(node: Node) -> Verdict:
+    """An output of the graph is no view of a graph input: the host copies that."""
+    if not node.output.is_output:
+        return OK
+    root = node.inputs[0]
+    while (maker := root.producer) is not None and maker.op in VIEWS and not maker.domain:
+        root = maker.inputs[0]
+    if root.producer is not None and stored_constant(root) is None:
+        return OK
+    what = "a constant" if stored_constant(root) is not None else "an input of the graph"
+    return False, f"the output '{node.output.name}' shows '{root.name}', {what}, which is copied"
+
+
 def batch_one(node: Node) -> Verdict:
     """The batch size is 1."""
     batch = node.inputs[0].shape[0]
@@ -68,10 +108,12 @@ def batch_one(node: Node) -> Verdict:
 
 
 def constant_weights(node: Node) -> Verdict:
-    """Weights are known at compile time."""
-    if stored_constant(node.inputs[1]) is not None:
-        return OK
-    return False, f"its weights '{node.inputs[1].name}' are computed at run time"
+    """Weights and bias are known at compile time."""
+    biased = "bias" in kind_and_tokens(node.op)[1]
+    for tensor in node.inputs[1 : 3 if biased else 2]:
+        if stored_constant(tensor) is None:
+            return False, f"its weights '{tensor.name}' are computed at run time"
+    return OK
 
 
 def constant_parameters(node: Node) -> Verdict:
@@ -79,6 +121,32 @@ def constant_parameters(node: Node) -> Verdict:
     for tensor in node.inputs[1:3]:
         if not tensor.is_absent and stored_constant(tensor) is None:
             return False, f"its parameter '{tensor.name}' is computed at run time"
+    return OK
+
+
+def channel_parameters(node: Node) -> Verdict:
+    """They hold one value for each element of the last axis."""
+    channels = node.inputs[0].shape[-1]
+    for tensor in node.inputs[1:3]:
+        if not tensor.is_absent and (prod(tensor.shape), *tensor.shape[-1:]) != (channels,) * 2:
+            return False, (
+                f"its parameter '{tensor.name}' {list(tensor.shape)} is not one value for each of "
+                f"{channels} channels"
+            )
+    return OK
+
+
+def single_precision(node: Node) -> Verdict:
+    """The normalisation is asked for in single precision (stash_type 1)."""
+    stash = node.get_int("stash_type", 1)
+    return OK if stash == 1 else (False, f"its stash_type is {stash}, expected 1")
+
+
+def one_result(node: Node) -> Verdict:
+    """Only the first result is wanted."""
+    for tensor in node.outputs[1:]:
+        if not tensor.is_absent and (tensor.consumers or tensor.is_output):
+            return False, f"its further result '{tensor.name}' is wanted, the NPU makes one"
     return OK
 
 
@@ -133,7 +201,7 @@ def epilogue_operands(node: Node) -> Verdict:
 
 
 def matrix_or_batched(node: Node) -> Verdict:
-    """x[..., k] with constant w[k, n], or two activations of the same leading axes."""
+    """x[..., k] with constant w[k, n], or matrices with the same leading axes."""
     a, b = node.inputs[:2]
     if stored_constant(a) is not None:
         return False, "its left operand is a constant; the NPU keeps weights on the right"
@@ -150,6 +218,8 @@ def attention_mask(node: Node) -> Verdict:
         return OK
     heads = node.get_int("num_heads")
     q, k, _, mask = node.inputs[:4]
+    if not mask.rank:
+        return False, "its mask is one number"
     rows, columns = (mask.shape[-2] if mask.rank > 1 else 1), mask.shape[-1]
     lead = prod(mask.shape[:-2])
     fits = columns == k.shape[-2] and (
@@ -161,7 +231,7 @@ def attention_mask(node: Node) -> Verdict:
 def last_axis(node: Node) -> Verdict:
     """Softmax and LayerNorm work along the last axis."""
     axis, rank = node.get_int("axis", -1), node.inputs[0].rank
-    ok = axis % rank == rank - 1
+    ok = rank > 0 and axis % rank == rank - 1
     return OK if ok else (False, f"it works along axis {axis} of {rank}, the NPU along the last")
 
 
@@ -177,10 +247,9 @@ def rows_or_elements(node: Node) -> Verdict:
 
 
 def two_operands(node: Node) -> Verdict:
-    """Exactly two operands, one of them an activation."""
-    if len(node.inputs) != 2:
-        return False, f"it has {len(node.inputs)} operands, the NPU takes two"
-    return OK if _activations(node) else (False, "it computes on constants only")
+    """Exactly two operands."""
+    count = len(node.inputs)
+    return OK if count == 2 else (False, f"it has {count} operands, the NPU takes two")
 
 
 def activations_only(node: Node) -> Verdict:
@@ -212,7 +281,8 @@ def nearest_repetition(node: Node) -> Verdict:
     """Resize repeats every pixel a whole number of times in both directions (nearest)."""
     if nearest_factor(node) is not None:
         return OK
-    return False, f"mode '{node.get_str('mode', 'nearest')}' with these scales is no repetition"
+    mode = node.get_str("mode", "nearest")
+    return False, f"mode '{mode}' with these scales and settings is no repetition of pixels"
 
 
 def spatial_or_last(node: Node) -> Verdict:
@@ -221,7 +291,7 @@ def spatial_or_last(node: Node) -> Verdict:
     if axes is None:
         return False, "its axes are computed at run time"
     x = node.inputs[0]
-    if axes in ((x.rank - 1,), tuple(range(1, x.rank - 1))) and x.rank > 1:
+    if axes and axes in ((x.rank - 1,), tuple(range(1, x.rank - 1))) and x.rank > 1:
         return OK if axes == (x.rank - 1,) or x.shape[0] == 1 else batch_one(node)
     return False, f"it reduces axes {list(axes)} of {x.rank}"
 
@@ -247,40 +317,13 @@ def settings_of(op: str) -> tuple[Rule, ...]:
     return (known_settings,)
 
 
-def same_type(node: Node) -> Verdict:
-    """Casts between floating-point types cost nothing; others run on the host."""
-    return float_values(node)
-
-
 def reduced_axes(node: Node) -> tuple[int, ...] | None:
-    """The axes of a Reduce op, from the front; None if unknown at compile time."""
+    """The axes of a Reduce op, from the front; None if unknown at compile time. No axes stand for
+    all, unless ``noop_with_empty_axes`` says for none."""
     axes, rank = node.input(1), node.inputs[0].rank
-    if axes is None:
+    if axes is not None and not axes.is_constant:
+        return None
+    listed = [] if axes is None else axes.values().reshape(-1).tolist()
+    if not listed and not node.get_int("noop_with_empty_axes", 0):
         return tuple(range(rank))
-    if not axes.is_constant:
-        return None
-    return tuple(sorted(int(axis) % rank for axis in axes.values().reshape(-1)))
-
-
-def nearest_factor(node: Node) -> int | None:
-    """The whole factor by which a channels-last Resize repeats pixels; None if it does otherwise.
-
-    ONNX operators, Resize: output i reads input f(i); it is i // factor for the pairs of modes
-    below (for ``asymmetric`` with rounding only up to factor 2).
-    """
-    x, y = node.inputs[0], node.output
-    if x.rank != 4 or y.rank != 4 or x.shape[0] != y.shape[0] or x.shape[3] != y.shape[3]:
-        return None
-    factors = {y.shape[axis] / x.shape[axis] for axis in (1, 2)}
-    factor = factors.pop()
-    if factors or factor != int(factor) or node.get_str("mode", "nearest") != "nearest":
-        return None
-    where = node.get_str("coordinate_transformation_mode", "half_pixel")
-    rounding = node.get_str("nearest_mode", "round_prefer_floor")
-    repeats = (
-        rounding.startswith("round")
-        if where in ("half_pixel", "pytorch_half_pixel")
-        else where == "asymmetric"
-        and (rounding == "floor" or (rounding == "round_prefer_floor" and factor <= 2))
-    )
-    return int(factor) if repeats else None
+    return tuple(sorted(int(axis) % rank for axis in listed))

@@ -11,11 +11,12 @@ from math import prod
 from edgefusion.compiler.frontend.builder import NetworkBuilder
 from edgefusion.compiler.frontend.legality import REDUCTIONS, network_function
 from edgefusion.compiler.frontend.legality_rules import (
+    VIEWS,
     folded_shape,
-    nearest_factor,
     reduced_axes,
     stored_constant,
 )
+from edgefusion.compiler.frontend.nearest import nearest_factor
 from edgefusion.compiler.graph.elementwise import unary_function
 from edgefusion.compiler.graph.functions import kind_and_tokens
 from edgefusion.compiler.graph.graph import Node, Tensor
@@ -67,9 +68,9 @@ def conv(b: NetworkBuilder, node: Node) -> None:
 
 
 def matmul(b: NetworkBuilder, node: Node) -> None:
-    """MatMul and MatMul_*: with constant weights, or of two activations."""
+    """MatMul and MatMul_*: with one constant matrix of weights, or a matrix for each."""
     _, tokens = kind_and_tokens(node.op)
-    if stored_constant(node.inputs[1]) is None:
+    if stored_constant(node.inputs[1]) is None or node.inputs[1].rank > 2:
         b.op(node, BatchMatMul, {"a": node.inputs[0], "b": node.inputs[1]})
         return
     bias, steps = _epilogue(node, tokens)
@@ -153,7 +154,7 @@ def slices(b: NetworkBuilder, node: Node) -> None:
     given = values[3] if len(values) > 3 and values[3] else [1] * len(axes)
     for axis, start, step in zip(axes, values[0], given, strict=True):
         extent = x.shape[axis]
-        starts[axis % x.rank] = min(start + extent if start < 0 else start, extent)
+        starts[axis % x.rank] = min(max(start + extent if start < 0 else start, 0), extent)
         steps[axis % x.rank] = step
     _slice(b, node, node.output, starts, steps, node.name)
 
@@ -246,8 +247,6 @@ CONVERT: Mapping[str, Convert] = {
     "Resize": resize,
     "PoolLast": pool,
     **dict.fromkeys(REDUCTIONS, reduce),
-    **dict.fromkeys(
-        ("Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity", "Dropout", "Cast"), view
-    ),
+    **dict.fromkeys(VIEWS, view),
 }
 """By kind; covers exactly the kinds that ``legality.SUPPORTED`` can admit."""

@@ -5,6 +5,7 @@ into memory for good; neither shows here. Weights stay in their files (``compile
 
 Invariants:
 * shapes are static and known; ``Constant`` nodes have become constants; names are unique;
+* an output is made by a node, or is an input;
 * ``Node`` and ``Tensor`` objects are identity-stable: one object a node, compare with ``is``;
 * every node knows the source ONNX nodes it stands for (``origin``), the module it came from
   (``scope``) and its ``annotations``; all three survive saving and loading, as ``metadata_props``.
@@ -21,6 +22,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from edgefusion.compiler.graph import file as graph_file
+from edgefusion.compiler.graph.named_outputs import make_constant_outputs
 from edgefusion.compiler.graph.node import Attribute, Node, Tensor
 from edgefusion.compiler.graph.order import topological
 from edgefusion.compiler.graph.weights import Array, ArrayValues, DeferredValues, values_by_name
@@ -66,6 +68,7 @@ class Graph:
     def from_model(cls, model: onnx.ModelProto, base: Path | None = None) -> Graph:
         """Take over ``model``; ``base`` is the folder of its external data."""
         model = graph_file.normalized(model)
+        make_constant_outputs(model)
         values = values_by_name(model.graph.initializer, base)
         metadata = {node.name: graph_file.metadata(node) for node in model.graph.node}
         functions = {function.name: function for function in model.functions}

@@ -248,7 +248,7 @@ class Node:
         """Take back what ``metadata`` gave, or read what exporters write."""
         for key, value in props.items():
             if key == ORIGIN_KEY:
-                self.origin = tuple(json.loads(value))
+                self.origin = _stored_origin(self.name, value)
             elif key == SCOPE_KEY:
                 self.scope = value
             elif key.startswith(PREFIX):
@@ -259,3 +259,16 @@ class Node:
     def __repr__(self) -> str:
         """For debuggers and assertion messages."""
         return f"Node({self.op} {self.name!r})"
+
+
+def _stored_origin(node: str, text: str) -> tuple[str, ...]:
+    try:
+        names = json.loads(text)
+    except (ValueError, RecursionError):
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(
+            f"node '{node}': its metadata {ORIGIN_KEY} is {text[:60]!r}; expected the source "
+            "nodes' names as JSON. Remove the entry, or compile the model again."
+        )
+    return tuple(names)

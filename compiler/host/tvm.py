@@ -1,58 +1,148 @@
-"""Compiles ONNX models to one shared library with Apache TVM; a program of its own.
+"""Compiles ONNX models to one shared library with Apache TVM and tries it; a program of its own.
 
-    python -m edgefusion.compiler.host.tvm FOLDER LINKER TRIPLE CPU NAME...
+    python -m edgefusion.compiler.host.tvm FOLDER LINKER [--alone]
 
-reads ``FOLDER/NAME.onnx``, writes ``FOLDER/host.so`` with a function for each NAME that TVM can
-compile, and ``FOLDER/refusals.json`` with the reason for each of the others. It runs in a process
-of its own (``compiler.host.library``) because TVM's compiler is 260 MB that nothing else needs,
-talks on standard error, and a fault in it must not take a compilation along.
+reads ``FOLDER/wanted.json`` (a host manifest: signatures and target) and ``FOLDER/NAME.onnx``,
+writes ``FOLDER/host.so`` with a function for each that TVM compiles to what ONNX Runtime computes
+(``compiler.host.trial``), and ``FOLDER/refusals.json`` with the reason for each of the others.
+
+It runs in a process of its own (``compiler.host.library``) because TVM's compiler is 260 MB that
+nothing else needs, talks on standard error, and because compiled code that is wrong may crash or
+hang: ``FOLDER/doing.json`` then names the functions at hand. With ``--alone`` these are never more
+than one until each has been tried.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
+
+import onnx
+
+from edgefusion.compiler.host.trial import faults
+from edgefusion.runtime.host_signature import (
+    HostSignature,
+    HostTarget,
+    host_manifest_from_json,
+)
+from edgefusion.runtime.host_tvm import first_line
 
 if TYPE_CHECKING:
     import tvm
+
+COMPILE_LIMIT_S = 300
+TRIAL_LIMIT_S = 60
+"""Longer than that, and the process ends itself by SIGALRM."""
 
 LINK_OPTIONS = ("-shared", "-fPIC", "-Wl,--build-id=none", "-Wl,--strip-all", "-lm")
 """No build identity, no names of temporary files: equal input gives equal bytes."""
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Compile what the command line names."""
-    folder, linker, triple, cpu, *names = arguments
+    """Compile what the folder wants, as long as the process lives that asked for it."""
+    Thread(target=_end_with_input, daemon=True).start()
+    place, linker = Path(arguments[0]), arguments[1]
     sys.modules["torch"] = None  # type: ignore[assignment]  # TVM would load it and not use it
-    place = Path(folder)
-    converted: dict[str, tvm.IRModule] = {}
-    refusals = dict.fromkeys(names, "")
-    for name in names:
-        try:
-            converted[name] = _converted(place / f"{name}.onnx")
-            _built({name: converted[name]}, triple, cpu)
-        except Exception as error:  # noqa: BLE001  # TVM raises all kinds for what it lacks
-            converted.pop(name, None)
-            refusals[name] = f"TVM cannot compile it: {_first_line(error)}"
-    if converted:
-        executable = _built(converted, triple, cpu)
-        executable.export_library(
-            str(place / "host.so"),
-            workspace_dir=str(place),
-            options=list(LINK_OPTIONS),
-            cc=linker,
-        )
+    manifest = host_manifest_from_json(json.loads((place / "wanted.json").read_text()))
+    assert manifest.target is not None
+    models = {f.name: onnx.load(place / f"{f.name}.onnx") for f in manifest.functions}
+    refusals = _Library(place, linker, manifest.target, models).refusals(
+        manifest.functions, alone="--alone" in arguments
+    )
     (place / "refusals.json").write_text(json.dumps(refusals))
 
 
-def _converted(path: Path) -> tvm.IRModule:
-    import onnx
+def _end_with_input() -> None:
+    os.read(sys.stdin.fileno(), 1)
+    os._exit(1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Library:
+    """``place``/host.so, made again without what turns out to be wrong."""
+
+    place: Path
+    linker: str
+    target: HostTarget
+    models: Mapping[str, onnx.ModelProto]
+
+    def refusals(self, functions: Sequence[HostSignature], *, alone: bool) -> dict[str, str]:
+        """Why the library lacks each of ``functions``, '' for those that it has."""
+        found = dict.fromkeys((f.name for f in functions), "")
+        if alone:
+            found |= self._each_alone(functions)
+        while wanted := [f for f in functions if not found[f.name]]:
+            reasons = self._tried(wanted)
+            if not any(reasons.values()):
+                break
+            found |= reasons
+        if not wanted:
+            (self.place / "host.so").unlink(missing_ok=True)
+        return found
+
+    def _tried(self, functions: Sequence[HostSignature]) -> dict[str, str]:
+        """A library of ``functions``, made and tried: why each is refused, '' if it is not."""
+        try:
+            self._make(functions)
+            return self._faults(functions)
+        except Exception as error:  # noqa: BLE001  # TVM raises all kinds for what it lacks
+            if len(functions) == 1:
+                return {functions[0].name: f"TVM cannot compile it: {_reason(error)}"}
+            return self._each_alone(functions) or {
+                f.name: f"TVM cannot compile them together: {_reason(error)}" for f in functions
+            }
+
+    def _each_alone(self, functions: Sequence[HostSignature]) -> dict[str, str]:
+        """Why each of ``functions`` is refused; none where all are well by themselves."""
+        found: dict[str, str] = {}
+        for function in functions:
+            found |= self._tried([function])
+        return found if any(found.values()) else {}
+
+    def _make(self, functions: Sequence[HostSignature]) -> None:
+        names = [f.name for f in functions]
+        self._begins("compiles", names, COMPILE_LIMIT_S)
+        converted = {name: _converted(self.models[name]) for name in names}
+        _built(converted, self.target.triple, self.target.cpu).export_library(
+            str(self.place / "host.so"),
+            workspace_dir=str(self.place),
+            options=list(LINK_OPTIONS),
+            cc=self.linker,
+        )
+
+    def _faults(self, functions: Sequence[HostSignature]) -> dict[str, str]:
+        names = [f.name for f in functions]
+        self._begins("loads", names, TRIAL_LIMIT_S)
+        library = (self.place / "host.so").read_bytes()
+        found = faults(
+            functions, library, self.models, lambda n: self._begins("runs", [n], TRIAL_LIMIT_S)
+        )
+        signal.alarm(0)
+        return found
+
+    def _begins(self, what: str, names: Sequence[str], limit_s: int) -> None:
+        """Leave word of what is at hand, should it be the last thing that this process does."""
+        signal.alarm(limit_s)
+        (self.place / "doing.json").write_text(json.dumps({"doing": what, "names": list(names)}))
+
+
+def _reason(error: Exception) -> str:
+    return first_line(error.__cause__ or error)
+
+
+def _converted(model: onnx.ModelProto) -> tvm.IRModule:
     from tvm.relax.frontend.onnx import from_onnx
 
-    return from_onnx(onnx.load(path))
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)  # the frontend edits what it reads
+    return from_onnx(copy)
 
 
 def _built(modules: Mapping[str, tvm.IRModule], triple: str, cpu: str) -> Any:
@@ -95,11 +185,6 @@ def _merged(modules: Mapping[str, tvm.IRModule]) -> tvm.IRModule:
             function = Redirected(module, places).visit_expr(function)
         builder.add_func(function.with_attr("global_symbol", name), name)
     return builder.get()
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}".rstrip(": ")
 
 
 if __name__ == "__main__":

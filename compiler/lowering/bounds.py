@@ -46,11 +46,12 @@ class Bound:
 @dataclass(frozen=True, slots=True)
 class LeastWork:
     """What the engines have to do for an op: multiply-accumulates by rate class, elements by cost
-    class of the vector engine, and bytes that host calls hand over."""
+    class of the vector engine, and the bytes that host calls move and the operations they take."""
 
     macs: Mapping[str, int]
     elements: Mapping[str, int]
     host_bytes: int
+    host_operations: int
 
 
 def least_work(context: OpContext) -> LeastWork:
@@ -71,15 +72,17 @@ def least_work(context: OpContext) -> LeastWork:
     return LeastWork(
         {name: int(n) for name, n in zip(RATE_CLASSES, macs, strict=True) if n},
         {name: int(n) for name, n in zip(VECTOR_FUNCTIONS, elements, strict=True) if n},
-        int(work.host.transferred_bytes.sum()),
+        int(work.host.moved_bytes.sum()),
+        int(work.host.operations.sum()),
     )
 
 
 def op_bound(context: OpContext) -> Bound:
     """The bound of one op whose operands start and end in DRAM."""
     machine, work = context.machine, least_work(context)
-    if work.host_bytes:
-        return Bound(0, 0, 0, 0, 0, int(to_ps(host_ns(machine, work.host_bytes))))
+    if not context.op.kind.on_npu:
+        needed = host_ns(machine, work.host_bytes, work.host_operations)
+        return Bound(0, 0, 0, 0, 0, int(to_ps(needed)))
     macs = sum(work.macs.values())
     nbytes = max(_compulsory_bytes(context), context.op.kind.least_bytes(macs, machine.sram_bytes))
     macs_per_cycle = machine.tensor_macs_per_cycle * machine.engines[EngineKind.TENSOR]

@@ -18,7 +18,8 @@ class InvalidNetworkError(ValueError):
 def verify_network(network: Network) -> None:
     """Raise InvalidNetworkError, naming every op at fault, unless
 
-    - tensors that ops name exist; activations are made once, before they are read, and outputs are;
+    - tensors that ops name exist; activations are made once, before they are read;
+    - an output is an input, or the memory of what an op makes: no view of an input or a constant;
     - constants, and only they, name their values;
     - results have the shape that their kind derives from the operands, up to leading ones;
     - only kinds that take an epilogue have one.
@@ -32,7 +33,10 @@ def verify_network(network: Network) -> None:
 
 def _flow(network: Network) -> Iterator[str]:
     known = set(network.inputs)
+    given = set(network.inputs)
     for op in network.ops:
+        if op.kind.is_view and (op.inputs[0] in given or op.inputs[0] not in known):
+            given.update(op.outputs)
         for name in (*operands(op), *results(op)):
             if name not in network.tensors:
                 yield f"{op.name}: there is no tensor '{name}'"
@@ -47,6 +51,8 @@ def _flow(network: Network) -> Iterator[str]:
     for name in network.outputs:
         if name not in known:
             yield f"output '{name}' is not made"
+        elif name in given and name not in network.inputs:
+            yield f"output '{name}' is a view of an input or a constant, with no memory of its own"
 
 
 def _constants(network: Network) -> Iterator[str]:

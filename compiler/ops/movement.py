@@ -279,6 +279,8 @@ class Host(LoweredKind):
     operands: tuple[str, ...] = operand_list()
     reason: str
     nodes: tuple[str, ...] = ()
+    operations: int = 0
+    constant_bytes: int = 0
 
     def result_shape(self, shapes: Mapping[str, Shape]) -> None:
         """Whatever the functions make."""
@@ -295,4 +297,6 @@ class Host(LoweredKind):
         """One call; its operands stay in DRAM."""
         inputs = [context.view(name) for name in self.operands if name]
         outputs = [context.output(i) for i in range(len(context.op.outputs))]
-        e.call(outputs, inputs, (("function", context.op.name),))
+        counts = (("operations", self.operations), ("constant_bytes", self.constant_bytes))
+        given = tuple((name, count) for name, count in counts if count)
+        e.call(outputs, inputs, (("function", context.op.name), *given))

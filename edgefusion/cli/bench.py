@@ -8,6 +8,7 @@ import typer
 
 from edgefusion.cli.output import CsvOption, JsonOption, emit, progress
 from edgefusion.cli.paper_tables import table6, table7
+from edgefusion.cli.paths import Reads
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="The paper's tables, and latency tables."
@@ -22,7 +23,7 @@ def bench() -> None:
 @app.command()
 def paper(
     target: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="Target to simulate.")
+        str, typer.Option(metavar="NAME|FILE", help="Target to simulate."), Reads()
     ] = "exynos2400",
     sdm: Annotated[
         bool, typer.Option(help="Include the SDM v1.5 rows (exports 860 M more parameters).")

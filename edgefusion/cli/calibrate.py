@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgefusion.cli.output import JsonOption, emit, progress
+from edgefusion.cli.paths import Reads, Writes
 from edgefusion.cli.table import Column, Table, percent, plain, quantity, signed_percent
+from edgefusion.runtime.claims import Output, claim_outputs
+from edgefusion.runtime.file_kinds import Kind
 
 if TYPE_CHECKING:
     from edgefusion.runtime.machine import Machine
@@ -40,11 +43,12 @@ _RESIDUALS = (
 @app.command()
 def calibrate(
     target: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="Target to start from.")
+        str, typer.Option(metavar="NAME|FILE", help="Target to start from."), Reads()
     ] = "exynos2400",
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", metavar="FILE", help="Write the fitted target file."),
+        Writes(Kind.TOML),
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of compiling and fitting.")] = 2,
     json_to: JsonOption = None,
@@ -63,6 +67,8 @@ def calibrate(
     from edgefusion.toolchain.paper.programs import Programs
 
     machine = load_target(target).machine
+    if output:  # the target may be one that comes with the tool
+        claim_outputs([Output(output, Kind.TOML)], [target_path(target)])
     with progress() as say:
         programs = Programs(machine, progress=say)
 

@@ -18,8 +18,10 @@ from edgefusion.cli.options import (
     split_names,
 )
 from edgefusion.cli.output import JsonOption, emit, progress
+from edgefusion.cli.paths import Reads, Writes, WritesIn
 from edgefusion.cli.table import Column, Table, plain, seconds, whole
 from edgefusion.runtime.errors import UsageError
+from edgefusion.runtime.file_kinds import Kind
 from edgefusion.toolchain.compiling.budgets import Budgets
 
 if TYPE_CHECKING:
@@ -46,9 +48,13 @@ _STAGES = (
 @app.command(name="compile")
 def compile_(
     source: SourceArgument,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT.npub", help="Bundle.")],
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", metavar="OUT.npub", help="Bundle."),
+        Writes(Kind.BUNDLE),
+    ],
     target: Annotated[
-        str, typer.Option(metavar="NAME|FILE.toml", help="The machine; see `targets`.")
+        str, typer.Option(metavar="NAME|FILE.toml", help="The machine; see `targets`."), Reads()
     ] = "exynos2400",
     schedule: Annotated[
         str, typer.Option(metavar="serial|mlt|pipelined", help="How engines take turns.")
@@ -56,16 +62,21 @@ def compile_(
     components: ComponentsOption = None,
     steps: Annotated[int, typer.Option(help="Denoising steps an image.")] = 2,
     recipe: Annotated[
-        Path | None, typer.Option(metavar="FILE.toml", help="Precision by component and op.")
+        Path | None,
+        typer.Option(metavar="FILE.toml", help="Precision by component and op."),
+        Reads(),
     ] = None,
     random_weights: RandomWeightsOption = None,
     shape: ShapeOption = None,
     work_dir: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Keep exports here, and reuse those of the same source."),
+        WritesIn(),
     ] = None,
     dump_ir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write the graph after every pass as text.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Write the graph after every pass as text."),
+        WritesIn(),
     ] = None,
     time_passes: Annotated[
         bool, typer.Option("--time-passes", help="Show what each pass and stage took.")
@@ -91,10 +102,12 @@ def compile_(
     prompts: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Calibrate with these, one a line; # begins a comment."),
+        Reads(),
     ] = None,
     calibration: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Reuse a bundle's COMPONENT/calibration.json."),
+        Reads(),
     ] = None,
     calibration_method: Annotated[
         str, typer.Option(metavar="minmax|percentile|mse", help="How ranges become scales.")
@@ -119,6 +132,8 @@ def compile_(
     Exit code 5 means that something does not fit or exceeds a budget; no bundle is written then.
     """
     from edgefusion.api import compile_source
+    from edgefusion.runtime.latency import total_label
+    from edgefusion.toolchain.compiling.host_share import heavy_host
 
     chosen = _calibration_prompts(calibration_prompts, prompts)
     with progress() as say:
@@ -144,7 +159,12 @@ def compile_(
     document = compile_json(result, schedule)
     tables = compile_tables(document, time_passes=time_passes)
     total = document["pipeline"]["total_ms"]
-    lines = [f"{result.bundles[schedule]}: {document['bundle_bytes']:,} bytes, {total:,.3f} ms"]
+    label = total_label([row["component"] for row in document["components"]])
+    size = f"{document['bundle_bytes']:,} bytes"
+    lines = [f"{result.bundles[schedule]}: {size}, {total:,.3f} ms for {label}"]
+    lines += [str(check) for check in result.checks]
+    if heavy := heavy_host(result.latencies[schedule]):
+        lines.append(f"{heavy}; the table of what is on the host says why")
     emit(tables, lambda: document, json_to=json_to, lines=lines)
 
 
@@ -170,7 +190,7 @@ def compile_json(result: CompileResult, schedule: str) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "bundle": str(result.bundles[schedule]),
-        "bundle_bytes": result.bundles[schedule].stat().st_size,
+        "bundle_bytes": result.bundle_bytes[schedule],
         "source": {"kind": manifest.source.kind, "name": manifest.source.name},
         "target": manifest.target.name,
         "schedule": schedule,
@@ -179,6 +199,7 @@ def compile_json(result: CompileResult, schedule: str) -> dict[str, Any]:
         "components": component_rows(manifest, latencies),
         "host_ops": host_op_rows(manifest),
         "host_calls": host_call_rows(manifest),
+        "source_checks": [check.to_json() for check in result.checks],
         "passes": [
             {
                 "component": name,

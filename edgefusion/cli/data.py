@@ -23,6 +23,7 @@ from edgefusion.cli.data_options import (
     tokenizer_in,
 )
 from edgefusion.cli.output import JsonOption, emit, progress
+from edgefusion.cli.paths import Reads
 from edgefusion.cli.table import Column, Table, quantity
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def preprocess(
             metavar="DIR|MODULE:NAME|centre",
             help="Chooses among centre and end crops: a CLIP model's folder, a callable, or none.",
         ),
+        Reads(),
     ],
     least_pixels: Annotated[
         int, typer.Option(min=1, help="Drop images whose shorter side is smaller.")
@@ -89,7 +91,9 @@ def preprocess(
     ] = 4,
     size: Annotated[int, typer.Option(min=8, help="Scale crops down to this many pixels.")] = 512,
     remove: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Keys to remove by hand, one a line.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Keys to remove by hand, one a line."),
+        Reads(),
     ] = None,
     image_format: FormatOption = "png",
     caption_column: ColumnOption = "text",
@@ -135,6 +139,7 @@ def recaption(
     captioner: Annotated[
         str,
         typer.Option(metavar="DIR|MODULE:NAME", help="Image-to-text model's folder, or callable."),
+        Reads(),
     ],
     instruction: Annotated[
         str,
@@ -177,9 +182,12 @@ def synthesize(
             metavar="FILE|URL|MODULE:NAME",
             help="Prompts, one a line; an OpenAI-compatible server (http://.../v1); a callable.",
         ),
+        Reads(),
     ],
     generator: Annotated[
-        str, typer.Option(metavar="DIR|MODULE:NAME", help="A diffusers pipeline, or a callable.")
+        str,
+        typer.Option(metavar="DIR|MODULE:NAME", help="A diffusers pipeline, or a callable."),
+        Reads(),
     ],
     count: Annotated[int, typer.Option(min=1, help="Prompts to ask for.")],
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 25,
@@ -194,6 +202,7 @@ def synthesize(
     instruction: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="What the server is told; may hold {count}, {first}."),
+        Reads(),
     ] = None,
     key_variable: Annotated[
         str, typer.Option(metavar="NAME", help="Environment variable with the server's key.")

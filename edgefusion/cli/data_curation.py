@@ -19,6 +19,7 @@ from edgefusion.cli.data_options import (
     tokenizer_in,
 )
 from edgefusion.cli.output import JsonOption
+from edgefusion.cli.paths import Reads
 
 if TYPE_CHECKING:
     from edgefusion.models.data.stage import Result, Stage
@@ -56,6 +57,7 @@ def curate(
     decisions: Annotated[
         str,
         typer.Option(metavar="FILE|MODULE:NAME", help="keep.csv, filled in; or a callable."),
+        Reads(),
     ],
     caption_column: ColumnOption = "text",
     tokenizer: TokenizerOption = None,
@@ -85,7 +87,9 @@ def curate(
 
 def pack(
     datasets: Annotated[
-        list[Path], typer.Argument(metavar="DATASET...", help="Datasets, one after the other.")
+        list[Path],
+        typer.Argument(metavar="DATASET...", help="Datasets, one after the other."),
+        Reads(),
     ],
     output: OutputOption,
     shard_samples: Annotated[int, typer.Option(min=1, help="Samples in a shard.")] = 1000,

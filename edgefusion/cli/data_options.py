@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgefusion.cli.output import emit, progress
+from edgefusion.cli.paths import Reads, WritesIn
 from edgefusion.cli.table import Column, Table, whole
 from edgefusion.runtime.errors import InputError, UsageError
 
@@ -27,9 +28,10 @@ DatasetArgument = Annotated[
         help="Folder of images with metadata.jsonl (or .txt files), or of .tar shards.",
         show_default=False,
     ),
+    Reads(),
 ]
 OutputOption = Annotated[
-    Path, typer.Option("-o", "--output", metavar="DIR", help="Folder of the result.")
+    Path, typer.Option("-o", "--output", metavar="DIR", help="Folder of the result."), WritesIn()
 ]
 ColumnOption = Annotated[
     str, typer.Option("--caption-column", metavar="NAME", help="Column that holds the captions.")
@@ -40,6 +42,7 @@ TokenizerOption = Annotated[
         metavar="DIR",
         help="A pipeline's tokenizer/, to count captions that are longer than CLIP's 77 tokens.",
     ),
+    Reads(),
 ]
 FormatOption = Annotated[
     str, typer.Option("--image-format", metavar="png|jpeg|webp", help="How images are written.")

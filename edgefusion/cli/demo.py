@@ -14,6 +14,7 @@ from edgefusion.cli.demo_values import full_step, value_lines, value_tables, ver
 from edgefusion.cli.latency_tables import cause_table, component_table, op_table
 from edgefusion.cli.output import JsonOption, emit, progress
 from edgefusion.cli.paper_tables import table6, table7
+from edgefusion.cli.paths import Reads, WritesIn
 from edgefusion.cli.table import Column, Table, plain, seconds
 from edgefusion.runtime.progress import Say
 
@@ -37,10 +38,14 @@ _STAGES = (
 @app.command()
 def demo(
     source: Annotated[
-        str, typer.Option(metavar="SOURCE", help="Preset to compile; tiny-test takes seconds.")
+        str,
+        typer.Option(metavar="SOURCE", help="Preset to compile; tiny-test takes seconds."),
+        Reads(),
     ] = PAPER_SOURCE,
     directory: Annotated[
-        Path, typer.Option("-o", "--output", metavar="DIR", help="Where bundles are written.")
+        Path,
+        typer.Option("-o", "--output", metavar="DIR", help="Where bundles are written."),
+        WritesIn(),
     ] = Path("build/demo"),
     steps: Annotated[int, typer.Option(help="Denoising steps an image.")] = 2,
     paper: Annotated[
@@ -159,8 +164,11 @@ def _tables(document: dict[str, Any]) -> list[Table]:
 
 
 def _lines(document: dict[str, Any]) -> list[str]:
+    from edgefusion.runtime.latency import total_label
+
     lines = [
-        f"{measured['bundle']}: {measured['simulate']['pipeline']['total_ms']:,.1f} ms an image"
+        f"{measured['bundle']}: {measured['simulate']['pipeline']['total_ms']:,.1f} ms for "
+        f"{total_label(measured['simulate']['components'])}"
         for measured in document["schedules"].values()
     ]
     if document["values"]:

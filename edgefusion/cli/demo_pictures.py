@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edgefusion.cli.table import Column, Table, decibels
+from edgefusion.runtime.file_kinds import Kind
 from edgefusion.runtime.progress import Say
 from edgefusion.toolchain.accuracy.report import db
 
@@ -61,7 +62,7 @@ def draw_pictures(directory: Path, say: Say) -> dict[str, Any]:
     exact = pipeline_generator(folder, steps=STEPS, guidance=1.0)(PROMPTS, seeds)
     say(f"{SOURCE}: {len(PROMPTS)} pictures on the NPU")
     found = bundle_generator(path, STEPS, say=say)(PROMPTS, seeds)
-    with replacing((output,)) as (partial,), disk_errors(output):
+    with replacing((output,), Kind.PNG) as (partial,), disk_errors(output):
         rows = list(zip(exact, found, strict=True))
         grid = image_grid(rows, labels=PROMPTS, titles=("FP32", "NPU, W8A16"), enlarged=_ENLARGED)
         grid.save(partial, format="PNG")

@@ -9,13 +9,8 @@ from typing import TYPE_CHECKING, Any
 from edgefusion.cli.table import Column, Table, decibels, plain, seconds, whole
 from edgefusion.cli.verify import values_table
 from edgefusion.runtime.progress import Say
-from edgefusion.toolchain.accuracy.report import (
-    MIN_PSNR_DB,
-    MIN_SQNR_DB,
-    Gates,
-    db,
-    verification_json,
-)
+from edgefusion.toolchain.accuracy.gates import Gates
+from edgefusion.toolchain.accuracy.report import db, verification_json
 
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle
@@ -40,7 +35,8 @@ def verify_small(directory: Path, say: Say) -> dict[str, Any]:
     The record of ``edgefusion verify``, beside the bundle and what calibrated it.
     """
     from edgefusion.api import compile_source, open_bundle
-    from edgefusion.toolchain.accuracy.verification import PROMPTS, Request, verify_bundle
+    from edgefusion.toolchain.accuracy.held_out import PROMPTS
+    from edgefusion.toolchain.accuracy.verification import Request, verify_bundle
 
     path = directory / f"{SMALL_SOURCE}-verified.npub"
     compile_source(
@@ -54,7 +50,7 @@ def verify_small(directory: Path, say: Say) -> dict[str, Any]:
     bundle = open_bundle(path)
     request = Request(PROMPTS[:1], steps=bundle.manifest.steps, layers=())
     found = verify_bundle(bundle, request, say)
-    report = verification_json(found, Gates(MIN_SQNR_DB, MIN_PSNR_DB), {})
+    report = verification_json(found, Gates(), {})
     return {"calibration_prompts": SMALL_PROMPTS, **report}
 
 
@@ -66,9 +62,9 @@ def full_step(bundle: Bundle, say: Say) -> dict[str, Any]:
     """
     import torch
 
-    from edgefusion.models.text_to_image import ORIGINAL_STEPS, lcm_scheduler, unet_inputs
+    from edgefusion.models.text_to_image import unet_inputs
     from edgefusion.runtime.accuracy import sqnr_db
-    from edgefusion.toolchain.accuracy.verification import PROMPTS, SEED
+    from edgefusion.toolchain.accuracy.held_out import PROMPTS, SEED
     from edgefusion.toolchain.running.execution import (
         npu_executor,
         pipeline_of,
@@ -78,9 +74,7 @@ def full_step(bundle: Bundle, say: Say) -> dict[str, Any]:
 
     # 1. What the step is given
     config, sampling = pipeline_of(bundle)
-    scheduler = lcm_scheduler(sampling.scheduler)
-    scheduler.set_timesteps(bundle.manifest.steps, original_inference_steps=ORIGINAL_STEPS)
-    timestep = int(scheduler.timesteps[0])
+    timestep = sampling.timesteps(bundle.manifest.steps)[0]
     ids = tokenizer_of(bundle, config, say)(PROMPTS[0]).ids
     say("text encoder in ONNX Runtime")
     context = reference_network(bundle, "text_encoder")({"input_ids": ids})["hidden_states"]

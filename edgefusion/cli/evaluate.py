@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgefusion.cli.output import JsonOption, emit, progress, write_json
+from edgefusion.cli.paths import Reads, WritesIn
 from edgefusion.cli.table import Column, Table
 from edgefusion.runtime.errors import InputError, UsageError
+from edgefusion.runtime.file_kinds import Kind
 from edgefusion.runtime.progress import Say
 
 if TYPE_CHECKING:
@@ -32,23 +34,30 @@ def evaluate(
     model: Annotated[
         Path,
         typer.Argument(metavar="MODEL", help="A diffusers pipeline's folder, or a .npub bundle."),
+        Reads(),
     ],
     captions: Annotated[
         Path,
         typer.Option(
             metavar="FILE", help="COCO's captions_val2014.json, or .csv, .jsonl, or lines of text."
         ),
+        Reads(),
     ],
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="DIR", help="Keeps the images; see below.")
+        Path,
+        typer.Option("-o", "--output", metavar="DIR", help="Keeps the images; see below."),
+        WritesIn({RESULT: Kind.JSON}),
     ],
     real: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Real images, which FID compares with.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Real images, which FID compares with."),
+        Reads(),
     ] = None,
     metrics: Annotated[str, typer.Option(metavar="A,B", help="Of is, fid, clip.")] = "is,fid,clip",
     clip: Annotated[
         str | None,
         typer.Option(metavar="DIR|MODULE:NAME", help="CLIP model's folder, for the CLIP score."),
+        Reads(),
     ] = None,
     features: Annotated[
         str | None,
@@ -61,6 +70,7 @@ def evaluate(
     inception_weights: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="InceptionV3's weights; fetched when left out."),
+        Reads(),
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="Captions, each drawn once.")] = 30_000,
     steps: Annotated[
@@ -224,15 +234,14 @@ def _executor(is_bundle: bool, reference: bool) -> str:
 
 
 def _steps(bundle: Path, steps: int | None) -> int:
-    """The steps asked for, or the bundle's own; UsageError for those no student is made for."""
+    """The steps asked for, or the bundle's own; UsageError for those that it cannot do."""
     from edgefusion.api import open_bundle
-    from edgefusion.models.text_to_image import STEPS
+    from edgefusion.toolchain.running.execution import pipeline_of
 
-    wanted = steps or open_bundle(bundle).manifest.steps
-    if wanted not in STEPS:
-        raise UsageError(
-            f"a bundle runs in one of {', '.join(map(str, STEPS))} steps, not in {wanted}."
-        )
+    opened = open_bundle(bundle)
+    wanted = steps or opened.manifest.steps
+    _, sampling = pipeline_of(opened)
+    sampling.timesteps(wanted)
     return wanted
 
 

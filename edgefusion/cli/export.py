@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,8 +16,14 @@ from edgefusion.cli.options import (
     split_names,
 )
 from edgefusion.cli.output import JsonOption, emit, progress
+from edgefusion.cli.paths import WritesIn
 from edgefusion.cli.table import Column, Table, megabytes, whole
+from edgefusion.runtime.claims import Output, claim_outputs
 from edgefusion.runtime.errors import UsageError
+from edgefusion.runtime.file_kinds import Kind
+
+if TYPE_CHECKING:
+    from edgefusion.models.source import Source
 
 SCHEMA_VERSION = 1
 app = typer.Typer(add_completion=False)
@@ -41,7 +47,9 @@ _QDQ_COLUMNS = (
 @app.command()
 def export(
     source: SourceArgument,
-    directory: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder.")],
+    directory: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Folder."), WritesIn()
+    ],
     components: ComponentsOption = None,
     random_weights: RandomWeightsOption = None,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Batch size.")] = 1,
@@ -74,6 +82,14 @@ def export(
     emit([Table(f"Exported {name}", columns, rows)], lambda: document, json_to=json_to)
 
 
+def _files(source: Source) -> list[Path]:
+    from edgefusion.models.onnx_files import external_files
+
+    if source.path is None:
+        return []
+    return [source.path, *(external_files(source.path) if source.kind == "onnx" else ())]
+
+
 def _floating(
     source: str,
     directory: Path,
@@ -84,14 +100,19 @@ def _floating(
 ) -> tuple[str, list[dict[str, Any]]]:
     """Export from the source; its name, and a row for each component."""
     from edgefusion.models.export import export_component
+    from edgefusion.models.pipeline_check import checked_source
     from edgefusion.models.source import resolve_source
     from edgefusion.runtime.files import disk_errors
     from edgefusion.toolchain.compiling.compile_source import components_of
 
     resolved = resolve_source(source, random_weights_seed=random_weights)
-    chosen = components_of(resolved, split_names(components))
     rows: list[dict[str, Any]] = []
     with progress() as say, disk_errors(directory):
+        resolved = checked_source(resolved, split_names(components), say)
+        chosen = components_of(resolved, split_names(components))
+        outputs = [Output(directory / f"{name}.onnx", Kind.ONNX) for name in chosen]
+        outputs += [Output(directory / f"{name}.onnx.data", Kind.BINARY) for name in chosen]
+        claim_outputs(outputs, _files(resolved))
         for component in chosen:
             graph = export_component(
                 resolved, component, directory, batch=batch, shapes=shapes or None, progress=say
@@ -122,6 +143,11 @@ def _quantized(bundle: Path, directory: Path, components: str | None) -> list[di
         chosen = split_names(components) or tuple(i.name for i in infos if i.precision == "w8a16")
         if not chosen:
             raise UsageError(f"{bundle} has no w8a16 component: there is nothing to quantize.")
+        outputs = [Output(directory / f"{name}.qdq.onnx", Kind.ONNX) for name in chosen]
+        outputs += [
+            Output(directory / f"{name}.qdq.safetensors", Kind.SAFETENSORS) for name in chosen
+        ]
+        claim_outputs(outputs, [bundle])
         directory.mkdir(parents=True, exist_ok=True)
         for component in chosen:
             say(f"{component}: writing QDQ")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +16,7 @@ from edgefusion.cli.host_tables import host_call_rows, host_op_rows, host_tables
 from edgefusion.cli.memory_map import memory_table
 from edgefusion.cli.options import BundleArgument
 from edgefusion.cli.output import JsonOption, emit, progress, write_json
+from edgefusion.cli.paths import WritesIn
 from edgefusion.cli.table import Column, Table, whole
 from edgefusion.cli.tiles import tile_table
 from edgefusion.runtime.errors import UsageError
@@ -45,15 +48,18 @@ def inspect(
     graph: Annotated[bool, typer.Option("--graph", help="Print the graph as text.")] = False,
     program: Annotated[bool, typer.Option("--program", help="Print the program as text.")] = False,
     rows: Annotated[
-        str, typer.Option("--range", metavar="A:B", help="Instructions A to B of the program.")
-    ] = "",
+        str | None,
+        typer.Option("--range", metavar="A:B", help="Instructions A to B of the program."),
+    ] = None,
     memory: Annotated[bool, typer.Option("--memory", help="Show the memory map.")] = False,
     tiles: Annotated[
         str | None,
         typer.Option(metavar="OP", help="Show the tilings considered for an op, and their costs."),
     ] = None,
     extract: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write all members there (for Netron).")
+        Path | None,
+        typer.Option(metavar="DIR", help="Write all members there (for Netron)."),
+        WritesIn(),
     ] = None,
     json_to: JsonOption = None,
 ) -> None:
@@ -65,17 +71,22 @@ def inspect(
     """
     from edgefusion.api import open_bundle
 
+    wanted = sum((graph, program or rows is not None, memory, tiles is not None))
+    if wanted > 1:
+        raise UsageError("choose one of --graph, --program, --memory and --tiles at a time.")
+    if json_to and (program or rows is not None):
+        raise UsageError("--program is written as text only; leave out --json.")
+    first, last = _range(rows)
     with progress() as say:
         say(f"checking {bundle}")
         opened = open_bundle(bundle)
+    shown = opened.components if component is None else (opened.manifest.component(component).name,)
     if extract:
         opened.extract(extract)
-    wanted = sum((graph, program or bool(rows), memory, tiles is not None))
-    if wanted > 1:
-        raise UsageError("choose one of --graph, --program, --memory and --tiles at a time.")
     if not wanted:
-        document = summary_json(opened)
-        emit(_summary(opened, document), lambda: document, json_to=json_to, lines=_head(opened))
+        document = summary_json(opened, shown)
+        tables = _summary(opened, document, shown)
+        emit(tables, lambda: document, json_to=json_to, lines=_head(opened))
         return
     name = _chosen(opened, component)
     if graph:
@@ -87,13 +98,15 @@ def inspect(
         table, record = tile_table(opened, name, tiles)
         emit([table], lambda: record, json_to=json_to)
     else:
-        _show_program(opened, name, rows)
+        _show_program(opened, name, first, last)
 
 
-def summary_json(bundle: Bundle) -> dict[str, Any]:
-    """The manifest, and the op counts of each graph."""
+def summary_json(bundle: Bundle, shown: Sequence[str] | None = None) -> dict[str, Any]:
+    """The manifest, and what is said of the ``shown`` components (all when left out): latency, ops
+    of the graph and of the host."""
+    names = bundle.components if shown is None else shown
     counts = {}
-    for name in bundle.components:
+    for name in names:
         nodes = bundle.graph_model(name).graph.node
         counts[name] = dict(Counter(node.op_type for node in nodes).most_common())
     latency = bundle.latency_json()
@@ -101,23 +114,52 @@ def summary_json(bundle: Bundle) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "bundle": str(bundle.path),
         "manifest": bundle.manifest.to_json(),
-        "latency": {"pipeline": latency["pipeline"], "components": latency["components"]},
+        "scheduler": scheduler_json(bundle),
+        "latency": {
+            "pipeline": latency["pipeline"],
+            "components": {name: latency["components"][name] for name in names},
+        },
         "graphs": counts,
-        "host_ops": host_op_rows(bundle.manifest),
-        "host_calls": host_call_rows(bundle.manifest),
+        "host_ops": [r for r in host_op_rows(bundle.manifest) if r["component"] in names],
+        "host_calls": [r for r in host_call_rows(bundle.manifest) if r["component"] in names],
     }
 
 
-def _summary(bundle: Bundle, document: dict[str, Any]) -> list[Table]:
-    latencies = {name: e["latency_ms"] for name, e in document["latency"]["components"].items()}
+def scheduler_json(bundle: Bundle) -> dict[str, str] | None:
+    """What denoises (``runs``), the scheduler that the source brought (``source``, empty for none),
+    and what the U-Net predicts; None for a bundle without U-Net."""
+    from edgefusion.models.pipeline_files import SCHEDULER_CONFIG, pipeline_config
+    from edgefusion.models.text_to_image import OWN_SCHEDULER
+
+    if "unet" not in bundle.components:
+        return None
+    there = SCHEDULER_CONFIG in bundle.manifest.members
+    files = {SCHEDULER_CONFIG: bundle.read(SCHEDULER_CONFIG)} if there else {}
+    config = pipeline_config(files).scheduler
+    return {
+        "runs": OWN_SCHEDULER,
+        "source": str(config.get("_class_name", "")),
+        "prediction_type": str(config.get("prediction_type", "epsilon")),
+    }
+
+
+def _summary(bundle: Bundle, document: dict[str, Any], shown: Sequence[str]) -> list[Table]:
+    latency = bundle.latency_json()["components"]
+    latencies = {name: entry["latency_ms"] for name, entry in latency.items()}
+    rows = [r for r in component_rows(bundle.manifest, latencies) if r["component"] in shown]
     ops = [
         {"component": name, "op": op, "count": count}
         for name, counts in document["graphs"].items()
         for op, count in counts.items()
     ]
-    members = [{"member": k, **v} for k, v in document["manifest"]["members"].items()]
+    others = set(bundle.components) - set(shown)
+    members = [
+        {"member": name, **info}
+        for name, info in document["manifest"]["members"].items()
+        if name.partition("/")[0] not in others
+    ]
     return [
-        components_table(component_rows(bundle.manifest, latencies)),
+        components_table(rows),
         *host_tables(document),
         Table("Ops of the graphs", _GRAPH, ops),
         Table("Members", _MEMBERS, members),
@@ -129,12 +171,18 @@ def _head(bundle: Bundle) -> list[str]:
     source, target = manifest.source, manifest.target
     made_by = f"format {manifest.format_version}, made by edgefusion {manifest.tool_version}"
     machine = f"{target.name} ({target.digest[:16]}), cost model {manifest.cost_model_version}"
-    return [
+    lines = [
         f"bundle      {bundle.path}, {made_by}",
         f"source      {source.kind} {source.name} ({source.digest[:16]})",
         f"target      {machine}",
         f"schedule    {manifest.schedule}, {manifest.steps} steps",
     ]
+    if (scheduler := scheduler_json(bundle)) is not None:
+        replaced = scheduler["source"] not in ("", scheduler["runs"])
+        of_source = f", in place of the source's {scheduler['source']}" if replaced else ""
+        predicts = scheduler["prediction_type"]
+        lines.append(f"scheduler   {scheduler['runs']}{of_source}; the U-Net predicts {predicts}")
+    return lines
 
 
 def _chosen(bundle: Bundle, component: str | None) -> str:
@@ -171,20 +219,24 @@ def _show_graph(bundle: Bundle, component: str, json_to: str | None) -> None:
         sys.stdout.write(graph_text(graph))
 
 
-def _show_program(bundle: Bundle, component: str, rows: str) -> None:
+def _show_program(bundle: Bundle, component: str, first: int, last: int | None) -> None:
     from edgefusion.runtime.program_text import write_text
 
-    first, last = _range(rows)
-    write_text(bundle.program(component), sys.stdout, first, last)
+    program = bundle.program(component)
+    if first >= len(program):
+        raise UsageError(
+            f"--range begins at {first}; expected an instruction of {component}, which are 0 to "
+            f"{len(program) - 1}."
+        )
+    write_text(program, sys.stdout, first, last)
 
 
-def _range(text: str) -> tuple[int, int | None]:
-    """``A:B``, ``A:`` or ``:B``; both ends are included."""
-    first, colon, last = text.partition(":")
-    try:
-        begin, end = int(first or 0), int(last) if last else None
-    except ValueError:
-        begin, end = -1, None
-    if text and (not colon or begin < 0 or (end is not None and end < begin)):
+def _range(text: str | None) -> tuple[int, int | None]:
+    """``A:B``, ``A:`` or ``:B``; both ends are included. None is all."""
+    if text is None:
+        return 0, None
+    found = re.fullmatch(r"(\d{0,18}):(\d{0,18})", text, re.ASCII)
+    begin, end = (int(found[1] or 0), int(found[2]) if found[2] else None) if found else (1, 0)
+    if end is not None and end < begin:
         raise UsageError(f"--range {text}: expected A:B, as in --range 100:150.")
     return begin, end

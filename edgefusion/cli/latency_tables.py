@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from edgefusion.cli.table import Column, Table, megabytes, milliseconds, percent, ratio, whole
+from edgefusion.runtime.latency import total_label
 
 _COMPONENTS = (
     Column("component", "component"),
@@ -61,7 +62,9 @@ def component_table(document: dict[str, Any], title: str) -> Table:
     pipeline = document["pipeline"]
     total, bound = pipeline["total_ms"], pipeline["bound_ms"]
     times = f", {total / bound:.2f} times its bound of {bound:,.3f} ms" if bound else ""
-    return Table(title, _COMPONENTS, rows, f"one image: {total:,.3f} ms{times}")
+    return Table(
+        title, _COMPONENTS, rows, f"{total_label(document['components'])}: {total:,.3f} ms{times}"
+    )
 
 
 def op_table(document: dict[str, Any], title: str, count: int | None = None) -> Table:
@@ -73,7 +76,7 @@ def op_table(document: dict[str, Any], title: str, count: int | None = None) -> 
 
 
 def cause_table(document: dict[str, Any], title: str) -> Table:
-    """Bytes of an image by component and cause, from ``pipeline_traffic_json``."""
+    """Bytes of all evaluations by component and cause, from ``pipeline_traffic_json``."""
     rows = []
     total = document["total_bytes"]
     for name, entry in document["components"].items():
@@ -90,4 +93,9 @@ def cause_table(document: dict[str, Any], title: str) -> Table:
                         "share_percent": 100 * moved / total,
                     }
                 )
-    return Table(title, _CAUSES, rows, f"one image: {total / 1e6:,.2f} MB (10^6 bytes)")
+    return Table(
+        title,
+        _CAUSES,
+        rows,
+        f"{total_label(document['components'])}: {total / 1e6:,.2f} MB (10^6 bytes)",
+    )

@@ -21,7 +21,8 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from edgefusion import __version__
-from edgefusion.runtime.errors import DoesNotFitError, EdgeFusionError
+from edgefusion.cli.paths import guarded
+from edgefusion.runtime.errors import DoesNotFitError, EdgeFusionError, InputError
 
 COMMANDS = (
     "export",
@@ -62,7 +63,7 @@ class LazyCommands(TyperGroup):
         """The command called ``cmd_name``, or None."""
         if cmd_name not in self.list_commands(ctx):
             return None
-        command: Any = get_command(import_module(f"edgefusion.cli.{cmd_name}").app)
+        command = guarded(get_command(import_module(f"edgefusion.cli.{cmd_name}").app))
         command.name = cmd_name
         command.rich_markup_mode = MARKUP
         return command
@@ -118,6 +119,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _fail(error, told.exit_code, str(told))
     except MemoryError as error:
         _fail(error, DoesNotFitError.exit_code, "the machine has not enough memory for this")
+    except RecursionError as error:
+        _fail(
+            error,
+            InputError.exit_code,
+            "something that was read is nested more deeply than it can be understood. Check that "
+            "the files named are what they are called.",
+        )
     except Exception as error:  # noqa: BLE001  # the last resort: a defect, told in one line
         _fail(
             error,

@@ -6,9 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from edgefusion.cli.output import STDOUT, CsvOption, JsonOption, emit, write_text
+from edgefusion.cli.output import CsvOption, JsonOption, emit, write_text
+from edgefusion.cli.paths import Writes, is_stdout
 from edgefusion.cli.table import Column, Table
 from edgefusion.runtime.errors import UsageError
+from edgefusion.runtime.file_kinds import Kind
 
 SCHEMA_VERSION = 1
 app = typer.Typer(add_completion=False)
@@ -27,6 +29,7 @@ def ops(
     markdown: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Write SUPPORTED_OPS.md from the rules; - is stdout."),
+        Writes(Kind.MARKDOWN, stdout=True),
     ] = None,
     json_to: JsonOption = None,
     csv_to: CsvOption = None,
@@ -41,8 +44,8 @@ def ops(
     if markdown:
         from edgefusion.compiler.frontend.supported_ops import supported_ops_markdown
 
-        write_text(markdown, supported_ops_markdown())
-        if markdown == STDOUT:
+        write_text(markdown, supported_ops_markdown(), Kind.MARKDOWN)
+        if is_stdout(markdown):
             return
     rows: list[dict[str, Any]] = [
         {

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from edgefusion.cli.paths import Reads
 from edgefusion.runtime.errors import UsageError
 
 SourceArgument = Annotated[
@@ -18,9 +19,10 @@ SourceArgument = Annotated[
         "or .onnx file.",
         show_default=False,
     ),
+    Reads(),
 ]
 BundleArgument = Annotated[
-    Path, typer.Argument(metavar="BUNDLE", help="A .npub file.", show_default=False)
+    Path, typer.Argument(metavar="BUNDLE", help="A .npub file.", show_default=False), Reads()
 ]
 ComponentsOption = Annotated[
     str | None,

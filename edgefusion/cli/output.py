@@ -18,10 +18,11 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from edgefusion.cli.paths import Writes, is_stdout
 from edgefusion.cli.table import Table
+from edgefusion.runtime.file_kinds import Kind
 from edgefusion.runtime.progress import Say
 
-STDOUT = "-"
 _WIDTH_WITHOUT_TERMINAL = 240
 _LINE_EVERY_SECONDS = 2.0
 _LAST_COUNT = re.compile(r"(.*)\b\d+ of \d+.*")
@@ -30,10 +31,12 @@ _WARNING = "warning: "
 JsonOption = Annotated[
     str | None,
     typer.Option("--json", metavar="FILE", help="Write the result as JSON; - is stdout."),
+    Writes(Kind.JSON, stdout=True),
 ]
 CsvOption = Annotated[
     str | None,
     typer.Option("--csv", metavar="FILE", help="Write the table as CSV; - is stdout."),
+    Writes(Kind.CSV, stdout=True),
 ]
 
 
@@ -52,20 +55,20 @@ def show(*tables: Table, lines: Sequence[str] = ()) -> None:
         table.show(out)
 
 
-def write_text(target: str, text: str) -> None:
-    """Write ``text`` to a file, which appears whole or not at all, or to stdout."""
-    if target == STDOUT:
+def write_text(target: str, text: str, kind: Kind) -> None:
+    """Write ``text`` of ``kind`` to a file, which appears whole or not at all, or to stdout."""
+    if is_stdout(target):
         sys.stdout.write(text)
         return
     from edgefusion.runtime.files import disk_errors, replacing
 
-    with replacing((Path(target),)) as (partial,), disk_errors(Path(target)):
+    with replacing((Path(target),), kind) as (partial,), disk_errors(Path(target)):
         partial.write_text(text, encoding="utf-8")
 
 
 def write_json(target: str, value: Any) -> None:
     """Write ``value`` as JSON."""
-    write_text(target, json.dumps(value, indent=1, allow_nan=False) + "\n")
+    write_text(target, json.dumps(value, indent=1, allow_nan=False) + "\n", Kind.JSON)
 
 
 def emit(
@@ -84,8 +87,8 @@ def emit(
     if json_to:
         write_json(json_to, document())
     if csv_to:
-        write_text(csv_to, tables[0].csv())
-    if STDOUT not in (json_to, csv_to):
+        write_text(csv_to, tables[0].csv(), Kind.CSV)
+    if not is_stdout(json_to) and not is_stdout(csv_to):
         show(*(tables if shown is None else shown), lines=lines)
 
 

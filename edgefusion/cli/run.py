@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,8 +11,11 @@ import typer
 
 from edgefusion.cli.options import BundleArgument
 from edgefusion.cli.output import JsonOption, emit, progress
-from edgefusion.cli.run_images import Easel, network
+from edgefusion.cli.paths import Reads, Writes, is_stdout
+from edgefusion.cli.run_images import Easel, network, numbered
+from edgefusion.runtime.claims import Output, claim_outputs
 from edgefusion.runtime.errors import EdgeFusionError, InputError, UsageError
+from edgefusion.runtime.file_kinds import Kind
 from edgefusion.runtime.progress import Say
 
 if TYPE_CHECKING:
@@ -22,12 +26,20 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 app = typer.Typer(add_completion=False)
 
+_DAMAGED = (
+    *(ValueError, EOFError, AttributeError, LookupError, TypeError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+"""What numpy and zipfile raise for archives that are none, or are encrypted or cut."""
+
 
 @app.command()
 def run(
     bundle: BundleArgument,
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FILE", help="Image (.png) or arrays (.npz).")
+        Path,
+        typer.Option("-o", "--output", metavar="FILE", help="Image (.png) or arrays (.npz)."),
+        Writes(),
     ],
     prompt: Annotated[
         str | None, typer.Option(metavar="TEXT", help="What the image is to show.")
@@ -35,6 +47,7 @@ def run(
     prompts: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Prompts, one a line; # begins a comment."),
+        Reads(),
     ] = None,
     grid: Annotated[
         bool, typer.Option("--grid", help="Lay the images of --prompts out in one more, -o.")
@@ -42,13 +55,13 @@ def run(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the initial and all later noise.")] = 0,
     steps: Annotated[
         int | None,
-        typer.Option(metavar="1|2|4", help="Denoising steps; the bundle's own when left out."),
+        typer.Option(metavar="N", help="Denoising steps; the bundle's own when left out."),
     ] = None,
     component: Annotated[
         str | None, typer.Option(metavar="NAME", help="Run this component alone, on --inputs.")
     ] = None,
     inputs: Annotated[
-        Path | None, typer.Option(metavar="X.npz", help="Arrays by name, for --component.")
+        Path | None, typer.Option(metavar="X.npz", help="Arrays by name, for --component."), Reads()
     ] = None,
     reference: Annotated[
         bool, typer.Option("--reference", help="Compute in ONNX Runtime (FP32) instead.")
@@ -79,8 +92,12 @@ def run(
     from edgefusion.models.prompt_file import read_prompts
 
     texts = (prompt,) if prompt is not None else read_prompts(prompts) if prompts else ()
-    if texts and output.suffix.lower() != ".png":
-        raise UsageError(f"-o {output}: expected a file that ends in .png.")
+    files = numbered(output, len(texts)) if prompts else ()
+    _check_output(output, is_image=bool(texts), numbered=bool(files))
+    kind = Kind.PNG if texts else Kind.ARRAYS
+    outputs = [Output(file, kind) for file in (*files, output)]
+    outputs += [Output(Path(json_to), Kind.JSON)] if json_to and not is_stdout(json_to) else []
+    claim_outputs(outputs, [file for file in (bundle, prompts, inputs) if file is not None])
     failed: EdgeFusionError | None = None
     with progress() as say:
         say(f"checking {bundle}")
@@ -93,11 +110,19 @@ def run(
             if prompt is not None:
                 document = easel.paint(prompt, output)
             else:
-                document, failed = easel.paint_all(texts, output, grid)
+                document, failed = easel.paint_all(texts, files, output if grid else None)
     lines = [f"{output}: {document['summary']}"]
     emit([], lambda: document, json_to=json_to, lines=lines)
     if failed is not None:
         raise failed
+
+
+def _check_output(output: Path, *, is_image: bool, numbered: bool) -> None:
+    """Raises UsageError for a file that is not called .png where an image is written to it; a pipe
+    may have any name, but one image only goes through it."""
+    through = output.exists() and not output.is_file()
+    if is_image and output.suffix.lower() != ".png" and (numbered or not through):
+        raise UsageError(f"-o {output}: expected a file that ends in .png.")
 
 
 def _arrays(
@@ -112,12 +137,16 @@ def _arrays(
     import numpy as np
 
     from edgefusion.runtime.files import disk_errors, replacing
-    from edgefusion.toolchain.running.execution import checked_inputs
+    from edgefusion.toolchain.running.ports import checked_inputs
 
     bundle.manifest.component(component)
     given = checked_inputs(bundle, component, _load(inputs))
     results = network(bundle, component, reference, host, say)(given)
-    with replacing((output,)) as (partial,), disk_errors(output), partial.open("wb") as file:
+    with (
+        replacing((output,), Kind.ARRAYS) as (partial,),
+        disk_errors(output),
+        partial.open("wb") as file,
+    ):
         np.savez(file, **dict(results))  # type: ignore[arg-type]  # its stubs mix up options
     shapes = {name: list(value.shape) for name, value in results.items()}
     return {
@@ -135,11 +164,14 @@ def _load(path: Path) -> Mapping[str, Any]:
     import numpy as np
 
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+        found = np.load(path, allow_pickle=False)
+        if not isinstance(found, np.lib.npyio.NpzFile):
+            raise ValueError("a single array")
+        with found as archive:
+            return {name: np.asarray(archive[name]) for name in archive.files}
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}.") from error
-    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise InputError(
             f"{path} is no .npz file of numbers. Write one with numpy.savez, arrays by name."
         ) from error

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.file_kinds import Kind
 from edgefusion.runtime.progress import Say
 
 if TYPE_CHECKING:
@@ -29,6 +30,12 @@ def network(bundle: Bundle, component: str, reference: bool, host: str, say: Say
     return npu_network(bundle, component, say=say, host=host)
 
 
+def numbered(output: Path, count: int) -> tuple[Path, ...]:
+    """``out-1.png`` and so on for ``out.png``, with as many digits as the last number has."""
+    digits = len(str(count))
+    return tuple(output.with_stem(f"{output.stem}-{n:0{digits}d}") for n in range(1, count + 1))
+
+
 @dataclass(slots=True)
 class Easel:
     """A bundle set up to paint; ``stage`` says which prompt and step it is at."""
@@ -44,7 +51,8 @@ class Easel:
     def of(
         cls, bundle: Bundle, seed: int, steps: int, reference: bool, host: str, say: Say
     ) -> Easel:
-        """Raises InputError for a bundle that makes no images."""
+        """Raises InputError for a bundle that makes no images, UsageError for steps that it cannot
+        do."""
         from edgefusion.toolchain.running.execution import (
             PIPELINE,
             pipeline_of,
@@ -53,6 +61,7 @@ class Easel:
         )
 
         config, sampling = pipeline_of(bundle)
+        sampling.timesteps(steps)
         if not reference:
             require_calibrated(bundle, *PIPELINE)
         executed_by = "onnxruntime" if reference else "npu"
@@ -69,16 +78,15 @@ class Easel:
         return self._paint(prompt, output, self._made, "")
 
     def paint_all(
-        self, prompts: Sequence[str], output: Path, grid: bool
+        self, prompts: Sequence[str], files: Sequence[Path], grid: Path | None
     ) -> tuple[dict[str, Any], InputError | None]:
-        """Write numbered images as they are made, and a ``grid`` of them as ``output``.
+        """Write images to ``files`` as they are made, and a ``grid`` of them where one is wanted.
 
         The record, and what to raise at the end for prompts whose values overflow.
         """
         keep = cache(self._made)  # networks load once for all prompts
         images, failed, errors = [], [], []
-        for number, prompt in enumerate(prompts, 1):
-            file = output.with_stem(f"{output.stem}-{number:0{len(str(len(prompts)))}d}")
+        for number, (prompt, file) in enumerate(zip(prompts, files, strict=True), 1):
             where = f"prompt {number} of {len(prompts)}; "
             try:
                 images.append({"number": number, **self._paint(prompt, file, keep, where)})
@@ -87,12 +95,12 @@ class Easel:
                 errors.append(error)
                 self.say(f"warning: prompt {number} failed: {error}")
         if grid and images:
-            _write_grid(output, {i["number"]: Path(i["image"]) for i in images}, len(prompts))
+            _write_grid(grid, {i["number"]: Path(i["image"]) for i in images}, len(prompts))
         document = {
             "schema_version": SCHEMA_VERSION,
             "summary": f"{len(images)} of {len(prompts)} images, numbered; "
             f"{self.details['steps']} steps, seed {self.details['seed']}",
-            "grid": str(output) if grid and images else None,
+            "grid": str(grid) if grid and images else None,
             "images": images,
             "failed": failed,
         }
@@ -125,7 +133,7 @@ class Easel:
         made = generate(
             BundleNetworks(make), self.sampling, tokens.ids, seed=seed, steps=steps, say=enter
         )
-        with replacing((output,)) as (partial,), disk_errors(output):
+        with replacing((output,), Kind.PNG) as (partial,), disk_errors(output):
             Image.fromarray(made.image).save(partial, format="PNG")
         height, width = made.image.shape[:2]
         return {
@@ -169,5 +177,5 @@ def _write_grid(output: Path, images: dict[int, Path], count: int) -> None:
         with Image.open(path) as image:
             cells[number - 1] = image.copy()
     rows = [cells[first : first + columns] for first in range(0, count, columns)]
-    with replacing((output,)) as (partial,), disk_errors(output):
+    with replacing((output,), Kind.PNG) as (partial,), disk_errors(output):
         image_grid(rows, background="black").save(partial, format="PNG")

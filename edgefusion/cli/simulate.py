@@ -10,6 +10,8 @@ import typer
 from edgefusion.cli.latency_tables import component_table, op_table
 from edgefusion.cli.options import BundleArgument
 from edgefusion.cli.output import JsonOption, emit, progress, write_text
+from edgefusion.cli.paths import Writes, WritesIn
+from edgefusion.runtime.file_kinds import Kind
 
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle
@@ -24,10 +26,12 @@ def simulate(
     csv_dir: Annotated[
         Path | None,
         typer.Option("--csv", metavar="DIR", help="Write components.csv and ops.csv there."),
+        WritesIn({"components.csv": Kind.CSV, "ops.csv": Kind.CSV}),
     ] = None,
     trace: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write a trace for ui.perfetto.dev (one evaluation)."),
+        Writes(Kind.JSON),
     ] = None,
     top: Annotated[int, typer.Option(min=0, help="How many of the costliest ops to show.")] = 10,
 ) -> None:
@@ -51,8 +55,8 @@ def simulate(
     schedule, machine = opened.manifest.schedule, opened.machine.name
     components = component_table(document, f"Latency of {bundle.name}, {schedule} on {machine}")
     if csv_dir:
-        write_text(str(csv_dir / "components.csv"), components.csv())
-        write_text(str(csv_dir / "ops.csv"), op_table(document, "").csv())
+        write_text(str(csv_dir / "components.csv"), components.csv(), Kind.CSV)
+        write_text(str(csv_dir / "ops.csv"), op_table(document, "").csv(), Kind.CSV)
     tables = [components]
     if top:
         tables.append(op_table(document, f"The {top} costliest ops (one evaluation)", top))
@@ -66,5 +70,5 @@ def _write_trace(bundle: Bundle, path: Path) -> None:
 
     programs = [bundle.program(name, verify=False) for name in bundle.components]
     parts = [(program, run(program, bundle.machine)) for program in programs]
-    with replacing((path,)) as (partial,), disk_errors(path), partial.open("w") as file:
+    with replacing((path,), Kind.JSON) as (partial,), disk_errors(path), partial.open("w") as file:
         write_trace(file, parts)

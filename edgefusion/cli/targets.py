@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from edgefusion.cli.output import CsvOption, JsonOption, emit
+from edgefusion.cli.paths import Reads
 from edgefusion.cli.table import Column, Table, quantity, whole
 from edgefusion.runtime.machine import Target, list_targets, load_target
 
@@ -29,7 +30,7 @@ _PARAMETERS = (
 @app.command()
 def targets(
     name: Annotated[
-        str | None, typer.Argument(metavar="TARGET", help="A target's name or .toml file.")
+        str | None, typer.Argument(metavar="TARGET", help="A target's name or .toml file."), Reads()
     ] = None,
     json_to: JsonOption = None,
     csv_to: CsvOption = None,

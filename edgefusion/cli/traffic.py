@@ -64,6 +64,7 @@ def traffic(
     reread (tiling reads the same bytes again) or table. MB are 10^6 bytes.
     """
     from edgefusion.api import open_bundle, traffic_of
+    from edgefusion.runtime.latency import total_label
     from edgefusion.runtime.ledger import pipeline_traffic_json
 
     with progress() as say:
@@ -73,7 +74,7 @@ def traffic(
         parts = traffic_of(opened)
         document = pipeline_traffic_json(parts)
     rows = traffic_rows(parts, by)
-    note = f"one image: {document['total_bytes']:,} bytes"
+    note = f"{total_label(opened.components)}: {document['total_bytes']:,} bytes"
     title = f"DMA traffic of {bundle.name} by {by}, {opened.manifest.schedule}"
     table = Table(title, _COLUMNS, rows, note)
     shown = Table(title, _COLUMNS, _first(rows, top), note) if top else table

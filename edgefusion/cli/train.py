@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from edgefusion.cli.output import JsonOption, emit, progress
+from edgefusion.cli.paths import Reads, WritesIn
 from edgefusion.cli.table import Column, Table
 from edgefusion.cli.train_miniature import miniature
 from edgefusion.cli.train_settings import settings as list_settings
@@ -31,13 +32,14 @@ app = typer.Typer(
 ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="Settings: .toml, .yaml or .yml."),
+    Reads(),
 ]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="A setting, over those of the file."),
 ]
 FolderOption = Annotated[
-    Path, typer.Option("-o", "--output", metavar="DIR", help="Folder of the run.")
+    Path, typer.Option("-o", "--output", metavar="DIR", help="Folder of the run."), WritesIn()
 ]
 ResumeOption = Annotated[
     bool, typer.Option("--resume", help="Go on from the last whole checkpoint, if there is one.")

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from edgefusion.cli.output import JsonOption, emit, progress
+from edgefusion.cli.paths import WritesIn
 from edgefusion.cli.table import Column, Table
+from edgefusion.runtime.file_kinds import Kind
 
 
 def _signed(value: float) -> str:
@@ -38,6 +40,7 @@ def miniature(
     folder: Annotated[
         Path,
         typer.Option("-o", "--output", metavar="DIR", help="Folder of the experiment."),
+        WritesIn({"results.json": Kind.JSON, "results.md": Kind.MARKDOWN}),
     ],
     preset: Annotated[
         str,

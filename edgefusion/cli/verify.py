@@ -9,16 +9,19 @@ import typer
 
 from edgefusion.cli.options import BundleArgument, count_or_prompts, split_names
 from edgefusion.cli.output import JsonOption, emit, progress, write_text
+from edgefusion.cli.paths import Reads, Writes
 from edgefusion.cli.table import Column, Table, decibels, milliseconds, percent
 from edgefusion.runtime.errors import UsageError
+from edgefusion.runtime.file_kinds import Kind
 from edgefusion.runtime.progress import Say
-from edgefusion.toolchain.accuracy.report import (
+from edgefusion.toolchain.accuracy.gates import (
+    AGAINST,
+    MIN_MODEL_DB,
     MIN_PSNR_DB,
     MIN_SQNR_DB,
     Gates,
-    db,
-    verification_json,
 )
+from edgefusion.toolchain.accuracy.report import db, verification_json
 
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle
@@ -26,16 +29,23 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False)
 
+
+def _figure(value: float | str | None) -> str:
+    return value if isinstance(value, str) else decibels(value)
+
+
 _VALUES = (
     Column("prompt", "prompt", detail=True),
     Column("component", "component"),
     Column("value", "value"),
     Column("timestep", "timestep", lambda v: "" if v is None else str(v)),
-    Column("source_db", "dB, source weights", decibels),
-    Column("bundle_db", "dB, bundle weights", decibels),
-    Column("weights_db", "dB, weights alone", decibels),
-    Column("gate_db", "gate dB", decibels),
-    Column("passed", "passed", lambda v: "yes" if v else "NO"),
+    Column("bundle_db", "arithmetic", _figure),
+    Column("gate_db", "gate", _figure),
+    Column("source_db", "model", _figure),
+    Column("model_gate_db", "gate", _figure),
+    Column("weights_db", "weights alone", _figure, detail=True),
+    Column("passed", "passed"),
+    Column("remark", "remark", detail=True),
 )
 _LAYERS = (
     Column("op", "op"),
@@ -60,6 +70,10 @@ _SUGGESTIONS = (
     Column("fp16_ms", "FP16 ms", milliseconds),
     Column("extra_ms", "more ms", milliseconds),
 )
+_VALUES_NOTE = (
+    "SQNR in dB, of images PSNR. arithmetic: against the bundle's own graph and weights; model: "
+    "against the source."
+)
 _NOTE = (
     "All columns are SQNR in dB: of the op alone, accumulated up to it, and of each cause alone; "
     "empty: no error. inputs: rounding of what it reads; output: rounding to the result's scale, "
@@ -76,6 +90,7 @@ def verify(
             metavar="N|FILE",
             help="Held-out prompts: N of the built-in ones, or a file, one a line.",
         ),
+        Reads(),
     ] = "1",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 1000,
     layers: Annotated[
@@ -88,18 +103,25 @@ def verify(
             metavar="SOURCE",
             help="What the bundle was compiled from, where it is a folder or file.",
         ),
+        Reads(),
     ] = None,
     against: Annotated[
         str,
         typer.Option(
-            metavar="bundle|source", help="Gate against rounded or original weights in FP32."
+            metavar="bundle|source|both",
+            help="Gate the arithmetic (against the bundle's rounded weights), the model (against "
+            "the source's own graph), or both.",
         ),
-    ] = "bundle",
+    ] = "both",
     min_sqnr_db: Annotated[
-        float, typer.Option(metavar="X", help="Gate for the U-Net's latent of every step.")
+        float,
+        typer.Option(metavar="X", help="Arithmetic gate of latents (every step) and outputs."),
     ] = MIN_SQNR_DB,
+    min_model_db: Annotated[
+        float, typer.Option(metavar="X", help="Model gate of latents and outputs.")
+    ] = MIN_MODEL_DB,
     min_psnr_db: Annotated[
-        float, typer.Option(metavar="X", help="Gate for the image.")
+        float, typer.Option(metavar="X", help="Gate for the image, against both.")
     ] = MIN_PSNR_DB,
     suggest: Annotated[
         bool,
@@ -114,6 +136,7 @@ def verify(
         typer.Option(
             metavar="FILE.toml", help="Write a recipe that aims at --min-sqnr-db; see below."
         ),
+        Writes(Kind.TOML),
     ] = None,
     top: Annotated[int, typer.Option(min=0, help="How many of the worst layers to show.")] = 15,
     host: Annotated[str, typer.Option(metavar="tvm|ort", help="What runs host functions.")] = "tvm",
@@ -121,22 +144,30 @@ def verify(
 ) -> None:
     """Compare a bundle's values with ONNX Runtime in FP32: every layer, every step, the image.
 
+    A value passes where it keeps two gates: of the arithmetic, against the bundle's own graph and
+    weights, and of the model, against the source as it was before anything was done to it. Where
+    the source is not found by its name, name it with `--source`, or the bundle's record of it is
+    used.
+
     Examples: `edgefusion verify tiny.npub`; `edgefusion verify my.npub --source ./my-pipeline
     --prompts 4 --json accuracy.json`; `edgefusion verify tiny.npub --suggest`;
     `edgefusion verify tiny.npub --recipe-out fp16.toml`, then compile again with `--recipe
     fp16.toml` and verify: the recipe keeps those ops in FP16 whose roundings reach the output.
 
-    Exit code 6 means that a value misses its gate; the report is written all the same. A bundle
-    that is no whole pipeline runs on random inputs.
+    Exit code 6 means that a value misses a gate; the report is written all the same. A bundle that
+    is no whole pipeline runs on random inputs. With exit code 0 and "not checked" the arithmetic
+    holds, and nothing is known of the model.
     """
     from edgefusion.api import open_bundle
     from edgefusion.toolchain.accuracy.fp16_candidates import suggestions
-    from edgefusion.toolchain.accuracy.verification import PROMPTS, Request, verify_bundle
+    from edgefusion.toolchain.accuracy.held_out import PROMPTS
+    from edgefusion.toolchain.accuracy.verification import Request, verify_bundle
     from edgefusion.toolchain.running.execution import require_calibrated
 
-    if against not in ("bundle", "source"):
-        raise UsageError(f"--against {against}: expected bundle or source.")
-    gates = Gates(min_sqnr_db, min_psnr_db, against)
+    compared = next((each for each in AGAINST if each == against), None)
+    if compared is None:
+        raise UsageError(f"--against {against}: expected one of {', '.join(AGAINST)}.")
+    gates = Gates(min_sqnr_db, min_psnr_db, compared, min_model_db)
     chosen = count_or_prompts(prompts, PROMPTS)
     with progress() as say:
         say(f"checking {bundle}")
@@ -160,7 +191,8 @@ def verify(
             document["suggestions"] = [candidate.to_json() for candidate in ranked]
         if recipe_out is not None:
             document["recipe"] = _write_recipe(recipe_out, opened, found, min_sqnr_db, say)
-    lines = [_recipe_line(document["recipe"])] if recipe_out is not None else []
+    lines = [document["gates"]["summary"]]
+    lines += [_recipe_line(document["recipe"])] if recipe_out is not None else []
     emit(_tables(document, bundle, top), lambda: document, json_to=json_to, lines=lines)
     gates.check(found)
 
@@ -189,7 +221,8 @@ def _write_recipe(
         "predicted_to_pass": proposal.reached,
         "extra_ms_an_evaluation_at_most": extra_ms(bundle, network, proposal.added),
     }
-    write_text(str(path), proposal.to_toml([_recipe_line(row), f"from {bundle.path.name}"]))
+    text = proposal.to_toml([_recipe_line(row), f"from {bundle.path.name}"])
+    write_text(str(path), text, Kind.TOML)
     return row
 
 
@@ -220,8 +253,26 @@ def _layers(text: str, components: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def values_table(document: dict[str, Any], title: str) -> Table:
-    """The pipeline's values, from what ``verification_json`` gives."""
-    return Table(title, _VALUES, document["values"])
+    """The values, from what ``verification_json`` gives."""
+    rows = [{**row, **_figures(row), "passed": _outcome(row)} for row in document["values"]]
+    return Table(title, _VALUES, rows, _VALUES_NOTE)
+
+
+def _figures(row: dict[str, Any]) -> dict[str, str]:
+    """What stands in a row in place of decibels."""
+    shares = {
+        f"{name}_db": f"{percent(100 * row[f'{name}_equal'])} % equal"
+        for name in ("bundle", "source", "weights")
+        if row[f"{name}_equal"] is not None
+    }
+    return shares if row["model_checked"] else shares | {"source_db": "not checked"}
+
+
+def _outcome(row: dict[str, Any]) -> str:
+    if row["passed"] is not None:
+        return "yes" if row["passed"] else "NO"
+    parts = {"arithmetic only": row["arithmetic_passed"], "model only": row["model_passed"]}
+    return next((text for text, held in parts.items() if held), "")
 
 
 def _tables(document: dict[str, Any], bundle: Path, top: int) -> list[Table]:

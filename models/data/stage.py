@@ -23,6 +23,7 @@ from edgefusion.models.data.journal import Record, journaled
 from edgefusion.models.data.report import Report
 from edgefusion.runtime.errors import InputError, UsageError
 from edgefusion.runtime.files import kept_on_disk_errors, write_whole
+from edgefusion.runtime.partials import remove_leftovers_below
 from edgefusion.runtime.progress import Say, silent
 
 REPORT, DROPPED = "report.json", "dropped.jsonl"
@@ -107,6 +108,7 @@ def run_stage(
         return _finished(output, identity)
     folder = output.with_name(f".{output.name}.partial")
     with kept_on_disk_errors(folder), _locked(folder):
+        remove_leftovers_below(folder)
         _begin(folder, identity)
         stage = Stage(folder, say)
         result = body(stage)

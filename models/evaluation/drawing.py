@@ -12,6 +12,7 @@ from edgefusion.models.data.images import encoded
 from edgefusion.models.data.plug_in_types import Generator
 from edgefusion.runtime.errors import InputError, UsageError
 from edgefusion.runtime.files import kept_on_disk_errors, write_whole
+from edgefusion.runtime.partials import remove_leftovers_below
 from edgefusion.runtime.progress import Say, silent
 
 SETTINGS = "drawing.json"
@@ -29,6 +30,7 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
     Raises UsageError where it already holds those of others.
     """
     path = folder / SETTINGS
+    remove_leftovers_below(folder)
     document = json.dumps(settings, indent=1, sort_keys=True).encode() + b"\n"
     if path.is_file():
         if path.read_bytes() != document:

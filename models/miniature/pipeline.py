@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,11 @@ from edgefusion.models.miniature.networks import SCHEDULER
 from edgefusion.models.miniature.raw_data import Prompts
 from edgefusion.models.miniature.shapes import ATTRIBUTES
 from edgefusion.models.miniature.words import tokenizer_files
+from edgefusion.models.pipeline_files import INDEX
 from edgefusion.models.text_to_image import ORIGINAL_STEPS
 from edgefusion.models.trajectories import OWN_PROMPTS
+from edgefusion.runtime.files import replacing_folder
+from edgefusion.runtime.partials import partial_folder
 
 _CARD = "README.md"
 _CALIBRATION_PROMPTS = 16
@@ -35,11 +36,9 @@ def write_miniature(
     from diffusers import LCMScheduler, StableDiffusionPipeline
     from transformers import CLIPTokenizer
 
-    partial = folder.with_name(f".partial-{folder.name}")
-    shutil.rmtree(partial, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix="edgefusion-tokenizer-") as place, quiet_libraries():
+    with replacing_folder(folder, INDEX) as partial, partial_folder() as place, quiet_libraries():
         for name, content in tokenizer_files().items():
-            (Path(place) / name).write_bytes(content)
+            (place / name).write_bytes(content)
         scheduler = LCMScheduler.from_config(
             {**SCHEDULER, "original_inference_steps": ORIGINAL_STEPS}
         )
@@ -53,11 +52,9 @@ def write_miniature(
             feature_extractor=None,
             requires_safety_checker=False,
         ).save_pretrained(partial)
-    (partial / _CARD).write_text(_card(facts))
-    prompts = Prompts(_CALIBRATION_SEED)(0, _CALIBRATION_PROMPTS)
-    (partial / OWN_PROMPTS).write_text("".join(f"{prompt}\n" for prompt in prompts))
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+        (partial / _CARD).write_text(_card(facts))
+        prompts = Prompts(_CALIBRATION_SEED)(0, _CALIBRATION_PROMPTS)
+        (partial / OWN_PROMPTS).write_text("".join(f"{prompt}\n" for prompt in prompts))
 
 
 def as_stored(network: Any) -> Any:

@@ -35,7 +35,7 @@ from edgefusion.models.miniature.stages import (
 from edgefusion.models.miniature.store import Step, Store
 from edgefusion.models.miniature.tools import Tools
 from edgefusion.models.miniature.trainings import Lesson
-from edgefusion.models.text_to_image import STEPS
+from edgefusion.models.trajectories import USUAL_STEPS
 from edgefusion.runtime.progress import Say
 
 Judgements = dict[str, dict[str, Judgement]]
@@ -209,7 +209,7 @@ class Repetition:
 
     def _judged(self, name: str, trained: Trained) -> dict[str, Judgement]:
         few = names.is_few(name)
-        steps = STEPS if few else (self.preset.many_steps,)
+        steps = USUAL_STEPS if few else (self.preset.many_steps,)
         guidance = self.preset.guidance
         settings = {
             "prompts": self.preset.evaluation_prompts,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors.torch import load, save
 
 from edgefusion.runtime.files import kept_on_disk_errors, write_whole
+from edgefusion.runtime.partials import remove_leftovers_below
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,6 +54,7 @@ class Store:
         if not file.is_file():
             with kept_on_disk_errors(place):
                 place.mkdir(parents=True, exist_ok=True)
+                remove_leftovers_below(place)
                 made = make(place)
                 write_whole(file, json.dumps(dict(made), indent=1).encode() + b"\n")
         found: dict[str, Any] = json.loads(file.read_bytes())

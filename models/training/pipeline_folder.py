@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefusion.models.checkpoint import quiet_libraries
-from edgefusion.models.pipeline_files import SCHEDULER_CONFIG
+from edgefusion.models.pipeline_files import INDEX, SCHEDULER_CONFIG
 from edgefusion.models.text_to_image import ORIGINAL_STEPS, STABLE_DIFFUSION_SCHEDULE
 from edgefusion.models.training.disk import as_os_errors
-from edgefusion.runtime.files import disk_errors
+from edgefusion.runtime.files import disk_errors, replacing_folder
 
 if TYPE_CHECKING:
     from edgefusion.models.source import Source
 
-_INDEX = "model_index.json"
 _KEPT = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
 _CLASSES = {
     "scheduler": ("diffusers", "DDIMScheduler"),
@@ -40,30 +39,28 @@ def write_pipeline(
     existing folder is replaced when the new one is whole. Raises DoesNotFitError for a full disk
     and InputError for a place that cannot be written.
     """
-    partial = folder.with_name(f".partial-{folder.name}")
-    try:
-        with disk_errors(folder), as_os_errors(), quiet_libraries():
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            parts = _copy_base(base, partial, leave_out=tuple(replaced))
-            for name, module in replaced.items():
-                module.save_pretrained(partial / name)
-                parts[name] = _CLASSES[name]
-            guided = getattr(replaced.get("unet"), "config", {}).get("time_cond_proj_dim")
-            if consistency or "scheduler" not in parts:
-                parts["scheduler"] = _write_scheduler(base, partial, consistency)
-            name = "LatentConsistencyModelPipeline" if guided else "StableDiffusionPipeline"
-            index: dict[str, Any] = {
-                "_class_name": name,
-                **{key: list(parts[key]) for key in sorted(parts)},
-            }
-            for absent in ("feature_extractor", "image_encoder", "safety_checker"):
-                index[absent] = [None, None]
-            index["requires_safety_checker"] = False
-            (partial / _INDEX).write_text(json.dumps(index, indent=2) + "\n")
-            _replace(folder, partial)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with (
+        disk_errors(folder),
+        as_os_errors(),
+        quiet_libraries(),
+        replacing_folder(folder, INDEX) as partial,
+    ):
+        parts = _copy_base(base, partial, leave_out=tuple(replaced))
+        for name, module in replaced.items():
+            module.save_pretrained(partial / name)
+            parts[name] = _CLASSES[name]
+        guided = getattr(replaced.get("unet"), "config", {}).get("time_cond_proj_dim")
+        if consistency or "scheduler" not in parts:
+            parts["scheduler"] = _write_scheduler(base, partial, consistency)
+        name = "LatentConsistencyModelPipeline" if guided else "StableDiffusionPipeline"
+        index: dict[str, Any] = {
+            "_class_name": name,
+            **{key: list(parts[key]) for key in sorted(parts)},
+        }
+        for absent in ("feature_extractor", "image_encoder", "safety_checker"):
+            index[absent] = [None, None]
+        index["requires_safety_checker"] = False
+        (partial / INDEX).write_text(json.dumps(index, indent=2) + "\n")
 
 
 def scheduler_config(source: Source) -> dict[str, Any]:
@@ -87,7 +84,7 @@ def _copy_base(base: Source, to: Path, leave_out: tuple[str, ...]) -> dict[str, 
                 module.save_pretrained(to / name)
                 parts[name] = _CLASSES[name]
         return parts
-    index = json.loads((base.path / _INDEX).read_text())
+    index = json.loads((base.path / INDEX).read_text())
     parts = {}
     for name in _KEPT:
         if name not in leave_out and (base.path / name).is_dir() and index.get(name, [None])[0]:
@@ -106,12 +103,3 @@ def _write_scheduler(base: Source, to: Path, consistency: bool) -> tuple[str, st
     shutil.rmtree(to / "scheduler", ignore_errors=True)
     kind.from_config(config).save_pretrained(to / "scheduler")
     return _LCM_SCHEDULER if consistency else _CLASSES["scheduler"]
-
-
-def _replace(folder: Path, partial: Path) -> None:
-    old = folder.with_name(f".old-{folder.name}")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    partial.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgefusion.runtime.errors import UsageError
+from edgefusion.runtime.file_kinds import Kind
+from edgefusion.runtime.files import replacing
 
 _STEP = "step"
 
@@ -50,10 +52,11 @@ class RunLog:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         header = [_STEP, *self._columns]
         kept = _rows(self._path, header, self._step)
-        partial = self._path.with_name(".partial-log.csv")
-        with partial.open("w", newline="", encoding="utf-8") as file:
+        with (
+            replacing((self._path,), Kind.CSV) as (partial,),
+            partial.open("w", newline="", encoding="utf-8") as file,
+        ):
             csv.writer(file).writerows([header, *kept])
-        partial.replace(self._path)
 
 
 def _rows(path: Path, header: list[str], step: int) -> list[list[str]]:

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from edgefusion.models.text_to_image import (
-    ORIGINAL_STEPS,
     STABLE_DIFFUSION_SCHEDULE,
     lcm_scheduler,
 )
@@ -47,7 +46,7 @@ class Sampler:
         scheduler: Any
         if self.consistency:
             scheduler = lcm_scheduler(self.scheduler)
-            scheduler.set_timesteps(steps, device, original_inference_steps=ORIGINAL_STEPS)
+            scheduler.set_timesteps(steps, device)
         else:
             scheduler = _ddim(self.scheduler)
             scheduler.set_timesteps(steps, device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from edgefusion.models.training.kd import BlockRemovedDistillation
 from edgefusion.models.training.lcm import ConsistencyDistillation, guided_student
 from edgefusion.models.training.noise_schedule import NoiseSchedule
 from edgefusion.models.training.pipeline_folder import scheduler_config, write_pipeline
-from edgefusion.models.training.run_folder import open_run_folder
+from edgefusion.models.training.run_folder import PIPELINE, open_run_folder
 from edgefusion.models.training.sampling import Sampler
 from edgefusion.models.training.settings import (
     Data,
@@ -33,9 +34,8 @@ from edgefusion.models.training.trainer import Training, train
 from edgefusion.models.training.validation import GridOfDecoders, GridOfUNets
 from edgefusion.models.trajectories import Denoising
 from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.files import alone_in, disk_errors
 from edgefusion.runtime.progress import Say, silent
-
-_PIPELINE = "pipeline"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +56,18 @@ def run_training(
     used, and what ``trainer.train`` raises.
     """
     tell = say or silent
-    open_run_folder(folder, settings, resume=resume)
-    tell(f"loading {settings.teacher}")
-    session = prepare(settings, folder)
-    train(session.training, resume=resume, say=tell)
-    result = folder / _PIPELINE
-    if _is_main_process():
-        tell(f"writing {result}")
-        session.write_result(result)
+    is_main = _is_main_process()
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with alone_in(folder) if is_main else nullcontext():
+        open_run_folder(folder, settings, resume=resume)
+        tell(f"loading {settings.teacher}")
+        session = prepare(settings, folder)
+        train(session.training, resume=resume, say=tell)
+        result = folder / PIPELINE
+        if is_main:
+            tell(f"writing {result}")
+            session.write_result(result)
     return result
 
 

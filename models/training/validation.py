@@ -14,6 +14,7 @@ from PIL import Image
 
 from edgefusion.models.image_grid import image_grid
 from edgefusion.models.training.draws import Draws
+from edgefusion.runtime.file_kinds import Kind
 from edgefusion.runtime.files import disk_errors, replacing
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class GridOfDecoders:
 def write_grid(rows: Mapping[str, torch.Tensor], path: Path) -> None:
     """A PNG of images [n, 3, h, w] in [-1, 1], a labelled row each entry; it appears whole."""
     cells = [[Image.fromarray(pixels) for pixels in _as_bytes(images)] for images in rows.values()]
-    with replacing((path,)) as (partial,), disk_errors(path):
+    with replacing((path,), Kind.PNG) as (partial,), disk_errors(path):
         image_grid(cells, labels=list(rows)).save(partial, "PNG")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import pickle
 import re
 import zipfile
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import pytest
 from edgefusion.compiler.bundle.archive import write_members
 from tests.e2e.conftest import Cli
 from tests.graph_cases import parse
+from tests.model_folders import pipeline_folder
 from tests.network_cases import save
 
 USAGE, INPUT, UNSUPPORTED, DOES_NOT_FIT = 2, 3, 4, 5
@@ -200,6 +202,7 @@ def test_unknown_names(refused: Refused, tmp_path: Path) -> None:
     refused(INPUT, *compile_to(tmp_path, tmp_path / "none.onnx"))
     source = save(tmp_path, "cnn")
     assert "exynos2400" in refused(INPUT, *compile_to(tmp_path, source, "--target", "exynos"))
+    assert "1 to 50" in refused(USAGE, *compile_to(tmp_path, "tiny-test", "--steps", "51"))
     assert "pipelined" in refused(USAGE, *compile_to(tmp_path, source, "--schedule", "fast"))
     assert "model" in refused(USAGE, *compile_to(tmp_path, source, "--components", "unet"))
     refused(USAGE, *compile_to(tmp_path, source, "--components", ","))
@@ -261,12 +264,54 @@ def test_newer_bundle_and_missing_member(refused: Refused, bundle: Path, tmp_pat
 
 def test_inspect_refuses_what_is_not_there(refused: Refused, bundle: Path) -> None:
     assert "--component" in refused(USAGE, "inspect", bundle, "--program")
-    refused(USAGE, "inspect", bundle, "--component", "encoder", "--program")
-    refused(USAGE, "inspect", bundle, "--component", "unet", "--range", "7")
+    assert "Did you mean text_encoder?" in refused(
+        USAGE, "inspect", bundle, "--component", "encoder", "--program"
+    )
+    assert "Did you mean vae_decoder?" in refused(USAGE, "inspect", bundle, "--component", "vae")
+    for rows in ("7", "", "a:b", "-1:3", "5:4", "1:2:3", "²:", "9" * 30 + ":"):
+        refused(USAGE, "inspect", bundle, "--component", "unet", "--range", rows)
+    assert "which are 0 to" in refused(
+        USAGE, "inspect", bundle, "--component", "unet", "--range", "99999999:"
+    )
+    refused(USAGE, "inspect", bundle, "--component", "unet", "--program", "--json", "-")
     refused(USAGE, "inspect", bundle, "--component", "unet", "--graph", "--memory")
     assert "nothing" in refused(
         INPUT, "inspect", bundle, "--component", "unet", "--tiles", "nothing"
     )
+
+
+def test_folder_without_its_transformer(refused: Refused, cli: Cli, tmp_path: Path) -> None:
+    folder = pipeline_folder(tmp_path)
+    index = json.loads((folder / "model_index.json").read_text())
+    more = {"unet": [None, None], "transformer": ["diffusers", "FluxTransformer2DModel"]}
+    (folder / "model_index.json").write_text(json.dumps(index | more))
+    assert "FluxTransformer2DModel" in refused(INPUT, *compile_to(tmp_path, folder))
+    given = (*compile_to(tmp_path, folder), "--calibration-prompts", "0")
+    made = cli(*given, "--components", "vae_decoder")
+    assert made.code == 0, made.err
+    assert "ms for one evaluation of vae_decoder" in made.out
+    assert "transformer" in made.err
+    assert "one image" not in cli("simulate", tmp_path / "out.npub").out
+
+
+def test_inputs_that_are_no_arrays(refused: Refused, bundle: Path, tmp_path: Path) -> None:
+    file = tmp_path / "x.npz"
+    given = ("run", bundle, "--component", "unet", "--reference", "--inputs", file)
+    for content in (b"", b"PK\x03\x04" + b"x" * 50, pickle.dumps({"sample": 1})):
+        file.write_bytes(content)
+        assert "no .npz file" in refused(INPUT, *given, "-o", tmp_path / "y.npz")
+    np.save(tmp_path / "x.npy", np.zeros(3))
+    (tmp_path / "x.npy").rename(file)
+    assert "no .npz file" in refused(INPUT, *given, "-o", tmp_path / "y.npz")
+    np.savez(file, sample=np.array([{}], object))
+    assert "no .npz file" in refused(INPUT, *given, "-o", tmp_path / "y.npz")
+
+
+def test_nested_too_deeply(refused: Refused, tmp_path: Path) -> None:
+    deep = tmp_path / "calibration.json"
+    deep.write_text("[" * 200_000)
+    told = refused(INPUT, *compile_to(tmp_path, save(tmp_path, "cnn"), "--calibration", deep))
+    assert "nested" in told
 
 
 # The disk

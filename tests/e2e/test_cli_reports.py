@@ -138,7 +138,11 @@ def test_traffic_shows_the_first_rows(cli: Cli, bundle: Path) -> None:
 
 
 def test_inspect_shows_the_manifest(cli: Cli, bundle: Path) -> None:
-    assert "schedule    mlt, 2 steps" in cli("inspect", bundle).out
+    shown = cli("inspect", bundle).out
+    assert "schedule    mlt, 2 steps" in shown
+    assert "scheduler   LCMScheduler; the U-Net predicts epsilon" in shown
+    one = cli("inspect", bundle, "--component", "unet", "--json", "-").json
+    assert list(one["graphs"]) == list(one["latency"]["components"]) == ["unet"]
     document = cli("inspect", bundle, "--json", "-").json
     manifest = document["manifest"]
     assert manifest["pipeline"] == COMPONENTS

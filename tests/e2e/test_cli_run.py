@@ -53,6 +53,10 @@ def test_steps_and_seed_are_the_users(cli: Cli, calibrated: Path, tmp_path: Path
         assert result.code == 0, result.err
         images.append(path.read_bytes())
     assert len(set(images)) == 3
+    path = tmp_path / "three.png"
+    result = cli("run", calibrated, *PROMPT, "-o", path, "--reference", "--steps", "3")
+    assert result.code == 2
+    assert "no tables for timestep 679, 339; expected one of 1, 2, 4" in result.err
 
 
 def test_long_prompts_are_cut_with_a_warning(cli: Cli, calibrated: Path, tmp_path: Path) -> None:

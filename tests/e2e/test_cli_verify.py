@@ -28,14 +28,19 @@ def report(calibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 
 def test_a_sound_bundle_passes_its_gates(report: dict[str, object]) -> None:
-    assert report["schema_version"] == 2
+    assert report["schema_version"] == 3
     assert report["reference_weights"] == "source"
     values = {(row["value"], row["timestep"]): row for row in report["values"]}  # type: ignore[attr-defined]
     assert {("latent", 999), ("latent", 499), ("image", None)} <= values.keys()
     assert values["latent", 499]["bundle_db"] > 40
     assert values["image", None]["bundle_db"] > 35
-    assert values["latent", 499]["source_db"] < values["latent", 499]["bundle_db"]
-    assert report["gates"]["passed"] is True  # type: ignore[index]
+    assert 30 < values["latent", 499]["source_db"] < values["latent", 499]["bundle_db"]
+    assert report["model_references"] == dict.fromkeys(
+        ("text_encoder", "unet", "vae_decoder"), "source"
+    )
+    gates = report["gates"]
+    assert gates["passed"] is gates["arithmetic_passed"] is gates["model_passed"] is True  # type: ignore[index]
+    assert gates["summary"] == "arithmetic and model are both checked"  # type: ignore[index]
 
 
 def test_every_layer_is_measured_and_its_causes_explain_it(report: dict[str, object]) -> None:
@@ -72,12 +77,20 @@ def quick(cli: Cli, bundle: Path, *arguments: str) -> Outcome:
     return cli("verify", bundle, "--layers", "none", "--json", "-", *arguments)
 
 
-@pytest.mark.parametrize("option", ["--min-sqnr-db", "--min-psnr-db"])
-def test_a_gate_that_is_too_high_fires(cli: Cli, calibrated: Path, option: str) -> None:
+@pytest.mark.parametrize(
+    ("option", "gates"),
+    [("--min-sqnr-db", (False, True)), ("--min-psnr-db", (False, False)),
+     ("--min-model-db", (True, False))],
+)  # fmt: skip
+def test_a_gate_that_is_too_high_fires(
+    cli: Cli, calibrated: Path, option: str, gates: tuple[bool, bool]
+) -> None:
     result = quick(cli, calibrated, option, "200")
     assert result.code == 6
     assert "at least 200 dB" in result.err
-    assert result.json["gates"]["passed"] is False
+    found = result.json["gates"]
+    assert (found["arithmetic_passed"], found["model_passed"]) == gates
+    assert found["passed"] is False
 
 
 def test_one_scale_too_large_fires_and_is_blamed(
@@ -106,7 +119,7 @@ def test_a_scale_too_small_clips_and_fires(cli: Cli, calibrated: Path, tmp_path:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (("--against", "nothing"), 2, "expected bundle or source"),
+        (("--against", "nothing"), 2, "expected one of bundle, source, both"),
         (("--layers", "tail"), 2, "has no tail"),
         (("--source", "bk-sdm-tiny"), 3, "not what the bundle was compiled from"),
     ],
@@ -133,7 +146,7 @@ def test_a_recipe_for_hard_weights_is_written_and_keeps_its_word(cli: Cli, tmp_p
         return min(float(r["bundle_db"]) for r in document["values"] if r["value"] == value)
 
     recipe = tmp_path / "r.toml"
-    gates = ("--min-sqnr-db", "52")
+    gates = ("--min-sqnr-db", "52", "--against", "bundle")
     before = cli("verify", bundle("a.npub"), "--recipe-out", recipe, "--json", "-", *gates)
     assert before.code == 6
     assert 40 < worst(before.json, "latent") < 50

@@ -9,6 +9,7 @@ finished calibration is found again by its identity.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -25,6 +26,7 @@ from edgefusion.compiler.network.network import Network
 from edgefusion.compiler.network.scales import measured_tensors
 from edgefusion.models.text_to_image import Network as Run
 from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.files import write_whole
 from edgefusion.runtime.progress import Say, silent
 from edgefusion.toolchain.accuracy.calibration_file import (
     FORMAT_VERSION,
@@ -197,9 +199,9 @@ class _Store:
             for index, each in enumerate(outputs)
             for name, value in each.items()
         }
-        temporary = self.partial.with_suffix(".new.npz")
+        file = io.BytesIO()
         np.savez_compressed(
-            temporary,
+            file,
             names=np.array(list(statistics)),
             low=np.array([s.low for s in seen]),
             high=np.array([s.high for s in seen]),
@@ -208,7 +210,7 @@ class _Store:
             evaluations=np.array(len(outputs)),
             **results,  # type: ignore[arg-type]  # numpy types keywords as its one option
         )
-        temporary.replace(self.partial)
+        write_whole(self.partial, file.getvalue())
 
     def finish(self, calibration: Calibration) -> None:
         if self.path is not None and self.partial is not None:

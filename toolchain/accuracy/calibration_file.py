@@ -21,6 +21,7 @@ from edgefusion.compiler.network.network import Network
 from edgefusion.compiler.network.ranges import Range
 from edgefusion.compiler.network.scales import measured_tensors
 from edgefusion.runtime.errors import InputError, UsageError
+from edgefusion.runtime.files import write_whole
 from edgefusion.runtime.validation import Whole, validated
 from edgefusion.toolchain.accuracy.calibration_statistics import Statistics
 
@@ -143,9 +144,7 @@ class Calibration:
             "evaluations": self.evaluations,
             "tensors": {name: asdict(measured) for name, measured in self.tensors.items()},
         }
-        temporary = path.with_name(f".{path.name}.partial")
-        temporary.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
-        temporary.replace(path)
+        write_whole(path, json.dumps(document, indent=1, allow_nan=False).encode() + b"\n")
 
 
 def load_calibration(path: Path) -> Calibration:

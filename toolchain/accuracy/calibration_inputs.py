@@ -3,7 +3,7 @@
 A component beside a text encoder and a U-Net gets real inputs: the text encoder prompts, the U-Net
 every step of their trajectories, the decoder the latents that these end in. What stands alone gets
 the nearest thing: a U-Net trajectories with a normal context (that is what CLIP's final norm
-leaves), any other graph normal inputs.
+leaves), any other graph what is drawn for it (``drawn_inputs``).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import onnx
 from edgefusion.models.text_to_image import Network
 from edgefusion.models.trajectories import Denoising, Shapes, token_ids
 from edgefusion.toolchain.accuracy.calibration import Workload
+from edgefusion.toolchain.accuracy.drawn_inputs import drawn_inputs
 from edgefusion.toolchain.running.segments import session
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Inputs:
         each = self.steps if component == "unet" else 1
 
         def drive(run: Network) -> None:
+            graph = onnx.load(graph_path, load_external_data=False)
             ports = _ports(graph_path)
             if component == "unet":
                 self._trajectories(_as_unet(run, ports), _shapes(ports), exported)
@@ -73,7 +75,7 @@ class Inputs:
                     run({"latent": latent})
             else:
                 for index in range(len(self.prompts)):
-                    run(_random(ports, np.random.default_rng([self.seed, index])))
+                    run(drawn_inputs(graph, np.random.default_rng([self.seed, index])))
 
         return Workload(len(self.prompts) * each, drive)
 
@@ -137,21 +139,6 @@ def _as_unet(run: Network, ports: _Ports) -> Network:
         return {"noise_pred": noise}
 
     return predict
-
-
-def _random(ports: _Ports, rng: np.random.Generator) -> dict[str, Array]:
-    """Normal floats, zero integers (valid as indices and as timesteps), true booleans."""
-    return {
-        name: rng.standard_normal(shape).astype(dtype)
-        if _is_float(dtype)
-        else np.full(shape, dtype.kind == "b", dtype)
-        for name, (dtype, shape) in ports.items()
-    }
-
-
-def _is_float(dtype: np.dtype[Any]) -> bool:
-    """Floats that numpy has, and bfloat16, which it has not."""
-    return dtype.kind == "f" or dtype.name == "bfloat16"
 
 
 def _runner(path: Path) -> Network:

@@ -1,19 +1,19 @@
-"""The FP32 reference of a bundle's component: its own graph, with the weights that it had before
-they were rounded.
+"""A component's graph with the weights that it had before they were rounded.
 
-The bundle holds rounded weights alone, so this exports the source again and runs those passes that
-change no value. The result has the bundle's names for all activations, so it compares op by op.
+The bundle holds rounded weights alone, so this takes the source's export and runs those passes that
+change no value. The result has the bundle's names for all activations, so it compares op by op. It
+shares whatever the passes got wrong, so nothing passes or fails by it (``source_network``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
 
-from edgefusion.models.export import export_component
 from edgefusion.models.source import SHIPPED, Source, resolve_source
 from edgefusion.passes.assign_precision import AssignPrecision
 from edgefusion.passes.optimise import optimise
@@ -25,6 +25,8 @@ from edgefusion.runtime.progress import Say
 
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle
+    from edgefusion.passes.pass_base import Pass
+    from edgefusion.runtime.machine import Machine
 
 _ROUNDING = (AssignPrecision, QuantizeW8A16, PartitionHost)
 
@@ -38,6 +40,7 @@ class ReferenceGraph:
     weights: str
 
 
+_FOUND_BY_NAME = ("preset", "hub")
 SOURCE_WEIGHTS = "source"
 BUNDLE_WEIGHTS = "bundle"
 
@@ -49,7 +52,7 @@ def source_of(bundle: Bundle, given: str | None, say: Say) -> Source | None:
     Raises InputError for a ``given`` source whose content is not what the bundle was made from.
     """
     info = bundle.manifest.source
-    if given is None and info.kind not in ("preset", "hub") and info.name not in SHIPPED:
+    if given is None and info.kind not in _FOUND_BY_NAME and info.name not in SHIPPED:
         return None
     try:
         seed = info.seed if info.kind == "preset" else None
@@ -71,38 +74,54 @@ def source_of(bundle: Bundle, given: str | None, say: Say) -> Source | None:
     return None
 
 
+def is_found_by_name(source: Source) -> bool:
+    """Whether ``source_of`` will find ``source`` where only the bundle is at hand."""
+    return source.kind in _FOUND_BY_NAME or source.path in SHIPPED.values()
+
+
+def unrounded(passes: Sequence[Pass]) -> tuple[Pass, ...]:
+    """Those of ``passes`` that change no value."""
+    return tuple(each for each in passes if not isinstance(each, _ROUNDING))
+
+
+def exact_graph(
+    exported: Path,
+    component: str,
+    machine: Machine,
+    timesteps: Sequence[int],
+    folder: Path,
+    say: Say,
+) -> Path:
+    """``folder``/graph.onnx with its weights beside it: the export after all passes but those that
+    round."""
+    passes = unrounded(default_passes(timesteps=tuple(timesteps)))
+    graph, _ = optimise(exported, component, machine, passes, say)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "graph.onnx"
+    graph.save(path, folder / "weights.safetensors")
+    return path
+
+
 def reference_graph(
-    bundle: Bundle, component: str, source: Source | None, folder: Path, say: Say
+    bundle: Bundle, component: str, exported: Path | None, folder: Path, say: Say
 ) -> ReferenceGraph:
-    """The component with the weights of ``source``, written below ``folder``; with the bundle's
-    rounded ones where there is no source."""
+    """The component with the weights of the source, whose export is ``exported``, written to
+    ``folder``; with the bundle's rounded ones where there is none."""
     rounded = bundle.graph_model(component)
-    if source is None:
+    if exported is None:
         return ReferenceGraph(rounded, bundle.path.parent, BUNDLE_WEIGHTS)
-    shapes = None
-    if source.kind == "onnx":
-        shapes = {
-            v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim)
-            for v in rounded.graph.input
-        }
-    place = folder / component
-    exported = export_component(source, component, place / "export", shapes=shapes, progress=say)
     timesteps = bundle.manifest.component(component).timesteps
-    passes = tuple(p for p in default_passes(timesteps=timesteps) if not isinstance(p, _ROUNDING))
-    graph, _ = optimise(exported, component, bundle.machine, passes, say)
-    graph.save(place / "graph.onnx", place / "weights.safetensors")
-    for file in (exported, exported.with_name(f"{exported.name}.data")):
-        file.unlink(missing_ok=True)
-    model = onnx.load(place / "graph.onnx", load_external_data=False)
+    path = exact_graph(exported, component, bundle.machine, timesteps, folder, say)
+    model = onnx.load(path, load_external_data=False)
     made = {name for node in model.graph.node for name in node.output}
     wanted = {name for node in rounded.graph.node for name in node.output if not _constant(node)}
     if not wanted <= made:
         say(
             f"warning: this version compiles {component} to another graph than the bundle's "
-            f"(it lacks '{min(wanted - made)}'); comparing with the bundle's weights instead"
+            f"(it lacks '{min(wanted - made)}'); its layers are compared with the bundle's weights"
         )
         return ReferenceGraph(rounded, bundle.path.parent, BUNDLE_WEIGHTS)
-    return ReferenceGraph(model, place, SOURCE_WEIGHTS)
+    return ReferenceGraph(model, folder, SOURCE_WEIGHTS)
 
 
 def _constant(node: onnx.NodeProto) -> bool:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle
     from edgefusion.compiler.schedule.schedule import Schedule
     from edgefusion.runtime.machine import Machine
-    from edgefusion.toolchain.accuracy.verification import LayerKey
+    from edgefusion.toolchain.accuracy.npu_layers import LayerKey
 
 
 _FP16 = {

@@ -27,7 +27,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -41,6 +40,7 @@ from edgefusion.runtime.functions import UNARY
 from edgefusion.runtime.isa import DType, Opcode
 from edgefusion.runtime.kernels.exact_tables import exact_tables
 from edgefusion.runtime.opcodes import SPECIFICATIONS
+from edgefusion.runtime.partials import partial_folder
 from edgefusion.runtime.program import Program, TensorRecord
 from edgefusion.runtime.store_watch import StoreWatch, reference_name
 from edgefusion.runtime.stored_values import from_real, to_real
@@ -227,8 +227,8 @@ class _Values(Mapping[str, Array]):
 
 @contextmanager
 def _values_on_disk() -> Iterator[_Values]:
-    with TemporaryDirectory(prefix="edgefusion-values-") as folder:
-        yield _Values(Path(folder))
+    with partial_folder() as folder:
+        yield _Values(folder)
 
 
 def _power(one: Array, other: Array) -> float:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgefusion.runtime.errors import DoesNotFitError, UsageError
+from edgefusion.toolchain.compiling.host_share import heavy_host
 
 if TYPE_CHECKING:
     from edgefusion.runtime.latency import PipelineLatency
@@ -57,7 +58,8 @@ class Budgets:
             f"the pipeline takes {latency.total_ms:.3f} ms, its budget --max-latency-ms is "
             f"{limit:g} ms: {latency.total_ms - limit:.3f} ms too many. The largest part is "
             f"{evaluations * op.latency_ps / 1e9:.3f} ms for op {op.name} of {component.name} "
-            f"({op.kind}, from {origin}). Nothing was written. Raise the budget, take fewer "
+            f"({op.kind}, from {origin}). {_sentence(heavy_host(latency))}Nothing was written. "
+            "Raise the budget, take fewer "
             "--steps, or choose a faster --schedule or --target."
         )
 
@@ -93,6 +95,10 @@ def largest_dram_need(program: Program) -> tuple[int, OpRecord]:
             live[buffer.last + 1] -= buffer.nbytes
     peak = int(np.argmax(np.cumsum(live)[:-1])) if len(program) else 0
     return program.dram_bytes, program.ops[int(program.columns.op[peak])]
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}. " if text else ""
 
 
 def _over(option: str, component: str, op: OpRecord, need: int, limit: int) -> DoesNotFitError:

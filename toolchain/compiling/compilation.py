@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING
 
 from edgefusion.compiler.bundle.archive import member_info
 from edgefusion.compiler.bundle.manifest import ComponentInfo, MemberInfo, PassInfo
+from edgefusion.compiler.bundle.scales import PLACEHOLDER
 from edgefusion.passes.optimise import optimise
 from edgefusion.runtime.files import disk_errors
 from edgefusion.runtime.latency import ComponentLatency
+from edgefusion.runtime.program import Program
 from edgefusion.runtime.progress import Say
 from edgefusion.toolchain.accuracy.recipe import Recipe
 from edgefusion.toolchain.compiling.budgets import Budgets
+from edgefusion.toolchain.compiling.dry_run import dry_component
 from edgefusion.toolchain.compiling.hosting import (
     host_build,
     host_calls,
@@ -38,12 +41,14 @@ from edgefusion.toolchain.compiling.scaling import (
 from edgefusion.toolchain.compiling.workspace import Shapes, Workspace
 
 if TYPE_CHECKING:
+    from edgefusion.compiler.bundle.reference import ReferenceVectors
     from edgefusion.compiler.network.network import Network
     from edgefusion.compiler.schedule.schedule import Schedule
     from edgefusion.models.source import Source
     from edgefusion.passes.pass_base import Pass
     from edgefusion.passes.pass_manager import PassRecord
     from edgefusion.runtime.machine import Machine
+    from edgefusion.toolchain.accuracy.import_check import ImportCheck
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,18 +120,24 @@ class CompiledComponent:
     members: Mapping[str, MemberInfo]
     programs: Mapping[str, CompiledProgram]
     passes: tuple[PassRecord, ...]
+    check: ImportCheck
+    vectors: ReferenceVectors | None = None
+    """What its source made of inputs that calibration does not see, where that was asked."""
 
 
 def compile_component(
     source: Source,
     component: str,
     evaluations: int,
+    earlier: Sequence[CompiledComponent],
     settings: Settings,
     workspace: Workspace,
     stopwatch: Stopwatch,
 ) -> CompiledComponent:
-    """Run all stages. Raises what they raise, and DoesNotFitError for an exceeded budget."""
+    """Run all stages; ``earlier`` components are those before it in the pipeline. Raises what they
+    raise, and DoesNotFitError for an exceeded budget."""
     from edgefusion.compiler.frontend.from_graph import network_from_graph
+    from edgefusion.toolchain.compiling.source_comparison import SourceComparison
 
     say = settings.progress
     # 1. Export
@@ -136,7 +147,19 @@ def compile_component(
     with stopwatch.stage(component, "passes"):
         dump_dir = settings.dump_ir / component if settings.dump_ir else None
         passes = settings.passes(component)
-        graph, records = optimise(exported, component, settings.machine, passes, say, dump_dir)
+        comparison = SourceComparison(
+            source,
+            component,
+            exported,
+            settings.machine,
+            settings.timesteps_of(component),
+            workspace.staging / f"{component}-unrounded",
+            say,
+        )
+        observe = comparison.observer(passes)
+        graph, records = optimise(
+            exported, component, settings.machine, passes, say, dump_dir, observe
+        )
         network = network_from_graph(graph, component)
     if told := _quantized_already(records):
         say(f"{component}: {told}")
@@ -149,14 +172,22 @@ def compile_component(
         graph.save(graph_file, weights_file)
         files = {f"{component}/{path.name}": path for path in (graph_file, weights_file)}
         members = {name: member_info(path) for name, path in files.items()}
-    # 4. Scales of INT16 activations, from the graph just written
+    # 4. The source's own values, against those of the graph just written
+    with stopwatch.stage(component, "source"):
+        if needs_scales(network) and not settings.calibration.is_wanted(component):
+            compared = comparison.left_out("without calibration it has no values")
+        else:
+            before = {c.name: c.vectors for c in earlier if c.vectors is not None}
+            compared = comparison.compare(graph_file, before)
+        files |= compared.files
+    # 5. Scales of INT16 activations, from the graph just written
     scales = uncalibrated(network)
     if needs_scales(network) and settings.calibration.is_wanted(component):
         with stopwatch.stage(component, "calibration"):
             scales = component_scales(
                 source, component, graph_file, network, settings.calibration, workspace, say
             )
-    # 5. Lowering, verification and simulation, for each schedule
+    # 6. Lowering, verification and simulation, for each schedule
     shared = ComponentInfo(
         component,
         settings.recipe.precision_of(component),
@@ -184,12 +215,25 @@ def compile_component(
     programs = {
         name: replace(p, info=with_backends(p.info, host.manifest)) for name, p in programs.items()
     }
-    # 6. What all schedules share
+    # 6. Once through the program, which any schedule gives the same values
+    with stopwatch.stage(component, "dry run"):
+        first = programs[settings.schedules[0].name]
+        dry_component(
+            graph,
+            Program.load(first.file),
+            settings.machine,
+            host,
+            timesteps=first.info.timesteps,
+            has_values=first.info.scales.method != PLACEHOLDER,
+        )
+    # 7. What all schedules share
     files |= {**host.files, **scales.files}
     del graph, network
     gc.collect()  # graphs are cyclic
     workspace.release_export(exported)
-    return CompiledComponent(component, files, members, programs, records)
+    return CompiledComponent(
+        component, files, members, programs, records, compared.check, compared.vectors
+    )
 
 
 def _quantized_already(records: Sequence[PassRecord]) -> str:

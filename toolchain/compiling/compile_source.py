@@ -12,11 +12,13 @@ from edgefusion.compiler.bundle.bundle import json_bytes, write_bundle
 from edgefusion.compiler.bundle.check import LATENCY
 from edgefusion.compiler.bundle.manifest import Manifest, MemberInfo, SourceInfo
 from edgefusion.compiler.schedule.schedule import schedule_named
+from edgefusion.runtime.claims import Output, claim_outputs
 from edgefusion.runtime.cost import COST_MODEL_VERSION
 from edgefusion.runtime.errors import UsageError
+from edgefusion.runtime.file_kinds import Kind
 from edgefusion.runtime.files import replacing
 from edgefusion.runtime.latency import PipelineLatency
-from edgefusion.runtime.machine import Machine, load_target
+from edgefusion.runtime.machine import Machine, load_target, target_path
 from edgefusion.runtime.progress import Say, silent
 from edgefusion.toolchain.accuracy.recipe import Recipe, load_recipe
 from edgefusion.toolchain.compiling.budgets import Budgets
@@ -33,6 +35,7 @@ from edgefusion.toolchain.compiling.workspace import Shapes, open_workspace
 if TYPE_CHECKING:
     from edgefusion.models.source import Source
     from edgefusion.passes.pass_manager import PassRecord
+    from edgefusion.toolchain.accuracy.import_check import ImportCheck
 
 DEFAULT_TARGET = "exynos2400"
 DEFAULT_SCHEDULE = "pipelined"
@@ -47,9 +50,12 @@ class CompileResult:
 
     machine: Machine
     bundles: Mapping[str, Path]
+    bundle_bytes: Mapping[str, int]
     latencies: Mapping[str, PipelineLatency]
     manifests: Mapping[str, Manifest]
     passes: Mapping[str, tuple[PassRecord, ...]]
+    checks: tuple[ImportCheck, ...]
+    """How near each component is to its source."""
     stages: tuple[StageTime, ...]
 
 
@@ -93,12 +99,16 @@ def compile_source(
     outputs = _outputs(output, schedules)
     if steps < 1:
         raise UsageError(f"--steps is {steps}; expected 1 or more.")
+    from edgefusion.models.pipeline_check import checked_source
     from edgefusion.models.pipeline_files import pipeline_files
     from edgefusion.models.source import resolve_source
-    from edgefusion.models.trajectories import tabulated_timesteps
+    from edgefusion.models.trajectories import Denoising, tabulated_timesteps
 
     resolved = resolve_source(source, random_weights_seed=random_weights)
+    resolved = checked_source(resolved, components, progress or silent)
     chosen = components_of(resolved, components)
+    if "unet" in chosen:
+        Denoising.of(resolved, steps)  # the scheduler can do so many steps
     settings = Settings(
         machine=load_target(target).machine,
         schedules=tuple(schedule_named(name) for name in schedules),
@@ -120,14 +130,23 @@ def compile_source(
                 f"{settings.machine.name} stay idle; pipelined uses all"
             )
     stopwatch = Stopwatch()
-    with replacing(tuple(outputs.values())) as partial, open_workspace(work_dir) as workspace:
+    read = (resolved.path, recipe, calibration, target_path(target))
+    claim_outputs(
+        [Output(path, Kind.BUNDLE) for path in outputs.values()],
+        [path for path in read if path is not None],
+        [path for path in (work_dir, dump_ir) if path is not None],
+    )
+    places = tuple(outputs.values())
+    with replacing(places, Kind.BUNDLE) as partial, open_workspace(work_dir) as workspace:
         # 2. Each component to files
-        compiled = [
-            compile_component(
-                resolved, c, steps if c == "unet" else 1, settings, workspace, stopwatch
+        compiled: list[CompiledComponent] = []
+        for c in chosen:
+            evaluations = steps if c == "unet" else 1
+            compiled.append(
+                compile_component(
+                    resolved, c, evaluations, compiled, settings, workspace, stopwatch
+                )
             )
-            for c in chosen
-        ]
         # 3. Each schedule's simulation against the budget, then its bundle
         latencies = {name: _pipeline(compiled, name) for name in outputs}
         for latency in latencies.values():
@@ -135,15 +154,24 @@ def compile_source(
         settings.progress("digesting the source")
         origin = SourceInfo(resolved.kind, resolved.name, resolved.digest, resolved.seed)
         beside = pipeline_files(resolved)
-        manifests = {}
+        manifests, bundle_bytes = {}, {}
         for name, file in zip(outputs, partial, strict=True):
             settings.progress(f"writing {outputs[name]}")
             with stopwatch.stage("", f"bundle {name}"):
                 manifest = _manifest(origin, settings.machine, name, steps, compiled)
                 manifests[name] = _write(file, manifest, compiled, latencies[name], beside)
+                bundle_bytes[name] = file.stat().st_size
     passes = {component.name: component.passes for component in compiled}
+    checks = tuple(component.check for component in compiled)
     return CompileResult(
-        settings.machine, outputs, latencies, manifests, passes, tuple(stopwatch.times)
+        settings.machine,
+        outputs,
+        bundle_bytes,
+        latencies,
+        manifests,
+        passes,
+        checks,
+        tuple(stopwatch.times),
     )
 
 
@@ -160,11 +188,6 @@ def _outputs(output: Path | str | Mapping[str, Path], schedules: Sequence[str]) 
         outputs = {schedules[0]: Path(output)}
     else:
         raise UsageError(f"{len(schedules)} schedules need an output each; give them by name")
-    if len({path.resolve() for path in outputs.values()}) != len(outputs):
-        raise UsageError("two schedules would be written to the same file; name different ones")
-    for path in outputs.values():
-        if path.is_dir():
-            raise UsageError(f"{path} is a folder; name the bundle itself, as in {path}/out.npub.")
     return outputs
 
 

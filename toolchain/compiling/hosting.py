@@ -30,11 +30,19 @@ class HostFiles:
 
 @contextmanager
 def host_build(graph: Graph, folder: Path) -> Iterator[HostBuild]:
-    """The host functions of ``graph``, being compiled in ``folder`` while the block runs."""
+    """The host functions of ``graph``, being compiled in ``folder`` while the block runs.
+
+    Raises UnsupportedOpError for one that ONNX Runtime, their reference, cannot run.
+    """
+    from edgefusion.compiler.frontend.placement import host_groups
     from edgefusion.compiler.host.functions import host_models
     from edgefusion.compiler.host.library import building
+    from edgefusion.compiler.host.reference import check_reference
 
-    with building(folder, host_models(graph)) as build:
+    models = host_models(graph)
+    for group, model in zip(host_groups(graph), models, strict=True):
+        check_reference(group, model)
+    with building(folder, models) as build:
         yield build
 
 

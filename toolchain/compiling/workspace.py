@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefusion.runtime.files import disk_errors
+from edgefusion.runtime.partials import partial_folder, remove_leftovers_below
 from edgefusion.runtime.progress import Say
 
 if TYPE_CHECKING:
@@ -62,14 +62,13 @@ def open_workspace(work_dir: Path | None) -> Iterator[Workspace]:
     Raises DoesNotFitError for a full disk, InputError for a folder that cannot be written.
     """
     root = work_dir.expanduser() if work_dir else None
-    with disk_errors(root or Path(tempfile.gettempdir())):
-        if root is not None:
-            root.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix="edgefusion-", dir=root))
-    try:
+    with ExitStack() as stack:
+        with disk_errors(root or Path(tempfile.gettempdir())):
+            if root is not None:
+                root.mkdir(parents=True, exist_ok=True)
+                remove_leftovers_below(root)
+            staging = stack.enter_context(partial_folder(root))
         yield Workspace(staging, (root or staging) / "exports", root is not None)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _export_key(source: Source, shapes: Shapes) -> str:

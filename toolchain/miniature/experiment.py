@@ -21,7 +21,8 @@ from edgefusion.models.miniature.presets import Preset
 from edgefusion.models.miniature.repetition import Repetition
 from edgefusion.models.miniature.store import Store
 from edgefusion.models.miniature.tools import make_tools
-from edgefusion.runtime.files import write_whole
+from edgefusion.models.pipeline_files import INDEX
+from edgefusion.runtime.files import replacing_folder, write_whole
 from edgefusion.runtime.progress import Say
 from edgefusion.toolchain.miniature.deployment import deploy
 
@@ -55,7 +56,8 @@ def run_experiment(preset: Preset, seeds: int, folder: Path, say: Say) -> dict[s
         "scores": score_rows(found),
     }
     best = max(deployed, key=lambda one: mean(one.judgements[FP32][str(DEPLOYED_STEPS)].scores))
-    shutil.copytree(best.folder, folder / PIPELINE, dirs_exist_ok=True)
+    with replacing_folder(folder / PIPELINE, INDEX) as partial:
+        shutil.copytree(best.folder, partial, dirs_exist_ok=True)
     write_whole(folder / RESULTS, json.dumps(document, indent=1).encode() + b"\n")
     write_whole(folder / REPORT, markdown(document).encode())
     return document

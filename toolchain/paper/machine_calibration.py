@@ -17,6 +17,8 @@ import numpy.typing as npt
 from scipy.optimize import least_squares
 
 from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.file_kinds import Kind
+from edgefusion.runtime.files import disk_errors, replacing
 from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program import Program
 from edgefusion.runtime.progress import Say
@@ -180,7 +182,8 @@ def write_target(template: Path, calibration: Calibration, output: Path) -> None
         text, count = line.subn(rf"\g<1>{fitted.value:.6g}\g<3>calibrated", text)
         if count != 1:
             raise InputError(f"expected one line for {key} in {template}, found {count}")
-    output.write_text(text, encoding="utf-8")
+    with replacing((output,), Kind.TOML) as (partial,), disk_errors(output):
+        partial.write_text(text, encoding="utf-8")
 
 
 def _value(machine: Machine, name: str) -> float:

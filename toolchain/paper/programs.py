@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefusion.compiler.lowering.lower import lower
 from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime.machine import Machine
+from edgefusion.runtime.partials import partial_folder
 from edgefusion.runtime.program import Program
 from edgefusion.runtime.progress import Say
 
@@ -67,8 +66,8 @@ def build_network(preset: str, component: Component, machine: Machine, say: Say)
 
     source = resolve_source(preset, random_weights_seed=0)
     timesteps = tabulated_timesteps(source) if component == "unet" else ()
-    with tempfile.TemporaryDirectory() as folder:
-        exported = export_component(source, component, Path(folder))
+    with partial_folder() as folder:
+        exported = export_component(source, component, folder)
         passes = default_passes(timesteps=timesteps)
         graph, _ = optimise(exported, component, machine, passes, say)
         return network_from_graph(graph, component)

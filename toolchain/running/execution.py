@@ -19,6 +19,7 @@ from edgefusion.models.text_to_image import Network, Sampling
 from edgefusion.models.tokenization import HashingTokenizer, Tokenizer, clip_tokenizer
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.progress import Say
+from edgefusion.toolchain.running.ports import declared_outputs, input_shapes
 
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle
@@ -86,8 +87,7 @@ def npu_network(
 ) -> Network:
     """A component on the simulated NPU; see ``npu_executor``."""
     _, executor = npu_executor(bundle, component, say=say, host=host)
-    shapes = output_shapes(bundle, component)
-
+    graph = bundle.graph_model(component).graph
     timesteps = bundle.manifest.component(component).timesteps
 
     def run(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
@@ -97,8 +97,7 @@ def npu_network(
             if say is not None:
                 say(f"{component}: instruction {done} of {count}")
 
-        outputs = executor.run(inputs, progress=progress).outputs
-        return {name: value.reshape(shapes[name]) for name, value in outputs.items()}
+        return declared_outputs(graph, inputs, executor.run(inputs, progress=progress).outputs)
 
     return run
 
@@ -146,32 +145,6 @@ def require_calibrated(bundle: Bundle, *components: str) -> None:
             )
 
 
-def checked_inputs(bundle: Bundle, component: str, found: Mapping[str, Array]) -> dict[str, Array]:
-    """The arrays that a component takes, in its shapes and types.
-
-    Raises InputError for missing or unknown names, other shapes, and NaN or infinite values.
-    """
-    import onnx
-
-    ports = {t.name: t for t in bundle.graph_model(component).graph.input}
-    missing, unknown = sorted(ports.keys() - found.keys()), sorted(found.keys() - ports.keys())
-    if missing or unknown:
-        what = [f"lacks {', '.join(missing)}"] if missing else []
-        what += [f"has {', '.join(unknown)}, which {component} does not take"] if unknown else []
-        raise InputError(f"the input {' and '.join(what)}; expected {', '.join(ports)}.")
-    checked = {}
-    for name, port in ports.items():
-        kind = port.type.tensor_type
-        shape = tuple(dim.dim_value for dim in kind.shape.dim)
-        value = np.asarray(found[name])
-        if value.shape != shape:
-            raise InputError(f"the input {name} has shape {value.shape}; expected {shape}.")
-        if not np.issubdtype(value.dtype, np.number) or not np.isfinite(value).all():
-            raise InputError(f"the input {name} holds values that are no finite numbers.")
-        checked[name] = value.astype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
-    return checked
-
-
 def pipeline_of(bundle: Bundle) -> tuple[PipelineConfig, Sampling]:
     """What running the bundle as a text-to-image pipeline needs.
 
@@ -190,7 +163,10 @@ def pipeline_of(bundle: Bundle) -> tuple[PipelineConfig, Sampling]:
     config = pipeline_config(members)
     shapes = input_shapes(bundle, "unet")
     guidance = shapes["timestep_cond"][-1] if "timestep_cond" in shapes else 0
-    return config, Sampling(shapes["sample"], config.scheduler, config.scaling_factor, guidance)
+    tabulated = bundle.manifest.component("unet").timesteps
+    return config, Sampling(
+        shapes["sample"], config.scheduler, config.scaling_factor, guidance, tuple(tabulated)
+    )
 
 
 def tokenizer_of(bundle: Bundle, config: PipelineConfig, say: Say) -> Tokenizer:
@@ -216,17 +192,3 @@ def tokenizer_of(bundle: Bundle, config: PipelineConfig, say: Say) -> Tokenizer:
         "hashing, and the image shows nothing"
     )
     return HashingTokenizer(PRESETS[source.name].text_encoder.vocabulary, length)
-
-
-def input_shapes(bundle: Bundle, component: str) -> dict[str, tuple[int, ...]]:
-    """Shapes of a component's inputs by name."""
-    return _shapes(bundle.graph_model(component).graph.input)
-
-
-def output_shapes(bundle: Bundle, component: str) -> dict[str, tuple[int, ...]]:
-    """Shapes of a component's outputs by name."""
-    return _shapes(bundle.graph_model(component).graph.output)
-
-
-def _shapes(values: Any) -> dict[str, tuple[int, ...]]:
-    return {v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in values}

@@ -24,8 +24,12 @@ Observe = Callable[[str, Array], None]
 DEFAULT_BUDGET_BYTES = 256 << 20
 
 
-def session(model: onnx.ModelProto | Path, folder: Path | None = None) -> ort.InferenceSession:
+def session(
+    model: onnx.ModelProto | Path, folder: Path | None = None, *, as_written: bool = False
+) -> ort.InferenceSession:
     """An ONNX Runtime session that computes in FP32; ``folder`` holds the external data.
+
+    ``as_written`` runs the graph node by node, without ONNX Runtime's own rewriting.
 
     The option about QDQ matters: without it ONNX Runtime takes INT8 weights as leave to round
     activations to eight bits. Without arena and patterns memory is given back between runs;
@@ -34,7 +38,9 @@ def session(model: onnx.ModelProto | Path, folder: Path | None = None) -> ort.In
     options = ort.SessionOptions()
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False
-    options.log_severity_level = 3
+    options.log_severity_level = 4 if as_written else 3  # what fails is raised, and said once
+    if as_written:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if folder is not None:

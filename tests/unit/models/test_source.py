@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from edgefusion.models.architectures import COMPONENTS, PRESETS
+from edgefusion.models.pipeline_check import checked_source
 from edgefusion.models.source import Source, resolve_source
 from edgefusion.runtime.errors import InputError, UsageError
 
@@ -137,8 +138,10 @@ def test_unsupported_class(folder: Path) -> None:
     index = json.loads((folder / "model_index.json").read_text())
     index["vae"] = ["diffusers", "AutoencoderDC"]
     (folder / "model_index.json").write_text(json.dumps(index))
+    source = resolve_source(str(folder))
+    assert source.components == ("text_encoder", "unet")
     with pytest.raises(InputError, match=r"AutoencoderDC .* expected AutoencoderKL"):
-        resolve_source(str(folder))
+        checked_source(source, None, lambda _: None)
 
 
 def test_missing_weights(folder: Path) -> None:

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
+import torch
 
 from edgefusion.models.text_to_image import (
+    PREDICTION_TYPES,
     Sampling,
     as_pixels,
     denoise,
@@ -80,12 +86,47 @@ def test_guidance_is_embedded_where_the_network_takes_it() -> None:
 
 def test_requests_and_values_are_checked() -> None:
     ids = np.ones((1, 3), np.int64)
-    with pytest.raises(UsageError, match="one of 1, 2, 4"):
-        generate(Networks(), SAMPLING, ids, steps=3)
+    for steps in (0, 51, 10**12):
+        with pytest.raises(UsageError, match="1 to 50"):
+            generate(Networks(), SAMPLING, ids, steps=steps)
+    with pytest.raises(UsageError, match="--seed is 18446744073709551616"):
+        generate(Networks(), SAMPLING, ids, seed=2**64, steps=1)
+    tables = replace(SAMPLING, tabulated=(999, 759, 499, 259))
+    with pytest.raises(UsageError, match=r"timestep 679, 339; expected one of 1, 2, 4"):
+        generate(Networks(), tables, ids, steps=3)
+    assert len(generate(Networks(), SAMPLING, ids, steps=3).steps) == 3
     with pytest.raises(InputError, match="NaN or infinite"):
         generate(Networks(np.nan), SAMPLING, ids, steps=1)
     with pytest.raises(InputError, match="LCMScheduler"):
         lcm_scheduler({"beta_schedule": "a misspelt one"})
+
+
+SCHEDULERS = ("DDIMScheduler", "PNDMScheduler", "EulerDiscreteScheduler", "LCMScheduler")
+
+
+@pytest.mark.parametrize("prediction", PREDICTION_TYPES)
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_schedulers_are_replaced_as_their_library_replaces_them(
+    name: str, prediction: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By ``LCMScheduler.from_config(pipe.scheduler.config)``, step by step, and without a word."""
+    made_by_hand = getattr(diffusers, name)(
+        beta_start=0.001, beta_end=0.01, beta_schedule="linear", prediction_type=prediction
+    )
+    saved = json.loads(made_by_hand.to_json_string())
+    theirs = getattr(diffusers, name).from_config(saved)
+    sampling = replace(SAMPLING, scheduler=saved)
+    with caplog.at_level(logging.WARNING, "diffusers"):
+        found = denoise(Networks(0.25).unet, sampling, CONTEXT, seed=5, steps=4)
+    assert not caplog.records
+    scheduler = diffusers.LCMScheduler.from_config(theirs.config)
+    scheduler.set_timesteps(4)
+    generator = torch.Generator().manual_seed(5)
+    sample = torch.randn(SAMPLING.latent_shape, generator=generator)
+    for step, timestep in zip(found, scheduler.timesteps, strict=True):
+        made = scheduler.step(torch.full_like(sample, 0.25), timestep, sample, generator=generator)
+        sample = made.prev_sample
+        np.testing.assert_array_equal(step.latent, made.denoised)
 
 
 def test_pixels() -> None:

@@ -55,3 +55,8 @@ def test_clip_tokenizer_pads_and_cuts() -> None:
 def test_damaged_tokenizers_are_refused() -> None:
     with pytest.raises(InputError, match="tokenizer"):
         clip_tokenizer({"vocab.json": b"{"}, 6)
+
+
+def test_files_stay_in_their_folder() -> None:
+    with pytest.raises(InputError, match="expected a name"):
+        clip_tokenizer({"../vocab.json": b"{}"}, 77)

@@ -98,7 +98,8 @@ def test_tables_cover_what_can_be_run() -> None:
     source = resolve_source("tiny-test")
     assert tabulated_timesteps(source, 2) == (999, 759, 499, 259)
     assert set(Denoising.of(source, 3).timesteps()) <= set(tabulated_timesteps(source, 3))
-    assert tabulated_timesteps(source, 51) == ()
+    with pytest.raises(UsageError, match="1 to 50"):
+        tabulated_timesteps(source, 51)
 
 
 def test_tokens_without_a_tokenizer() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from edgefusion.compiler.graph.weights import DeferredValues
 from edgefusion.passes.fold_constants import FoldConstants
-from tests.graph_cases import rewritten, untouched
+from tests.graph_cases import Array, rewritten, untouched
 
 
 def test_chain_of_constants() -> None:
@@ -85,20 +85,45 @@ def test_result_of_the_graph_keeps_its_node() -> None:
     assert untouched(FoldConstants(), text, {"w": (2,)}).ops == ["Relu", "Exp"]
 
 
-@pytest.mark.parametrize("axis", [0, 1])
-def test_quantized_weights_are_computed_when_they_are_read(axis: int) -> None:
-    rng = np.random.default_rng(3)
+@pytest.mark.parametrize(
+    "op",
+    ["Shape(x)", "Shape<start = 1>(x)", "Shape<start = -2, end = -1>(x)", "Shape<end = 9>(x)"],
+)
+def test_shapes_are_known_in_parts_too(op: str) -> None:
+    text = f"g (float[2, 4, 6] x) => (float[2, 4, 6] y, int64[n] s) {{ s = {op} y = Neg(x) }}"
+    assert rewritten(FoldConstants(), text).ops == ["Identity", "Neg"]
+    text = f"g (float[2, 4, 6] x) => (float[2, 4, 6] y) {{ s = {op} m = ReduceMax(s) "
+    text += "f = Cast<to = 1>(m) y = Mul(x, f) }"
+    assert rewritten(FoldConstants(), text).ops == ["Mul"]
+
+
+def test_size_is_known() -> None:
+    text = "g (float[2, 4, 6] x) => (float[2, 4, 6] y) { n = Size(x) f = Cast<to = 1>(n) "
+    assert rewritten(FoldConstants(), text + "y = Div(x, f) }").ops == ["Div"]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "scale", "zero"),
+    [
+        ("", np.array(0.1, np.float32), None),
+        ("", np.array(0.1, np.float32), np.array(7, np.uint8)),
+        ("<axis = 0>", np.linspace(0.1, 1, 8, dtype=np.float32), None),
+        ("<axis = -1>", np.linspace(0.1, 1, 6, dtype=np.float32), np.arange(6, dtype=np.uint8)),
+    ],
+)
+def test_large_quantized_weights_are_dequantized_when_they_are_read(
+    attributes: str, scale: Array, zero: Array | None
+) -> None:
+    weights = {"q": np.arange(48, dtype=np.uint8).reshape(8, 6), "scale": scale}
+    operands = "q, scale" if zero is None else "q, scale, zero"
     outcome = rewritten(
-        FoldConstants(max_bytes=8),
-        "g (float[2, 6] x) => (float[2, 8] y) "
-        f"{{ d = DequantizeLinear<axis = {axis}>(w, s, z) y = MatMul(x, d) }}",
-        {
-            "w": rng.integers(0, 255, (6, 8)).astype(np.uint8),
-            "s": rng.random((6, 8)[axis]).astype(np.float32),
-            "z": rng.integers(0, 255, (6, 8)[axis]).astype(np.uint8),
-        },
+        FoldConstants(max_bytes=16),
+        "g (float[2, 8] x) => (float[2, 6] y) "
+        f"{{ w = DequantizeLinear{attributes}({operands}) y = MatMul(x, w) }}",
+        weights if zero is None else {**weights, "zero": zero},
     )
     assert outcome.ops == ["MatMul"]
+    assert isinstance(outcome.only.inputs[1].lazy, DeferredValues)
 
 
 def test_weights_that_training_quantized_are_rounded_when_they_are_read() -> None:

@@ -92,6 +92,16 @@ def test_minus_one_is_refused() -> None:
     assert "not 0.5 x (1 + t)" in outcome.missed
 
 
+def test_constant_that_adds_an_axis_is_refused() -> None:
+    outcome = untouched(
+        FuseGelu(),
+        "g (float[3, 8] x) => (float[1, 3, 8] y) <float[1, 1, 1] half3 = {0.5}, "
+        f"{SCALARS[1:]} {{ m = Mul(x, r) f = Erf(m) a = Add(f, one) b = Mul(x, a) "
+        "y = Mul(b, half3) }",
+    )
+    assert "not 0.5 x (1 + t)" in outcome.missed
+
+
 def test_gate_on_another_tensor_is_refused() -> None:
     outcome = untouched(
         FuseGelu(),

@@ -24,6 +24,14 @@ def case(op: str) -> str:
     return f"g (float[2, 3, 4] x) => (float[2, 3, 4] y) {{ r = Relu(x) i = {op} y = Neg(i) }}"
 
 
+def test_empty_operands_of_a_concatenation_go() -> None:
+    weights: Weights = {"empty": np.zeros((2, 0, 4), np.float32)}
+    outcome = rewritten(RemoveIdentities(), case("Concat<axis = 1>(empty, r, empty)"), weights)
+    assert outcome.ops == ["Relu", "Neg"]
+    text = case("Concat<axis = 0>(r, x)").replace("float[2, 3, 4] y", "float[4, 3, 4] y")
+    assert untouched(RemoveIdentities(), text).ops == ["Relu", "Concat", "Neg"]
+
+
 @pytest.mark.parametrize(
     "op",
     [

@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from edgefusion.compiler.graph.graph import Graph
-from edgefusion.compiler.host.functions import index_extents
+from edgefusion.compiler.host.trust import Bounds, bounds
 from edgefusion.passes.tabulate_timestep import TabulateTimestep
 from tests.graph_cases import CONTEXT, execute, parse, random_feeds
 
@@ -81,6 +81,43 @@ def test_origins_say_what_a_table_stands_for() -> None:
     assert equal.origin == ("Cast_t", "Mul_angles", "Sin_wave")
 
 
+SPLIT = """
+g (int64[1] timestep, float[1, 2] x) => (float[1, 2] y, float[1, 2] z)
+<float[1, 4] frequencies = {1.0, 0.5, 0.25, 0.125}> {
+    t = Cast<to = 1>(timestep)
+    angles = Mul(t, frequencies)
+    wave = Sin(angles)
+    scale, shift = Split<axis = 1, num_outputs = 2>(wave)
+    scaled = Mul(x, scale)
+    y = Add(scaled, shift)
+    z = Add(scaled, scale)
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        (SPLIT, 2),
+        (SPLIT.replace("Add(scaled, shift)", "Neg(scaled)"), 1),
+        (EMBEDDING.replace("a = Exp(wave)", "a = Mul(wave, x)"), 2),
+    ],
+    ids=["both halves", "one half", "itself and what it leads to"],
+)
+def test_every_table_has_an_origin(text: str, count: int) -> None:
+    """Also where no node leads to one table alone, as with the halves of a Split."""
+    model = parse(text)
+    graph, matched = tabulated(model)
+    assert matched == count
+    assert all(node.origin for node in graph.nodes)
+    for timestep in STEPS:
+        feeds = random_feeds(model) | {"timestep": np.array([timestep])}
+        for found, wanted in zip(
+            execute(graph.to_model(), feeds), execute(model, feeds), strict=True
+        ):
+            np.testing.assert_array_equal(found, wanted)
+
+
 @pytest.mark.parametrize(
     ("text", "timesteps"),
     [
@@ -120,5 +157,5 @@ def test_compiled_code_is_trusted_with_the_row() -> None:
     body = (
         "float[3] t = {1.0, 2.0, 3.0}> { i = ArgMax<axis = 0, keepdims = 0>(x) y = Gather(t, i) }"
     )
-    assert index_extents(parse(f"g (float[3] x) => (float y) <{body}")) == ({}, "")
-    assert "computed indices" in index_extents(parse(f"g (float[4] x) => (float y) <{body}"))[1]
+    assert bounds(parse(f"g (float[3] x) => (float y) <{body}")) == Bounds()
+    assert "computed indices" in bounds(parse(f"g (float[4] x) => (float y) <{body}")).refusal

@@ -26,6 +26,7 @@ MACHINE = load_target("exynos2400").machine.with_values(
     vector_startup_cycles=3.0,
     host_call_ns=100.0,
     host_bandwidth_bytes_per_s=2e9,
+    host_macs_per_s=1e9,
 )
 
 
@@ -72,8 +73,10 @@ def test_vector_works_in_waves(elements: int, waves: int) -> None:
     assert cost.vector_ns(MACHINE, elements, 2.5) == waves * 2.5 + 3
 
 
-def test_host_call() -> None:
+def test_host_call_moves_or_computes_whichever_is_slower() -> None:
     assert cost.host_ns(MACHINE, 1000) == 100 + 500
+    assert cost.host_ns(MACHINE, 1000, 499) == 100 + 500
+    assert cost.host_ns(MACHINE, 1000, 5000) == 100 + 5000
 
 
 def test_tables_follow_their_order() -> None:

@@ -11,7 +11,7 @@ import pytest
 from edgefusion.benchmarks.simulator_speed import synthetic_program
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.isa import EngineKind
-from edgefusion.runtime.latency import PipelineLatency
+from edgefusion.runtime.latency import PipelineLatency, total_label
 from edgefusion.runtime.machine import load_target
 from edgefusion.runtime.measurement import attribute_ps, bound_violations, component_latency
 from edgefusion.runtime.program import OpRecord, Program
@@ -168,3 +168,18 @@ def test_pipeline_totals_and_json() -> None:
 def test_instructions_need_an_op() -> None:
     with pytest.raises(InputError, match=r"instruction 0 .*unknown op 0"):
         component_latency(replace(synthetic_program(5), ops=()), MACHINE)
+
+
+@pytest.mark.parametrize(
+    ("components", "label"),
+    [
+        (("text_encoder", "unet", "vae_decoder"), "one image"),
+        (("unet",), "one image, unet alone"),
+        (("text_encoder", "vae_decoder"), "one evaluation of text_encoder and vae_decoder"),
+        (("model",), "one evaluation of model"),
+    ],
+)
+def test_a_total_is_of_an_image_where_something_denoises(
+    components: tuple[str, ...], label: str
+) -> None:
+    assert total_label(components) == label

@@ -51,6 +51,8 @@ def test_path_and_name_give_the_same_machine() -> None:
         ("semaphore_ns =", "#", "missing semaphore_ns"),
         ("dma_engines =", "#", "engines must name exactly dma_engines"),
         ("dma_engines = { value = 1", "dma_engines = { value = 0", "dma_engines .* 0, found 0"),
+        ("dma_engines = { value = 1", "dma_engines = { value = 256", "dma_engines .* 255, found"),
+        ("value = 6291456", "value = 9223372036854775808", "sram_bytes .* found"),
         ("softmax =", "softmaxx =", "vector_cycles must name exactly .* softmax, softmaxx"),
         ("w8a16 =", "w16a8 =", "tensor_rate must name exactly .* w16a8, w8a16"),
         ("value = 6291456", "value = -1", "sram_bytes .* found"),

@@ -13,6 +13,7 @@ from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.isa import MAX_RANK, Cause, DType, EngineKind, Opcode, Role, Space
 from edgefusion.runtime.program import (
     BufferRecord,
+    Columns,
     Instruction,
     Operand,
     OpRecord,
@@ -20,6 +21,7 @@ from edgefusion.runtime.program import (
     TensorRecord,
 )
 from edgefusion.runtime.program_builder import ProgramBuilder
+from edgefusion.runtime.program_columns import check_columns
 from edgefusion.runtime.tensor_numbers import PLAIN, ROW_NORMALISED, UNCALIBRATED, steps_of
 
 SRAM = Operand(0, Space.SRAM, 64, DType.INT16, (8, 64), (128, 2))
@@ -152,3 +154,44 @@ def test_a_missing_column_is_bad_input() -> None:
         np.savez(file, **{name: archive[name] for name in archive.files if name != "deps"})
     with pytest.raises(InputError, match="deps"):
         Program.load(file.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        (b'"address":4096', b'"address":-1', "address is -1"),
+        (b'"shape":[8,64]', b'"shape":[8,-4]', "shape.1 is -4"),
+        (b'"dtype":', b'"dtipe":', "dtype"),
+        (b'"origin":["/act/Sigmoid"]', b'"origin":7', "origin is 7"),
+        (b'"sram_bytes":1088', b'"sram_bytes":"x"', "sram_bytes is 'x'"),
+        (b'"ops":', b'"opps":', "ops is missing"),
+    ],
+)
+def test_tables_that_cannot_be_are_bad_input(before: bytes, after: bytes, message: str) -> None:
+    with np.load(io.BytesIO(saved(sample()))) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    tables = arrays["tables"].tobytes()
+    assert before in tables
+    file = io.BytesIO()
+    changed = np.frombuffer(tables.replace(before, after), np.uint8)
+    np.savez(file, **{**arrays, "tables": changed})
+    with pytest.raises(InputError, match=f"The program is damaged.*{message}"):
+        Program.load(file.getvalue())
+
+
+@pytest.mark.parametrize("name", Columns.__slots__)
+def test_columns_of_another_type_are_found(name: str) -> None:
+    """Compiled loops would read their bytes as something else, or far outside."""
+    program = sample()
+    check_columns(program)
+    other = getattr(program.columns, name).astype(np.float32)
+    with pytest.raises(InputError, match=f"column {name} is damaged: expected .*found float32"):
+        check_columns(replace(program, columns=replace(program.columns, **{name: other})))
+
+
+@pytest.mark.parametrize("name", Columns.__slots__)
+def test_columns_of_another_length_are_found(name: str) -> None:
+    program = sample()
+    shorter = getattr(program.columns, name)[:-1]
+    with pytest.raises(InputError, match=r"damaged|differ in length"):
+        check_columns(replace(program, columns=replace(program.columns, **{name: shorter})))

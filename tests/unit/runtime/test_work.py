@@ -179,12 +179,17 @@ def test_vector_class_and_elements(
     assert int(vector.elements[1]) == elements
 
 
-def test_host_call_counts_all_operands() -> None:
+def test_host_call_counts_all_operands_and_what_it_is_told() -> None:
     operands = [view((5,), DType.FP32), view((3, 2), DType.FP16), view((1,), DType.INT64)]
-    host = derive_work(
-        program_of(Opcode.CALL, operands[:1], operands[1:], (("function", "f"),))
-    ).host
-    assert (host.index.tolist(), host.transferred_bytes.tolist()) == ([1], [20 + 12 + 8])
+
+    def host(*counts: tuple[str, int]) -> tuple[list[int], list[int]]:
+        attrs = (("function", "f"), *counts)
+        work = derive_work(program_of(Opcode.CALL, operands[:1], operands[1:], attrs)).host
+        assert work.index.tolist() == [1]
+        return work.moved_bytes.tolist(), work.operations.tolist()
+
+    assert host() == ([20 + 12 + 8], [0])
+    assert host(("operations", 7), ("constant_bytes", 100)) == ([20 + 12 + 8 + 100], [7])
 
 
 def test_durations_are_the_cost_functions() -> None:

@@ -28,6 +28,7 @@ from edgefusion.compiler.bundle.manifest import (
 )
 from edgefusion.compiler.graph.graph import Graph
 from edgefusion.runtime.errors import DoesNotFitError, InputError, UsageError
+from edgefusion.runtime.file_kinds import Kind
 from edgefusion.runtime.files import replacing
 from edgefusion.runtime.isa import Cause, DType, EngineKind, Opcode, Role, Space
 from edgefusion.runtime.machine import load_target
@@ -346,17 +347,18 @@ def test_unsafe_program_is_refused(bundle_path: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("error", [RuntimeError("stop"), KeyboardInterrupt(), SystemExit(143)])
 def test_nothing_is_left_of_a_failed_write(tmp_path: Path, error: BaseException) -> None:
     old = tmp_path / "old.npub"
-    old.write_bytes(b"before")
+    write_members(old, {"manifest.json": b"before", "latency.json": b""})
+    before = old.read_bytes()
 
     def write() -> None:
-        with replacing((old, tmp_path / "new.npub")) as partial:
+        with replacing((old, tmp_path / "new.npub"), Kind.BUNDLE) as partial:
             partial[0].write_bytes(b"half")
             raise error
 
     with pytest.raises(type(error)):
         write()
     assert [path.name for path in tmp_path.iterdir()] == ["old.npub"]
-    assert old.read_bytes() == b"before"
+    assert old.read_bytes() == before
 
 
 def test_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -367,7 +369,7 @@ def test_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     target = tmp_path / "out.npub"
 
     def write() -> None:
-        with replacing((target,)) as (partial,):
+        with replacing((target,), Kind.BUNDLE) as (partial,):
             write_members(partial, {"a": bytes(1000)})
 
     with pytest.raises(DoesNotFitError, match="disk is full"):
@@ -379,7 +381,7 @@ def test_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     def write() -> None:
-        with replacing((tmp_path / "file" / "out.npub",)):
+        with replacing((tmp_path / "file" / "out.npub",), Kind.BUNDLE):
             raise AssertionError("the block must not run")
 
     with pytest.raises(InputError, match="cannot use"):

@@ -56,7 +56,20 @@ WEIGHTS = {"w": (8, 8, 3, 3), "w1": (8, 8, 3), "k": (8, 4), "g": (8,)}
             "g (float[2, 3, 8] x, float[8, 4] z) => (float[2, 3, 4] y) { y = MatMul(x, z) }",
             "need broadcasting",
         ),
-        ("g (float[2, 8] x) => (float[2, 8] y) { y = Concat<axis = 0>(x1, x1) }", "is a constant"),
+        ("g (float[2, 8] x) => (float[3, 8] y) { y = Concat<axis = 0>(x, x1) }", "is a constant"),
+        ("g (float[2, 8] x) => (float[1, 8] y) { y = Relu(x1) }", "computes on constants only"),
+        (
+            (
+                "g (float[2, 8] x) => (float[2, 8] y) "
+                "{ y = LayerNormalization<stash_type = 10>(x, g) }"
+            ),
+            "its stash_type is 10",
+        ),
+        ("g (float[2, 8] x) => (float[16] y) { y = Flatten<axis = 0>(x) }", "shows 'x', an input"),
+        (
+            "g (float[2, 8] x) => (float[1, 32] y) { a = Flatten(k) y = Flatten<axis = 0>(a) }",
+            "shows 'k', a constant",
+        ),
         (
             (
                 "g (float[4, 8] x) => (float[4, 8] y) <int64[1] f = {3}, int64[1] t = {-9}, "

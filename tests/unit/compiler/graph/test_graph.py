@@ -433,3 +433,11 @@ def test_loading_reads_no_weights(tmp_path: Path) -> None:
     assert graph.nodes[0].inputs[1].values()[0, 0] == 0.0
     assert time.perf_counter() - start < 1.5
     assert psutil.Process().memory_info().rss - before < 100e6
+
+
+@pytest.mark.parametrize("origin", ["", "conv1", "[1, 2]", '{"a": 1}', "[" * 100_000])
+def test_an_origin_that_is_no_list_of_names_is_refused(origin: str) -> None:
+    model = parse("g (float[2] x) => (float[2] y) { y = Relu(x) }")
+    model.graph.node[0].metadata_props.add(key="edgefusion.origin", value=origin)
+    with pytest.raises(InputError, match=r"metadata edgefusion\.origin"):
+        Graph.from_model(model)

@@ -224,6 +224,8 @@ def faulty(fault: str) -> Network:
         return replace(network, inputs=())
     if fault == "is not made":
         return replace(network, outputs=("z",))
+    if fault == "is a view of an input":
+        return replace(network, ops=(replace(op, kind=Reshape(x="x")),))
     if fault == "there is no tensor":
         return replace(network, ops=(replace(op, outputs=("z",)),))
     if fault == "which is there already":
@@ -243,6 +245,7 @@ def faulty(fault: str) -> Network:
     [
         "reads 'x'",
         "is not made",
+        "is a view of an input",
         "there is no tensor",
         "which is there already",
         "names the constant",

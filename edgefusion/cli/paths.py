@@ -1,0 +1,111 @@
+"""Options and arguments that name files: each says whether the command reads or writes there.
+
+``Reads()``, ``Writes(kind)`` or ``WritesIn(files)`` in a parameter's annotation is all that a
+command does; before it works, ``guarded`` checks what it was given.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from edgefusion.runtime.claims import Output, claim_outputs
+from edgefusion.runtime.destinations import own_descriptor
+from edgefusion.runtime.errors import UsageError
+from edgefusion.runtime.file_kinds import Kind
+
+STDOUT = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """A file or folder that is read, where the value names one: it may be another name, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Writes:
+    """A file that is written, of ``kind``, or of one that the command itself claims with its
+    further outputs; with ``stdout``, - stands for the standard output."""
+
+    kind: Kind | None = None
+    stdout: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WritesIn:
+    """A folder that is written in; ``files`` are those known beforehand, by name."""
+
+    files: Mapping[str, Kind] = field(default_factory=dict)
+
+
+Role = Reads | Writes | WritesIn
+
+
+def is_stdout(target: str | None) -> bool:
+    """Whether ``target`` is the standard output, which then holds that one document alone."""
+    return target is not None and (target == STDOUT or own_descriptor(Path(target)) == 1)
+
+
+def roles(command: Callable[..., Any]) -> dict[str, Role]:
+    """What the parameters of a command's function are for, those that name files."""
+    found: dict[str, Role] = {}
+    for name, parameter in inspect.signature(command, eval_str=True).parameters.items():
+        for mark in getattr(parameter.annotation, "__metadata__", ()):
+            if isinstance(mark, Role):
+                found[name] = mark
+    return found
+
+
+def guarded(command: Any) -> Any:
+    """``command`` of typer, or all those of a group, which refuse to write what they read."""
+    for each in getattr(command, "commands", {}).values():
+        guarded(each)
+    run = command.callback
+    if run is not None:
+        marked = roles(inspect.unwrap(run))
+
+        @wraps(run)
+        def checked(**values: Any) -> Any:
+            _check({name: (role, values.get(name)) for name, role in marked.items()})
+            return run(**values)
+
+        command.callback = checked
+    return command
+
+
+def _check(given: Mapping[str, tuple[Role, Any]]) -> None:
+    """Raises UsageError for outputs that are inputs, each other, or of another kind, InputError for
+    places that cannot be written."""
+    from edgefusion.runtime.files import disk_errors
+
+    outputs, folders, inputs, on_stdout = [], [], [], []
+    for name, (role, value) in given.items():
+        values = value if isinstance(value, list | tuple) else [value]
+        for path in [Path(each) for each in values if each is not None]:
+            if isinstance(role, Reads):
+                inputs += list(_read(path))
+            elif isinstance(role, WritesIn):
+                folders.append(path)
+                outputs += [Output(path / file, kind) for file, kind in role.files.items()]
+            elif role.stdout and is_stdout(str(path)):
+                on_stdout.append(name)
+            else:
+                outputs.append(Output(path, role.kind))
+    if len(on_stdout) > 1:
+        raise UsageError("two documents cannot both go to the standard output; name a file of one.")
+    if outputs or folders:
+        with disk_errors(outputs[0].path if outputs else folders[0]):
+            claim_outputs(outputs, inputs, folders)
+
+
+def _read(path: Path) -> Iterator[Path]:
+    """What a command reads that is given ``path``: an ONNX model's weights may be other files."""
+    yield path
+    if path.suffix == ".onnx" and path.is_file():
+        from edgefusion.models.onnx_files import external_files
+
+        yield from external_files(path)

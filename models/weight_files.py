@@ -1,0 +1,222 @@
+"""The weight files of a pipeline folder: which are read, what they hold, what lies beside them.
+
+Only names, headers and lists are read: shapes, never values.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgefusion.models.folder_index import FOLDERS
+from edgefusion.runtime.errors import InputError, in_brief
+
+if TYPE_CHECKING:
+    from edgefusion.models.architectures import Component
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5")
+_HALF = "fp16"
+_LIBRARY_ERRORS = (OSError, ValueError, TypeError, LookupError, RuntimeError, AttributeError)
+_ADAPTER = re.compile(
+    r"lora|lycoris|adapter_config\.json|adapter_model|learned_embeds|textual_inversion"
+    r"|ip[-_]adapter|hypernetwork",
+    re.IGNORECASE,
+)
+_ADAPTER_KEY = re.compile(r"(\.|_|^)(lora|lokr|loha|hada|dora)_", re.IGNORECASE)
+_HARMLESS = re.compile(
+    r"(.*\.)?position_ids|text_projection\.weight|logit_scale"  # of a text encoder
+    r"|visual_projection\.weight|vision_model\..*"  # of the CLIP that it is a half of
+    r"|loss\..*"  # of a VAE's training
+)
+"""Weights beyond the configuration that no result depends on."""
+_RENAMED = (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0"))
+"""Names in the attention of old VAEs, which diffusers reads as the new ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightFiles:
+    """``used`` are what the libraries read, ``variant`` how they are asked for it, ``unused`` the
+    names of what lies beside."""
+
+    used: tuple[Path, ...]
+    variant: str | None
+    unused: tuple[str, ...]
+
+    def shapes(self) -> Shapes:
+        """Of all stored weights by name. Raises InputError for files that are not whole."""
+        found: dict[str, tuple[int, ...]] = {}
+        for path in self.used:
+            found |= _shapes(path)
+        return found
+
+
+def weight_files(place: Path, component: Component) -> WeightFiles:
+    """What the libraries would read in ``place``, one component's folder.
+
+    Raises InputError where there is nothing, or where parts of a split file are missing.
+    """
+    there = sorted(p.name for p in place.iterdir() if p.suffix in _SUFFIXES and p.is_file())
+    for variant in (None, _HALF):
+        for name in _candidates(component, variant):
+            if not (place / name).is_file():
+                continue
+            used = _parts(place / name) if name.endswith(".json") else (place / name,)
+            names = {path.name for path in used}
+            return WeightFiles(used, variant, tuple(n for n in there if n not in names))
+    expected = " or ".join(_candidates(component, None)[:2])
+    if there:
+        raise InputError(
+            f"{place} holds {', '.join(there)}; expected {expected}, which the libraries read. "
+            "Rename the file to it where it holds this network's whole weights."
+        )
+    raise InputError(
+        f"{place} holds no weights; expected {expected} beside config.json. "
+        "Download the component again (git clones need `git lfs pull`)."
+    )
+
+
+def _candidates(component: Component, variant: str | None) -> tuple[str, ...]:
+    """Names in the order in which the library of ``component`` looks for them."""
+    middle = f".{variant}" if variant else ""
+    if component == "text_encoder":
+        return (
+            f"model{middle}.safetensors",
+            f"model.safetensors.index{middle}.json",
+            f"pytorch_model{middle}.bin",
+            f"pytorch_model.bin.index{middle}.json",
+        )
+    stem = "diffusion_pytorch_model"
+    return (
+        f"{stem}.safetensors.index{middle}.json",
+        f"{stem}{middle}.safetensors",
+        f"{stem}{middle}.bin",
+    )
+
+
+def _parts(index: Path) -> tuple[Path, ...]:
+    """The files that a split file's index names."""
+    try:
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        found = tuple(sorted(index.parent / name for name in names))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f"{index} is no index of weights: {error}. Download the component again."
+        ) from error
+    for path in found:
+        if path.parent != index.parent or not path.is_file():
+            raise InputError(
+                f"{index} names {path.name}, which is not beside it. Download the whole component."
+            )
+    return found
+
+
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="np") as file:
+                return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise InputError(
+                f"{path} ({path.stat().st_size} bytes) is not a whole safetensors file: {error}. "
+                "Download it again (git clones need `git lfs pull`)."
+            ) from error
+    import pickle
+
+    import torch
+
+    try:
+        # Nothing but tensors is unpickled, and of these no values.
+        stored: Any = torch.load(path, map_location="meta", weights_only=True)
+    except (*_LIBRARY_ERRORS, EOFError, pickle.UnpicklingError) as error:
+        raise InputError(
+            f"{path} cannot be read as weights: {in_brief(error, 80)}. Expected tensors by name, "
+            "as torch.save writes them. Save the component with safetensors instead."
+        ) from error
+    if not isinstance(stored, dict):
+        raise InputError(f"{path} holds no tensors by name. Save the component with safetensors.")
+    return {name: tuple(x.shape) for name, x in stored.items() if isinstance(x, torch.Tensor)}
+
+
+def check_shapes(place: Path, stored: Shapes, expected: Shapes) -> None:
+    """Raises InputError, naming the first, unless ``stored`` weights are those that config.json
+    asks for; none may be left over, but for a few that no result depends on."""
+    found = {_modern(name): shape for name, shape in stored.items()}
+    wanted = {_modern(name): shape for name, shape in expected.items()}
+    beyond = unexpected(found.keys() - wanted.keys())
+    if beyond:
+        raise InputError(
+            f"{place}: {len(beyond)} weights in the files are none that config.json asks for, "
+            f"first {beyond[0]}; they would be left out. {_BOTH_FROM_ONE}"
+        )
+    missing = sorted(wanted.keys() - found.keys())
+    if missing:
+        raise InputError(
+            f"{place}: {len(missing)} weights that config.json asks for are not in the files, "
+            f"first {missing[0]}; expected all of them. {_BOTH_FROM_ONE}"
+        )
+    other = sorted(name for name in wanted if found[name] != wanted[name])
+    if other:
+        name = other[0]
+        raise InputError(
+            f"{place}: {len(other)} weights have another shape than config.json asks for, first "
+            f"{name}: {list(found[name])}, expected {list(wanted[name])}. {_BOTH_FROM_ONE}"
+        )
+
+
+_BOTH_FROM_ONE = (
+    "config.json and weights belong to different models, or the download is incomplete: take both "
+    "from one checkpoint."
+)
+
+
+def unexpected(names: Iterable[str]) -> list[str]:
+    """Those of the ``names`` beyond a configuration that results may depend on, sorted."""
+    return sorted(name for name in names if not _HARMLESS.fullmatch(name))
+
+
+def _modern(name: str) -> str:
+    name = name.removeprefix("text_model.")
+    for old, new in _RENAMED:
+        name = re.sub(rf"(attentions\.\d+)\.{old}\.", rf"\1.{new}.", name)
+    return name
+
+
+def adapters(folder: Path) -> tuple[Path, ...]:
+    """LoRA, adapter and textual-inversion files anywhere in ``folder``, by name or by content."""
+    parts = set(FOLDERS.values())
+    found = []
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(folder)
+        if any(part.startswith(".") for part in inside.parts) or not path.is_file():
+            continue
+        is_weights = path.suffix in _SUFFIXES
+        by_name = _ADAPTER.search(inside.as_posix()) is not None
+        if by_name and (is_weights or path.name == "adapter_config.json"):
+            found.append(path)
+        elif path.suffix == ".safetensors" and inside.parts[0] not in parts:
+            try:
+                names = _shapes(path)
+            except InputError:
+                continue  # nothing that is read
+            if any(_ADAPTER_KEY.search(name) for name in names):
+                found.append(path)
+    return tuple(found)
+
+
+def unread(folder: Path, parts: Iterable[str]) -> tuple[str, ...]:
+    """Weight files beside the pipeline: in none of the ``parts``' folders."""
+    known = set(parts)
+    inside = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
+    return tuple(
+        path.as_posix()
+        for path in inside
+        if path.suffix in _SUFFIXES and (len(path.parts) == 1 or path.parts[0] not in known)
+    )

@@ -1,0 +1,149 @@
+"""What kind of file lies somewhere, told by its content, never by its name."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import tomllib
+import zipfile
+from enum import StrEnum
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO
+
+_HEAD_BYTES = 1 << 16
+_PARSED_BYTES = 1 << 26
+"""Larger text is told by its beginning."""
+_ROWS = 100
+_BUNDLE_MEMBERS = {"manifest.json", "latency.json"}
+_FIRST_OF_BUNDLE = b"manifest.json"
+_ZIP_NAME_AT = 30
+_ONNX_VERSIONS = range(1, 64)
+_ONNX_FIELDS = {0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42}
+"""Tags that follow ``ir_version`` in onnx.proto's ModelProto: producer to opset_import."""
+
+
+class Kind(StrEnum):
+    """A kind of file; the value is how messages call it."""
+
+    EMPTY = "an empty file"
+    BUNDLE = "a bundle"
+    ARRAYS = "an .npz file of arrays"
+    ZIP = "a zip archive"
+    PNG = "a PNG image"
+    IMAGE = "an image"
+    ONNX = "an ONNX model"
+    SAFETENSORS = "a safetensors file"
+    LIBRARY = "a shared library or program"
+    BINARY = "binary data"
+    JSON = "JSON"
+    TOML = "TOML"
+    HTML = "HTML"
+    CSV = "CSV"
+    MARKDOWN = "Markdown"
+    TEXT = "text"
+
+
+_MAGIC = (
+    (b"\x89PNG\r\n\x1a\n", Kind.PNG),
+    (b"\xff\xd8\xff", Kind.IMAGE),
+    (b"GIF8", Kind.IMAGE),
+    (b"\x7fELF", Kind.LIBRARY),
+)
+
+
+def kind_of(path: Path) -> Kind:
+    """The kind of the regular file ``path``. Raises OSError where it cannot be read."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+        nbytes = os.fstat(file.fileno()).st_size
+        if not head:
+            return Kind.EMPTY
+        for magic, kind in _MAGIC:
+            if head.startswith(magic):
+                return kind
+        if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+            return Kind.IMAGE
+        if head.startswith(b"PK"):
+            return _zip_kind(file, head[_ZIP_NAME_AT:].startswith(_FIRST_OF_BUNDLE))
+        if _is_safetensors(head, nbytes):
+            return Kind.SAFETENSORS
+        if _is_onnx(head):
+            return Kind.ONNX
+        try:
+            text = head.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            if error.start < len(head) - 3 or nbytes <= len(head):  # not one that is cut off
+                return Kind.BINARY
+            text = head[: error.start].decode("utf-8-sig")
+        if "\0" in text:
+            return Kind.BINARY
+        if len(head) < nbytes <= _PARSED_BYTES:
+            text += file.read().decode("utf-8", errors="replace")
+        return _text_kind(text, whole=nbytes <= _PARSED_BYTES)
+
+
+def _zip_kind(file: BinaryIO, begins_as_bundle: bool) -> Kind:
+    """By the list of members; by the first where the list was cut off."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = set(archive.namelist())
+    except (zipfile.BadZipFile, ValueError, OverflowError, NotImplementedError):
+        return Kind.BUNDLE if begins_as_bundle else Kind.ZIP
+    if names >= _BUNDLE_MEMBERS:
+        return Kind.BUNDLE
+    return Kind.ARRAYS if names and all(n.endswith(".npy") for n in names) else Kind.ZIP
+
+
+def _is_safetensors(head: bytes, nbytes: int) -> bool:
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= nbytes - 8
+
+
+def _is_onnx(head: bytes) -> bool:
+    """Whether protobuf's field 1 holds a version of ONNX, and a known field of a model follows."""
+    return len(head) > 2 and head[0] == 8 and head[1] in _ONNX_VERSIONS and head[2] in _ONNX_FIELDS
+
+
+def _text_kind(text: str, *, whole: bool) -> Kind:
+    start = text.lstrip()
+    if start.lower().startswith(("<!doctype html", "<html")):
+        return Kind.HTML
+    if start.startswith(("{", "[")) and _is_json(start, whole=whole):
+        return Kind.JSON
+    if whole and _is_toml(text):
+        return Kind.TOML
+    if start.startswith(("{", "[", "<", "#!")):
+        return Kind.TEXT
+    if start.startswith("# "):
+        return Kind.MARKDOWN
+    return Kind.CSV if _is_csv(text, whole=whole) else Kind.TEXT
+
+
+def _is_json(text: str, *, whole: bool) -> bool:
+    if not whole:
+        return text[1:].lstrip().startswith(('"', "{", "["))
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _is_toml(text: str) -> bool:
+    """Whether ``text`` holds a key; comments alone are any text's."""
+    try:
+        return bool(tomllib.loads(text))
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return False
+
+
+def _is_csv(text: str, *, whole: bool) -> bool:
+    """Whether the first rows have the same number of columns, two or more."""
+    lines = text.splitlines(keepends=True)
+    rows = csv.reader(lines if whole else lines[:-1], strict=True)
+    try:
+        widths = {len(row) for row in islice(rows, _ROWS)}
+    except csv.Error:
+        return False
+    return len(widths) == 1 and widths.pop() > 1
