@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx.backend.test.case.node as suite
+import onnxruntime as ort
 
 from edgefusion.onnx_backend import prepare
 from edgefusion.runtime.errors import EdgeFusionError
@@ -48,7 +49,9 @@ _REASON_CHARACTERS = 240
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """``kind``: right, refused, wrong or crashed; the worst output's ``db``, or the reason."""
+    """``kind``: right, rounded (as far from ONNX's values as ONNX Runtime is on inputs rounded to
+    FP16, which numbers like 10003 are not), refused, wrong or crashed; the worst output's ``db``,
+    or the reason."""
 
     kind: str
     db: float = inf
@@ -65,7 +68,7 @@ class Row:
     @property
     def fields(self) -> tuple[str, ...]:
         """As the table has it."""
-        db = min((o.db for o in self.outcomes if o.kind == "right"), default=inf)
+        db = min((o.db for o in self.outcomes if o.kind in ("right", "rounded")), default=inf)
         reason = next((o.reason for o in self.outcomes if o.reason), "")
         shown = "" if db == inf else f"{db:.0f}"
         return (self.case, *(o.kind for o in self.outcomes), shown, reason)
@@ -104,7 +107,31 @@ def run_case(case: Any, way: str) -> Outcome:
         return Outcome("refused", reason=_in_short(str(error)))
     except Exception as error:  # noqa: BLE001  # what else escapes is a defect, to be listed
         return Outcome("crashed", reason=_in_short(f"{type(error).__name__}: {error}"))
-    return compare(found, expected)
+    outcome = compare(found, expected)
+    if outcome.kind == "wrong" and outcome.db > -inf:
+        rounded = reference(case.model, case.data_sets[0][0])
+        if rounded is not None and compare(found, rounded).kind == "right":
+            return Outcome("rounded", outcome.db, "inputs in FP16 give the same elsewhere")
+    return outcome
+
+
+def reference(model: onnx.ModelProto, inputs: Sequence[Any]) -> list[Array] | None:
+    """What ONNX Runtime makes of inputs rounded to FP16; None where it cannot."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        session = ort.InferenceSession(model.SerializeToString(), options)
+        feeds = {
+            info.name: value.astype(np.float16).astype(value.dtype)
+            if value.dtype.kind == "f"
+            else value
+            for info, value in zip(session.get_inputs(), inputs, strict=True)
+        }
+        return [np.asarray(value) for value in session.run(None, feeds)]
+    except Exception as error:  # a reference that fails is none
+        if isinstance(error, MemoryError):
+            raise
+        return None
 
 
 def with_initializers(model: onnx.ModelProto, inputs: Sequence[Any]) -> onnx.ModelProto | None:

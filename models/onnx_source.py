@@ -15,7 +15,6 @@ from onnx.inliner import inline_local_functions
 
 from edgefusion.compiler.graph.float_types import in_float32
 from edgefusion.compiler.graph.model_check import check_model
-from edgefusion.compiler.graph.node_names import name_nodes
 from edgefusion.compiler.graph.opset import opset_of
 from edgefusion.compiler.graph.static_shapes import made_static
 from edgefusion.models.checkpoint import file_digest
@@ -75,6 +74,7 @@ def check_onnx(
     """
     model = read_graph(path)
     with _naming(path):
+        opset_of(model)
         check_model(model)
     take_in_small_tensors(model, path, INLINE_BYTES)
     check_finite_weights(model, path)
@@ -94,7 +94,6 @@ def imported(
         del made.graph.value_info[:]  # stated for the old shapes
     if made.functions:
         made = inline_local_functions(made)
-    name_nodes(made.graph)
     made = made_static(made)
     in_float32(made)
     made.ir_version = IR_VERSION

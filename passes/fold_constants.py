@@ -15,7 +15,7 @@ import numpy as np
 
 from edgefusion.compiler.graph.graph import Graph
 from edgefusion.compiler.graph.node import Node, Tensor
-from edgefusion.compiler.graph.static_shapes import RANDOM
+from edgefusion.compiler.graph.refused_forms import RANDOM
 from edgefusion.compiler.graph.weights import Array, Values
 from edgefusion.passes.evaluation import evaluate, read_elsewhere
 from edgefusion.passes.pass_base import PassContext, PassResult, Remarks
@@ -131,31 +131,32 @@ def _view(node: Node) -> Callable[[Values], Array] | None:
         return lambda values: np.ascontiguousarray(values.load().transpose(perm))
     if node.op == "Cast":
         return lambda values: values.load().astype(dtype)
-    if node.op == "DequantizeLinear":
-        return _dequantized(node)
+    if node.op in ("QuantizeLinear", "DequantizeLinear"):
+        return _by_scale(node)
     return None
 
 
-def _dequantized(node: Node) -> Callable[[Values], Array] | None:
-    """(x - zero point) * scale, of one scale or one for each index of an axis."""
-    if not all(t.is_constant for t in node.inputs[1:] if not t.is_absent):
+def _by_scale(node: Node) -> Callable[[Values], Array] | None:
+    """(x - zero point) scale, or its inverse, rounded to nearest even and saturated; both numbers
+    are one for the tensor or one for each index of an axis."""
+    scale, zero = node.inputs[1], node.input(2)
+    parameters = [t for t in (scale, zero) if t is not None]
+    if not all(t.is_constant and t.rank <= 1 for t in parameters):
         return None
-    scale, zero = node.inputs[1].lazy, node.input(2)
-    shape, dtype = node.output.shape, node.output.dtype
-    if len(scale.shape) > 1:
-        return None  # in blocks
-    offset = zero.lazy if zero is not None else None
-    if scale.shape in ((), (1,)):
-        along = (1,) * len(shape)
-    else:
-        axis = node.get_int("axis", 1) % len(shape)
-        along = tuple(size if i == axis else 1 for i, size in enumerate(shape))
+    shape = [1] * node.output.rank
+    if scale.rank and scale.shape != (1,):
+        shape[node.get_int("axis", 1)] = -1
+    steps = scale.values().reshape(shape)
+    zeros = np.int32(0) if zero is None else zero.values().astype(np.int32).reshape(shape)
+    made = node.output.dtype
 
-    def compute(values: Values) -> Array:
-        stored = values.load().astype(np.int32)
-        if offset is not None:
-            stored = stored - offset.load().astype(np.int32).reshape(along)
-        result: Array = stored.astype(dtype) * scale.load().astype(dtype).reshape(along)
-        return result
+    def dequantized(values: Values) -> Array:
+        return (values.load().astype(np.int32) - zeros).astype(made) * steps
 
-    return compute
+    def quantized(values: Values) -> Array:
+        whole = np.rint(values.load() / steps) + zeros
+        return np.clip(whole, np.iinfo(made).min, np.iinfo(made).max).astype(made)
+
+    if node.op == "DequantizeLinear":
+        return dequantized if node.inputs[0].dtype.kind in "iu" else None
+    return quantized if made.kind in "iu" else None

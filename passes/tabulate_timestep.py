@@ -14,7 +14,7 @@ import numpy as np
 
 from edgefusion.compiler.graph.graph import Graph
 from edgefusion.compiler.graph.node import Node, Tensor
-from edgefusion.compiler.graph.static_shapes import RANDOM
+from edgefusion.compiler.graph.refused_forms import RANDOM
 from edgefusion.compiler.graph.weights import Array
 from edgefusion.passes.evaluation import evaluate, read_elsewhere
 from edgefusion.passes.pass_base import PassContext, PassResult, Remarks

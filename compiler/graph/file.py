@@ -64,7 +64,7 @@ def normalized(model: onnx.ModelProto) -> onnx.ModelProto:
     check_model(model)
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    name_nodes(copy.graph)
+    name_nodes(copy.graph.node)
     if copy.graph.sparse_initializer:
         name = copy.graph.sparse_initializer[0].values.name
         raise InputError(f"initializer '{name}' is sparse; export the model with dense weights")

@@ -110,3 +110,22 @@ def group_normalization(
     ]
     outer = dict(zip(("x", "scale", "bias", "y"), [*node.input, *node.output], strict=True))
     return in_place_of(node, nodes, outer)
+
+
+def slices_of(node: onnx.NodeProto, axis: int, sizes: Mapping[str, int]) -> list[onnx.NodeProto]:
+    """The Split ``node`` as a Slice for each result that holds anything; ``sizes`` of its results
+    along ``axis``."""
+    nodes, begin = [], 0
+    for name in node.output:
+        if not name:
+            raise InputError(f"Split '{node.name}' makes a part that has no name")
+        bounds = {"start": begin, "end": begin + sizes[name], "axis": axis}
+        begin += sizes[name]
+        if sizes[name]:
+            nodes += [
+                helper.make_node("Constant", [], [f"{name}.{key}"], value_ints=[value])
+                for key, value in bounds.items()
+            ]
+            parts = [f"{name}.{key}" for key in bounds]
+            nodes.append(helper.make_node("Slice", ["x", *parts], [name]))
+    return in_place_of(node, nodes, {"x": node.input[0], **{n: n for n in node.output}})

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import onnx
 
 
-def name_nodes(graph: onnx.GraphProto) -> None:
-    """Name the nodes of ``graph`` uniquely; names that are unique already stay."""
-    taken = {node.name for node in graph.node}
+def name_nodes(nodes: Sequence[onnx.NodeProto]) -> None:
+    """Name ``nodes`` uniquely, in place; names that are unique already stay."""
+    taken = {node.name for node in nodes}
     seen: set[str] = set()
-    for node in graph.node:
+    for node in nodes:
         if node.name and node.name not in seen:
             seen.add(node.name)
             continue

@@ -9,7 +9,7 @@ vanish, whatever exporter wrote them, and a shape that stays unknown depends on 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -20,7 +20,8 @@ import onnxruntime as ort
 from onnx import TypeProto, helper, numpy_helper
 
 from edgefusion.compiler.graph.branches import branch_nodes, outer_names
-from edgefusion.compiler.graph.function_calls import body_of, group_normalization
+from edgefusion.compiler.graph.function_calls import body_of, group_normalization, slices_of
+from edgefusion.compiler.graph.node_names import name_nodes
 from edgefusion.compiler.graph.opset import (
     OPSET,
     converted,
@@ -31,16 +32,11 @@ from edgefusion.compiler.graph.opset import (
     schema_of,
     without_unknown_attributes,
 )
+from edgefusion.compiler.graph.refused_forms import RANDOM, refused_form
 from edgefusion.runtime.errors import InputError, UnsupportedOpError
 
 FOLDED_VALUES = 1 << 14
 """Constants of up to so many values are folded here: shapes, axes, masks. A pass folds others."""
-
-RANDOM = frozenset(
-    {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli"}
-    | {"Multinomial", "Dropout"}
-)
-"""Ops whose result differs from run to run (Dropout only while training, but it is an identity)."""
 
 _LOOPS = frozenset({"Loop", "Scan", "SequenceMap"})
 
@@ -59,6 +55,14 @@ def made_static(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     walk = _Walk(opset_of(model), {info.name for info in model.graph.output})
     return walk.run(model)
+
+
+_INFERENCE_ERRORS = (
+    onnx.shape_inference.InferenceError,
+    onnx.checker.ValidationError,
+    RuntimeError,
+    ValueError,
+)
 
 
 @dataclass
@@ -82,7 +86,9 @@ class _Walk:
             self.types[info.name] = info.type
             _check_tensor(info.type, f"the input '{info.name}'")
         self.stated = {info.name: info.type for info in (*graph.value_info, *graph.output)}
-        work = deque((node, self.version) for node in _alive(graph))
+        nodes = list(_alive(graph))
+        name_nodes(nodes)
+        work = deque((node, self.version) for node in nodes)
         while work:
             node, version = work.popleft()
             work.extendleft(reversed(self._visit(node, version)))
@@ -137,29 +143,41 @@ class _Walk:
         if node.op_type == "Constant":
             self._initializer(constant_value(node))
             return []
-        if self._folded(node, version):
+        same = reads_the_same(node, version)
+        if same and version != OPSET:
+            without_unknown_attributes(node)
+        if self._folded(node, (version, OPSET) if same else (version,)):
             return []
+        if reason := refused_form(node, self.constants, self.types):
+            raise UnsupportedOpError(f"{node.op_type} '{node.name}' cannot be compiled: {reason}")
         if node.op_type == "GroupNormalization":
             x = node.input[0]
             formed = group_normalization(node, version, self._sizes(x), self._elem_type(x))
             return [(each, OPSET) for each in formed]
-        newer = not onnx.defs.has(node.op_type, OPSET)  # than our set: taken by its definition
-        if newer or (
-            not schema.has_type_and_shape_inference_function and body_of(node, schema, self.types)
-        ):
-            return body_of(node, schema, self.types)
-        if version != OPSET:
-            if not reads_the_same(node, version):
-                made = converted(node, version, self.types, self.constants)
-                return [(each, OPSET) for each in made]
-            without_unknown_attributes(node)
-        self._infer(node, OPSET)
+        known_here = onnx.defs.has(node.op_type, OPSET)
+        if not known_here or not schema.has_type_and_shape_inference_function:
+            written_out = body_of(node, schema, self.types)
+            if written_out:
+                return written_out
+        if not same:
+            made = converted(node, version, self.types, self.constants)
+            return [(each, OPSET) for each in made]
+        self._infer(node, version)
+        return self._taken_over(node)
+
+    def _taken_over(self, node: onnx.NodeProto) -> list[tuple[onnx.NodeProto, int]]:
+        """Keep ``node``, whose results have types; what holds nothing is known."""
         results = [name for name in node.output if name]
-        if all(self._is_empty(n) and n not in self.outputs for n in results):
-            for name in results:  # what holds nothing is known
-                self._initializer(numpy_helper.from_array(self._empty(name), name))
-        else:
-            self._keep(node)
+        empty = [n for n in results if self._is_empty(n) and n not in self.outputs]
+        for name in empty:
+            self._initializer(numpy_helper.from_array(self._empty(name), name))
+        if len(empty) == len(results):
+            return []
+        if empty and node.op_type == "Split":
+            axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+            sizes = {name: self._sizes(name)[axis] for name in results}
+            return [(each, OPSET) for each in slices_of(node, axis, sizes)]
+        self._keep(node)
         return []
 
     def _branch(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
@@ -188,12 +206,7 @@ class _Walk:
                 opset_imports=[helper.make_opsetid("", version)],
                 ir_version=10,
             )
-        except (
-            onnx.shape_inference.InferenceError,
-            onnx.checker.ValidationError,
-            RuntimeError,
-            ValueError,
-        ) as error:
+        except _INFERENCE_ERRORS as error:
             if may_fail:
                 return False
             reason = " ".join(str(error).split())[:300]
@@ -226,8 +239,8 @@ class _Walk:
                 f"{node.op_type} '{node.name}' makes {found}"
             )
 
-    def _folded(self, node: onnx.NodeProto, version: int) -> bool:
-        """Whether the values of ``node``'s results are known now, and it is gone."""
+    def _folded(self, node: onnx.NodeProto, versions: Sequence[int]) -> bool:
+        """Whether the values of ``node``, which reads the same in ``versions``, are known now."""
         read = [name for name in node.input if name]
         if node.op_type in RANDOM or any(a.type == a.GRAPH for a in node.attribute):
             return False
@@ -235,9 +248,11 @@ class _Walk:
         if node.op_type in ("Shape", "Size"):
             values = [_shape_value(node, self._sizes(read[0]))]
         elif all(name in self.constants for name in read):
-            known = self._infer(node, version, may_fail=True)
+            known = self._infer(node, versions[0], may_fail=True)
             if not known or self._count(node) <= FOLDED_VALUES:
-                values = _evaluated(node, version, {n: self.constants[n] for n in read})
+                operands = {n: self.constants[n] for n in read}
+                tried = (_evaluated(node, version, operands) for version in versions)
+                values = next((found for found in tried if found is not None), None)
         if values is None:
             return False
         names = [name for name in node.output if name]

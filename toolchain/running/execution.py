@@ -124,10 +124,10 @@ def check_timestep(tabulated: Sequence[int], inputs: Mapping[str, Array]) -> Non
     """Raises InputError for a timestep that a network with tables has none for."""
     if not tabulated or "timestep" not in inputs:
         return
-    timestep = int(np.asarray(inputs["timestep"]).flat[0])
+    timestep = float(np.asarray(inputs["timestep"]).flat[0])
     if timestep not in tabulated:
         raise InputError(
-            f"timestep {timestep}: the bundle has tables for {', '.join(map(str, tabulated))} "
+            f"timestep {timestep:g}: the bundle has tables for {', '.join(map(str, tabulated))} "
             "only. Compile with the --steps that it belongs to, or with --any-timestep."
         )
 

@@ -124,3 +124,17 @@ def test_large_quantized_weights_are_dequantized_when_they_are_read(
     )
     assert outcome.ops == ["MatMul"]
     assert isinstance(outcome.only.inputs[1].lazy, DeferredValues)
+
+
+def test_weights_that_training_quantized_are_rounded_when_they_are_read() -> None:
+    outcome = rewritten(
+        FoldConstants(max_bytes=8),
+        "g (float[2, 6] x) => (float[2, 8] y) { q = QuantizeLinear<axis = 1>(w, s, z) "
+        "d = DequantizeLinear<axis = 1>(q, s, z) y = MatMul(x, d) }",
+        {
+            "w": (6, 8),
+            "s": np.linspace(0.005, 0.05, 8, dtype=np.float32),  # the smallest saturate
+            "z": np.arange(-4, 4, dtype=np.int8),
+        },
+    )
+    assert outcome.ops == ["MatMul"]

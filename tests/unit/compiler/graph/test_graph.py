@@ -129,7 +129,7 @@ def test_older_operator_sets_are_converted(opset: int) -> None:
 
 
 def test_too_old_operator_sets_are_refused() -> None:
-    with pytest.raises(InputError, match="operator set 11 to 23, the model uses opset 9"):
+    with pytest.raises(InputError, match="operator set 11 to 26, the model uses opset 9"):
         Graph.from_model(parse("g (float[2] x) => (float[2] y) { y = Relu(x) }", opset=9))
 
 
