@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 
 from edgefusion.compiler.graph.graph import Graph
 from edgefusion.compiler.graph.node import Node, Tensor
 from edgefusion.compiler.graph.weights import Array
+from edgefusion.runtime.ort_session import open_session, telling
 
 
 def read_elsewhere(nodes: Sequence[Node]) -> list[Tensor]:
@@ -32,7 +32,8 @@ def evaluate(
 ) -> list[list[Array]]:
     """The ``wanted`` results of ``nodes`` for each of ``feeds``.
 
-    ``nodes`` may need nothing but constants, each other and what is fed.
+    ``nodes`` may need nothing but constants, each other and what is fed. Raises InputError where
+    ONNX Runtime cannot compute them.
     """
     if not wanted:
         return [[] for _ in feeds]
@@ -55,10 +56,10 @@ def evaluate(
     model = onnx.helper.make_model(
         part, opset_imports=whole.opset_import, ir_version=whole.ir_version
     )
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    session = ort.InferenceSession(model.SerializeToString(), options)
-    return [
-        [np.asarray(v) for v in session.run(None, {t.name: x for t, x in feed.items()})]
-        for feed in feeds
-    ]
+    what = f"the constant part of the graph that ends in '{wanted[-1].name}'"
+    session = open_session(model.SerializeToString(), what)
+    with telling(f"compute {what}"):
+        return [
+            [np.asarray(v) for v in session.run(None, {t.name: x for t, x in feed.items()})]
+            for feed in feeds
+        ]

@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.host_signature import (
     HostFunction,
     HostSignature,
     arguments,
     constant_arguments,
 )
-from edgefusion.runtime.ort_session import ORT_ERRORS, open_session, reason_of
+from edgefusion.runtime.ort_session import open_session, telling
 
 Array = npt.NDArray[Any]
 
@@ -39,13 +38,8 @@ def ort_function(
         feeds = {
             t.name: v for t, v in zip(signature.inputs, arguments(signature, values), strict=True)
         }
-        try:
+        with telling(f"compute the host function {signature.name} from these values"):
             results = session.run(names, feeds | fixed)
-        except ORT_ERRORS as error:
-            raise InputError(
-                f"ONNX Runtime cannot compute the host function {signature.name} from these "
-                f"values: {reason_of(error)}"
-            ) from error
         return [np.asarray(result) for result in results]
 
     return call

@@ -7,6 +7,8 @@ error as well unless it is told not to.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import onnxruntime as ort
@@ -40,14 +42,23 @@ def session_options() -> Any:
     return options
 
 
-def open_session(model: bytes, what: str, options: Any = None) -> ort.InferenceSession:
-    """A session of ``model``, which errors call ``what``. Raises InputError where it cannot be."""
-    try:
+def open_session(model: bytes | str, what: str, options: Any = None) -> ort.InferenceSession:
+    """A session of ``model`` (its bytes, or the path of a file), which errors call ``what``. Raises
+    InputError where it cannot be."""
+    with telling(f"load {what}"):
         return ort.InferenceSession(
             model, session_options() if options is None else options, ["CPUExecutionProvider"]
         )
+
+
+@contextmanager
+def telling(what: str) -> Iterator[None]:
+    """Around calls of ONNX Runtime alone: what it raises as an InputError that it cannot do
+    ``what``."""
+    try:
+        yield
     except ORT_ERRORS as error:
-        raise InputError(f"ONNX Runtime cannot load {what}: {reason_of(error)}") from error
+        raise InputError(f"ONNX Runtime cannot {what}: {reason_of(error)}") from error
 
 
 def reason_of(error: Exception) -> str:

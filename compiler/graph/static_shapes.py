@@ -34,6 +34,7 @@ from edgefusion.compiler.graph.opset import (
 )
 from edgefusion.compiler.graph.refused_forms import RANDOM, refused_form
 from edgefusion.runtime.errors import InputError, UnsupportedOpError
+from edgefusion.runtime.ort_session import ORT_ERRORS, open_session, session_options
 
 FOLDED_VALUES = 1 << 14
 """Constants of up to so many values are folded here: shapes, axes, masks. A pass folds others."""
@@ -57,6 +58,7 @@ def made_static(model: onnx.ModelProto) -> onnx.ModelProto:
     return walk.run(model)
 
 
+_REFUSALS: tuple[type[Exception], ...] = (InputError, *ORT_ERRORS)
 _INFERENCE_ERRORS = (
     onnx.shape_inference.InferenceError,
     onnx.checker.ValidationError,
@@ -369,16 +371,12 @@ def _evaluated(
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", version)])
     model.ir_version = 10
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
+    options = session_options()
     options.intra_op_num_threads = 1
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        session = ort.InferenceSession(model.SerializeToString(), options)
-        found = session.run(names, {})
-    except Exception as error:  # ONNX Runtime's errors share no base
-        if isinstance(error, MemoryError):
-            raise
+        found = open_session(model.SerializeToString(), "", options).run(names, {})
+    except _REFUSALS:
         return None
     if not all(isinstance(value, np.ndarray) and value.dtype.kind in "fiub" for value in found):
         return None

@@ -21,7 +21,7 @@ from edgefusion.models.text_to_image import Network
 from edgefusion.models.trajectories import Denoising, Shapes, token_ids
 from edgefusion.toolchain.accuracy.calibration import Workload
 from edgefusion.toolchain.accuracy.drawn_inputs import drawn_inputs
-from edgefusion.toolchain.running.segments import session
+from edgefusion.toolchain.running.float_network import float_network
 
 if TYPE_CHECKING:
     from edgefusion.models.source import Source
@@ -143,8 +143,4 @@ def _as_unet(run: Network, ports: _Ports) -> Network:
 
 def _runner(path: Path) -> Network:
     """An exported FP32 component as a callable; its session lives as long as the callable."""
-    opened = session(path)
-    names = [output.name for output in opened.get_outputs()]
-    return lambda feeds: dict(
-        zip(names, map(np.asarray, opened.run(names, dict(feeds))), strict=True)
-    )
+    return float_network(path, None, f"the export of {path.stem}")

@@ -104,18 +104,14 @@ def npu_network(
 
 def reference_network(bundle: Bundle, component: str) -> Network:
     """A component's graph in ONNX Runtime: FP32, with the weights of the bundle."""
-    from edgefusion.toolchain.running.segments import session
+    from edgefusion.toolchain.running.float_network import float_network
 
-    runner = session(bundle.graph_model(component), bundle.path.parent)
-    outputs = [info.name for info in runner.get_outputs()]
-    wanted = {info.name for info in runner.get_inputs()}
+    compute = float_network(bundle.graph_model(component), bundle.path.parent, component)
     timesteps = bundle.manifest.component(component).timesteps
 
     def run(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         check_timestep(timesteps, inputs)
-        feeds = {name: value for name, value in inputs.items() if name in wanted}
-        results = runner.run(outputs, feeds)
-        return {name: np.asarray(r) for name, r in zip(outputs, results, strict=True)}
+        return compute(inputs)
 
     return run
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 from edgefusion.models.text_to_image import Network
 from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.ort_session import telling
 from edgefusion.toolchain.running.segments import session
 
 Array = npt.NDArray[Any]
@@ -27,18 +27,6 @@ _TYPES = {
     **{name: name for name in ("float16", "bool", *(f"{u}int{n}" for u in ("", "u")
                                                     for n in (8, 16, 32, 64)))},
 }  # fmt: skip
-ONNX_RUNTIME_ERRORS: tuple[type[Exception], ...] = (
-    RuntimeError,
-    ValueError,
-    *(
-        getattr(ort_state, name)
-        for name in (
-            "Fail", "InvalidArgument", "NoSuchFile", "EngineError", "RuntimeException",
-            "InvalidProtobuf", "NotImplemented", "InvalidGraph", "EPFail",
-        )
-    ),
-)  # fmt: skip
-"""What ONNX Runtime raises; its own have no common base."""
 
 
 def float_network(
@@ -48,10 +36,7 @@ def float_network(
 
     Raises InputError, here and when called, for what ONNX Runtime refuses.
     """
-    try:
-        runner = session(model, folder, as_written=as_written)
-    except ONNX_RUNTIME_ERRORS as error:
-        raise _refused(what, error) from error
+    runner = session(model, folder, what, as_written=as_written)
     names = [info.name for info in runner.get_outputs()]
     ports = {info.name: (info.type, info.shape) for info in runner.get_inputs()}
 
@@ -60,10 +45,8 @@ def float_network(
         if missing:
             raise InputError(f"{what} takes the input {missing[0]}, which was not given.")
         given = {name: _fitted(feeds[name], *port, what) for name, port in ports.items()}
-        try:
+        with telling(f"run {what}"):
             results = runner.run(names, given)
-        except ONNX_RUNTIME_ERRORS as error:
-            raise _refused(what, error) from error
         return dict(zip(names, map(np.asarray, results), strict=True))
 
     return run
@@ -77,8 +60,3 @@ def _fitted(value: Array, kind: str, shape: list[int | str | None], what: str) -
     if array.size == 1 and len(shape) != array.ndim:
         array = array.reshape([1] * len(shape))
     return array.astype(_TYPES[name], copy=False)
-
-
-def _refused(what: str, error: Exception) -> InputError:
-    reason = " ".join(str(error).split())[:300]
-    return InputError(f"ONNX Runtime cannot run {what}: {reason}")

@@ -18,6 +18,8 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
+from edgefusion.runtime.ort_session import open_session, session_options, telling
+
 Array = npt.NDArray[Any]
 Observe = Callable[[str, Array], None]
 
@@ -25,30 +27,32 @@ DEFAULT_BUDGET_BYTES = 256 << 20
 
 
 def session(
-    model: onnx.ModelProto | Path, folder: Path | None = None, *, as_written: bool = False
+    model: onnx.ModelProto | Path,
+    folder: Path | None = None,
+    what: str = "the graph",
+    *,
+    as_written: bool = False,
 ) -> ort.InferenceSession:
-    """An ONNX Runtime session that computes in FP32; ``folder`` holds the external data.
+    """An ONNX Runtime session that computes in FP32; ``folder`` holds the external data, ``what``
+    names the model in errors.
 
     ``as_written`` runs the graph node by node, without ONNX Runtime's own rewriting.
 
-    The option about QDQ matters: without it ONNX Runtime takes INT8 weights as leave to round
-    activations to eight bits. Without arena and patterns memory is given back between runs;
-    threads that wait sleep, for the sessions of a chain run one after another.
+    Without arena and patterns memory is given back between runs; threads that wait sleep, for the
+    sessions of a chain run one after another. Raises InputError for what ONNX Runtime cannot load.
     """
-    options = ort.SessionOptions()
+    options = session_options()
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False
-    options.log_severity_level = 4 if as_written else 3  # what fails is raised, and said once
     if as_written:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.add_session_config_entry("session.disable_quant_qdq", "1")
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if folder is not None:
         options.add_session_config_entry(
             "session.model_external_initializers_file_folder_path", str(folder.resolve())
         )
     content = model.SerializeToString() if isinstance(model, onnx.ModelProto) else str(model)
-    return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return open_session(content, what, options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +104,14 @@ class SegmentedModel:
                 progress(index, len(self.segments))
             names = list(dict.fromkeys((*segment.kept, *segment.shown)))
             given = {name: alive[name] for name in segment.inputs}
-            results = dict(zip(names, self._session(segment).run(names, given), strict=True))
+            with telling("run the graph"):
+                found = self._session(segment).run(names, given)
+            results = dict(zip(names, found, strict=True))
             if observe is not None:
                 for name in segment.shown:
                     observe(name, np.asarray(results[name]))
             alive |= {name: np.asarray(results[name]) for name in segment.kept}
-            del results
+            del results, found
             later = {name for s in self.segments[index + 1 :] for name in s.inputs} | wanted
             alive = {name: value for name, value in alive.items() if name in later}
         return alive
