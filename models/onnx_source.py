@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 from onnx.inliner import inline_local_functions
 
 from edgefusion.compiler.graph.float_types import in_float32
+from edgefusion.compiler.graph.model_check import check_model
 from edgefusion.compiler.graph.opset import opset_of
 from edgefusion.compiler.graph.static_shapes import made_static
 from edgefusion.models.checkpoint import file_digest
@@ -72,6 +73,9 @@ def check_onnx(
     the NPU nor the host can run.
     """
     model = read_graph(path)
+    with _naming(path):
+        opset_of(model)
+        check_model(model)
     take_in_small_tensors(model, path, INLINE_BYTES)
     check_finite_weights(model, path)
     with _naming(path):
@@ -81,7 +85,7 @@ def check_onnx(
 def imported(
     model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]] | None = None
 ) -> onnx.ModelProto:
-    """As `check_onnx`, of a model in memory, whose large weights may lie anywhere."""
+    """As `check_onnx`, of a valid model in memory, whose large weights may lie anywhere."""
     made = onnx.ModelProto()
     made.CopyFrom(model)
     opset_of(made)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,6 +20,10 @@ from edgefusion.runtime.partials import (
     partial_folder,
     remove_leftovers,
 )
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NUMPY_CUT_OFF = re.compile(r"\d+ requested and \d+ written|problem writing element \d+ to file")
+"""What ndarray.tofile says, without a number, when the system takes less than it has."""
 
 
 @contextmanager
@@ -122,9 +127,10 @@ def disk_errors(path: Path) -> Iterator[None]:
 def disk_error(error: OSError, path: Path | None = None) -> EdgeFusionError:
     """What a user can act on; ``path`` is the place where the error itself names none."""
     place = error.filename or path or "a file"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if error.errno in _FULL or (error.errno is None and _NUMPY_CUT_OFF.search(str(error))):
+        reason = error.strerror or error
         return DoesNotFitError(
-            f"the disk is full: writing {place} failed ({error.strerror}). Nothing was left "
+            f"the disk is full: writing {place} failed ({reason}). Nothing was left "
             "behind. Free some space, or name another place with -o, --work-dir or TMPDIR."
         )
     return InputError(
@@ -140,9 +146,10 @@ def kept_on_disk_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno is None:  # a library's own, no answer of the file system
+        told = disk_error(error)
+        if error.errno is None and not isinstance(told, DoesNotFitError):  # a library's own
             raise
-        raise type(disk_error(error))(
+        raise type(told)(
             f"{error.strerror or error} ({error.filename or folder}). What was done is kept in "
             f"{folder}: repeat the command, once there is space and permission, and it goes on."
         ) from error

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
+from edgefusion.compiler.graph.model_check import check_model
 from edgefusion.compiler.graph.node_names import name_nodes
 from edgefusion.compiler.graph.opset import OPSET, opset_of
 from edgefusion.compiler.graph.safetensors_file import write_safetensors
@@ -56,9 +57,11 @@ def normalized(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of ``model`` at ``OPSET``, nodes named uniquely, ``Constant`` nodes made initializers.
 
     Raises:
-        InputError: the operator set is none of those that are read, or an initializer is sparse.
+        InputError: no valid ONNX, an operator set that is none of those that are read, or an
+            initializer that is sparse.
         UnsupportedOpError: control flow whose course is decided at run time.
     """
+    check_model(model)
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     name_nodes(copy.graph.node)

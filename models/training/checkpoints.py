@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from edgefusion.models.checkpoint import file_digest
 from edgefusion.models.training.disk import FULL, as_os_errors
-from edgefusion.runtime.errors import DoesNotFitError, InputError
+from edgefusion.runtime.errors import DoesNotFitError, InputError, in_brief
 from edgefusion.runtime.progress import Say
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class CheckpointStore:
                 network.load_state_dict(load_file(folder / f"{name}.safetensors"))
             state: dict[str, Any] = torch.load(folder / _STATE, weights_only=True)
         except (OSError, RuntimeError, SafetensorError) as error:
-            reason = " ".join(str(error).split())[:300]
+            reason = in_brief(error)
             raise InputError(
                 f"{folder} does not fit these networks: {reason}. Resume with the settings that "
                 "the run was started with."

@@ -42,6 +42,7 @@ def compiled_in_process(model: onnx.ModelProto, machine: Machine, *, host: str =
     """
     from edgefusion.compiler.frontend.from_graph import network_from_graph
     from edgefusion.compiler.graph.graph import Graph
+    from edgefusion.compiler.graph.model_check import check_model
     from edgefusion.compiler.lowering.lower import lower
     from edgefusion.models.onnx_source import imported
     from edgefusion.passes.pass_base import PassContext
@@ -49,6 +50,7 @@ def compiled_in_process(model: onnx.ModelProto, machine: Machine, *, host: str =
     from edgefusion.passes.pipeline import default_passes
     from edgefusion.runtime.executor import Executor
 
+    check_model(model)
     graph = Graph.from_model(imported(model))
     PassManager(default_passes()).run(graph, PassContext(machine))
     network = network_from_graph(graph, "model")
