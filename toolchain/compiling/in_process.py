@@ -20,6 +20,8 @@ from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.host import HostFunctions, load_host
 from edgefusion.runtime.host_signature import HostManifest
 from edgefusion.runtime.progress import silent
+from edgefusion.toolchain.compiling.hosting import host_build
+from edgefusion.toolchain.running.ports import declared_outputs
 
 if TYPE_CHECKING:
     from edgefusion.compiler.graph.graph import Graph
@@ -57,7 +59,7 @@ def compiled_in_process(model: onnx.ModelProto, machine: Machine, *, host: str =
     hosts = _host_functions(graph, constants, host)
     executor = Executor(program, machine, constants, hosts=hosts.functions)
     inputs = {tensor.name: (tensor.shape, tensor.dtype) for tensor in graph.inputs}
-    outputs = {tensor.name: (tensor.shape, tensor.dtype) for tensor in graph.outputs}
+    declared = graph.to_model(with_weights=False).graph
 
     def run(feeds: Mapping[str, Array]) -> dict[str, Array]:
         for name, (shape, _) in inputs.items():
@@ -65,22 +67,24 @@ def compiled_in_process(model: onnx.ModelProto, machine: Machine, *, host: str =
                 found = list(np.shape(feeds[name])) if name in feeds else "none"
                 raise InputError(f"expected the input {name} of shape {list(shape)}, found {found}")
         given = {name: np.asarray(feeds[name], dtype) for name, (_, dtype) in inputs.items()}
-        results = executor.run(given).outputs
-        return {n: results[n].reshape(shape).astype(dtype) for n, (shape, dtype) in outputs.items()}
+        return declared_outputs(declared, given, executor.run(given).outputs)
 
     return run
 
 
 def _host_functions(graph: Graph, constants: Mapping[str, Array], host: str) -> HostFunctions:
+    from edgefusion.compiler.frontend.placement import host_groups
     from edgefusion.compiler.host.functions import host_models, signatures
-    from edgefusion.compiler.host.library import building
+    from edgefusion.compiler.host.reference import check_reference
 
-    models = host_models(graph)
     if host == "ort":
+        models = host_models(graph)
+        for group, model in zip(host_groups(graph), models, strict=True):
+            check_reference(group, model)
         members = {f"{each.signature.name}.onnx": each.model for each in models}
         manifest = HostManifest(signatures(models), None)
         return load_host(manifest, members.__getitem__, constants, host)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        build = stack.enter_context(building(folder, models))
+        build = stack.enter_context(host_build(graph, folder))
         return load_host(build.finish(), lambda name: (folder / name).read_bytes(), constants, host)
