@@ -89,6 +89,7 @@ def imported(
     made = onnx.ModelProto()
     made.CopyFrom(model)
     opset_of(made)
+    _open_negative_sizes(made.graph)
     _set_input_shapes(made, shapes or {})
     if shapes:
         del made.graph.value_info[:]  # stated for the old shapes
@@ -110,6 +111,14 @@ def imported(
             f"the graph is inconsistent: {reason}. Check it with onnx.checker, and the shapes "
             "given with --shape."
         ) from error
+
+
+def _open_negative_sizes(graph: onnx.GraphProto) -> None:
+    """Sizes below zero are how some exporters write that a size is open."""
+    for info in (*graph.input, *graph.output, *graph.value_info):
+        for dimension in info.type.tensor_type.shape.dim:
+            if dimension.dim_value < 0:
+                dimension.Clear()
 
 
 @contextmanager

@@ -289,6 +289,18 @@ def test_dynamic_shapes_need_and_take_values(tmp_path: Path) -> None:
     assert np.isneginf(result).all()
 
 
+def test_sizes_below_zero_are_open(tmp_path: Path) -> None:
+    path = dynamic_model(tmp_path / "dynamic.onnx")
+    model = onnx.load(path)
+    for info in (*model.graph.input, *model.graph.output):
+        info.type.tensor_type.shape.dim[0].dim_value = -1
+    onnx.save(model, path)
+    source = resolve_source(str(path))
+    with pytest.raises(InputError, match=r"the inputs x \(axis 0\) have dynamic dimensions"):
+        export_component(source, "model", tmp_path / "out")
+    export_component(source, "model", tmp_path / "out", shapes={"x": (3, 4)})
+
+
 def test_guidance_embedding_is_an_input() -> None:
     unet = PRESETS["tiny-test"].unet
     with torch.device("meta"):
