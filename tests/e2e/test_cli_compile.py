@@ -51,8 +51,11 @@ def test_compile_json_and_options(cli: Cli, demo: Path, tmp_path: Path) -> None:
     assert [entry["component"] for entry in document["components"]] == ["vae_decoder"]
     assert document["pipeline"]["total_ms"] >= document["pipeline"]["bound_ms"] > 0
     assert {entry["stage"] for entry in document["stages"]} == {
-        "export", "passes", "lowering pipelined", "weights", "bundle pipelined",
+        "export", "passes", "source", "lowering pipelined", "weights", "bundle pipelined",
     }  # fmt: skip
+    (check,) = document["source_checks"]
+    assert (check["component"], check["compared"]) == ("vae_decoder", True)
+    assert check["imported_db"] is None, "no error"
     dumps = sorted(path.name for path in (tmp_path / "ir" / "vae_decoder").iterdir())
     assert dumps[0] == "00-source.txt"
     assert len(dumps) == len(document["passes"]) + 1
