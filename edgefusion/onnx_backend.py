@@ -19,8 +19,14 @@ import onnx
 from onnx.backend.base import Backend, BackendRep, namedtupledict
 
 from edgefusion.runtime.errors import EdgeFusionError, UsageError
+from edgefusion.runtime.host import BACKENDS
 from edgefusion.toolchain.compiling.compile_source import DEFAULT_TARGET
-from edgefusion.toolchain.compiling.in_process import Run, compiled_in_process
+from edgefusion.toolchain.compiling.in_process import (
+    Run,
+    compiled_in_process,
+    ort_hosts,
+    tvm_hosts,
+)
 
 if TYPE_CHECKING:
     from edgefusion.runtime.machine import Machine
@@ -72,7 +78,11 @@ class EdgeFusionBackend(Backend):
         weights = {tensor.name for tensor in model.graph.initializer}
         inputs = [info.name for info in model.graph.input if info.name not in weights]
         outputs = [info.name for info in model.graph.output]
-        return PreparedModel(inputs, outputs, compiled_in_process(model, _machine(), host=host))
+        if host not in BACKENDS:
+            raise UsageError(f"host is {host!r}; expected one of {', '.join(BACKENDS)}")
+        compiled = compiled_in_process(model, _machine())
+        hosts = ort_hosts(compiled) if host == "ort" else tvm_hosts([compiled])[0]
+        return PreparedModel(inputs, outputs, compiled.run_with(hosts))
 
     @classmethod
     def run_model(

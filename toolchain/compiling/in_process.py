@@ -6,8 +6,8 @@ The same steps as ``compilation``, without calibration (so ops are FP16) and wit
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,74 +17,117 @@ import onnx
 
 from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime.errors import InputError
-from edgefusion.runtime.host import HostFunctions, load_host
-from edgefusion.runtime.host_signature import HostManifest
+from edgefusion.runtime.host import load_host
+from edgefusion.runtime.host_signature import HostFunction, HostManifest
 from edgefusion.runtime.progress import silent
-from edgefusion.toolchain.compiling.hosting import host_build
 from edgefusion.toolchain.running.ports import declared_outputs
 
 if TYPE_CHECKING:
-    from edgefusion.compiler.graph.graph import Graph
+    from edgefusion.compiler.host.functions import HostModel
     from edgefusion.runtime.machine import Machine
+    from edgefusion.runtime.program import Program
 
 Array = npt.NDArray[Any]
 Run = Callable[[Mapping[str, Array]], dict[str, Array]]
+Hosts = Mapping[str, HostFunction]
 
 SCHEDULE = "mlt"
 """Values are the same under each; this one is made fastest."""
 
 
-def compiled_in_process(model: onnx.ModelProto, machine: Machine, *, host: str = "ort") -> Run:
-    """``model``, weights inside, as a callable on the simulated NPU: arrays by name, in and out.
+@dataclass(frozen=True, slots=True, eq=False)
+class InProcess:
+    """A compiled graph: its ports, program and constants, and the models of its host functions."""
 
-    ``host`` functions run in ONNX Runtime (``ort``), or are compiled (``tvm``), which takes a
-    second. Raises the errors of ``runtime.errors`` for what cannot be compiled.
-    """
+    declared: onnx.GraphProto
+    program: Program
+    machine: Machine
+    constants: Mapping[str, Array]
+    models: tuple[HostModel, ...]
+
+    def run_with(self, hosts: Hosts) -> Run:
+        """A callable on the simulated NPU: arrays by name, in and out. Raises InputError for
+        inputs of other shapes than the graph's."""
+        from edgefusion.runtime.executor import Executor
+
+        executor = Executor(self.program, self.machine, self.constants, hosts=hosts)
+        ports = {info.name: info.type.tensor_type for info in self.declared.input}
+
+        def run(feeds: Mapping[str, Array]) -> dict[str, Array]:
+            given = {}
+            for name, port in ports.items():
+                shape = [dim.dim_value for dim in port.shape.dim]
+                found = list(np.shape(feeds[name])) if name in feeds else "none"
+                if found != shape:
+                    raise InputError(f"expected the input {name} of shape {shape}, found {found}")
+                dtype = onnx.helper.tensor_dtype_to_np_dtype(port.elem_type)
+                given[name] = np.asarray(feeds[name], dtype)
+            return declared_outputs(self.declared, given, executor.run(given).outputs)
+
+        return run
+
+
+def compiled_in_process(model: onnx.ModelProto, machine: Machine) -> InProcess:
+    """Compile ``model``, weights inside. Raises the errors of ``runtime.errors`` for what cannot
+    be compiled."""
     from edgefusion.compiler.frontend.from_graph import network_from_graph
+    from edgefusion.compiler.frontend.placement import host_groups
     from edgefusion.compiler.graph.graph import Graph
     from edgefusion.compiler.graph.model_check import check_model
+    from edgefusion.compiler.host.functions import host_models
+    from edgefusion.compiler.host.reference import check_reference
     from edgefusion.compiler.lowering.lower import lower
     from edgefusion.models.onnx_source import imported
     from edgefusion.passes.pass_base import PassContext
     from edgefusion.passes.pass_manager import PassManager
     from edgefusion.passes.pipeline import default_passes
-    from edgefusion.runtime.executor import Executor
 
     check_model(model)
     graph = Graph.from_model(imported(model))
     PassManager(default_passes()).run(graph, PassContext(machine))
     network = network_from_graph(graph, "model")
-    program = lower(network, machine, schedule_named(SCHEDULE), silent).program
-    constants = {tensor.name: np.asarray(tensor.values()) for tensor in graph.constants}
-    hosts = _host_functions(graph, constants, host)
-    executor = Executor(program, machine, constants, hosts=hosts.functions)
-    inputs = {tensor.name: (tensor.shape, tensor.dtype) for tensor in graph.inputs}
-    declared = graph.to_model(with_weights=False).graph
-
-    def run(feeds: Mapping[str, Array]) -> dict[str, Array]:
-        for name, (shape, _) in inputs.items():
-            if name not in feeds or np.shape(feeds[name]) != shape:
-                found = list(np.shape(feeds[name])) if name in feeds else "none"
-                raise InputError(f"expected the input {name} of shape {list(shape)}, found {found}")
-        given = {name: np.asarray(feeds[name], dtype) for name, (_, dtype) in inputs.items()}
-        return declared_outputs(declared, given, executor.run(given).outputs)
-
-    return run
+    models = host_models(graph)
+    for group, host in zip(host_groups(graph), models, strict=True):
+        check_reference(group, host)
+    return InProcess(
+        graph.to_model(with_weights=False).graph,
+        lower(network, machine, schedule_named(SCHEDULE), silent).program,
+        machine,
+        {tensor.name: np.asarray(tensor.values()) for tensor in graph.constants},
+        models,
+    )
 
 
-def _host_functions(graph: Graph, constants: Mapping[str, Array], host: str) -> HostFunctions:
-    from edgefusion.compiler.frontend.placement import host_groups
-    from edgefusion.compiler.host.functions import host_models, signatures
-    from edgefusion.compiler.host.reference import check_reference
+def ort_hosts(compiled: InProcess) -> Hosts:
+    """The host functions of ``compiled``, in ONNX Runtime."""
+    members = {f"{each.signature.name}.onnx": each.model for each in compiled.models}
+    manifest = HostManifest(tuple(each.signature for each in compiled.models), None)
+    return load_host(manifest, members.__getitem__, compiled.constants, "ort").functions
 
-    if host == "ort":
-        models = host_models(graph)
-        for group, model in zip(host_groups(graph), models, strict=True):
-            check_reference(group, model)
-        members = {f"{each.signature.name}.onnx": each.model for each in models}
-        manifest = HostManifest(signatures(models), None)
-        return load_host(manifest, members.__getitem__, constants, host)
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        build = stack.enter_context(host_build(graph, folder))
-        return load_host(build.finish(), lambda name: (folder / name).read_bytes(), constants, host)
+
+def tvm_hosts(compiled: Sequence[InProcess]) -> list[Hosts]:
+    """The host functions of each of ``compiled``, made by TVM, all in one process; where it cannot,
+    or computes something else, ONNX Runtime's."""
+    from edgefusion.compiler.host.library import building
+
+    models = [
+        replace(host, signature=replace(host.signature, name=f"c{index}_{host.signature.name}"))
+        for index, each in enumerate(compiled)
+        for host in each.models
+    ]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        with building(folder, models) as build:
+            manifest = build.finish()
+
+        def member(name: str) -> bytes:
+            return (folder / name).read_bytes()
+
+        found: list[Hosts] = []
+        for index, each in enumerate(compiled):
+            prefix = f"c{index}_"
+            own = tuple(f for f in manifest.functions if f.name.startswith(prefix))
+            part = replace(manifest, functions=own)
+            functions = load_host(part, member, each.constants, "tvm").functions
+            found.append({name.removeprefix(prefix): f for name, f in functions.items()})
+    return found
