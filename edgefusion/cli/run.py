@@ -164,10 +164,10 @@ def _load(path: Path) -> Mapping[str, Any]:
     import numpy as np
 
     try:
-        found = np.load(path, allow_pickle=False)
-        if not isinstance(found, np.lib.npyio.NpzFile):
-            raise ValueError("a single array")
-        with found as archive:
+        with path.open("rb") as file:  # numpy leaves one that it opens open where it fails
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("a single array")
             return {name: np.asarray(archive[name]) for name in archive.files}
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}.") from error

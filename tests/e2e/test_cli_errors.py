@@ -202,7 +202,6 @@ def test_unknown_names(refused: Refused, tmp_path: Path) -> None:
     refused(INPUT, *compile_to(tmp_path, tmp_path / "none.onnx"))
     source = save(tmp_path, "cnn")
     assert "exynos2400" in refused(INPUT, *compile_to(tmp_path, source, "--target", "exynos"))
-    assert "1 to 50" in refused(USAGE, *compile_to(tmp_path, "tiny-test", "--steps", "51"))
     assert "pipelined" in refused(USAGE, *compile_to(tmp_path, source, "--schedule", "fast"))
     assert "model" in refused(USAGE, *compile_to(tmp_path, source, "--components", "unet"))
     refused(USAGE, *compile_to(tmp_path, source, "--components", ","))
@@ -211,6 +210,13 @@ def test_unknown_names(refused: Refused, tmp_path: Path) -> None:
     refused(USAGE, "compile", source)
     refused(USAGE, "compil", source)
     refused(USAGE, "compile", source, "-o", tmp_path)
+
+
+def test_more_steps_than_the_scheduler_has(cli: Cli, tmp_path: Path) -> None:
+    outcome = cli(*compile_to(tmp_path, "tiny-test", "--steps", "51"))
+    assert outcome.code == USAGE
+    assert "--steps is 51; expected 1 to 50" in outcome.err
+    assert not (tmp_path / "out.npub").exists()
 
 
 def test_output_that_cannot_be_written(refused: Refused, tmp_path: Path) -> None:
