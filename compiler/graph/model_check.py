@@ -11,6 +11,7 @@ from math import prod
 import onnx
 from onnx import TensorProto, helper
 
+from edgefusion.compiler.graph.opset import is_standard, opset_of, schema_of
 from edgefusion.runtime.errors import InputError
 
 _LARGE_BYTES = 1024
@@ -19,12 +20,16 @@ _LARGE_BYTES = 1024
 def check_model(model: onnx.ModelProto) -> None:
     """Raise InputError, naming what is wrong, unless ``model`` keeps the rules of ONNX: operators
     with the operands and attributes of their definitions, tensors with as many values as their
-    shapes say, names that something makes."""
+    shapes say, names that something makes. UnsupportedOpError for a standard operator that is none.
+    """
+    version = opset_of(model)
     bare = onnx.ModelProto()
     bare.CopyFrom(_without_weights(model))
     try:
         for tensor in model.graph.initializer:
             _check_size(tensor)
+        for node in filter(is_standard, model.graph.node):
+            schema_of(node, version)
         onnx.checker.check_model(bare)
         for node in model.graph.node:
             _check_node(node)
@@ -88,7 +93,7 @@ def _check_size(tensor: TensorProto) -> None:
 
 def _check_node(node: onnx.NodeProto) -> None:
     """InputError for what ONNX's checker lets pass and its shape inference does not survive."""
-    if node.domain not in ("", "ai.onnx"):
+    if not is_standard(node):
         return
     stated = next((a.i for a in node.attribute if a.name == "num_outputs"), len(node.output))
     if node.op_type == "Split" and stated != len(node.output):
