@@ -34,7 +34,12 @@ from edgefusion.onnx_backend import prepare
 from edgefusion.runtime.errors import EdgeFusionError
 from edgefusion.runtime.machine import load_target
 from edgefusion.toolchain.compiling.compile_source import DEFAULT_TARGET
-from edgefusion.toolchain.compiling.in_process import InProcess, compiled_in_process, tvm_hosts
+from edgefusion.toolchain.compiling.in_process import (
+    Hosts,
+    InProcess,
+    compiled_in_process,
+    tvm_hosts,
+)
 
 Array = npt.NDArray[Any]
 
@@ -121,10 +126,12 @@ def run_compiled_hosts(chosen: Sequence[Any]) -> list[Outcome]:
     for case in chosen:
         outcome = _judged(case, lambda: compile_(case))  # noqa: B023  # called at once
         outcomes.append(None if outcome.kind == "right" else outcome)
-    hosts = iter(zip(compiled, tvm_hosts(compiled), strict=True))
+    hosts = iter(zip(compiled, _tvm_hosts(compiled), strict=True))
 
     def execute(case: Any) -> Sequence[Array]:
         each, functions = next(hosts)
+        if isinstance(functions, EdgeFusionError):
+            raise functions
         names = [info.name for info in case.model.graph.input]
         feeds = dict(zip(names, case.data_sets[0][0], strict=False))
         return list(each.run_with(functions)(feeds).values())
@@ -133,6 +140,16 @@ def run_compiled_hosts(chosen: Sequence[Any]) -> list[Outcome]:
         outcome or _judged(case, lambda: execute(case))  # noqa: B023
         for case, outcome in zip(chosen, outcomes, strict=True)
     ]
+
+
+def _tvm_hosts(compiled: Sequence[InProcess]) -> list[Hosts | EdgeFusionError]:
+    """The host functions of each; where they cannot be loaded together, made alone, or why not."""
+    try:
+        return list(tvm_hosts(compiled))
+    except EdgeFusionError as error:
+        if len(compiled) == 1:
+            return [error]
+        return [hosts for each in compiled for hosts in _tvm_hosts([each])]
 
 
 def _given(case: Any, way: str) -> tuple[onnx.ModelProto, Sequence[Any]] | None:

@@ -40,6 +40,8 @@ FOLDED_VALUES = 1 << 14
 """Constants of up to so many values are folded here: shapes, axes, masks. A pass folds others."""
 
 _LOOPS = frozenset({"Loop", "Scan", "SequenceMap"})
+_COUNTING = frozenset({"NonZero", "Compress", "Unique", "NonMaxSuppression"})
+"""Ops that find out how much they make: a size that the graph states holds for some values."""
 
 
 def made_static(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -217,7 +219,8 @@ class _Walk:
             ) from None
         for name in filter(None, node.output):
             kind = found.get(name, TypeProto())
-            if not _is_static(kind) and _is_static(self.stated.get(name, TypeProto())):
+            promised = _is_static(self.stated.get(name, TypeProto()))
+            if not _is_static(kind) and promised and node.op_type not in _COUNTING:
                 kind = self.stated[name]
             if not _is_static(kind):
                 if may_fail:
