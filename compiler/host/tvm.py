@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -43,6 +44,10 @@ TRIAL_LIMIT_S = 60
 
 LINK_OPTIONS = ("-shared", "-fPIC", "-Wl,--build-id=none", "-Wl,--strip-all", "-lm")
 """No build identity, no names of temporary files: equal input gives equal bytes."""
+
+
+_OF_PYTHON = re.compile(rb"relax\.run\.\w+")
+"""Functions that this process has and the runtime, which loads no compiler, has not."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -121,6 +126,8 @@ class _Library:
         names = [f.name for f in functions]
         self._begins("loads", names, TRIAL_LIMIT_S)
         library = (self.place / "host.so").read_bytes()
+        if missing := _OF_PYTHON.search(library):
+            raise RuntimeError(f"it calls {missing[0].decode()}, which TVM has in Python alone")
         found = faults(
             functions, library, self.models, lambda n: self._begins("runs", [n], TRIAL_LIMIT_S)
         )
