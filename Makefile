@@ -20,7 +20,7 @@ demo: $(STAMP) ## compile BK-SDM-Tiny at full size, show the paper's tables, dra
 	$(BIN)/edgefusion demo
 
 test: $(STAMP) ## tests, without the full-size ones
-	$(BIN)/python -m pytest -m "not full" --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest -m "not full" --numprocesses 2 --dist loadscope
 
 test-full: $(STAMP) ## all tests, full-size models included (minutes, gigabytes)
 	$(BIN)/python -m pytest

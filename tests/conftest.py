@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 # Set before any test imports a hub client: a test must never depend on the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -20,14 +21,18 @@ settings.register_profile("project", deadline=None)
 settings.load_profile("project")
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
-    """Among several workers a file's tests stay together, for they share its fixtures; so do all of
-    e2e, which share one demo. A wrapper, because pytest-xdist reads the groups in the same hook."""
-    for item in items:
-        group = "e2e" if "e2e" in item.path.parts else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
-    return (yield)
+class _ByFile(LoadScopeScheduling):
+    """A file's tests stay together among several workers, for they share its fixtures; so do all
+    of e2e, which share one demo."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::")[0]
+        return "e2e" if "/e2e/" in file else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByFile:
+    """pytest-xdist's own groups depend on what pytest no longer has."""
+    return _ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
