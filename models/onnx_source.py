@@ -73,9 +73,9 @@ def check_onnx(
     the NPU nor the host can run.
     """
     model = read_graph(path)
+    take_in_small_tensors(model, path, INLINE_BYTES)
     with _naming(path):
         check_model(model)
-    take_in_small_tensors(model, path, INLINE_BYTES)
     check_finite_weights(model, path)
     with _naming(path):
         return imported(model, shapes)

@@ -15,6 +15,8 @@ from edgefusion.compiler.graph.opset import is_standard, opset_of, schema_of
 from edgefusion.runtime.errors import InputError
 
 _LARGE_BYTES = 1024
+_UNCHECKED = "edgefusion.unchecked"
+"""A domain that ONNX's checker does not know, and so leaves alone."""
 
 
 def check_model(model: onnx.ModelProto) -> None:
@@ -28,8 +30,10 @@ def check_model(model: onnx.ModelProto) -> None:
     try:
         for tensor in model.graph.initializer:
             _check_size(tensor)
-        for node in filter(is_standard, model.graph.node):
-            schema_of(node, version)
+        for node in filter(is_standard, bare.graph.node):
+            if _is_deprecated(node, version):
+                node.domain = _UNCHECKED
+        bare.opset_import.append(onnx.helper.make_opsetid(_UNCHECKED, 1))
         onnx.checker.check_model(bare)
         for node in model.graph.node:
             _check_node(node)
@@ -44,7 +48,7 @@ def check_model(model: onnx.ModelProto) -> None:
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """``model`` with inputs in the place of its large initializers."""
+    """``model`` with inputs in the place of its large constants."""
     bare = onnx.ModelProto()
     for field, value in model.ListFields():
         if field.name == "graph":
@@ -61,9 +65,17 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
         elif field.message_type is None:
             setattr(bare.graph, field.name, value)
     large = {t.name: t for t in model.graph.initializer if _is_large(t)}
+    for node in model.graph.node:
+        if (
+            node.op_type == "Constant"
+            and node.output
+            and any(_is_large(a.t) for a in node.attribute)
+        ):
+            large[node.output[0]] = node.attribute[0].t
+            bare.graph.node.remove(node)
     bare.graph.input.extend(info for info in model.graph.input if info.name not in large)
     bare.graph.input.extend(
-        helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in large.values()
+        helper.make_tensor_value_info(name, t.data_type, t.dims) for name, t in large.items()
     )
     bare.graph.initializer.extend(t for t in model.graph.initializer if t.name not in large)
     return bare
@@ -89,6 +101,14 @@ def _check_size(tensor: TensorProto) -> None:
             f"initializer '{tensor.name}' of shape {list(tensor.dims)} has {len(tensor.raw_data)} "
             f"bytes, expected {expected}"
         )
+
+
+def _is_deprecated(node: onnx.NodeProto, version: int) -> bool:
+    """Whether the standard operator of ``node`` is one that models should no longer use, such as
+    GroupNormalization of set 20. UnsupportedOpError for one that is none."""
+    if not onnx.defs.has(node.op_type, version, ""):
+        schema_of(node, version)
+    return bool(onnx.defs.get_schema(node.op_type, version, "").deprecated)
 
 
 def _check_node(node: onnx.NodeProto) -> None:

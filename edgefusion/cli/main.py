@@ -100,9 +100,17 @@ def _top(
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
+    asked: list[int] = []
+
+    def end(number: int, _frame: FrameType | None) -> NoReturn:
+        """Not by KeyboardInterrupt: where one passes through ``exec`` of a string (any dataclass
+        being defined), ``python -m`` dies of SIGINT at its end whatever code it was given."""
+        asked.append(number)
+        _end(number)
+
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _end)
+            signal.signal(number, end)
     try:
         get_command(app).main(
             args=None if arguments is None else list(arguments), prog_name="edgefusion"
@@ -127,6 +135,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             "the files named are what they are called.",
         )
     except Exception as error:  # noqa: BLE001  # the last resort: a defect, told in one line
+        if asked:  # a library that was being imported told its end otherwise
+            _end(asked[0])
         _fail(
             error,
             EdgeFusionError.exit_code,
@@ -145,10 +155,6 @@ def _fail(error: BaseException, code: int, text: str = "") -> NoReturn:
     sys.exit(code)
 
 
-def _end(number: int, _frame: FrameType | None) -> NoReturn:
-    """End with the shell's code for a signal; whatever cleans up runs.
-
-    Not by KeyboardInterrupt: where one passes through ``exec`` of a string (any dataclass being
-    defined), ``python -m`` dies of SIGINT at its end whatever code it was given.
-    """
+def _end(number: int) -> NoReturn:
+    """End with the shell's code for a signal; whatever cleans up runs."""
     sys.exit(128 + number)

@@ -83,7 +83,7 @@ def test_the_papers_stages(cli: Cli, tmp_path: Path) -> None:
         (("preprocess", "d", "-o", "o", "--scorer", "nowhere:at_all"), 2, "cannot be loaded"),
         (("preprocess", "d", "-o", "o", "--scorer", "centre", "--remove", "x"), 3, "x cannot"),
         (("preprocess", "d", "-o", "o", "--scorer", "centre", "--image-format", "gif"), 2, "png"),
-        (("preprocess", "d", "-o", "d", "--scorer", "centre"), 2, "no result of this command"),
+        (("preprocess", "d", "-o", "d", "--scorer", "centre"), 2, "it is the same as the input d"),
         (("recaption", "d", "-o", "o", "--captioner", "absent"), 3, "nothing is downloaded"),
         (("recaption", "d", "-o", "o"), 2, "--captioner"),
         (

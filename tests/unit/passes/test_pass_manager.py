@@ -97,9 +97,10 @@ def test_an_invalid_graph_is_found_and_the_pass_named(graph: Graph) -> None:
 
 def test_an_invalid_source_is_the_users_to_mend() -> None:
     model = parse("g (float[2] x) => (float[2] y) { y = Relu(x) }")
-    model.graph.node[0].op_type = "Rectify"
+    graph = Graph.from_model(model)
+    graph.nodes[0].raw.op = "Rectify"
     with pytest.raises(InputError, match=r"(?s)source graph is invalid.*no such standard operator"):
-        PassManager([FuseSilu()]).run(Graph.from_model(model), CONTEXT)
+        PassManager([FuseSilu()]).run(graph, CONTEXT)
 
 
 def test_the_context_reaches_the_passes(graph: Graph) -> None:

@@ -68,7 +68,9 @@ def test_views(ledger: Ledger) -> None:
 
 def test_equal_bytes_are_ordered_by_name() -> None:
     program = transfers()
-    columns = replace(program.columns, operand_tensor=np.array([2, 2, 1, 1, 1, 1, 0, 0, 0, 0]))
+    columns = replace(
+        program.columns, operand_tensor=np.array([2, 2, 1, 1, 1, 1, 0, 0, 0, 0], np.int32)
+    )
     names = [
         row.name for row in traffic_ledger(replace(program, columns=columns), MACHINE).by("tensor")
     ]
@@ -110,7 +112,11 @@ def test_a_program_without_transfers() -> None:
         ("cause", np.array([1, 5, 99, 6, 3], dtype=np.uint8), "cause is damaged"),
         ("op", np.array([0, 1, 2, 1, 1], dtype=np.int32), "instruction 2 .*unknown op 2"),
         ("op", np.array([0, 1, 1, -1, 1], dtype=np.int32), "instruction 3 .*unknown op -1"),
-        ("operand_tensor", np.array([0, 0, 1, 1, 1, 3, 0, 0, 2, 2]), "instruction 2 .*tensor 3"),
+        (
+            "operand_tensor",
+            np.array([0, 0, 1, 1, 1, 3, 0, 0, 2, 2], np.int32),
+            "instruction 2 .*tensor 3",
+        ),
     ],
 )
 def test_unaccountable_transfers_are_refused(column: str, value: Any, message: str) -> None:
