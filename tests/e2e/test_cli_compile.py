@@ -156,7 +156,7 @@ def test_interruption_leaves_nothing(tmp_path: Path, sent: signal.Signals, code:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
     deadline = time.monotonic() + 60
-    while not list(temporary.iterdir()):  # the workspace: the compilation has begun
+    while not list(temporary.glob(".edgefusion-*")):  # the workspace: the compilation has begun
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -165,4 +165,5 @@ def test_interruption_leaves_nothing(tmp_path: Path, sent: signal.Signals, code:
     assert process.returncode == code, err
     assert "Traceback" not in err
     assert not out.exists() or list(out.iterdir()) == []
-    assert list(temporary.iterdir()) == []
+    left = [path.name for path in temporary.iterdir()]  # ONNX Runtime and torch keep some there
+    assert not [name for name in left if "edgefusion" in name]
