@@ -96,6 +96,8 @@ def _refusals(facts: _Facts) -> Iterator[str]:
     for node in facts.model.graph.node:
         if node.op_type in UNCHECKED_OPS:
             yield f"{node.op_type} has indices that only ONNX Runtime checks"
+        if node.op_type == "IsInf" and any(a.name.startswith("detect") for a in node.attribute):
+            yield "IsInf of one sign alone: TVM takes both, and trials draw nothing infinite"
     for node in facts.divisions():
         divisor = facts.value(node.input[1])
         if divisor is None:

@@ -69,3 +69,9 @@ def test_the_least_integer_is_no_dividend() -> None:
     assert fitted("f", tensor, np.array([lowest + 1, -1])).tolist() == [lowest + 1, -1]
     with pytest.raises(InputError, match="'x' holds -2147483648, the least int32"):
         fitted("f", tensor, np.array([0, lowest]))
+
+
+def test_infinities_of_one_sign() -> None:
+    text = "g (float[4] x) => (bool[4] z) { z = IsInf<detect_negative = 0>(x) }"
+    assert "one sign alone" in bounds(parse(text)).refusal
+    assert bounds(parse("g (float[4] x) => (bool[4] z) { z = IsInf(x) }")) == Bounds()
