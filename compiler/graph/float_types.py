@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from edgefusion.compiler.graph.node_names import free_name
 from edgefusion.runtime.errors import InputError
 
 OTHER_FLOATS = (TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
@@ -39,14 +40,14 @@ def in_float32(model: onnx.ModelProto) -> None:
     before: list[onnx.NodeProto] = []
     for info in graph.input:
         if info.name not in weights and _is_other(info.type):
-            renamed[info.name] = _fresh(info.name, taken)
+            renamed[info.name] = free_name(f"{info.name}.float32", taken)
             before.append(_cast(info.name, renamed[info.name], TensorProto.FLOAT))
             graph.value_info.append(_retyped(info, renamed[info.name]))
     for tensor in graph.initializer:
         if tensor.data_type not in OTHER_FLOATS:
             continue
         if tensor.data_location == TensorProto.EXTERNAL or prod(tensor.dims) > SMALL_VALUES:
-            renamed[tensor.name] = _fresh(tensor.name, taken)
+            renamed[tensor.name] = free_name(f"{tensor.name}.float32", taken)
             before.append(_cast(tensor.name, renamed[tensor.name], TensorProto.FLOAT))
             kind = helper.make_tensor_value_info("", TensorProto.FLOAT, tensor.dims)
             graph.value_info.append(_retyped(kind, renamed[tensor.name]))
@@ -55,7 +56,7 @@ def in_float32(model: onnx.ModelProto) -> None:
     after: list[onnx.NodeProto] = []
     for info in graph.output:
         if _is_other(info.type):
-            name = renamed.get(info.name) or _fresh(info.name, taken)
+            name = renamed.get(info.name) or free_name(f"{info.name}.float32", taken)
             if info.name not in renamed:
                 graph.value_info.append(_retyped(info, name))
                 after.append(_cast(name, info.name, info.type.tensor_type.elem_type))
@@ -106,12 +107,3 @@ def _retyped(info: onnx.ValueInfoProto, name: str) -> onnx.ValueInfoProto:
 
 def _cast(source: str, result: str, to: int) -> onnx.NodeProto:
     return helper.make_node("Cast", [source], [result], name=f"{result}.cast", to=to)
-
-
-def _fresh(name: str, taken: set[str]) -> str:
-    wish, count = f"{name}.float32", 0
-    while wish in taken:
-        count += 1
-        wish = f"{name}.float32_{count}"
-    taken.add(wish)
-    return wish

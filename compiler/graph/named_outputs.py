@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import onnx
 
+from edgefusion.compiler.graph.node_names import free_name
+
 
 def make_constant_outputs(model: onnx.ModelProto) -> None:
     """Change ``model`` in place: an initializer that is an output is renamed, and an Identity hands
@@ -16,21 +18,12 @@ def make_constant_outputs(model: onnx.ModelProto) -> None:
     taken = {name for node in graph.node for name in (node.name, *node.input, *node.output)}
     taken.update(info.name for info in (*graph.input, *graph.output, *graph.initializer))
     for output, proto in stored.items():
-        proto.name = _free(f"{output}.value", taken)
+        proto.name = free_name(f"{output}.value", taken)
         for node in graph.node:
             for index, name in enumerate(node.input):
                 if name == output:
                     node.input[index] = proto.name
         made = onnx.helper.make_node(
-            "Identity", [proto.name], [output], name=_free(f"{output}.output", taken)
+            "Identity", [proto.name], [output], name=free_name(f"{output}.output", taken)
         )
         graph.node.append(made)
-
-
-def _free(wish: str, taken: set[str]) -> str:
-    name, count = wish, 0
-    while name in taken:
-        count += 1
-        name = f"{wish}_{count}"
-    taken.add(name)
-    return name
