@@ -15,7 +15,7 @@ from onnx.inliner import inline_local_functions
 
 from edgefusion.compiler.graph.float_types import in_float32
 from edgefusion.compiler.graph.model_check import check_model
-from edgefusion.compiler.graph.opset import opset_of
+from edgefusion.compiler.graph.opset import IR_VERSION, opset_of
 from edgefusion.compiler.graph.static_shapes import made_static
 from edgefusion.models.checkpoint import file_digest
 from edgefusion.models.onnx_weights import (
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-IR_VERSION = 10  # what torch writes; newer ones ONNX Runtime may not load
 INLINE_BYTES = 1024
 """Tensors below this stay in the graph file: shape inference reads shape constants there."""
 

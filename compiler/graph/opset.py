@@ -21,6 +21,9 @@ OPSET = 20
 """Standard operator set that passes know, the first with Gelu and with GridSample as torch has it;
 models of others are converted on loading."""
 
+IR_VERSION = 10
+"""Of the models made here: what torch writes; newer ones ONNX Runtime may not load."""
+
 OLDEST_OPSET = 11
 NEWEST_OPSET = min(26, defs.onnx_opset_version())
 """The newest that ONNX Runtime runs as released, for it is what results are compared with."""
@@ -145,7 +148,7 @@ def converted(
         [named(constants[n], n) for n in read if n in constants],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", version)])
-    model.ir_version = 10
+    model.ir_version = IR_VERSION
     try:
         made = version_converter.convert_version(model, OPSET).graph
     except (RuntimeError, ValueError) as error:

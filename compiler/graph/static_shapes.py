@@ -23,6 +23,7 @@ from edgefusion.compiler.graph.branches import branch_nodes, outer_names
 from edgefusion.compiler.graph.function_calls import body_of, group_normalization, slices_of
 from edgefusion.compiler.graph.node_names import name_nodes
 from edgefusion.compiler.graph.opset import (
+    IR_VERSION,
     OPSET,
     converted,
     is_standard,
@@ -208,7 +209,7 @@ class _Walk:
                 {name: self.types[name] for name in read},
                 {name: self.constants[name] for name in read if name in self.constants},
                 opset_imports=[helper.make_opsetid("", version)],
-                ir_version=10,
+                ir_version=IR_VERSION,
             )
         except _INFERENCE_ERRORS as error:
             if may_fail:
@@ -373,7 +374,7 @@ def _evaluated(
         [named(tensor, name) for name, tensor in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", version)])
-    model.ir_version = 10
+    model.ir_version = IR_VERSION
     options = session_options()
     options.intra_op_num_threads = 1
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL

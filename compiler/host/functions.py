@@ -20,10 +20,9 @@ from edgefusion.compiler.frontend.placement import HostGroup, entering, host_gro
 from edgefusion.compiler.graph.file import INLINE_BYTES
 from edgefusion.compiler.graph.functions import DOMAIN
 from edgefusion.compiler.graph.graph import Graph, Node, Tensor
+from edgefusion.compiler.graph.opset import IR_VERSION
 from edgefusion.compiler.host.trust import Bounds, bounds
 from edgefusion.runtime.host_signature import HostSignature, HostTensor
-
-IR_VERSION = 10
 
 
 @dataclass(frozen=True, slots=True)
