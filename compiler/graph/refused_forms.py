@@ -7,10 +7,12 @@ from collections.abc import Mapping
 import onnx
 from onnx import helper, numpy_helper
 
-RANDOM = frozenset(
+DRAWING = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli"}
-    | {"Multinomial", "Dropout"}
+    | {"Multinomial"}
 )
+"""Ops that draw random numbers whatever they are given."""
+RANDOM = DRAWING | {"Dropout"}
 """Ops whose result differs from run to run (Dropout only while training, but it is an identity)."""
 
 
@@ -25,7 +27,7 @@ def refused_form(
         mode = node.input[2] if len(node.input) > 2 else ""
         off = not mode or (mode in constants and not numpy_helper.to_array(constants[mode]).any())
         return "" if off else "it drops at random, in training mode; export the model for inference"
-    if node.op_type in RANDOM:
+    if node.op_type in DRAWING:
         return (
             "it draws random numbers, which differ from run to run and between machines; make "
             "them an input of the model"

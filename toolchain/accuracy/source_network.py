@@ -11,16 +11,13 @@ from pathlib import Path
 
 import onnx
 
+from edgefusion.compiler.graph.refused_forms import DRAWING
 from edgefusion.models.source import Source
 from edgefusion.models.text_to_image import Network
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.progress import Say
 from edgefusion.toolchain.running.float_network import float_network
 
-_DRAWING = frozenset(
-    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli",
-     "Multinomial"}
-)  # fmt: skip
 _NARROW = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 _QUANTIZING = frozenset({"QuantizeLinear", "DynamicQuantizeLinear"})
 
@@ -41,7 +38,7 @@ def source_network(source: Source, exported: Path, say: Say) -> Network:
 
 def draws_numbers(model: onnx.ModelProto) -> bool:
     """Whether the graph gives other values every time it is run."""
-    return any(node.op_type in _DRAWING for node in model.graph.node)
+    return any(node.op_type in DRAWING for node in model.graph.node)
 
 
 def rounds_values(path: Path) -> bool:
