@@ -25,15 +25,14 @@ def check_model(model: onnx.ModelProto) -> None:
     shapes say, names that something makes. UnsupportedOpError for a standard operator that is none.
     """
     version = opset_of(model)
-    bare = onnx.ModelProto()
-    bare.CopyFrom(_without_weights(model))
+    bare = _without_weights(model)
     try:
         for tensor in model.graph.initializer:
             _check_size(tensor)
         for node in filter(is_standard, bare.graph.node):
-            if _is_deprecated(node, version):
+            if schema_of(node, version).deprecated:  # and read all the same
                 node.domain = _UNCHECKED
-        bare.opset_import.append(onnx.helper.make_opsetid(_UNCHECKED, 1))
+        bare.opset_import.append(helper.make_opsetid(_UNCHECKED, 1))
         onnx.checker.check_model(bare)
         for node in model.graph.node:
             _check_node(node)
@@ -101,14 +100,6 @@ def _check_size(tensor: TensorProto) -> None:
             f"initializer '{tensor.name}' of shape {list(tensor.dims)} has {len(tensor.raw_data)} "
             f"bytes, expected {expected}"
         )
-
-
-def _is_deprecated(node: onnx.NodeProto, version: int) -> bool:
-    """Whether the standard operator of ``node`` is one that models should no longer use, such as
-    GroupNormalization of set 20. UnsupportedOpError for one that is none."""
-    if not onnx.defs.has(node.op_type, version, ""):
-        schema_of(node, version)
-    return bool(onnx.defs.get_schema(node.op_type, version, "").deprecated)
 
 
 def _check_node(node: onnx.NodeProto) -> None:
