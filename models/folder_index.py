@@ -97,6 +97,18 @@ class PipelineIndex:
         return f" ({', '.join(self.components)})" if self.components else ""
 
 
+def json_object(path: Path, advice: str) -> dict[str, Any]:
+    """The JSON object in ``path``. Raises InputError, with ``advice`` where it cannot be read, for
+    whatever else there is."""
+    try:
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read: {error}. {advice}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds a {type(content).__name__}; expected an object.")
+    return content
+
+
 def read_index(folder: Path) -> PipelineIndex:
     """The index of ``folder``.
 
@@ -104,15 +116,11 @@ def read_index(folder: Path) -> PipelineIndex:
     (those of another class included), or names one whose folder is missing.
     """
     path = folder / INDEX
-    try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(
-            f"{path} cannot be read: {error}. Expected the index of a diffusers pipeline, "
-            "as save_pretrained writes it. Name the folder that holds model_index.json."
-        ) from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds a {type(content).__name__}; expected an object.")
+    content = json_object(
+        path,
+        "Expected the index of a diffusers pipeline, as save_pretrained writes it. Name the folder "
+        "that holds model_index.json.",
+    )
     parts = {}
     for name, entry in content.items():
         class_name = entry[-1] if isinstance(entry, list) and entry else entry

@@ -6,14 +6,12 @@ the images it was trained on. The text encoder and its tokenizer decide how long
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from edgefusion.models.folder_index import FOLDERS
-from edgefusion.runtime.errors import InputError
+from edgefusion.models.folder_index import FOLDERS, json_object
 
 CONTEXT_TOKENS = 77
 """CLIP's context length, where no text encoder says another."""
@@ -32,16 +30,9 @@ def read_config(path: Path) -> dict[str, Any]:
     """A JSON object; empty where there is no file. Raises InputError for anything else."""
     if not path.exists():
         return {}
-    try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(
-            f"{path} cannot be read: {error}. Expected a JSON file as save_pretrained writes it. "
-            "Download it again."
-        ) from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds a {type(content).__name__}; expected an object.")
-    return content
+    return json_object(
+        path, "Expected a JSON file as save_pretrained writes it. Download it again."
+    )
 
 
 def pair(value: object) -> tuple[int, int] | None:
