@@ -128,15 +128,6 @@ def _naming(path: Path) -> Iterator[None]:
         raise type(error)(f"{path}: {error}") from error
 
 
-def is_static(value: onnx.ValueInfoProto) -> bool:
-    """Whether the type is a tensor of known, positive dimensions."""
-    tensor = value.type.tensor_type
-    return tensor.HasField("shape") and all(
-        dimension.HasField("dim_value") and dimension.dim_value > 0
-        for dimension in tensor.shape.dim
-    )
-
-
 def _is_fixed(value: onnx.ValueInfoProto) -> bool:
     """Whether the sizes of a tensor, which may be 0, are stated; what is no tensor is told of
     elsewhere."""

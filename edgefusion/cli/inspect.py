@@ -86,7 +86,7 @@ def inspect(
     if not wanted:
         document = summary_json(opened, shown)
         tables = _summary(opened, document, shown)
-        emit(tables, lambda: document, json_to=json_to, lines=_head(opened))
+        emit(tables, lambda: document, json_to=json_to, lines=_head(opened, document["scheduler"]))
         return
     name = _chosen(opened, component)
     if graph:
@@ -166,7 +166,7 @@ def _summary(bundle: Bundle, document: dict[str, Any], shown: Sequence[str]) -> 
     ]
 
 
-def _head(bundle: Bundle) -> list[str]:
+def _head(bundle: Bundle, scheduler: dict[str, str] | None) -> list[str]:
     manifest = bundle.manifest
     source, target = manifest.source, manifest.target
     made_by = f"format {manifest.format_version}, made by edgefusion {manifest.tool_version}"
@@ -177,7 +177,7 @@ def _head(bundle: Bundle) -> list[str]:
         f"target      {machine}",
         f"schedule    {manifest.schedule}, {manifest.steps} steps",
     ]
-    if (scheduler := scheduler_json(bundle)) is not None:
+    if scheduler is not None:
         replaced = scheduler["source"] not in ("", scheduler["runs"])
         of_source = f", in place of the source's {scheduler['source']}" if replaced else ""
         predicts = scheduler["prediction_type"]

@@ -22,6 +22,7 @@ from edgefusion.models.trajectories import Denoising, Shapes, token_ids
 from edgefusion.toolchain.accuracy.calibration import Workload
 from edgefusion.toolchain.accuracy.drawn_inputs import drawn_inputs
 from edgefusion.toolchain.running.float_network import float_network
+from edgefusion.toolchain.running.ports import declared_ports
 
 if TYPE_CHECKING:
     from edgefusion.models.source import Source
@@ -110,13 +111,8 @@ def _ports(path: Path) -> _Ports:
     """Type and shape of a graph's inputs."""
     graph = onnx.load(path, load_external_data=False).graph
     constants = {tensor.name for tensor in graph.initializer}
-    found: _Ports = {}
-    for info in graph.input:
-        if info.name not in constants:
-            tensor = info.type.tensor_type
-            dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
-            found[info.name] = (dtype, tuple(dim.dim_value for dim in tensor.shape.dim))
-    return found
+    ports = declared_ports(graph.input)
+    return {port.name: (port.dtype, port.shape) for port in ports if port.name not in constants}
 
 
 def _shapes(ports: _Ports) -> Shapes:

@@ -39,8 +39,6 @@ from edgefusion.toolchain.running.float_network import float_network
 
 Array = npt.NDArray[Any]
 
-LEAST_DB = 10.0
-"""Below it nothing of a source's outputs is left."""
 LEAST_EXACT_DB, LEAST_NARROW_DB = 40.0, 15.0
 """What two computations of one graph in FP32 have at least, however ill-conditioned; and those of
 a graph that itself rounds to fewer bits."""
@@ -133,18 +131,6 @@ def record_source(
 def check_against(vectors: ReferenceVectors, outputs: Mapping[str, Array]) -> dict[str, Agreement]:
     """How near ``outputs`` of anything that ran on the vectors' inputs are to the source's."""
     return _compared(vectors, outputs, centred=False)
-
-
-def require_likeness(component: str, who: str, found: Mapping[str, Agreement]) -> None:
-    """Raises NumericGateError unless ``found`` (by output, of ``check_against``) has anything of
-    the source in it; ``who`` says what was run."""
-    name, worst = _worst(found)
-    if worst.db < LEAST_DB and (worst.equal is None or worst.equal < 0.5):
-        raise NumericGateError(
-            f"{component}: the output {name} of {who} has {worst} against the source in ONNX "
-            f"Runtime; expected at least {LEAST_DB:g} dB. This is a defect of this tool, and "
-            "nothing was written. Please report it with the model."
-        )
 
 
 def check_import(

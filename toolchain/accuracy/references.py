@@ -18,6 +18,7 @@ from edgefusion.toolchain.accuracy.float_reference import ReferenceGraph, refere
 from edgefusion.toolchain.accuracy.source_network import source_network
 from edgefusion.toolchain.running.execution import check_timestep
 from edgefusion.toolchain.running.float_network import float_network
+from edgefusion.toolchain.running.ports import input_shapes
 
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle
@@ -42,12 +43,7 @@ class References:
         made = folder / f"{component}.onnx"
         if made.exists():
             return made
-        shapes = None
-        if self.source.kind == "onnx":
-            ports = self.bundle.graph_model(component).graph.input
-            shapes = {
-                v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in ports
-            }
+        shapes = input_shapes(self.bundle, component) if self.source.kind == "onnx" else None
         return export_component(self.source, component, folder, shapes=shapes, progress=self.say)
 
     def model(self, component: str) -> Network | None:

@@ -215,7 +215,7 @@ def compile_component(
     programs = {
         name: replace(p, info=with_backends(p.info, host.manifest)) for name, p in programs.items()
     }
-    # 6. Once through the program, which any schedule gives the same values
+    # 7. Once through the program, which any schedule gives the same values
     with stopwatch.stage(component, "dry run"):
         first = programs[settings.schedules[0].name]
         dry_component(
@@ -226,7 +226,7 @@ def compile_component(
             timesteps=first.info.timesteps,
             has_values=first.info.scales.method != PLACEHOLDER,
         )
-    # 7. What all schedules share
+    # 8. What all schedules share
     files |= {**host.files, **scales.files}
     del graph, network
     gc.collect()  # graphs are cyclic

@@ -20,7 +20,7 @@ from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.host import load_host
 from edgefusion.runtime.host_signature import HostFunction, HostManifest
 from edgefusion.runtime.progress import silent
-from edgefusion.toolchain.running.ports import declared_outputs
+from edgefusion.toolchain.running.ports import declared_outputs, declared_ports
 
 if TYPE_CHECKING:
     from edgefusion.compiler.host.functions import HostModel
@@ -51,17 +51,16 @@ class InProcess:
         from edgefusion.runtime.executor import Executor
 
         executor = Executor(self.program, self.machine, self.constants, hosts=hosts)
-        ports = {info.name: info.type.tensor_type for info in self.declared.input}
+        ports = declared_ports(self.declared.input)
 
         def run(feeds: Mapping[str, Array]) -> dict[str, Array]:
             given = {}
-            for name, port in ports.items():
-                shape = [dim.dim_value for dim in port.shape.dim]
+            for port in ports:
+                name, shape = port.name, list(port.shape)
                 found = list(np.shape(feeds[name])) if name in feeds else "none"
                 if found != shape:
                     raise InputError(f"expected the input {name} of shape {shape}, found {found}")
-                dtype = onnx.helper.tensor_dtype_to_np_dtype(port.elem_type)
-                given[name] = np.asarray(feeds[name], dtype)
+                given[name] = np.asarray(feeds[name], port.dtype)
             return declared_outputs(self.declared, given, executor.run(given).outputs)
 
         return run

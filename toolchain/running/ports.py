@@ -24,7 +24,7 @@ Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
-class _Port:
+class Port:
     """An input or output as the graph declares it."""
 
     name: str
@@ -34,7 +34,9 @@ class _Port:
 
 def input_shapes(bundle: Bundle, component: str) -> dict[str, tuple[int, ...]]:
     """Shapes of a component's inputs by name."""
-    return {port.name: port.shape for port in _ports(bundle.graph_model(component).graph.input)}
+    return {
+        port.name: port.shape for port in declared_ports(bundle.graph_model(component).graph.input)
+    }
 
 
 def checked_inputs(bundle: Bundle, component: str, found: Mapping[str, Array]) -> dict[str, Array]:
@@ -44,7 +46,7 @@ def checked_inputs(bundle: Bundle, component: str, found: Mapping[str, Array]) -
     values that the type cannot hold: fractions or numbers out of range where integers are expected,
     and anything but 0 and 1 for booleans. Floats are rounded to the type expected.
     """
-    ports = {port.name: port for port in _ports(bundle.graph_model(component).graph.input)}
+    ports = {port.name: port for port in declared_ports(bundle.graph_model(component).graph.input)}
     missing, unknown = sorted(ports.keys() - found.keys()), sorted(found.keys() - ports.keys())
     if missing or unknown:
         what = [f"lacks {', '.join(missing)}"] if missing else []
@@ -68,14 +70,14 @@ def declared_outputs(
     that is one of ``inputs`` is handed back.
     """
     found = {}
-    for port in _ports(graph.output):
+    for port in declared_ports(graph.output):
         value = np.asarray(made[port.name] if port.name in made else inputs[port.name])
         with np.errstate(over="ignore"):  # what is beyond FP16 is infinite there
             found[port.name] = value.reshape(port.shape).astype(port.dtype)
     return found
 
 
-def _held(port: _Port, value: Array) -> Array:
+def _held(port: Port, value: Array) -> Array:
     """``value`` in the type of ``port``. Raises InputError where that would change what it says."""
     if value.dtype.kind not in "biuf":
         raise InputError(
@@ -102,11 +104,12 @@ def _limits(dtype: np.dtype[Any]) -> tuple[int, int]:
     return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
 
 
-def _ports(values: Iterable[onnx.ValueInfoProto]) -> list[_Port]:
+def declared_ports(values: Iterable[onnx.ValueInfoProto]) -> list[Port]:
+    """The inputs or outputs of a graph, whose shapes are static."""
     from onnx.helper import tensor_dtype_to_np_dtype
 
     return [
-        _Port(
+        Port(
             value.name,
             tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim),
             tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type),

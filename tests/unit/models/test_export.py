@@ -18,9 +18,17 @@ from onnx import TensorProto, helper, numpy_helper
 from edgefusion.models.architectures import COMPONENTS, PRESETS, Component
 from edgefusion.models.components import as_graph, signature
 from edgefusion.models.export import export_component
-from edgefusion.models.onnx_source import is_static
 from edgefusion.models.source import Source, resolve_source
 from edgefusion.runtime.errors import InputError, UsageError
+
+
+def is_static(value: onnx.ValueInfoProto) -> bool:
+    """Whether the type is a tensor of known, positive dimensions."""
+    tensor = value.type.tensor_type
+    return tensor.HasField("shape") and all(
+        dimension.HasField("dim_value") and dimension.dim_value > 0
+        for dimension in tensor.shape.dim
+    )
 
 
 @pytest.fixture(scope="module")

@@ -142,8 +142,7 @@ def test_likeness_of_anything_that_ran(source: Path) -> None:
     exact = rng.standard_normal(100).astype(np.float32)
     vectors = import_check.ReferenceVectors({}, {"y": exact})
     near = import_check.check_against(vectors, {"y": exact * np.float32(1.1)})
-    import_check.require_likeness("model", "the program", near)
+    assert near["y"].db >= 10
     for outputs in ({"y": -exact}, {}, {"y": exact[:50]}, {"y": exact * np.nan}):
         far = import_check.check_against(vectors, outputs)
-        with pytest.raises(NumericGateError, match="output y of the program"):
-            import_check.require_likeness("model", "the program", far)
+        assert far["y"].db < 10
