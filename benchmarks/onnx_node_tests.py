@@ -32,7 +32,7 @@ import onnxruntime as ort
 
 from edgefusion.onnx_backend import prepare
 from edgefusion.runtime.errors import EdgeFusionError
-from edgefusion.runtime.machine import load_target
+from edgefusion.runtime.target import load_target
 from edgefusion.toolchain.compiling.compile_source import DEFAULT_TARGET
 from edgefusion.toolchain.compiling.in_process import (
     Hosts,

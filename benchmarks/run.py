@@ -17,7 +17,7 @@ from edgefusion.benchmarks import (
     miniature_pictures,
     simulator_speed,
 )
-from edgefusion.runtime.machine import load_target
+from edgefusion.runtime.target import load_target
 from edgefusion.toolchain.machine_info import machine_info
 from edgefusion.toolchain.paper.tables import run_paper
 

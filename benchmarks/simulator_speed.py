@@ -13,9 +13,9 @@ import time
 import numpy as np
 
 from edgefusion.runtime.isa import MAX_RANK, Cause, DType, EngineKind, Opcode, Space
-from edgefusion.runtime.machine import load_target
 from edgefusion.runtime.program import Columns, OpRecord, Program
 from edgefusion.runtime.simulator import simulate
+from edgefusion.runtime.target import load_target
 
 TILE_ROWS, KEYS, CHANNELS = 256, 4096, 64
 INSTRUCTIONS_A_TILE = 5

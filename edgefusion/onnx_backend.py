@@ -99,7 +99,7 @@ class EdgeFusionBackend(Backend):
 
 @cache
 def _machine() -> Machine:
-    from edgefusion.runtime.machine import load_target
+    from edgefusion.runtime.target import load_target
 
     return load_target(DEFAULT_TARGET).machine
 

@@ -1,8 +1,7 @@
-"""The machine that a program is compiled for and simulated on, read from a target file.
+"""The machine that a program is compiled for and simulated on.
 
-A target is data (``runtime/targets/<name>.toml``): every parameter is a value with its provenance,
-units are in the key. Unknown and missing keys are errors, so that a misspelt one cannot be ignored,
-and values are checked however they come in: a ``Machine`` that exists is one that can work.
+Values are checked however they come in: a ``Machine`` that exists is one that can work. Targets,
+the files that machines are read from, are in ``runtime.target``.
 """
 
 from __future__ import annotations
@@ -10,31 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import tomllib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from dataclasses import fields
+from typing import Annotated, Any
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from edgefusion.runtime.errors import InputError, UsageError
+from edgefusion.runtime.errors import UsageError
 from edgefusion.runtime.isa import VECTOR_FUNCTIONS, EngineKind
 
-TARGET_VERSION = 1
-_TARGETS = Path(__file__).parent / "targets"
 TENSOR_RATES = ("w8a8", "w8a16", "a16a16", "fp16")
 """Operand type pairs that the tensor engine multiplies; a machine states the rate of each."""
-Status = Literal["published", "secondary", "inferred", "assumed", "calibrated"]
-STATUSES: tuple[str, ...] = get_args(Status)
 ENGINE_KEYS: Mapping[str, EngineKind] = {
     f"{kind.name.lower()}_engines": kind for kind in EngineKind if kind is not EngineKind.HOST
 }
@@ -142,7 +128,7 @@ class Machine:
         try:
             return machine_from_parameters(changed)
         except ValidationError as error:
-            raise UsageError(f"target {self.name}: {_problems(error)}") from error
+            raise UsageError(f"target {self.name}: {machine_problems(error)}") from error
 
 
 def machine_from_parameters(parameters: Mapping[str, Any]) -> Machine:
@@ -156,114 +142,7 @@ def machine_from_parameters(parameters: Mapping[str, Any]) -> Machine:
     return Machine(**values, engines=engines)
 
 
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """Where a parameter's value comes from: one of ``STATUSES``, and a sentence."""
-
-    status: str
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A machine with the provenance of each of its parameters, by field name."""
-
-    machine: Machine
-    description: str
-    provenance: Mapping[str, Provenance]
-
-
-def list_targets() -> tuple[str, ...]:
-    """Names of the targets that come with the tool."""
-    return tuple(sorted(path.stem for path in _TARGETS.glob("*.toml")))
-
-
-def target_path(name_or_path: str) -> Path:
-    """The file of a target, by name or path; InputError for an unknown name."""
-    path = Path(name_or_path)
-    if path.suffix != ".toml":
-        path = _TARGETS / f"{name_or_path}.toml"
-        if not path.exists():
-            raise InputError(
-                f"unknown target {name_or_path!r}; known targets are {', '.join(list_targets())}. "
-                "Give one of these or the path of a .toml file."
-            )
-    return path
-
-
-def load_target(name_or_path: str) -> Target:
-    """Read a target by name, or from a ``.toml`` file.
-
-    Raises InputError for an unknown target, a file that is not TOML, and unknown, missing or
-    ill-typed keys, each named.
-    """
-    path = target_path(name_or_path)
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"cannot read target file {path}: {error}") from error
-    return _target_from_toml(data, path)
-
-
-_TABLES = ("tensor_rate", "vector_cycles")
-
-
-@checked_dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
-class _Entry:
-    """What a target file says of one parameter; the value itself is checked by ``Machine``."""
-
-    value: Any
-    status: Status
-    source: str = ""
-
-
-def _target_from_toml(data: dict[str, Any], path: Path) -> Target:
-    head = {key: data.pop(key, None) for key in ("name", "description", "schema_version")}
-    if head["schema_version"] != TARGET_VERSION:
-        raise InputError(
-            f"target file {path}: expected schema_version = {TARGET_VERSION}, "
-            f"found {head['schema_version']!r}"
-        )
-    try:
-        entries = TypeAdapter(dict[str, _Entry]).validate_python(_flat(data, path))
-        values: dict[str, Any] = {"name": str(head["name"])}
-        for key, entry in entries.items():
-            table, _, name = key.partition(".")
-            if name:
-                values.setdefault(table, {})[name] = entry.value
-            else:
-                values[key] = entry.value
-        machine = machine_from_parameters(values)
-    except ValidationError as error:
-        raise InputError(f"target file {path}: {_problems(error)}") from error
-    provenance = {key: Provenance(entry.status, entry.source) for key, entry in entries.items()}
-    return Target(machine, str(head["description"] or ""), provenance)
-
-
-def _flat(data: dict[str, Any], path: Path) -> dict[str, Any]:
-    """What the sections of a target file hold, entries of tables under dotted names."""
-    known = {each.name for each in fields(Machine)} - {"name", "engines"} | set(ENGINE_KEYS)
-    flat: dict[str, Any] = {}
-    for section, entries in data.items():
-        if not isinstance(entries, dict):
-            raise InputError(
-                f"target file {path}: expected only sections besides name, description and "
-                f"schema_version, found {section} = {entries!r}"
-            )
-        for key, entry in entries.items():
-            if key not in known:
-                raise InputError(
-                    f"target file {path}: unknown key {key!r} in section [{section}]; "
-                    f"known keys are {', '.join(sorted(known))}"
-                )
-            if key in _TABLES and isinstance(entry, dict):
-                flat |= {f"{key}.{name}": each for name, each in entry.items()}
-            else:
-                flat[key] = entry
-    return flat
-
-
-def _problems(error: ValidationError) -> str:
+def machine_problems(error: ValidationError) -> str:
     """What is wrong with which key, what was expected and what found."""
     found = []
     for each in error.errors():

@@ -19,7 +19,7 @@ import onnxruntime as ort
 from edgefusion.compiler.graph.graph import Graph, Node
 from edgefusion.passes.pass_base import Pass, PassContext
 from edgefusion.passes.pass_manager import PassManager, PassRecord
-from edgefusion.runtime.machine import load_target
+from edgefusion.runtime.target import load_target
 
 Array = npt.NDArray[Any]
 Weights = Mapping[str, Array | Sequence[int]]

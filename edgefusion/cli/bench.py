@@ -39,7 +39,7 @@ def paper(
 
     Examples: `edgefusion bench paper`; `edgefusion bench paper --no-sdm --json paper.json`.
     """
-    from edgefusion.runtime.machine import load_target
+    from edgefusion.runtime.target import load_target
     from edgefusion.toolchain.paper.tables import run_paper
 
     machine = load_target(target).machine

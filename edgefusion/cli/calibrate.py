@@ -61,7 +61,7 @@ def calibrate(
     Examples: `edgefusion calibrate`; `edgefusion calibrate -o fitted.toml`, then
     `edgefusion bench paper --target fitted.toml`.
     """
-    from edgefusion.runtime.machine import load_target, target_path
+    from edgefusion.runtime.target import load_target, target_path
     from edgefusion.toolchain.paper.machine_calibration import calibrate as fit
     from edgefusion.toolchain.paper.machine_calibration import write_target
     from edgefusion.toolchain.paper.programs import Programs

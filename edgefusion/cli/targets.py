@@ -9,7 +9,7 @@ import typer
 from edgefusion.cli.output import CsvOption, JsonOption, emit
 from edgefusion.cli.paths import Reads
 from edgefusion.cli.table import Column, Table, quantity, whole
-from edgefusion.runtime.machine import Target, list_targets, load_target
+from edgefusion.runtime.target import Target, list_targets, load_target
 
 SCHEMA_VERSION = 1
 app = typer.Typer(add_completion=False)

@@ -18,8 +18,9 @@ from edgefusion.runtime.functions import UNARY
 from edgefusion.runtime.isa import Role
 from edgefusion.runtime.kernels.contract import Array
 from edgefusion.runtime.ledger import traffic_ledger
-from edgefusion.runtime.machine import Machine, load_target
+from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program import Program
+from edgefusion.runtime.target import load_target
 from tests.fp16_reference import draw, evaluate, half_network, ulp
 from tests.lowering_cases import NetworkBuilder, all_cases, attention_case, function_case
 

@@ -21,7 +21,7 @@ from edgefusion.runtime.executor import Executor
 from edgefusion.runtime.functions import UNARY
 from edgefusion.runtime.isa import Role
 from edgefusion.runtime.kernels.contract import Array
-from edgefusion.runtime.machine import load_target
+from edgefusion.runtime.target import load_target
 from tests.fp16_reference import evaluate
 from tests.int_reference import (
     draw_integers,

@@ -15,7 +15,7 @@ import pytest
 from edgefusion import compile_source, open_bundle, simulate_bundle, traffic_of
 from edgefusion.compiler.bundle.bundle import Bundle
 from edgefusion.runtime.isa import EngineKind
-from edgefusion.runtime.machine import target_path
+from edgefusion.runtime.target import target_path
 from tests.e2e.conftest import Cli
 from tests.network_cases import save
 

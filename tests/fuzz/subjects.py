@@ -38,10 +38,10 @@ from edgefusion.runtime.executor import Executor
 from edgefusion.runtime.files import write_whole
 from edgefusion.runtime.host_ort import ort_function
 from edgefusion.runtime.isa import Role
-from edgefusion.runtime.machine import load_target, target_path
 from edgefusion.runtime.measurement import component_latency
 from edgefusion.runtime.program import Columns, Program
 from edgefusion.runtime.progress import silent
+from edgefusion.runtime.target import load_target, target_path
 from edgefusion.runtime.verifier import verify_program
 from edgefusion.toolchain.accuracy.calibration_file import load_calibration
 from edgefusion.toolchain.accuracy.recipe import load_recipe

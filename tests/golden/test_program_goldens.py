@@ -27,9 +27,10 @@ from edgefusion.runtime.accuracy import sqnr_db
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.executor import Executor
 from edgefusion.runtime.isa import Role
-from edgefusion.runtime.machine import Machine, load_target
+from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program import Program
 from edgefusion.runtime.program_text import parse, to_text
+from edgefusion.runtime.target import load_target
 from edgefusion.runtime.verifier import verify_program
 from tests.fp16_reference import evaluate
 from tests.int_reference import draw_scaled, named_constants, real_values

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from edgefusion.runtime import cost
 from edgefusion.runtime.isa import Cause, DType, EngineKind, Opcode, Role, Space
 from edgefusion.runtime.ledger import View, traffic_ledger
-from edgefusion.runtime.machine import load_target
 from edgefusion.runtime.measurement import attribute_ps, bound_violations, component_latency
 from edgefusion.runtime.program import Operand, OpRecord, Program, TensorRecord
 from edgefusion.runtime.program_builder import ProgramBuilder
 from edgefusion.runtime.simulator import STALL_REASONS, Timeline, simulate
 from edgefusion.runtime.specification import Attrs
+from edgefusion.runtime.target import load_target
 from edgefusion.runtime.work import durations_ps
 
 # Set-up, semaphore and work of like size, so that every kind of wait occurs.

@@ -14,7 +14,7 @@ import pytest
 from edgefusion.compiler.lowering.lower import lower
 from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime.isa import EngineKind
-from edgefusion.runtime.machine import load_target, target_path
+from edgefusion.runtime.target import load_target, target_path
 from tests.lowering_cases import attention_case
 
 SOURCE = ("runtime", "compiler", "passes", "models", "toolchain", "benchmarks", "edgefusion")
@@ -82,7 +82,7 @@ from edgefusion.passes.pass_base import PassContext
 from edgefusion.passes.pass_manager import PassManager
 from edgefusion.passes.pipeline import default_passes
 from edgefusion.runtime.executor import Executor
-from edgefusion.runtime.machine import load_target
+from edgefusion.runtime.target import load_target
 
 machine = load_target("exynos2400").machine
 text = '<ir_version: 9, opset_import: ["" : 20]> g (float[1, 64] x) => (float[1, 64] y)'

@@ -18,8 +18,9 @@ from edgefusion.runtime.errors import UsageError
 from edgefusion.runtime.file_kinds import Kind
 from edgefusion.runtime.files import replacing
 from edgefusion.runtime.latency import PipelineLatency
-from edgefusion.runtime.machine import Machine, load_target, target_path
+from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.progress import Say, silent
+from edgefusion.runtime.target import load_target, target_path
 from edgefusion.toolchain.accuracy.recipe import Recipe, load_recipe
 from edgefusion.toolchain.compiling.budgets import Budgets
 from edgefusion.toolchain.compiling.compilation import (

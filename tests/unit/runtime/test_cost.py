@@ -7,7 +7,7 @@ import pytest
 
 from edgefusion.runtime import cost
 from edgefusion.runtime.isa import VECTOR_FUNCTIONS
-from edgefusion.runtime.machine import load_target
+from edgefusion.runtime.target import load_target
 
 MACHINE = load_target("exynos2400").machine.with_values(
     clock_hz=1e9,

@@ -14,9 +14,9 @@ from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.executor import Executor
 from edgefusion.runtime.isa import Opcode, Role, Space
 from edgefusion.runtime.kernels.contract import Array
-from edgefusion.runtime.machine import load_target
 from edgefusion.runtime.program import BufferRecord, Program
 from edgefusion.runtime.store_watch import StoreWatch
+from edgefusion.runtime.target import load_target
 from tests.fp16_reference import draw, evaluate, half_network
 from tests.lowering_cases import conv_case, matmul_case, simple_case
 from tests.program_faults import (

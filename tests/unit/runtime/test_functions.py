@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgefusion.runtime.functions import BINARY, UNARY, binary_class, unary_class
 from edgefusion.runtime.isa import VECTOR_FUNCTIONS
-from edgefusion.runtime.machine import load_target
+from edgefusion.runtime.target import load_target
 
 
 def test_costs_on_the_exynos2400() -> None:

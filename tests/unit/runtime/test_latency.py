@@ -12,10 +12,10 @@ from edgefusion.benchmarks.simulator_speed import synthetic_program
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.isa import EngineKind
 from edgefusion.runtime.latency import PipelineLatency, total_label
-from edgefusion.runtime.machine import load_target
 from edgefusion.runtime.measurement import attribute_ps, bound_violations, component_latency
 from edgefusion.runtime.program import OpRecord, Program
 from edgefusion.runtime.simulator import Timeline, simulate
+from edgefusion.runtime.target import load_target
 
 MACHINE = load_target("exynos2400").machine
 

@@ -12,9 +12,9 @@ import pytest
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.isa import Cause, DType, EngineKind, Opcode, Role, Space
 from edgefusion.runtime.ledger import Ledger, pipeline_traffic_json, traffic_ledger
-from edgefusion.runtime.machine import load_target
 from edgefusion.runtime.program import Operand, OpRecord, Program, TensorRecord
 from edgefusion.runtime.program_builder import ProgramBuilder
+from edgefusion.runtime.target import load_target
 
 MACHINE = load_target("exynos2400").machine.with_values(
     dma_bandwidth_bytes_per_s=1e9, dma_setup_ns=10.0, dma_burst_bytes=64

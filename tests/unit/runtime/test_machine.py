@@ -9,12 +9,8 @@ from pydantic import ValidationError
 
 from edgefusion.runtime.errors import InputError, UsageError
 from edgefusion.runtime.isa import EngineKind
-from edgefusion.runtime.machine import (
-    STATUSES,
-    list_targets,
-    load_target,
-    machine_from_parameters,
-)
+from edgefusion.runtime.machine import machine_from_parameters
+from edgefusion.runtime.target import STATUSES, list_targets, load_target
 
 TARGET = Path(__file__).parents[3] / "runtime" / "targets" / "exynos2400.toml"
 

@@ -16,12 +16,12 @@ from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime import program_text
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.isa import Cause, DType, EngineKind, Opcode, Role, Space
-from edgefusion.runtime.machine import load_target
 from edgefusion.runtime.opcodes import SPECIFICATIONS
 from edgefusion.runtime.program import BufferRecord, Operand, OpRecord, Program, TensorRecord
 from edgefusion.runtime.program_builder import ProgramBuilder
 from edgefusion.runtime.program_text import parse, to_text, write_text
 from edgefusion.runtime.specification import Attrs, Kind
+from edgefusion.runtime.target import load_target
 from edgefusion.runtime.tensor_numbers import PLAIN, ROW_NORMALISED, UNCALIBRATED, steps_of
 from tests.lowering_cases import all_cases
 

@@ -12,10 +12,10 @@ from edgefusion.benchmarks.simulator_speed import main as simulator_speed
 from edgefusion.benchmarks.simulator_speed import synthetic_program
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.isa import DType, EngineKind, Opcode, Space
-from edgefusion.runtime.machine import load_target
 from edgefusion.runtime.program import Operand, OpRecord, Program
 from edgefusion.runtime.program_builder import ProgramBuilder
 from edgefusion.runtime.simulator import STALL_REASONS, Timeline, simulate
+from edgefusion.runtime.target import load_target
 
 REAL = load_target("exynos2400").machine
 MACHINE = REAL.with_values(

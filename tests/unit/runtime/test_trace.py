@@ -15,9 +15,9 @@ from edgefusion.benchmarks.simulator_speed import synthetic_program
 from edgefusion.runtime import trace
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.isa import DType, Role
-from edgefusion.runtime.machine import load_target
 from edgefusion.runtime.program import OpRecord, Program, TensorRecord
 from edgefusion.runtime.simulator import simulate
+from edgefusion.runtime.target import load_target
 
 MACHINE = load_target("exynos2400").machine
 

@@ -12,7 +12,6 @@ import pytest
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.hazards import happens_before
 from edgefusion.runtime.isa import Cause, DType, EngineKind, Opcode, Role, Space
-from edgefusion.runtime.machine import load_target
 from edgefusion.runtime.opcodes import OPCODE_ENGINE
 from edgefusion.runtime.program import (
     BufferRecord,
@@ -23,6 +22,7 @@ from edgefusion.runtime.program import (
     TensorRecord,
 )
 from edgefusion.runtime.program_builder import ProgramBuilder
+from edgefusion.runtime.target import load_target
 from edgefusion.runtime.verifier import find_violations, verify_program
 
 MACHINE = load_target("exynos2400").machine

@@ -11,10 +11,10 @@ import pytest
 from edgefusion.runtime import cost
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.isa import VECTOR_FUNCTIONS, Cause, DType, EngineKind, Opcode, Space
-from edgefusion.runtime.machine import load_target
 from edgefusion.runtime.opcodes import OPCODE_ENGINE
 from edgefusion.runtime.program import Operand, OpRecord, Program
 from edgefusion.runtime.program_builder import ProgramBuilder
+from edgefusion.runtime.target import load_target
 from edgefusion.runtime.work import derive_work, durations_ps
 
 MACHINE = load_target("exynos2400").machine

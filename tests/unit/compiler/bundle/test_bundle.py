@@ -31,7 +31,6 @@ from edgefusion.runtime.errors import DoesNotFitError, InputError, UsageError
 from edgefusion.runtime.file_kinds import Kind
 from edgefusion.runtime.files import replacing
 from edgefusion.runtime.isa import Cause, DType, EngineKind, Opcode, Role, Space
-from edgefusion.runtime.machine import load_target
 from edgefusion.runtime.program import (
     BufferRecord,
     Instruction,
@@ -41,6 +40,7 @@ from edgefusion.runtime.program import (
     TensorRecord,
 )
 from edgefusion.runtime.program_builder import ProgramBuilder
+from edgefusion.runtime.target import load_target
 
 MACHINE = load_target("exynos2400").machine
 

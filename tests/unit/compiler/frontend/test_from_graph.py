@@ -29,7 +29,7 @@ from edgefusion.passes.quantize_w8a16 import QuantizeW8A16
 from edgefusion.runtime.errors import UnsupportedOpError
 from edgefusion.runtime.functions import UNARY
 from edgefusion.runtime.isa import DType, Role
-from edgefusion.runtime.machine import load_target
+from edgefusion.runtime.target import load_target
 from tests.function_reference import SCALARS, source
 from tests.graph_cases import CONTEXT, Weights, assert_same, execute, parse, random_feeds
 

@@ -12,7 +12,7 @@ from edgefusion.compiler.graph.expand_functions import expand_functions, hidden_
 from edgefusion.compiler.graph.functions import function_for
 from edgefusion.compiler.memory.dram import plan_dram
 from edgefusion.compiler.schedule.schedule import schedule_named
-from edgefusion.runtime.machine import load_target
+from edgefusion.runtime.target import load_target
 from edgefusion.toolchain.running.segments import session
 from tests.calibration_cases import all_values, feeds, optimised_unet
 from tests.graph_cases import Array, assert_same, execute, parse, random_feeds

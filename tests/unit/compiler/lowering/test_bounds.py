@@ -8,7 +8,8 @@ from edgefusion.compiler.lowering.bounds import Bound, op_bound
 from edgefusion.compiler.lowering.lower import context_of
 from edgefusion.compiler.network.network import Network
 from edgefusion.compiler.schedule.schedule import schedule_named
-from edgefusion.runtime.machine import Machine, load_target
+from edgefusion.runtime.machine import Machine
+from edgefusion.runtime.target import load_target
 from tests.lowering_cases import attention_case, conv_case, matmul_case, simple_case
 
 MACHINE = load_target("exynos2400").machine

@@ -17,10 +17,11 @@ from edgefusion.compiler.schedule.schedule import SCHEDULES, Schedule, schedule_
 from edgefusion.runtime.errors import DoesNotFitError, UnsupportedOpError
 from edgefusion.runtime.isa import Cause, DType, EngineKind, Opcode
 from edgefusion.runtime.ledger import traffic_ledger
-from edgefusion.runtime.machine import Machine, load_target
+from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.measurement import bound_violations, component_latency
 from edgefusion.runtime.program import Program
 from edgefusion.runtime.simulator import simulate
+from edgefusion.runtime.target import load_target
 from edgefusion.runtime.verifier import verify_program
 from edgefusion.runtime.work import derive_work
 from tests.calibration_cases import optimised_unet

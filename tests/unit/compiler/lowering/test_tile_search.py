@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from edgefusion.compiler.lowering.lower import candidates_of, lower
 from edgefusion.compiler.schedule.schedule import schedule_named
-from edgefusion.runtime.machine import load_target
 from edgefusion.runtime.simulator import simulate
+from edgefusion.runtime.target import load_target
 from tests.lowering_cases import attention_case, conv_case, matmul_case
 
 MACHINE = load_target("exynos2400").machine

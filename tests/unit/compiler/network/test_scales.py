@@ -27,7 +27,7 @@ from edgefusion.compiler.ops.movement import Concat, Reshape, Transpose
 from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.isa import DType, Role
-from edgefusion.runtime.machine import load_target
+from edgefusion.runtime.target import load_target
 from edgefusion.runtime.tensor_numbers import PLAIN, ROW_NORMALISED, UNCALIBRATED
 
 SHAPE = (1, 4, 4, 8)

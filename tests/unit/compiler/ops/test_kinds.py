@@ -23,7 +23,7 @@ from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime.executor import Executor
 from edgefusion.runtime.isa import DType, Role
 from edgefusion.runtime.kernels.contract import Array
-from edgefusion.runtime.machine import load_target
+from edgefusion.runtime.target import load_target
 from tests.fp16_reference import draw, half_network
 from tests.lowering_cases import NetworkBuilder, all_cases, attention_case
 

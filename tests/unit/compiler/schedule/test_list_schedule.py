@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from edgefusion.compiler.schedule.dependences import Access, Region, dependence_graph
 from edgefusion.compiler.schedule.list_schedule import list_schedule
 from edgefusion.runtime.isa import EngineKind
-from edgefusion.runtime.machine import load_target
+from edgefusion.runtime.target import load_target
 from tests.schedule_cases import accesses_of, conflict
 
 DMA, TENSOR, VECTOR = EngineKind.DMA, EngineKind.TENSOR, EngineKind.VECTOR

@@ -9,7 +9,7 @@ from edgefusion.compiler.schedule.dependences import Access, Region, dependence_
 from edgefusion.compiler.schedule.list_schedule import list_schedule
 from edgefusion.compiler.schedule.semaphores import EngineId, one_at_a_time, semaphore_waits
 from edgefusion.runtime.isa import EngineKind
-from edgefusion.runtime.machine import load_target
+from edgefusion.runtime.target import load_target
 from tests.schedule_cases import accesses_of, conflict
 
 DMA, TENSOR, VECTOR = (EngineKind.DMA, 0), (EngineKind.TENSOR, 0), (EngineKind.VECTOR, 0)

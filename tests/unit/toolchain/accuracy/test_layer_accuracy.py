@@ -23,8 +23,8 @@ from edgefusion.passes.quantize_w8a16 import QuantizeW8A16
 from edgefusion.runtime.executor import Executor
 from edgefusion.runtime.kernels import lookup
 from edgefusion.runtime.kernels.exact_tables import exact_tables
-from edgefusion.runtime.machine import load_target
 from edgefusion.runtime.program import Program
+from edgefusion.runtime.target import load_target
 from edgefusion.runtime.tensor_numbers import steps_of
 from edgefusion.toolchain.accuracy.float_reference import ReferenceGraph
 from edgefusion.toolchain.accuracy.layer_accuracy import CAUSES, LayerError, LayerProbe

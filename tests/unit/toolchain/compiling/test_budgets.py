@@ -9,10 +9,10 @@ import pytest
 from edgefusion.runtime.errors import DoesNotFitError, UsageError
 from edgefusion.runtime.isa import Cause, DType, EngineKind, Opcode, Role, Space
 from edgefusion.runtime.latency import PipelineLatency
-from edgefusion.runtime.machine import load_target
 from edgefusion.runtime.measurement import component_latency
 from edgefusion.runtime.program import BufferRecord, Operand, OpRecord, Program, TensorRecord
 from edgefusion.runtime.program_builder import ProgramBuilder
+from edgefusion.runtime.target import load_target
 from edgefusion.toolchain.compiling.budgets import Budgets, largest_dram_need, largest_sram_need
 from edgefusion.toolchain.compiling.host_share import heavy_host
 

@@ -9,8 +9,9 @@ import pytest
 from edgefusion.compiler.lowering.lower import lower
 from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime.errors import InputError
-from edgefusion.runtime.machine import Machine, load_target, target_path
+from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program import Program
+from edgefusion.runtime.target import load_target, target_path
 from edgefusion.toolchain.paper.machine_calibration import (
     PARAMETERS,
     Calibration,

@@ -8,9 +8,9 @@ from edgefusion.compiler.lowering.lower import lower
 from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime.cost import dma_ns
 from edgefusion.runtime.errors import InputError
-from edgefusion.runtime.machine import load_target
 from edgefusion.runtime.program import Program
 from edgefusion.runtime.simulator import simulate
+from edgefusion.runtime.target import load_target
 from edgefusion.toolchain.paper.attention_breakdown import (
     ROWS,
     attention_breakdown,

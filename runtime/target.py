@@ -1,0 +1,136 @@
+"""Targets: the files that machines are read from, ``runtime/targets/<name>.toml`` or anywhere.
+
+A target is data: every parameter is a value with its provenance, units are in the key. Unknown and
+missing keys are errors, so that a misspelt one cannot be ignored.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.machine import (
+    ENGINE_KEYS,
+    Machine,
+    machine_from_parameters,
+    machine_problems,
+)
+
+TARGET_VERSION = 1
+_TARGETS = Path(__file__).parent / "targets"
+Status = Literal["published", "secondary", "inferred", "assumed", "calibrated"]
+STATUSES: tuple[str, ...] = get_args(Status)
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a parameter's value comes from: one of ``STATUSES``, and a sentence."""
+
+    status: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A machine with the provenance of each of its parameters, by field name."""
+
+    machine: Machine
+    description: str
+    provenance: Mapping[str, Provenance]
+
+
+def list_targets() -> tuple[str, ...]:
+    """Names of the targets that come with the tool."""
+    return tuple(sorted(path.stem for path in _TARGETS.glob("*.toml")))
+
+
+def target_path(name_or_path: str) -> Path:
+    """The file of a target, by name or path; InputError for an unknown name."""
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        path = _TARGETS / f"{name_or_path}.toml"
+        if not path.exists():
+            raise InputError(
+                f"unknown target {name_or_path!r}; known targets are {', '.join(list_targets())}. "
+                "Give one of these or the path of a .toml file."
+            )
+    return path
+
+
+def load_target(name_or_path: str) -> Target:
+    """Read a target by name, or from a ``.toml`` file.
+
+    Raises InputError for an unknown target, a file that is not TOML, and unknown, missing or
+    ill-typed keys, each named.
+    """
+    path = target_path(name_or_path)
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"cannot read target file {path}: {error}") from error
+    return _target_from_toml(data, path)
+
+
+_TABLES = ("tensor_rate", "vector_cycles")
+
+
+@checked_dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
+class _Entry:
+    """What a target file says of one parameter; the value itself is checked by ``Machine``."""
+
+    value: Any
+    status: Status
+    source: str = ""
+
+
+def _target_from_toml(data: dict[str, Any], path: Path) -> Target:
+    head = {key: data.pop(key, None) for key in ("name", "description", "schema_version")}
+    if head["schema_version"] != TARGET_VERSION:
+        raise InputError(
+            f"target file {path}: expected schema_version = {TARGET_VERSION}, "
+            f"found {head['schema_version']!r}"
+        )
+    try:
+        entries = TypeAdapter(dict[str, _Entry]).validate_python(_flat(data, path))
+        values: dict[str, Any] = {"name": str(head["name"])}
+        for key, entry in entries.items():
+            table, _, name = key.partition(".")
+            if name:
+                values.setdefault(table, {})[name] = entry.value
+            else:
+                values[key] = entry.value
+        machine = machine_from_parameters(values)
+    except ValidationError as error:
+        raise InputError(f"target file {path}: {machine_problems(error)}") from error
+    provenance = {key: Provenance(entry.status, entry.source) for key, entry in entries.items()}
+    return Target(machine, str(head["description"] or ""), provenance)
+
+
+def _flat(data: dict[str, Any], path: Path) -> dict[str, Any]:
+    """What the sections of a target file hold, entries of tables under dotted names."""
+    known = {each.name for each in fields(Machine)} - {"name", "engines"} | set(ENGINE_KEYS)
+    flat: dict[str, Any] = {}
+    for section, entries in data.items():
+        if not isinstance(entries, dict):
+            raise InputError(
+                f"target file {path}: expected only sections besides name, description and "
+                f"schema_version, found {section} = {entries!r}"
+            )
+        for key, entry in entries.items():
+            if key not in known:
+                raise InputError(
+                    f"target file {path}: unknown key {key!r} in section [{section}]; "
+                    f"known keys are {', '.join(sorted(known))}"
+                )
+            if key in _TABLES and isinstance(entry, dict):
+                flat |= {f"{key}.{name}": each for name, each in entry.items()}
+            else:
+                flat[key] = entry
+    return flat
