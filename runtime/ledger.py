@@ -90,6 +90,16 @@ class Ledger:
         moved = (row for row in rows if row.transfers or row.bytes)
         return tuple(sorted(moved, key=lambda row: (-row.bytes, row.name)))
 
+    def bytes_by_op_and_cause(self) -> tuple[dict[str, int], ...]:
+        """For each op of the program, its useful bytes by cause; only causes that it has."""
+        ops, causes = len(self.names["op"]), len(self.names["cause"])
+        sums = np.zeros((ops, causes), dtype=np.int64)
+        np.add.at(sums, (self.key["op"], self.key["cause"]), self.useful_bytes)
+        return tuple(
+            {name: n for name, n in zip(self.names["cause"], row, strict=True) if n}
+            for row in sums.tolist()
+        )
+
     def to_json(self) -> dict[str, Any]:
         """All views. ``by_cause`` maps every cause to its bytes, zeros included."""
         total = self.total()

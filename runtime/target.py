@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -25,7 +25,9 @@ from edgefusion.runtime.machine import (
 
 TARGET_VERSION = 1
 _TARGETS = Path(__file__).parent / "targets"
-Status = Literal["published", "secondary", "inferred", "assumed", "calibrated"]
+_EDITED = " (edited)"
+Status = Literal["published", "secondary", "inferred", "assumed", "calibrated", "set"]
+"""``set`` is said of a value that somebody chose in place of a target's own."""
 STATUSES: tuple[str, ...] = get_args(Status)
 
 
@@ -44,6 +46,44 @@ class Target:
     machine: Machine
     description: str
     provenance: Mapping[str, Provenance]
+
+    def with_values(self, values: Mapping[str, int | float]) -> Target:
+        """A copy with other values, by keys as in ``Machine.with_values``, whose provenance says
+        that they were set, and in place of what. Its machine has a name of its own.
+
+        Raises UsageError for an unknown name and for a value that no machine can have.
+        """
+        old = self.machine.parameters()
+        changed = {key: value for key, value in values.items() if _of(old, key) != value}
+        if not changed:
+            return self
+        name = self.machine.name.removesuffix(_EDITED) + _EDITED
+        machine = self.machine.with_values(**{**changed, "name": name})
+        provenance = dict(self.provenance)
+        for key in changed:
+            was = provenance.get(key)
+            status = f" ({was.status})" if was else ""
+            provenance[key] = Provenance("set", f"in place of {_of(old, key)}{status}")
+        return replace(self, machine=machine, provenance=provenance)
+
+
+def _of(parameters: Mapping[str, Any], key: str) -> Any:
+    """The value under ``key``, dotted or not; None where there is none."""
+    name, _, entry = key.partition(".")
+    value = parameters.get(name)
+    return value.get(entry) if entry and isinstance(value, dict) else value
+
+
+def target_of(machine: Machine) -> Target:
+    """``machine`` with the provenance of the target that comes with the tool, where it is that one.
+
+    Of another machine nothing is known but its values: it has no provenance.
+    """
+    for name in list_targets():
+        target = load_target(name)
+        if target.machine.digest == machine.digest:
+            return target
+    return Target(machine, "", {})
 
 
 def list_targets() -> tuple[str, ...]:

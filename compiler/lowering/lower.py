@@ -86,6 +86,22 @@ def lower(
     return Lowered(program, plan)
 
 
+def bounds_of(network: Network, machine: Machine, schedule: Schedule) -> dict[str, Bound]:
+    """The bound of each op, by name, on a machine that a program need not be lowered for."""
+    plan = plan_dram(network, machine, schedule)
+    views = _tensor_views(ProgramBuilder(network.name, machine.name, schedule.name), plan)
+    bounds: dict[Any, Bound] = {}
+    found = {}
+    for op in network.ops:
+        if not op.kind.is_view:
+            context = OpContext(op, machine, plan.tensors, views)
+            signature = _signature(context)
+            if signature not in bounds:
+                bounds[signature] = op_bound(context)
+            found[op.name] = bounds[signature]
+    return found
+
+
 def candidates_of(
     network: Network, op_name: str, machine: Machine, schedule: Schedule
 ) -> list[Candidate]:

@@ -1,0 +1,178 @@
+"""The record that every report is made from: a bundle's programs, timed on a machine.
+
+What a terminal, JSON, CSV, HTML, Markdown, a trace or a comparison says is a view of a ``Profile``,
+so that no two of them can disagree. Figures of a component are of one evaluation; those whose names
+begin with ``image`` are of all evaluations of an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from edgefusion.runtime.isa import EngineKind
+from edgefusion.runtime.latency import ComponentLatency, OpLatency, PipelineLatency
+from edgefusion.runtime.ledger import Ledger, traffic_ledger
+from edgefusion.runtime.measurement import component_latency
+from edgefusion.runtime.program import Program
+from edgefusion.runtime.progress import Say, silent
+from edgefusion.runtime.simulator import Timeline, simulate
+from edgefusion.toolchain.profiling.scenario import Scenario, program_for, scenario_of
+
+if TYPE_CHECKING:
+    from edgefusion.compiler.bundle.bundle import Bundle
+    from edgefusion.compiler.bundle.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class ComponentProfile:
+    """One evaluation of a component, and how many ``evaluations`` an image takes."""
+
+    program: Program
+    timeline: Timeline
+    latency: ComponentLatency
+    ledger: Ledger
+    evaluations: int
+
+    @property
+    def name(self) -> str:
+        """The component's name."""
+        return self.latency.name
+
+
+@dataclass(frozen=True, slots=True)
+class OpProfile:
+    """An op of a component: its latency, its multiply-accumulates, its DRAM bytes by cause (of one
+    evaluation; only causes that it has), and its ``share`` of the image's latency, 0 to 1."""
+
+    component: str
+    evaluations: int
+    latency: OpLatency
+    macs: int
+    bytes_by_cause: Mapping[str, int]
+    share: float
+
+    @property
+    def module(self) -> str:
+        """Where the op comes from in the checkpoint, or its own name where that is not known."""
+        return self.latency.scope or self.latency.name
+
+    @property
+    def path(self) -> str:
+        """The module below its component, as in ``unet.down_blocks.0.attentions.0``."""
+        return f"{self.component}.{self.module}"
+
+    @property
+    def image_ps(self) -> int:
+        """Latency of all evaluations of an image."""
+        return self.evaluations * self.latency.latency_ps
+
+    @property
+    def dram_bytes(self) -> int:
+        """DRAM bytes of one evaluation, both directions."""
+        return self.latency.dram_read_bytes + self.latency.dram_write_bytes
+
+    @property
+    def limited_by(self) -> EngineKind:
+        """The engine that is busy longest for it."""
+        return max(self.latency.busy_ps, key=self.latency.busy_ps.__getitem__)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Profile:
+    """A bundle, timed. ``label`` names it in reports, ``scenario`` says on what it was timed."""
+
+    label: str
+    manifest: Manifest
+    scenario: Scenario
+    components: tuple[ComponentProfile, ...]
+
+    @cached_property
+    def latency(self) -> PipelineLatency:
+        """Latency by component and op."""
+        return PipelineLatency(tuple((c.latency, c.evaluations) for c in self.components))
+
+    @cached_property
+    def traffic(self) -> tuple[tuple[Ledger, int], ...]:
+        """Each component's ledger of DRAM bytes, and its evaluations."""
+        return tuple((c.ledger, c.evaluations) for c in self.components)
+
+    @cached_property
+    def ops(self) -> tuple[OpProfile, ...]:
+        """All ops, in the order of the pipeline and its programs."""
+        total = self.latency.total_ps
+        return tuple(op for component in self.components for op in _ops(component, total))
+
+    def costliest(self) -> list[OpProfile]:
+        """All ops, those first that take most of an image."""
+        return sorted(self.ops, key=lambda op: -op.image_ps)
+
+    def component(self, name: str) -> ComponentProfile:
+        """The component called ``name``; UsageError if the bundle has none, or it was left out."""
+        for each in self.components:
+            if each.name == name:
+                return each
+        self.manifest.component(name)
+        from edgefusion.runtime.errors import UsageError
+
+        raise UsageError(f"component {name} was not timed here.")
+
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{c.name} {c.latency.latency_ms:,.3f} ms" for c in self.components)
+        return (
+            f"<Profile of {self.label}: {self.latency.total_ms:,.3f} ms, "
+            f"{self.scenario.schedule} on {self.scenario.machine.name} ({parts})>"
+        )
+
+
+def profile_bundle(
+    bundle: Bundle,
+    scenario: Scenario | None = None,
+    *,
+    components: Sequence[str] | None = None,
+    verify: bool = True,
+    progress: Say = silent,
+) -> Profile:
+    """Time ``components`` of a bundle (all when left out), on what it was compiled for or in
+    another ``scenario``. Raises UsageError for a component that it has not, and what lowering and
+    simulating raise."""
+    chosen = scenario or scenario_of(bundle)
+    names = bundle.components if components is None else components
+    for name in names:
+        bundle.manifest.component(name)
+    profiles = []
+    for name in (name for name in bundle.components if name in names):
+        progress(f"simulating {name}")
+        program = program_for(bundle, name, chosen, verify=verify, progress=progress)
+        evaluations = chosen.evaluations(bundle, name)
+        profiles.append(profile_program(program, chosen, evaluations))
+    return Profile(bundle.path.name, bundle.manifest, chosen, tuple(profiles))
+
+
+def profile_program(program: Program, scenario: Scenario, evaluations: int) -> ComponentProfile:
+    """Time one program."""
+    machine = scenario.machine
+    timeline = simulate(program, machine)
+    latency = component_latency(program, machine, timeline)
+    return ComponentProfile(
+        program, timeline, latency, traffic_ledger(program, machine), evaluations
+    )
+
+
+def _ops(component: ComponentProfile, image_ps: int) -> list[OpProfile]:
+    causes = component.ledger.bytes_by_op_and_cause()
+    return [
+        OpProfile(
+            component.name,
+            component.evaluations,
+            latency,
+            record.macs,
+            causes[index],
+            component.evaluations * latency.latency_ps / image_ps if image_ps else 0.0,
+        )
+        for index, (record, latency) in enumerate(
+            zip(component.program.ops, component.latency.ops, strict=True)
+        )
+    ]

@@ -1,0 +1,149 @@
+"""What a bundle is timed on: its own machine, schedule and steps, or others ("what if").
+
+Nothing but the bundle is needed. Where only rates change, its program is timed as it is, with the
+bounds of the other machine; where sizes change (what programs are laid out for), or the schedule,
+the bundle's network is lowered again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from edgefusion.compiler.schedule.schedule import schedule_named
+from edgefusion.runtime.errors import UsageError
+from edgefusion.runtime.machine import ENGINE_KEYS, Machine
+from edgefusion.runtime.progress import Say, silent
+from edgefusion.runtime.settings import parse_settings
+from edgefusion.runtime.target import Target, load_target, target_of
+from edgefusion.runtime.verifier import verify_program
+
+if TYPE_CHECKING:
+    from edgefusion.compiler.bundle.bundle import Bundle
+    from edgefusion.compiler.network.network import Network
+    from edgefusion.runtime.program import Program
+
+SIZES = ("sram_bytes", "sram_align_bytes", "dram_bytes", *ENGINE_KEYS)
+"""Parameters that a program is laid out for: with others it may be wrong, not only slow."""
+_DENOISER = "unet"
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A target, a schedule and a number of steps. ``changes`` maps what differs from the bundle's
+    to its value, for reports; ``lower_again`` asks for new programs whatever changed."""
+
+    target: Target
+    schedule: str
+    steps: int
+    changes: Mapping[str, int | float | str]
+    lower_again: bool = False
+
+    @property
+    def machine(self) -> Machine:
+        """The machine that is simulated."""
+        return self.target.machine
+
+    def evaluations(self, bundle: Bundle, component: str) -> int:
+        """How often ``component`` runs for one image."""
+        return (
+            self.steps
+            if component == _DENOISER
+            else bundle.manifest.component(component).evaluations
+        )
+
+    def __str__(self) -> str:
+        return ", ".join(
+            f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
+            for key, value in self.changes.items()
+        )
+
+
+def scenario_of(
+    bundle: Bundle,
+    *,
+    settings: Sequence[str] = (),
+    target: str | Target | Machine | None = None,
+    schedule: str | None = None,
+    steps: int | None = None,
+    lower_again: bool = False,
+) -> Scenario:
+    """The bundle's own scenario, with what is given in place of its own.
+
+    ``settings`` are ``KEY=VALUE`` texts of machine parameters, over ``target`` (a name, a file, or
+    a machine; the bundle's own when left out). Raises UsageError and InputError for what is not
+    there or cannot be.
+    """
+    manifest = bundle.manifest
+    own = target_of(manifest.target)
+    chosen = _target(target, own)
+    values = parse_settings(settings, chosen.machine)
+    asked = schedule_named(schedule or manifest.schedule).name
+    count = manifest.steps if steps is None else steps
+    if count < 1:
+        raise UsageError(f"steps is {count}; expected 1 or more.")
+    if steps is not None and _DENOISER not in bundle.components:
+        raise UsageError(f"{bundle.path} has no {_DENOISER} that could run {steps} steps.")
+    changes: dict[str, int | float | str] = {}
+    if chosen.machine.digest != manifest.target.digest:
+        changes["target"] = chosen.machine.name
+    edited = chosen.with_values(values)
+    if edited is not chosen:
+        changes |= values
+    if asked != manifest.schedule:
+        changes["schedule"] = asked
+    if count != manifest.steps:
+        changes["steps"] = count
+    return Scenario(edited, asked, count, changes, lower_again)
+
+
+def _target(given: str | Target | Machine | None, own: Target) -> Target:
+    if given is None:
+        return own
+    if isinstance(given, Machine):
+        return target_of(given)
+    return load_target(given) if isinstance(given, str) else given
+
+
+def program_for(
+    bundle: Bundle,
+    component: str,
+    scenario: Scenario,
+    *,
+    verify: bool = True,
+    progress: Say = silent,
+) -> Program:
+    """A component's program for a scenario: as it is, with other bounds, or lowered again.
+
+    Raises DoesNotFitError where no tiling of an op fits the scenario's machine.
+    """
+    machine, own = scenario.machine, bundle.machine
+    moved = scenario.lower_again or scenario.schedule != bundle.manifest.schedule
+    if not moved and machine.digest == own.digest:
+        return bundle.program(component, verify=verify)
+    network = bundle.network(component)
+    if moved or any(_parameter(machine, key) != _parameter(own, key) for key in SIZES):
+        from edgefusion.compiler.lowering.lower import lower
+
+        program = lower(network, machine, schedule_named(scenario.schedule), progress).program
+        if verify:
+            verify_program(program, machine)
+        return program
+    return _rebound(bundle.program(component, verify=verify), network, machine)
+
+
+def _parameter(machine: Machine, key: str) -> object:
+    return machine.parameters()[key]
+
+
+def _rebound(program: Program, network: Network, machine: Machine) -> Program:
+    """The same instructions, with the bounds that their ops have on ``machine``."""
+    from edgefusion.compiler.lowering.lower import bounds_of
+
+    bounds = bounds_of(network, machine, schedule_named(program.schedule))
+    ops = tuple(
+        replace(op, bound_ps=bounds[op.name].time_ps, bound_bytes=bounds[op.name].nbytes)
+        for op in program.ops
+    )
+    return replace(program, ops=ops, target=machine.name)
