@@ -79,9 +79,9 @@ def tokenizer_in(folder: Path | None) -> Tokenizer | None:
 
 def plug_in(name: str, from_folder: Callable[[str], Any]) -> Any:
     """What ``name`` means: package.module:attribute, or a folder of weights for ``from_folder``."""
-    from edgefusion.models.plug_ins import is_object_name, named_object
+    from edgefusion.models.plug_ins import is_object_name, named_function
 
-    return named_object(name) if is_object_name(name) else from_folder(name)
+    return named_function(name) if is_object_name(name) else from_folder(name)
 
 
 def prompt_provider(

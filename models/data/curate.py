@@ -52,6 +52,10 @@ def _curated(stage: Stage, index: int, sample: Sample, curator: Curator) -> Reco
     if isinstance(image, str):
         return {"key": sample.key, "reason": image}
     decision = curator(sample.key, image, sample.caption)
+    if not isinstance(decision, Decision):
+        raise InputError(
+            f"the curator gave a {type(decision).__name__} for {sample.key}; expected a Decision."
+        )
     if not decision.keep:
         return {"key": sample.key, "reason": UNDECIDED if decision.keep is None else REMOVED}
     return {

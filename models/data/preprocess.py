@@ -20,6 +20,7 @@ from edgefusion.models.data.plug_in_types import CropScorer
 from edgefusion.models.data.reading import read_image
 from edgefusion.models.data.sample import Dataset, Sample
 from edgefusion.models.data.stage import Result, Stage
+from edgefusion.models.plug_ins import listed
 from edgefusion.models.tokenization import Tokenizer
 from edgefusion.runtime.errors import InputError
 
@@ -146,7 +147,8 @@ def _cut(
     crops = square_crops(decoded(sample.read()), settings.size_pixels)
     scores = [0.0]
     if len(crops) > 1:
-        scores = [float(score) for score in scorer(list(crops.values()), sample.caption)]
+        given = listed("crop scorer", scorer(list(crops.values()), sample.caption))
+        scores = [_number(score) for score in given]
     if len(scores) != len(crops) or not all(map(math.isfinite, scores)):
         raise InputError(
             f"the crop scorer gave {scores} for {len(crops)} crops of {sample.key}; expected one "
@@ -166,3 +168,11 @@ def _cut(
 def _crop_counts(rows: Sequence[Record]) -> dict[str, int]:
     names = [row["crop"] for row in rows]
     return {name: names.count(name) for name in sorted(set(names))}
+
+
+def _number(score: object) -> float:
+    """A score as a number, NaN for anything else."""
+    try:
+        return float(score)  # type: ignore[arg-type]  # asked of it
+    except (TypeError, ValueError):
+        return math.nan

@@ -14,6 +14,7 @@ from edgefusion.models.data.plug_in_types import Captioner
 from edgefusion.models.data.reading import hand_on, read_image
 from edgefusion.models.data.sample import Dataset, Sample
 from edgefusion.models.data.stage import Result, Stage, split
+from edgefusion.models.plug_ins import listed
 from edgefusion.models.tokenization import Tokenizer
 from edgefusion.runtime.errors import InputError
 
@@ -34,7 +35,7 @@ def recaption(
     def work(first: int, samples: Sequence[Sample]) -> list[Record]:
         images = [read_image(sample) for sample in samples]
         readable = [image for image in images if not isinstance(image, str)]
-        made = list(captioner(readable)) if readable else []
+        made = listed("captioner", captioner(readable)) if readable else []
         if len(made) != len(readable) or not all(isinstance(text, str) for text in made):
             raise InputError(
                 f"the captioner gave {len(made)} captions for {len(readable)} images; expected one "

@@ -16,6 +16,7 @@ from edgefusion.models.data.images import FORMATS, encoded, file_name
 from edgefusion.models.data.journal import Record
 from edgefusion.models.data.plug_in_types import Generator, PromptProvider
 from edgefusion.models.data.stage import Result, Stage, split
+from edgefusion.models.plug_ins import listed
 from edgefusion.models.tokenization import Tokenizer
 from edgefusion.runtime.errors import InputError
 
@@ -64,9 +65,13 @@ def synthesize(
     # 2. Images
     def draw(_first: int, part: Sequence[tuple[int, str]]) -> list[Record]:
         seeds = [settings.seed + index for index, _ in part]
-        images = list(generator([prompt for _, prompt in part], seeds))
-        if len(images) != len(part):
-            raise InputError(f"the generator gave {len(images)} images for {len(part)} prompts.")
+        images = listed("generator", generator([prompt for _, prompt in part], seeds))
+        if len(images) != len(part) or not all(isinstance(each, Image.Image) for each in images):
+            kinds = ", ".join(sorted({type(each).__name__ for each in images}))
+            raise InputError(
+                f"the generator gave {len(images)} ({kinds}) for {len(part)} prompts; expected an "
+                "image each."
+            )
         records: list[Record] = []
         for (index, prompt), seed, image in zip(part, seeds, images, strict=True):
             if _is_blank(image):
@@ -88,7 +93,11 @@ def synthesize(
 
 def _asked(prompts: PromptProvider, start: int, settings: SynthesisSettings) -> Record:
     count = min(settings.request, settings.count - start)
-    return {"prompts": list(prompts(start, count))[:count]}
+    asked = listed("prompt provider", prompts(start, count))[:count]
+    for each in asked:
+        if not isinstance(each, str):
+            raise InputError(f"the prompt provider gave {each!r}; expected texts.")
+    return {"prompts": asked}
 
 
 def _is_blank(image: Image.Image) -> bool:

@@ -13,7 +13,12 @@ from torch import nn
 
 from edgefusion.models.checkpoint import as_input_error
 from edgefusion.models.clip import ClipPair, clip_from_folder
-from edgefusion.models.plug_ins import is_object_name, named_object
+from edgefusion.models.plug_ins import (
+    NamedFunction,
+    is_object_name,
+    named_function,
+    named_object,
+)
 from edgefusion.runtime.errors import UsageError
 
 FEATURES, LOGITS = "2048", "logits_unbiased"
@@ -32,11 +37,11 @@ def image_network(name: str | None, output: str, weights: Path | None = None) ->
         return _inception(output, weights)
     found = named_object(name)
     if not isinstance(found, nn.Module) and callable(found) and not _required(found):
-        found = found()
+        found = NamedFunction(name, found)()
     if isinstance(found, nn.Module):
         return found.eval()
     if callable(found):
-        return _Function(found).eval()
+        return _Function(NamedFunction(name, found)).eval()
     raise UsageError(f"{name} is a {type(found).__name__}; expected an nn.Module or a callable.")
 
 
@@ -44,7 +49,7 @@ def clip_pair(name: str) -> ClipPair:
     """Model and processor: of a CLIP model's folder, or what the callable package.module:attribute
     returns, as torchmetrics' CLIPScore takes it."""
     if is_object_name(name):
-        pair: ClipPair = named_object(name)()
+        pair: ClipPair = named_function(name)()
         return pair
     return clip_from_folder(name)
 

@@ -19,7 +19,7 @@ from edgefusion.models.data.captioner import captioner_from_folder
 from edgefusion.models.data.captions import captions_cut, open_tokenizer
 from edgefusion.models.data.prompts import ChatPrompts, prompts_from_file
 from edgefusion.models.pipeline_generator import pipeline_generator
-from edgefusion.models.plug_ins import named_object
+from edgefusion.models.plug_ins import listed, named_function, named_object
 from edgefusion.runtime.errors import InputError, UsageError
 from tests.data_cases import brightest, picture
 from tests.model_folders import blip_folder, clip_folder, pipeline_folder, tokenizer_files
@@ -172,3 +172,25 @@ def test_objects_are_found_by_name() -> None:
     for name in ("nowhere_at_all:x", "tests.data_cases:absent", "tests.data_cases"):
         with pytest.raises(UsageError, match=name):
             named_object(name)
+
+
+def test_what_a_named_function_raises_is_told_as_its_own() -> None:
+    with pytest.raises(InputError, match=r"math:fsum failed .*TypeError.*not a part of"):
+        named_function("math:fsum")(3)
+    with pytest.raises(UsageError, match="int; expected something callable"):
+        named_function("sys:maxsize")
+
+
+def test_a_module_that_fails_on_import_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_tool.py").write_text("1 / 0\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(InputError, match=r"broken_tool failed .*ZeroDivisionError"):
+        named_object("broken_tool:caption")
+
+
+def test_what_is_no_sequence_is_told() -> None:
+    with pytest.raises(InputError, match="the captioner gave a int; expected a sequence"):
+        listed("captioner", 3)
