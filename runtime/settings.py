@@ -76,10 +76,7 @@ def parameter_key(name: str, known: Iterable[str]) -> str:
     """The key that ``name`` stands for; UsageError, with the nearest keys, if there is none."""
     by_name: dict[str, str] = {}
     for key in known:
-        for end in (*_UNITS, *_BARE):
-            if key.endswith(end):
-                by_name.setdefault(key.removesuffix(end), key)
-                break
+        by_name.setdefault(short_name(key), key)
     by_name |= {key: key for key in known}
     if name in by_name:
         return by_name[name]
@@ -88,7 +85,7 @@ def parameter_key(name: str, known: Iterable[str]) -> str:
     raise UsageError(f"--set {name}: the machine has no such parameter. {hint}")
 
 
-def setting_text(key: str, value: float) -> str:
+def setting_text(key: str, value: int | float) -> str:
     """A value as people write it, in the largest unit that keeps it whole or short: ``4MiB``,
     ``30GB/s``. What ``parse_settings`` makes of it is the same number to six digits."""
     units = next((table for end, table in _UNITS.items() if key.endswith(end)), {})
@@ -101,6 +98,12 @@ def setting_text(key: str, value: float) -> str:
         if value >= factor and (isinstance(value, float) or value % factor == 0):
             return f"{value / factor:g}{unit}"
     return f"{value:g}" if isinstance(value, float) else f"{value}"
+
+
+def short_name(key: str) -> str:
+    """A key without its unit, as people write it."""
+    ends = (end for end in (*_UNITS, *_BARE) if key.endswith(end))
+    return key.removesuffix(next(ends, ""))
 
 
 def _split(text: str, known: Iterable[str]) -> tuple[str, str]:

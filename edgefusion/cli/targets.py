@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -91,7 +92,7 @@ def targets(
         }
         title = f"{target.machine.name}: {target.description}"
         tables = [Table(title, _PARAMETERS, rows, f"digest {target.machine.digest}")]
-    shown = [] if is_stdout(toml_to) else None
+    shown: list[Table] | None = [] if is_stdout(toml_to) else None
     emit(tables, lambda: document, json_to=json_to, csv_to=csv_to, shown=shown)
 
 
@@ -101,8 +102,6 @@ def _edited(target: Target, settings: list[str], called: str | None) -> Target:
 
 
 def _write_toml(place: str, name: str, target: Target) -> None:
-    from pathlib import Path
-
     from edgefusion.runtime.target_toml import target_toml
 
     if not is_stdout(place):

@@ -15,7 +15,7 @@ from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime.errors import UsageError
 from edgefusion.runtime.machine import ENGINE_KEYS, Machine
 from edgefusion.runtime.progress import Say, silent
-from edgefusion.runtime.settings import parse_settings
+from edgefusion.runtime.settings import parse_settings, setting_text
 from edgefusion.runtime.target import Target, load_target, target_of
 from edgefusion.runtime.verifier import verify_program
 
@@ -55,7 +55,7 @@ class Scenario:
 
     def __str__(self) -> str:
         return ", ".join(
-            f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
+            f"{key}={value}" if isinstance(value, str) else f"{key}={setting_text(key, value)}"
             for key, value in self.changes.items()
         )
 
@@ -88,9 +88,9 @@ def scenario_of(
     changes: dict[str, int | float | str] = {}
     if chosen.machine.digest != manifest.target.digest:
         changes["target"] = chosen.machine.name
+    before = chosen.machine.flat_parameters()
     edited = chosen.with_values(values)
-    if edited is not chosen:
-        changes |= values
+    changes |= {key: value for key, value in values.items() if value != before[key]}
     if asked != manifest.schedule:
         changes["schedule"] = asked
     if count != manifest.steps:
@@ -118,23 +118,28 @@ def program_for(
 
     Raises DoesNotFitError where no tiling of an op fits the scenario's machine.
     """
-    machine, own = scenario.machine, bundle.machine
-    moved = scenario.lower_again or scenario.schedule != bundle.manifest.schedule
-    if not moved and machine.digest == own.digest:
-        return bundle.program(component, verify=verify)
-    network = bundle.network(component)
-    if moved or any(_parameter(machine, key) != _parameter(own, key) for key in SIZES):
+    machine = scenario.machine
+    if is_lowered_again(bundle, scenario):
         from edgefusion.compiler.lowering.lower import lower
 
+        network = bundle.network(component)
         program = lower(network, machine, schedule_named(scenario.schedule), progress).program
         if verify:
             verify_program(program, machine)
         return program
-    return _rebound(bundle.program(component, verify=verify), network, machine)
+    program = bundle.program(component, verify=verify)
+    if machine.digest == bundle.machine.digest:
+        return program
+    return _rebound(program, bundle.network(component), machine)
 
 
-def _parameter(machine: Machine, key: str) -> object:
-    return machine.parameters()[key]
+def is_lowered_again(bundle: Bundle, scenario: Scenario) -> bool:
+    """Whether the bundle's programs are not those of the scenario: sizes or schedule are others, or
+    new ones were asked for."""
+    if scenario.lower_again or scenario.schedule != bundle.manifest.schedule:
+        return True
+    new, old = scenario.machine.parameters(), bundle.machine.parameters()
+    return any(new[key] != old[key] for key in SIZES)
 
 
 def _rebound(program: Program, network: Network, machine: Machine) -> Program:
