@@ -17,10 +17,10 @@ _BOUNDS_UP_TO = 4
 _MOST_TICKS = 12
 _LOG_FROM = 8
 """So many times the smallest value, the largest one is far away."""
-_COLOURS = (
+COLOURS = (
     "#1f5a99", "#c8561f", "#2f7d4f", "#8a4fa3", "#a8841a", "#b03a5b", "#3a8fa3", "#6b6b6b",
 )  # fmt: skip
-_LAYOUT = {
+LAYOUT = {
     "template": "plotly_white",
     "font": {"family": "system-ui, sans-serif", "size": 14},
     "margin": {"l": 80, "r": 40, "t": 90, "b": 70},
@@ -57,7 +57,7 @@ def sweep_figure(sweep: Sweep, title: str) -> Any:
     missing = sum(row.timed is None for row in sweep.rows)
     note = f"own: {sweep.own.latency_ms:,.3f} ms"
     note += f"; {missing} of {len(sweep.rows)} points do not fit" if missing else ""
-    figure.update_layout(title={"text": f"{title}<br><sup>{note}</sup>"}, **_LAYOUT)
+    figure.update_layout(title={"text": f"{title}<br><sup>{note}</sup>"}, **LAYOUT)
     return figure
 
 
@@ -70,7 +70,7 @@ def _lines(figure: Any, sweep: Sweep, over: str) -> None:
         series.setdefault(label, []).append(row)
     for number, (label, rows) in enumerate(series.items()):
         rows.sort(key=lambda row: float(row.point.values()[over]))
-        colour = _COLOURS[number % len(_COLOURS)]
+        colour = COLOURS[number % len(COLOURS)]
         x = [float(row.point.values()[over]) for row in rows]
         figure.add_scatter(
             x=x,
@@ -135,7 +135,7 @@ def _bars(figure: Any, sweep: Sweep) -> None:
     figure.add_bar(
         x=labels,
         y=[row.timed.latency_ms if row.timed else None for row in sweep.rows],
-        marker={"color": _COLOURS[0]},
+        marker={"color": COLOURS[0]},
         text=[_cell(row) for row in sweep.rows],
         customdata=[_hover(sweep, row) for row in sweep.rows],
         hovertemplate="%{customdata}<extra></extra>",
