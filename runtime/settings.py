@@ -103,7 +103,8 @@ def setting_text(key: str, value: int | float) -> str:
 def short_name(key: str) -> str:
     """A key without its unit, as people write it."""
     ends = (end for end in (*_UNITS, *_BARE) if key.endswith(end))
-    return key.removesuffix(next(ends, ""))
+    end = next(ends, "")
+    return key.removesuffix("_per_s" if end == "_macs_per_s" else end)
 
 
 def _split(text: str, known: Iterable[str]) -> tuple[str, str]:

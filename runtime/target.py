@@ -208,6 +208,12 @@ def _entries(data: Mapping[str, Any], path: Path, base: Mapping[str, _Entry]) ->
         if key in flat and not isinstance(flat[key], dict):
             source = f"in place of {was.value} ({was.status})"
             flat[key] = {"value": flat[key], "status": "set", "source": source}
+    for key, entry in flat.items():
+        if not isinstance(entry, dict):
+            raise InputError(
+                f"target file {path}: expected {key} = {{ value = ..., status = ..., source = ... }}"
+                f", found {entry!r}; a value alone is for a file with a base"
+            )
     try:
         return TypeAdapter(dict[str, _Entry]).validate_python(flat)
     except ValidationError as error:

@@ -18,7 +18,7 @@ from edgefusion.runtime.progress import Say, silent
 from edgefusion.runtime.settings import parse_choices, setting_text, short_name
 from edgefusion.toolchain.profiling.kept_bundle import KeptBundle
 from edgefusion.toolchain.profiling.profile import Profile, profile_bundle
-from edgefusion.toolchain.profiling.scenario import Scenario, is_lowered_again, scenario_of
+from edgefusion.toolchain.profiling.scenario import Scenario, lowers_again, scenario_of
 from edgefusion.toolchain.reporting.documents import about
 
 SCHEMA_VERSION = 1
@@ -146,7 +146,7 @@ def sweep(
     last: Profile | None = None
     for number, (point, scenario) in enumerate(points, 1):
         progress(f"timing point {number} of {len(points)}")
-        again = is_lowered_again(kept, scenario)
+        again = lowers_again(scenario, kept.manifest)
         try:
             last = _profile(kept, scenario, last, verify)
         except DoesNotFitError as error:

@@ -21,6 +21,7 @@ from edgefusion.runtime.verifier import verify_program
 
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle
+    from edgefusion.compiler.bundle.manifest import Manifest
     from edgefusion.compiler.network.network import Network
     from edgefusion.runtime.program import Program
 
@@ -119,27 +120,30 @@ def program_for(
     Raises DoesNotFitError where no tiling of an op fits the scenario's machine.
     """
     machine = scenario.machine
-    if is_lowered_again(bundle, scenario):
+    again = lowers_again(scenario, bundle.manifest)
+    if not again and machine.digest == bundle.machine.digest:
+        return bundle.program(component, verify=verify)
+    network = bundle.network(component)
+    if again:
         from edgefusion.compiler.lowering.lower import lower
 
-        network = bundle.network(component)
         program = lower(network, machine, schedule_named(scenario.schedule), progress).program
         if verify:
             verify_program(program, machine)
         return program
-    program = bundle.program(component, verify=verify)
-    if machine.digest == bundle.machine.digest:
-        return program
-    return _rebound(program, bundle.network(component), machine)
+    return _rebound(bundle.program(component, verify=verify), network, machine)
 
 
-def is_lowered_again(bundle: Bundle, scenario: Scenario) -> bool:
-    """Whether the bundle's programs are not those of the scenario: sizes or schedule are others, or
-    new ones were asked for."""
-    if scenario.lower_again or scenario.schedule != bundle.manifest.schedule:
+def lowers_again(scenario: Scenario, manifest: Manifest) -> bool:
+    """Whether a scenario takes programs of its own, or the bundle's serve."""
+    if scenario.lower_again or scenario.schedule != manifest.schedule:
         return True
-    new, old = scenario.machine.parameters(), bundle.machine.parameters()
-    return any(new[key] != old[key] for key in SIZES)
+    machine, own = scenario.machine, manifest.target
+    return any(_parameter(machine, key) != _parameter(own, key) for key in SIZES)
+
+
+def _parameter(machine: Machine, key: str) -> object:
+    return machine.parameters()[key]
 
 
 def _rebound(program: Program, network: Network, machine: Machine) -> Program:
