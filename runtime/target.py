@@ -1,7 +1,8 @@
 """Targets: the files that machines are read from, ``runtime/targets/<name>.toml`` or anywhere.
 
 A target is data: every parameter is a value with its provenance, units are in the key. Unknown and
-missing keys are errors, so that a misspelt one cannot be ignored.
+missing keys are errors, so that a misspelt one cannot be ignored. A file that names a ``base``, a
+target that comes with the tool or a file beside it, says only what differs from that one.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Literal, get_args
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.errors import InputError, UsageError
 from edgefusion.runtime.machine import (
     ENGINE_KEYS,
     Machine,
@@ -53,8 +54,8 @@ class Target:
 
         Raises UsageError for an unknown name and for a value that no machine can have.
         """
-        old = self.machine.parameters()
-        changed = {key: value for key, value in values.items() if _of(old, key) != value}
+        old = self.machine.flat_parameters()
+        changed = {key: value for key, value in values.items() if old.get(key) != value}
         if not changed:
             return self
         name = self.machine.name.removesuffix(_EDITED) + _EDITED
@@ -63,15 +64,16 @@ class Target:
         for key in changed:
             was = provenance.get(key)
             status = f" ({was.status})" if was else ""
-            provenance[key] = Provenance("set", f"in place of {_of(old, key)}{status}")
-        return replace(self, machine=machine, provenance=provenance)
+            provenance[key] = Provenance("set", f"in place of {old[key]:.12g}{status}")
+        others = ", ".join(key for key, origin in provenance.items() if origin.status == "set")
+        description = f"{name.removesuffix(_EDITED)} with other {others}"
+        return Target(machine, description, provenance)
 
-
-def _of(parameters: Mapping[str, Any], key: str) -> Any:
-    """The value under ``key``, dotted or not; None where there is none."""
-    name, _, entry = key.partition(".")
-    value = parameters.get(name)
-    return value.get(entry) if entry and isinstance(value, dict) else value
+    def named(self, name: str) -> Target:
+        """The same machine under another name. Raises UsageError for an empty one."""
+        if not name.strip():
+            raise UsageError("a target's name is empty; expected one that reports can show.")
+        return replace(self, machine=self.machine.with_values(name=name))
 
 
 def target_of(machine: Machine) -> Target:
@@ -107,18 +109,65 @@ def target_path(name_or_path: str) -> Path:
 def load_target(name_or_path: str) -> Target:
     """Read a target by name, or from a ``.toml`` file.
 
-    Raises InputError for an unknown target, a file that is not TOML, and unknown, missing or
-    ill-typed keys, each named.
+    Raises InputError for an unknown target, a file that is not TOML, a base that leads back to it,
+    and unknown, missing or ill-typed keys, each named.
+    """
+    files = target_files(name_or_path)
+    entries: dict[str, _Entry] = {}
+    for path in reversed(files):
+        entries |= _entries(_read(path), path, entries)
+    path, head = files[0], _read(files[0])
+    values: dict[str, Any] = {"name": _head(head, "name", path)}
+    for key, entry in entries.items():
+        table, _, name = key.partition(".")
+        if name:
+            values.setdefault(table, {})[name] = entry.value
+        else:
+            values[key] = entry.value
+    try:
+        machine = machine_from_parameters(values)
+    except ValidationError as error:
+        raise InputError(f"target file {path}: {machine_problems(error)}") from error
+    base = _head(_read(files[1]), "name", files[1]) if len(files) > 1 else ""
+    if base == machine.name:
+        raise InputError(
+            f"target file {path}: its name {base!r} is also that of its base; expected another "
+            "one, for reports to tell them apart."
+        )
+    described = "description" in head or not base
+    description = _head(head, "description", path) if described else f"{base} with other values"
+    provenance = {key: Provenance(entry.status, entry.source) for key, entry in entries.items()}
+    return Target(machine, description, provenance)
+
+
+def target_files(name_or_path: str) -> tuple[Path, ...]:
+    """The file of a target, that of its base, and so on; the last one has no base.
+
+    Raises InputError for a file that is not there or not TOML, and for bases in a circle.
     """
     path = target_path(name_or_path)
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"cannot read target file {path}: {error}") from error
-    return _target_from_toml(data, path)
+    files: list[Path] = []
+    while True:
+        if any(path.samefile(each) for each in files if path.exists()):
+            circle = " -> ".join(str(each) for each in (*files, path))
+            raise InputError(f"target file {files[0]}: its base leads back to it: {circle}")
+        files.append(path)
+        base = _read(path).get("base")
+        if base is None:
+            return tuple(files)
+        if not isinstance(base, str) or not base:
+            raise InputError(
+                f"target file {path}: expected base = the name of a target ("
+                f"{', '.join(list_targets())}) or a .toml file, found {base!r}"
+            )
+        try:
+            path = target_path(str(path.parent / base) if base.endswith(".toml") else base)
+        except InputError as error:
+            raise InputError(f"target file {path}: base: {error}") from None
 
 
 _TABLES = ("tensor_rate", "vector_cycles")
+_HEAD = ("name", "description", "schema_version", "base")
 
 
 @checked_dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
@@ -130,27 +179,45 @@ class _Entry:
     source: str = ""
 
 
-def _target_from_toml(data: dict[str, Any], path: Path) -> Target:
-    head = {key: data.pop(key, None) for key in ("name", "description", "schema_version")}
-    if head["schema_version"] != TARGET_VERSION:
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InputError(f"cannot read target file {path}: {error}") from error
+    if data.get("schema_version") != TARGET_VERSION:
         raise InputError(
             f"target file {path}: expected schema_version = {TARGET_VERSION}, "
-            f"found {head['schema_version']!r}"
+            f"found {data.get('schema_version')!r}"
         )
+    return data
+
+
+def _head(data: Mapping[str, Any], key: str, path: Path) -> str:
+    """``name``, which has to be there, or ``description``."""
+    text = data.get(key, "" if key == "description" else None)
+    if not isinstance(text, str) or (key == "name" and not text.strip()):
+        raise InputError(f"target file {path}: expected {key} = a text, found {text!r}")
+    return text
+
+
+def _entries(data: Mapping[str, Any], path: Path, base: Mapping[str, _Entry]) -> dict[str, _Entry]:
+    """What a file says. Over a base, a value may stand alone: somebody set it."""
+    sections = {key: each for key, each in data.items() if key not in _HEAD}
+    flat = _flat(sections, path)
+    for key, was in base.items():
+        if key in flat and not isinstance(flat[key], dict):
+            source = f"in place of {was.value} ({was.status})"
+            flat[key] = {"value": flat[key], "status": "set", "source": source}
+    for key, entry in flat.items():
+        if not isinstance(entry, dict):
+            raise InputError(
+                f"target file {path}: expected {key} = {{ value = ..., status = ..., source = ... }}"
+                f", found {entry!r}; a value alone is for a file with a base"
+            )
     try:
-        entries = TypeAdapter(dict[str, _Entry]).validate_python(_flat(data, path))
-        values: dict[str, Any] = {"name": str(head["name"])}
-        for key, entry in entries.items():
-            table, _, name = key.partition(".")
-            if name:
-                values.setdefault(table, {})[name] = entry.value
-            else:
-                values[key] = entry.value
-        machine = machine_from_parameters(values)
+        return TypeAdapter(dict[str, _Entry]).validate_python(flat)
     except ValidationError as error:
         raise InputError(f"target file {path}: {machine_problems(error)}") from error
-    provenance = {key: Provenance(entry.status, entry.source) for key, entry in entries.items()}
-    return Target(machine, str(head["description"] or ""), provenance)
 
 
 def _flat(data: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -160,8 +227,8 @@ def _flat(data: dict[str, Any], path: Path) -> dict[str, Any]:
     for section, entries in data.items():
         if not isinstance(entries, dict):
             raise InputError(
-                f"target file {path}: expected only sections besides name, description and "
-                f"schema_version, found {section} = {entries!r}"
+                f"target file {path}: expected only sections besides {', '.join(_HEAD)}, "
+                f"found {section} = {entries!r}"
             )
         for key, entry in entries.items():
             if key not in known:

@@ -29,6 +29,8 @@ COMMANDS = (
     "compile",
     "simulate",
     "traffic",
+    "sweep",
+    "explore",
     "run",
     "verify",
     "inspect",

@@ -16,7 +16,8 @@ import pytest
 PRODUCT = ("compiler", "edgefusion", "passes", "runtime", "toolchain", "benchmarks")
 MODELS = ("models",)
 TESTS = ("tests",)
-OPTIONAL = ("train", "inception")
+TOOLS = ("explore",)
+OPTIONAL = ("train", "inception", *TOOLS)
 DEVELOPMENT = (*OPTIONAL, "dev", "oracle")
 NO_DISTRIBUTION = {"serializer", "tosa", "tosa_reference_model"}
 """Built from source (benchmarks/README.md)."""
@@ -67,7 +68,7 @@ def undeclared(found: dict[str, str], allowed: frozenset[str]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("folders", "extras"), [(PRODUCT, ()), (MODELS, OPTIONAL), (TESTS, DEVELOPMENT)]
+    ("folders", "extras"), [(PRODUCT, TOOLS), (MODELS, OPTIONAL), (TESTS, DEVELOPMENT)]
 )
 def test_what_is_imported_is_declared(
     repository_root: Path, folders: tuple[str, ...], extras: tuple[str, ...]

@@ -105,6 +105,19 @@ class Profile:
         total = self.latency.total_ps
         return tuple(op for component in self.components for op in _ops(component, total))
 
+    @property
+    def dram_bytes(self) -> int:
+        """DRAM bytes of all evaluations of an image, both directions."""
+        return sum(
+            c.evaluations * (c.latency.dram_read_bytes + c.latency.dram_write_bytes)
+            for c in self.components
+        )
+
+    @property
+    def sram_used_bytes(self) -> int:
+        """The most SRAM that an instruction of any component needs."""
+        return max((c.program.sram_bytes for c in self.components), default=0)
+
     def costliest(self) -> list[OpProfile]:
         """All ops, those first that take most of an image."""
         return sorted(self.ops, key=lambda op: -op.image_ps)

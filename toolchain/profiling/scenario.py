@@ -15,12 +15,13 @@ from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime.errors import UsageError
 from edgefusion.runtime.machine import ENGINE_KEYS, Machine
 from edgefusion.runtime.progress import Say, silent
-from edgefusion.runtime.settings import parse_settings
+from edgefusion.runtime.settings import parse_settings, setting_text
 from edgefusion.runtime.target import Target, load_target, target_of
 from edgefusion.runtime.verifier import verify_program
 
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle
+    from edgefusion.compiler.bundle.manifest import Manifest
     from edgefusion.compiler.network.network import Network
     from edgefusion.runtime.program import Program
 
@@ -55,7 +56,7 @@ class Scenario:
 
     def __str__(self) -> str:
         return ", ".join(
-            f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
+            f"{key}={value}" if isinstance(value, str) else f"{key}={setting_text(key, value)}"
             for key, value in self.changes.items()
         )
 
@@ -88,9 +89,9 @@ def scenario_of(
     changes: dict[str, int | float | str] = {}
     if chosen.machine.digest != manifest.target.digest:
         changes["target"] = chosen.machine.name
+    before = chosen.machine.flat_parameters()
     edited = chosen.with_values(values)
-    if edited is not chosen:
-        changes |= values
+    changes |= {key: value for key, value in values.items() if value != before[key]}
     if asked != manifest.schedule:
         changes["schedule"] = asked
     if count != manifest.steps:
@@ -118,12 +119,12 @@ def program_for(
 
     Raises DoesNotFitError where no tiling of an op fits the scenario's machine.
     """
-    machine, own = scenario.machine, bundle.machine
-    moved = scenario.lower_again or scenario.schedule != bundle.manifest.schedule
-    if not moved and machine.digest == own.digest:
+    machine = scenario.machine
+    again = lowers_again(scenario, bundle.manifest)
+    if not again and machine.digest == bundle.machine.digest:
         return bundle.program(component, verify=verify)
     network = bundle.network(component)
-    if moved or any(_parameter(machine, key) != _parameter(own, key) for key in SIZES):
+    if again:
         from edgefusion.compiler.lowering.lower import lower
 
         program = lower(network, machine, schedule_named(scenario.schedule), progress).program
@@ -131,6 +132,14 @@ def program_for(
             verify_program(program, machine)
         return program
     return _rebound(bundle.program(component, verify=verify), network, machine)
+
+
+def lowers_again(scenario: Scenario, manifest: Manifest) -> bool:
+    """Whether a scenario takes programs of its own, or the bundle's serve."""
+    if scenario.lower_again or scenario.schedule != manifest.schedule:
+        return True
+    machine, own = scenario.machine, manifest.target
+    return any(_parameter(machine, key) != _parameter(own, key) for key in SIZES)
 
 
 def _parameter(machine: Machine, key: str) -> object:
