@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgefusion.runtime.occupancy import sram_in_use
 from edgefusion.runtime.program import I64
 from edgefusion.runtime.waits import Waits
 from edgefusion.toolchain.profiling.profile import ComponentProfile
+from edgefusion.toolchain.reporting.sram_occupancy import sram_occupancy
 
 GB_PER_S = "GB/s"
 BYTES = "bytes"
@@ -32,7 +32,7 @@ class Curve:
 def curves_of(component: ComponentProfile, waits: Waits) -> tuple[Curve, ...]:
     """Useful bytes a second of DRAM, as a mean over 1/512 of the evaluation and of each transfer
     while it holds the bus, and the bytes of SRAM in use."""
-    timeline = component.timeline
+    timeline, sram = component.timeline, sram_occupancy(component)
     index, nbytes = timeline.work.dma.index, timeline.work.dma.useful_bytes
     held = timeline.duration_ps[index] > 0
     order = np.argsort(waits.bus_start_ps[index][held], kind="stable")
@@ -41,7 +41,7 @@ def curves_of(component: ComponentProfile, waits: Waits) -> tuple[Curve, ...]:
     return (
         _mean_rate(begin, end, nbytes, timeline.total_ps),
         _transfer_rate(begin, end, nbytes),
-        Curve("SRAM in use", BYTES, *sram_in_use(component.program, timeline)),
+        Curve("SRAM in use", BYTES, sram.at_ps, sram.in_use_bytes),
     )
 
 

@@ -150,7 +150,8 @@ def _begin(step: Step, name: str, track: int, time_ns: int, first_flow: int) -> 
 def _counts(curve: Curve, track: int, offset_ps: int) -> Iterator[Count]:
     """Of several values within a nanosecond, the last; values that do not change are left out."""
     times: I64 = (offset_ps + curve.time_ps) // PS_PER_NS
-    last = np.append(times[1:] != times[:-1], True)
+    last = np.ones(len(times), np.bool_)
+    last[:-1] = times[1:] != times[:-1]
     kept: float | None = None
     for time_ns, value in zip(times[last].tolist(), curve.value[last].tolist(), strict=True):
         if value != kept:
