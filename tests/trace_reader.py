@@ -43,11 +43,13 @@ class ReadTrace:
     def flows(self) -> list[tuple[Slice, Slice]]:
         """Pairs of slices; each flow begins and ends exactly once, in this order."""
         begins: dict[int, Slice] = {}
+        seen: set[int] = set()
         pairs = []
         for each in self.slices:
             pairs += [(begins.pop(flow), each) for flow in each.arriving]
             for flow in each.leaving:
-                assert flow not in begins
+                assert flow not in seen
+                seen.add(flow)
                 begins[flow] = each
         assert not begins
         return pairs
