@@ -107,6 +107,16 @@ class Machine:
                 found[each.name] = dict(value) if isinstance(value, Mapping) else value
         return found
 
+    def flat_parameters(self) -> dict[str, int | float]:
+        """All values but the name, those in tables by dotted names (``vector_cycles.softmax``)."""
+        flat: dict[str, int | float] = {}
+        for key, value in self.parameters().items():
+            if isinstance(value, dict):
+                flat |= {f"{key}.{entry}": each for entry, each in value.items()}
+            elif key != "name":
+                flat[key] = value
+        return flat
+
     @property
     def digest(self) -> str:
         """sha256 of the parameters: two machines with one digest give the same numbers."""
