@@ -23,6 +23,11 @@ _ONNX_VERSIONS = range(1, 64)
 _ONNX_FIELDS = {0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42}
 """Tags that follow ``ir_version`` in onnx.proto's ModelProto: producer to opset_import."""
 
+_TRACE_PACKET = b"\x0a"
+_LAST_TRACE_FIELD = 1000
+_FIRST_OF_TEXT = 9
+"""Bytes below this one are no characters of a text."""
+
 
 class Kind(StrEnum):
     """A kind of file; the value is how messages call it."""
@@ -36,6 +41,7 @@ class Kind(StrEnum):
     ONNX = "an ONNX model"
     SAFETENSORS = "a safetensors file"
     LIBRARY = "a shared library or program"
+    TRACE = "a Perfetto trace"
     BINARY = "binary data"
     JSON = "JSON"
     TOML = "TOML"
@@ -43,6 +49,11 @@ class Kind(StrEnum):
     CSV = "CSV"
     MARKDOWN = "Markdown"
     TEXT = "text"
+
+
+def trace_kind(path: Path) -> Kind:
+    """What a trace is written as where ``path`` is given: JSON if it ends so."""
+    return Kind.JSON if path.suffix == ".json" else Kind.TRACE
 
 
 _MAGIC = (
@@ -71,6 +82,8 @@ def kind_of(path: Path) -> Kind:
             return Kind.SAFETENSORS
         if _is_onnx(head):
             return Kind.ONNX
+        if _is_trace(head):
+            return Kind.TRACE
         try:
             text = head.decode("utf-8-sig")
         except UnicodeDecodeError as error:
@@ -103,6 +116,46 @@ def _is_safetensors(head: bytes, nbytes: int) -> bool:
 def _is_onnx(head: bytes) -> bool:
     """Whether protobuf's field 1 holds a version of ONNX, and a known field of a model follows."""
     return len(head) > 2 and head[0] == 8 and head[1] in _ONNX_VERSIONS and head[2] in _ONNX_FIELDS
+
+
+def _is_trace(head: bytes) -> bool:
+    """Whether it begins with a packet of a protobuf ``Trace``: field 1, whose content is whole
+    fields of plausible numbers, and after it another packet or nothing. A text that begins with
+    an empty line is told apart by its characters."""
+    if head[:1] != _TRACE_PACKET:
+        return False
+    nbytes, at = _varint(head, 1)
+    end = at + nbytes
+    if not 0 < nbytes <= len(head) - at or head[end : end + 1] not in (b"", _TRACE_PACKET):
+        return False
+    if not any(byte < _FIRST_OF_TEXT for byte in head[at:end]):
+        return False
+    while at < end:
+        tag, at = _varint(head, at)
+        begin, at = at, _field_end(head, at, tag & 7)
+        if not 0 < tag >> 3 <= _LAST_TRACE_FIELD or at <= begin:
+            return False
+    return at == end
+
+
+def _varint(content: bytes, at: int) -> tuple[int, int]:
+    """The number at ``at``, and where it ends; past the end, 0."""
+    value = 0
+    for place, byte in enumerate(content[at : at + 10]):
+        value |= (byte & 0x7F) << 7 * place
+        if byte < 0x80:
+            return value, at + place + 1
+    return 0, at + 10
+
+
+def _field_end(content: bytes, at: int, wire_type: int) -> int:
+    """Where a protobuf field ends whose tag ends at ``at``; 0 for a type that there is not."""
+    if wire_type == 0:
+        return _varint(content, at)[1]
+    if wire_type == 2:
+        nbytes, begin = _varint(content, at)
+        return begin + nbytes
+    return at + {1: 8, 5: 4}[wire_type] if wire_type in (1, 5) else 0
 
 
 def _text_kind(text: str, *, whole: bool) -> Kind:

@@ -28,11 +28,15 @@ class Reads:
 
 @dataclass(frozen=True, slots=True)
 class Writes:
-    """A file that is written, of ``kind``, or of one that the command itself claims with its
-    further outputs; with ``stdout``, - stands for the standard output."""
+    """A file that is written, of ``kind`` (which its path may decide), or of one that the command
+    itself claims with its further outputs; with ``stdout``, - stands for the standard output."""
 
-    kind: Kind | None = None
+    kind: Kind | Callable[[Path], Kind] | None = None
     stdout: bool = False
+
+    def kind_at(self, path: Path) -> Kind | None:
+        """The kind of what is written to ``path``."""
+        return self.kind(path) if callable(self.kind) else self.kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,7 @@ def _check(given: Mapping[str, tuple[Role, Any]]) -> None:
             elif role.stdout and is_stdout(str(path)):
                 on_stdout.append(name)
             else:
-                outputs.append(Output(path, role.kind))
+                outputs.append(Output(path, role.kind_at(path)))
     if len(on_stdout) > 1:
         raise UsageError("two documents cannot both go to the standard output; name a file of one.")
     if outputs or folders:

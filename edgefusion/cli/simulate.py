@@ -11,7 +11,7 @@ from edgefusion.cli.latency_tables import component_table, op_table
 from edgefusion.cli.options import BundleArgument
 from edgefusion.cli.output import JsonOption, emit, progress, write_text
 from edgefusion.cli.paths import Writes, WritesIn
-from edgefusion.runtime.file_kinds import Kind
+from edgefusion.runtime.file_kinds import Kind, trace_kind
 
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle
@@ -30,15 +30,15 @@ def simulate(
     ] = None,
     trace: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write a trace for ui.perfetto.dev (one evaluation)."),
-        Writes(Kind.JSON),
+        typer.Option(metavar="FILE", help="Write a trace for ui.perfetto.dev; JSON if it ends so."),
+        Writes(trace_kind),
     ] = None,
     top: Annotated[int, typer.Option(min=0, help="How many of the costliest ops to show.")] = 10,
 ) -> None:
     """Time a bundle on the machine it was compiled for.
 
     Examples: `edgefusion simulate tiny.npub`; `edgefusion simulate tiny.npub --json - | jq
-    .pipeline.total_ms`; `edgefusion simulate tiny.npub --trace trace.json`.
+    .pipeline.total_ms`; `edgefusion simulate tiny.npub --trace trace.pftrace`.
 
     Figures of a component are of one evaluation; an image is the sum over all evaluations.
     """
@@ -64,11 +64,7 @@ def simulate(
 
 
 def _write_trace(bundle: Bundle, path: Path) -> None:
-    from edgefusion.runtime.files import disk_errors, replacing
-    from edgefusion.runtime.simulator import simulate as run
-    from edgefusion.runtime.trace import write_trace
+    from edgefusion.toolchain.profiling.profile import profile_bundle
+    from edgefusion.toolchain.reporting.trace import write_trace_file
 
-    programs = [bundle.program(name, verify=False) for name in bundle.components]
-    parts = [(program, run(program, bundle.machine)) for program in programs]
-    with replacing((path,), Kind.JSON) as (partial,), disk_errors(path), partial.open("w") as file:
-        write_trace(file, parts)
+    write_trace_file(path, profile_bundle(bundle, verify=False))

@@ -74,6 +74,16 @@ def signed_percent(value: float | None) -> str:
     return "" if value is None else f"{value:+.1f}"
 
 
+def signed_milliseconds(value: float) -> str:
+    """Three decimals with its sign, for differences; 0 without."""
+    return f"{value:+,.3f}" if value else "0"
+
+
+def signed_megabytes(value: float) -> str:
+    """Bytes as MB (10^6 bytes) with its sign, two decimals; 0 without."""
+    return f"{value / 1e6:+,.2f}" if value else "0"
+
+
 def decibels(value: float | None) -> str:
     """One decimal; nothing for None."""
     return "" if value is None else f"{value:.1f}"
@@ -93,6 +103,8 @@ _NUMBERS = (
     ratio,
     percent,
     signed_percent,
+    signed_milliseconds,
+    signed_megabytes,
     decibels,
     quantity,
 )

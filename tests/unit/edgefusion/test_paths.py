@@ -133,7 +133,8 @@ def test_weights_beside_an_onnx_file_are_read_too(inside: Path) -> None:
         ({"json_to": "a.json", "trace": "./a.json"}, "one file"),
         ({"json_to": "ops.csv", "csv_dir": "."}, "one file"),
         ({"json_to": "photo"}, "photo is an image, and JSON"),
-        ({"trace": "other.npub"}, "other.npub is a bundle, and JSON"),
+        ({"trace": "other.npub"}, "other.npub is a bundle, and a Perfetto trace"),
+        ({"trace": "photo.json"}, "photo.json is an image, and JSON"),
         ({"csv_dir": "photo"}, "no folder"),
         ({"csv_dir": "csv"}, r"ops.csv is JSON, and CSV"),
     ],
@@ -143,7 +144,8 @@ def test_outputs_are_different_and_of_their_kind(
 ) -> None:
     _bundle(inside / "b.npub")
     _bundle(inside / "other.npub")
-    (inside / "photo").write_bytes(b"\xff\xd8\xff\xe0")
+    for photo in ("photo", "photo.json"):
+        (inside / photo).write_bytes(b"\xff\xd8\xff\xe0")
     (inside / "csv").mkdir()
     (inside / "csv" / "ops.csv").write_text("{}")
     with pytest.raises(UsageError, match=match):

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace
 from PIL import Image
 from safetensors.numpy import save
 
@@ -42,6 +43,14 @@ def _onnx(producer: str) -> bytes:
     return model.SerializeToString()
 
 
+def _trace(packets: int) -> bytes:
+    trace = Trace()
+    for number in range(packets):
+        trace.packet.add(trusted_packet_sequence_id=1).track_descriptor.uuid = number + 2**63
+    content: bytes = trace.SerializeToString()
+    return content
+
+
 _BUNDLE = _zipped("manifest.json", "unet/graph.onnx", "latency.json")
 _TARGET = Path(__file__).resolve().parents[3] / "runtime/targets/exynos2400.toml"
 
@@ -62,6 +71,15 @@ _TARGET = Path(__file__).resolve().parents[3] / "runtime/targets/exynos2400.toml
         (_onnx("pytorch"), Kind.ONNX),
         (save({"x": np.zeros(3)}), Kind.SAFETENSORS),
         (b"\x7fELF\2\1\1", Kind.LIBRARY),
+        (_trace(1), Kind.TRACE),
+        (_trace(100), Kind.TRACE),
+        (_trace(2)[:-1] + b"\0" * 99, Kind.TRACE),  # by its first packet
+        (_trace(1)[:-1], Kind.BINARY),
+        (b"\n\x02\x58\x01x", Kind.TEXT),  # more than the packet, but no other packet
+        (b"\n\x02\x07\x01", Kind.TEXT),  # field 0
+        (b"\n# Title\n", Kind.MARKDOWN),
+        (b'\n{"a": 1}\n', Kind.JSON),
+        (b"\n\x22" + b"X1" * 17 + b"\n", Kind.TEXT),  # fields of a packet, but all characters
         (np.linspace(0, 1, 100).tobytes(), Kind.BINARY),
         (bytes(100), Kind.BINARY),
         (b'{"a": 1}\n', Kind.JSON),
