@@ -21,6 +21,7 @@ from edgefusion.runtime.verifier import verify_program
 
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle
+    from edgefusion.compiler.bundle.manifest import Manifest
     from edgefusion.compiler.network.network import Network
     from edgefusion.runtime.program import Program
 
@@ -118,12 +119,12 @@ def program_for(
 
     Raises DoesNotFitError where no tiling of an op fits the scenario's machine.
     """
-    machine, own = scenario.machine, bundle.machine
-    moved = scenario.lower_again or scenario.schedule != bundle.manifest.schedule
-    if not moved and machine.digest == own.digest:
+    machine = scenario.machine
+    again = lowers_again(scenario, bundle.manifest)
+    if not again and machine.digest == bundle.machine.digest:
         return bundle.program(component, verify=verify)
     network = bundle.network(component)
-    if moved or any(_parameter(machine, key) != _parameter(own, key) for key in SIZES):
+    if again:
         from edgefusion.compiler.lowering.lower import lower
 
         program = lower(network, machine, schedule_named(scenario.schedule), progress).program
@@ -131,6 +132,14 @@ def program_for(
             verify_program(program, machine)
         return program
     return _rebound(bundle.program(component, verify=verify), network, machine)
+
+
+def lowers_again(scenario: Scenario, manifest: Manifest) -> bool:
+    """Whether a scenario takes programs of its own, or the bundle's serve."""
+    if scenario.lower_again or scenario.schedule != manifest.schedule:
+        return True
+    machine, own = scenario.machine, manifest.target
+    return any(_parameter(machine, key) != _parameter(own, key) for key in SIZES)
 
 
 def _parameter(machine: Machine, key: str) -> object:
