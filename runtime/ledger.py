@@ -11,8 +11,8 @@ themselves, set-up included, waiting left out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -89,6 +89,34 @@ class Ledger:
         rows = self._sums(self.key[view], self.names[view])
         moved = (row for row in rows if row.transfers or row.bytes)
         return tuple(sorted(moved, key=lambda row: (-row.bytes, row.name)))
+
+    def bytes_by_two(self, view: View, other: View) -> dict[str, dict[str, int]]:
+        """Useful bytes by name of ``view``, each by name of ``other``; only what moved some."""
+        others = len(self.names[other])
+        pairs, entry = np.unique(self.key[view] * others + self.key[other], return_inverse=True)
+        sums = np.zeros(len(pairs), dtype=np.int64)
+        np.add.at(sums, entry, self.useful_bytes)
+        found: dict[str, dict[str, int]] = {}
+        for pair, nbytes in zip(pairs.tolist(), sums.tolist(), strict=True):
+            if nbytes:
+                name = self.names[view][pair // others]
+                found.setdefault(name, {})[self.names[other][pair % others]] = nbytes
+        return found
+
+    def of_ops(self, names: Collection[str]) -> Ledger:
+        """What these ops move, and nothing else."""
+        wanted = np.array([name in names for name in self.names["op"]], dtype=np.bool_)
+        kept = wanted[self.key["op"]]
+        return replace(
+            self,
+            instruction=self.instruction[kept],
+            transfers=self.transfers[kept],
+            is_read=self.is_read[kept],
+            useful_bytes=self.useful_bytes[kept],
+            bus_bytes=self.bus_bytes[kept],
+            dma_ps=self.dma_ps[kept],
+            key={view: key[kept] for view, key in self.key.items()},
+        )
 
     def bytes_by_op_and_cause(self) -> tuple[dict[str, int], ...]:
         """For each op of the program, its useful bytes by cause; only causes that it has."""

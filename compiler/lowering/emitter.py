@@ -148,9 +148,8 @@ class Emitter:
         self.sram_peak_bytes = max(self.sram_peak_bytes, self._sram_top)
         if self._sram_top > self.machine.sram_bytes:
             raise DoesNotFitError(
-                f"{self.op_name}: buffer {name} ends at {self._sram_top} bytes, "
-                f"{self._sram_top - self.machine.sram_bytes} more than the SRAM of "
-                f"{self.machine.sram_bytes} bytes"
+                f"{self.op_name}: {self._sram_top - self.machine.sram_bytes:,} bytes more than the "
+                f"SRAM has, with buffer {name}"
             )
         made = Buffer(name, address, slot_bytes, dtype, tuple(Region() for _ in range(slots)))
         if not self.dry:

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from edgefusion.compiler.bundle.manifest import Manifest
 
 _COLUMNS = (
-    Column("component", "component"),
+    Column("component", "component", keep=True),
     Column("precision", "precision"),
     Column("evaluations", "runs", whole),
     Column("instructions", "instructions", whole, detail=True),
-    Column("latency_ms", "latency ms", milliseconds),
+    Column("latency_ms", "one run ms", milliseconds),
     Column("sram_bytes", "SRAM MB", megabytes),
     Column("dram_bytes", "DRAM MB", megabytes),
     Column("weight_bytes", "weights MB", megabytes),

@@ -11,7 +11,7 @@ import typer
 
 from edgefusion.cli.demo_pictures import draw_pictures, picture_table
 from edgefusion.cli.demo_values import full_step, value_lines, value_tables, verify_small
-from edgefusion.cli.latency_tables import cause_table, component_table, op_table
+from edgefusion.cli.latency_tables import cause_table, component_table, costliest_table
 from edgefusion.cli.output import JsonOption, emit, progress
 from edgefusion.cli.paper_tables import table6, table7
 from edgefusion.cli.paths import Reads, WritesIn
@@ -109,13 +109,12 @@ def demo(
 
 
 def _measure(bundle: Bundle, say: Say) -> dict[str, Any]:
-    from edgefusion.api import simulate_bundle, traffic_of
-    from edgefusion.runtime.ledger import pipeline_traffic_json
+    from edgefusion.toolchain.profiling.profile import profile_bundle
+    from edgefusion.toolchain.reporting.documents import latency_document, traffic_document
 
-    say(f"simulating {bundle.path}")
-    latency = simulate_bundle(bundle).to_json()
+    profile = profile_bundle(bundle, progress=say)
     say(f"adding up transfers of {bundle.path}")
-    traffic = pipeline_traffic_json(traffic_of(bundle, verify=False))
+    latency, traffic = latency_document(profile), traffic_document(profile)
     return {"bundle": str(bundle.path), "simulate": latency, "traffic": traffic}
 
 
@@ -146,13 +145,17 @@ def _executed(directory: Path, bundle: Bundle, say: Say) -> dict[str, Any]:
 
 
 def _tables(document: dict[str, Any]) -> list[Table]:
+    from edgefusion.runtime.latency import total_label
+
     tables = []
     for name, measured in document["schedules"].items():
         latency = measured["simulate"]
+        label = total_label(latency["components"])
+        ranked = sorted(latency["ops"], key=lambda row: row["rank"])
         tables += [
             component_table(latency, f"Latency, schedule {name}"),
-            cause_table(measured["traffic"], f"DMA traffic by cause, schedule {name}"),
-            op_table(latency, f"The ten costliest ops, schedule {name} (one evaluation)", 10),
+            cause_table(measured["traffic"], f"DMA traffic by cause, schedule {name}: {label}"),
+            costliest_table(ranked, label, suffix=f", schedule {name}"),
         ]
     if document["paper"]:
         tables += [table6(document["paper"]), table7(document["paper"])]

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 _OPS = (
     Column("component", "component"),
-    Column("function", "function"),
+    Column("function", "function", detail=True),
     Column("op", "host op"),
-    Column("reason", "why the host runs it"),
+    Column("reason", "why the host runs it", keep=True),
 )
 _CALLS = (
     Column("component", "component"),
@@ -23,7 +23,7 @@ _CALLS = (
     Column("input_bytes", "bytes to host", whole),
     Column("output_bytes", "bytes from host", whole),
     Column("backend", "runs in"),
-    Column("remark", "why not in the library"),
+    Column("remark", "why not in the library", keep=True),
 )
 
 

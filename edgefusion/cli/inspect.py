@@ -15,10 +15,10 @@ from edgefusion.cli.component_table import component_rows, components_table
 from edgefusion.cli.host_tables import host_call_rows, host_op_rows, host_tables
 from edgefusion.cli.memory_map import memory_table
 from edgefusion.cli.options import BundleArgument
-from edgefusion.cli.output import JsonOption, emit, progress, write_json
+from edgefusion.cli.output import CsvOption, JsonOption, emit, progress
 from edgefusion.cli.paths import WritesIn
-from edgefusion.cli.table import Column, Table, whole
-from edgefusion.cli.tiles import tile_table
+from edgefusion.cli.table import Column, Table, plain, whole
+from edgefusion.cli.tiles import all_tilings, tile_document, tile_tables
 from edgefusion.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,6 +31,14 @@ _MEMBERS = (
     Column("member", "member"),
     Column("bytes", "bytes", whole),
     Column("sha256", "sha256", detail=True),
+)
+_NODES = (
+    Column("name", "node"),
+    Column("op", "op"),
+    Column("scope", "module", path=True),
+    Column("origin", "origin", detail=True),
+    Column("inputs", "inputs", detail=True),
+    Column("outputs", "outputs", lambda outputs: plain([each["name"] for each in outputs])),
 )
 _GRAPH = (
     Column("component", "component"),
@@ -54,7 +62,11 @@ def inspect(
     memory: Annotated[bool, typer.Option("--memory", help="Show the memory map.")] = False,
     tiles: Annotated[
         str | None,
-        typer.Option(metavar="OP", help="Show the tilings considered for an op, and their costs."),
+        typer.Option(
+            metavar="OP",
+            help="Show the tilings considered for an op, and their costs: a name, a module path, "
+            "or a pattern such as '*attn1*'.",
+        ),
     ] = None,
     extract: Annotated[
         Path | None,
@@ -62,20 +74,24 @@ def inspect(
         WritesIn(),
     ] = None,
     json_to: JsonOption = None,
+    csv_to: CsvOption = None,
 ) -> None:
     """Show what a bundle holds.
 
     Examples: `edgefusion inspect tiny.npub`; `edgefusion inspect tiny.npub --component unet
-    --program --range 100:150`; `edgefusion inspect tiny.npub --component unet --memory`;
-    `edgefusion inspect tiny.npub --component unet --tiles node_conv2d_3`.
+    --program --range 100:150`; `edgefusion inspect tiny.npub --component unet --memory --csv -`;
+    `edgefusion inspect tiny.npub --tiles unet.node_conv2d_3`; `edgefusion inspect tiny.npub
+    --tiles 'down_blocks.0.*attn1'`.
+
+    `--csv` has the components, or the rows that `--graph`, `--memory` and `--tiles` choose.
     """
     from edgefusion.api import open_bundle
 
     wanted = sum((graph, program or rows is not None, memory, tiles is not None))
     if wanted > 1:
         raise UsageError("choose one of --graph, --program, --memory and --tiles at a time.")
-    if json_to and (program or rows is not None):
-        raise UsageError("--program is written as text only; leave out --json.")
+    if (json_to or csv_to) and (program or rows is not None):
+        raise UsageError("--program is written as text only; leave out --json and --csv.")
     first, last = _range(rows)
     with progress() as say:
         say(f"checking {bundle}")
@@ -86,17 +102,26 @@ def inspect(
     if not wanted:
         document = summary_json(opened, shown)
         tables = _summary(opened, document, shown)
-        emit(tables, lambda: document, json_to=json_to, lines=_head(opened, document["scheduler"]))
+        lines = _head(opened, document["scheduler"])
+        emit(tables, lambda: document, json_to=json_to, csv_to=csv_to, lines=lines)
+        return
+    if tiles is not None:
+        with progress() as say:
+            found = tile_document(opened, tiles, shown, say)
+        emit(
+            [all_tilings(found)],
+            lambda: found,
+            json_to=json_to,
+            csv_to=csv_to,
+            shown=tile_tables(found),
+        )
         return
     name = _chosen(opened, component)
     if graph:
-        _show_graph(opened, name, json_to)
+        _show_graph(opened, name, json_to, csv_to)
     elif memory:
         table, record = memory_table(opened.program(name))
-        emit([table], lambda: record, json_to=json_to)
-    elif tiles is not None:
-        table, record = tile_table(opened, name, tiles)
-        emit([table], lambda: record, json_to=json_to)
+        emit([table], lambda: record, json_to=json_to, csv_to=csv_to)
     else:
         _show_program(opened, name, first, last)
 
@@ -195,28 +220,35 @@ def _chosen(bundle: Bundle, component: str | None) -> str:
     )
 
 
-def _show_graph(bundle: Bundle, component: str, json_to: str | None) -> None:
+def _show_graph(bundle: Bundle, component: str, json_to: str | None, csv_to: str | None) -> None:
+    """As text, where no file of it is asked for."""
     from edgefusion.compiler.graph.text import graph_text
 
     graph = bundle.graph(component)
-    if json_to:
-        nodes = [
-            {
-                "name": node.name,
-                "op": node.op,
-                "origin": list(node.origin),
-                "scope": node.scope,
-                "inputs": [tensor.name for tensor in node.inputs],
-                "outputs": [
-                    {"name": t.name, "shape": list(t.shape), "dtype": t.dtype.name}
-                    for t in node.outputs
-                ],
-            }
-            for node in graph.nodes
-        ]
-        write_json(json_to, {"schema_version": SCHEMA_VERSION, "nodes": nodes})
-    else:
+    if not json_to and not csv_to:
         sys.stdout.write(graph_text(graph))
+        return
+    nodes = [
+        {
+            "name": node.name,
+            "op": node.op,
+            "origin": list(node.origin),
+            "scope": node.scope,
+            "inputs": [tensor.name for tensor in node.inputs],
+            "outputs": [
+                {"name": t.name, "shape": list(t.shape), "dtype": t.dtype.name}
+                for t in node.outputs
+            ],
+        }
+        for node in graph.nodes
+    ]
+    emit(
+        [Table(f"Nodes of {component}", _NODES, nodes)],
+        lambda: {"schema_version": SCHEMA_VERSION, "nodes": nodes},
+        json_to=json_to,
+        csv_to=csv_to,
+        shown=[],
+    )
 
 
 def _show_program(bundle: Bundle, component: str, first: int, last: int | None) -> None:

@@ -22,6 +22,7 @@ from typer.main import get_command
 
 from edgefusion import __version__
 from edgefusion.cli.paths import guarded
+from edgefusion.cli.wide import with_wide
 from edgefusion.runtime.errors import DoesNotFitError, EdgeFusionError, InputError
 
 COMMANDS = (
@@ -65,7 +66,8 @@ class LazyCommands(TyperGroup):
         """The command called ``cmd_name``, or None."""
         if cmd_name not in self.list_commands(ctx):
             return None
-        command = guarded(get_command(import_module(f"edgefusion.cli.{cmd_name}").app))
+        command = get_command(import_module(f"edgefusion.cli.{cmd_name}").app)
+        command = guarded(with_wide(command))
         command.name = cmd_name
         command.rich_markup_mode = MARKUP
         return command

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from edgefusion.cli.table import Column, Table, megabytes, whole
+from edgefusion.cli.table import Column, Table, whole
 
 if TYPE_CHECKING:
     from edgefusion.runtime.program import Program
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 _COLUMNS = (
-    Column("space", "memory"),
-    Column("address", "address", lambda value: f"{value:#x}"),
-    Column("nbytes", "bytes", whole),
-    Column("name", "name"),
+    Column("space", "memory", keep=True),
+    Column("name", "name", path=True, keep=True),
+    Column("nbytes", "bytes", whole, keep=True),
+    Column("address", "address", lambda value: f"{value:#x}", keep=True),
     Column("role", "role"),
     Column("first", "from instruction", whole),
     Column("last", "to instruction", whole),
@@ -58,7 +58,7 @@ def memory_table(program: Program) -> tuple[Table, dict[str, Any]]:
         for buffer in program.buffers
     ]
     rows.sort(key=lambda row: (row["space"], row["address"], row["first"], row["name"]))
-    note = f"SRAM {megabytes(program.sram_bytes)} MB, DRAM {megabytes(program.dram_bytes)} MB"
+    note = f"in use: SRAM {program.sram_bytes:,} bytes, DRAM {program.dram_bytes:,} bytes"
     record = {
         "schema_version": SCHEMA_VERSION,
         "component": program.component,

@@ -20,10 +20,12 @@ from rich.text import Text
 
 from edgefusion.cli.paths import Writes, is_stdout
 from edgefusion.cli.table import Table
+from edgefusion.cli.wide import wide_wanted
 from edgefusion.runtime.file_kinds import Kind
 from edgefusion.runtime.progress import Say
 
-_WIDTH_WITHOUT_TERMINAL = 240
+_WIDTH_WITHOUT_TERMINAL = 10_000
+"""Nothing wraps: whoever reads it is a program, a file, or a pager that scrolls."""
 _LINE_EVERY_SECONDS = 2.0
 _LAST_COUNT = re.compile(r"(.*)\b\d+ of \d+.*")
 _WARNING = "warning: "
@@ -35,24 +37,24 @@ JsonOption = Annotated[
 ]
 CsvOption = Annotated[
     str | None,
-    typer.Option("--csv", metavar="FILE", help="Write the table as CSV; - is stdout."),
+    typer.Option("--csv", metavar="FILE", help="Write all rows as CSV; - is stdout."),
     Writes(Kind.CSV, stdout=True),
 ]
 
 
-def console() -> Console:
-    """For tables: as wide as the terminal, or wide enough for names where there is none."""
-    made = Console(highlight=False)
-    return made if made.is_terminal else Console(highlight=False, width=_WIDTH_WITHOUT_TERMINAL)
-
-
 def show(*tables: Table, lines: Sequence[str] = ()) -> None:
-    """Print ``lines``, then the tables."""
-    out = console()
+    """Print ``lines``, then the tables: as many columns as the terminal has room for, all of them
+    with ``--wide``; where there is no terminal, values are whole."""
+    out = Console(highlight=False)
+    whole = not out.is_terminal
+    if whole:
+        out.width = _WIDTH_WITHOUT_TERMINAL
     for line in lines:
         out.print(Text(line), soft_wrap=True)
-    for table in tables:
-        table.show(out)
+    for number, table in enumerate(tables):
+        if number:
+            out.print()
+        table.show(out, whole=whole, wide=wide_wanted())
 
 
 def write_text(target: str, text: str, kind: Kind) -> None:
@@ -79,8 +81,10 @@ def emit(
     csv_to: str | None = None,
     lines: Sequence[str] = (),
     shown: Sequence[Table] | None = None,
+    quiet: bool = False,
 ) -> None:
-    """What every reporting command ends with: files as asked, tables unless stdout is taken.
+    """What every reporting command ends with: files as asked, tables unless stdout is taken (by
+    one of them, or, when ``quiet``, by another).
 
     CSV holds the first of ``tables``; the terminal shows ``shown`` where it is given.
     """
@@ -88,7 +92,7 @@ def emit(
         write_json(json_to, document())
     if csv_to:
         write_text(csv_to, tables[0].csv(), Kind.CSV)
-    if not is_stdout(json_to) and not is_stdout(csv_to):
+    if not quiet and not is_stdout(json_to) and not is_stdout(csv_to):
         show(*(tables if shown is None else shown), lines=lines)
 
 

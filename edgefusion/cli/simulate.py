@@ -7,64 +7,113 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgefusion.cli.latency_tables import component_table, op_table
+from edgefusion.cli.latency_tables import (
+    COSTLIEST,
+    component_table,
+    costliest_table,
+    engine_table,
+    op_table,
+)
 from edgefusion.cli.options import BundleArgument
-from edgefusion.cli.output import JsonOption, emit, progress, write_text
-from edgefusion.cli.paths import Writes, WritesIn
+from edgefusion.cli.output import CsvOption, JsonOption, emit, progress, write_text
+from edgefusion.cli.paths import Writes, is_stdout
+from edgefusion.cli.scenario_options import (
+    ComponentsFilter,
+    LowerAgainOption,
+    OpsOption,
+    ScheduleOption,
+    SetOption,
+    StepsOption,
+    TargetOption,
+    WhatIf,
+    change_lines,
+    heading,
+    timed,
+)
 from edgefusion.runtime.file_kinds import Kind, trace_kind
+from edgefusion.runtime.progress import Say
 
 if TYPE_CHECKING:
-    from edgefusion.compiler.bundle.bundle import Bundle
+    from edgefusion.toolchain.profiling.profile import Profile
 
 app = typer.Typer(add_completion=False)
 
+TERMS = (
+    "An op's latency is the time in which it is the earliest op at work: what runs in the shadow "
+    "of an earlier op costs nothing. Bound: what no schedule can beat on this machine; × bound is "
+    "how far from it. Limited by: the engine that is busy longest for the op. An engine is busy, "
+    "waits (for a result of another kind of engine, a semaphore, or the DRAM bus), or is idle "
+    "after its last instruction. More in docs/reading_reports.md; JSON in docs/json_schemas.md."
+)
 
-@app.command()
+
+@app.command(epilog=TERMS)
 def simulate(
     bundle: BundleArgument,
+    settings: SetOption = None,
+    target: TargetOption = None,
+    schedule: ScheduleOption = None,
+    steps: StepsOption = None,
+    lower_again: LowerAgainOption = False,
+    components: ComponentsFilter = None,
+    ops: OpsOption = None,
+    top: Annotated[
+        int | None, typer.Option(min=0, help="How many of the costliest ops to show; 0 is all.")
+    ] = None,
     json_to: JsonOption = None,
-    csv_dir: Annotated[
-        Path | None,
-        typer.Option("--csv", metavar="DIR", help="Write components.csv and ops.csv there."),
-        WritesIn({"components.csv": Kind.CSV, "ops.csv": Kind.CSV}),
+    csv_to: CsvOption = None,
+    components_csv: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Write the components as CSV; - is stdout."),
+        Writes(Kind.CSV, stdout=True),
     ] = None,
     trace: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write a trace for ui.perfetto.dev; JSON if it ends so."),
         Writes(trace_kind),
     ] = None,
-    top: Annotated[int, typer.Option(min=0, help="How many of the costliest ops to show.")] = 10,
 ) -> None:
-    """Time a bundle on the machine it was compiled for.
+    """Time a bundle on the machine that it was compiled for, or on another ("what if").
 
-    Examples: `edgefusion simulate tiny.npub`; `edgefusion simulate tiny.npub --json - | jq
-    .pipeline.total_ms`; `edgefusion simulate tiny.npub --trace trace.pftrace`.
+    Examples: `edgefusion simulate tiny.npub`; `edgefusion simulate tiny.npub --op '*attn1*'
+    --csv attention.csv`; `edgefusion simulate tiny.npub --json - | jq .pipeline.total_ms`;
+    `edgefusion simulate tiny.npub --set dma_bandwidth=30GB/s --set sram=4MiB`;
+    `edgefusion simulate tiny.npub --trace trace.pftrace`.
 
-    Figures of a component are of one evaluation; an image is the sum over all evaluations.
+    `image ms` and all percentages count every evaluation of an image; `one run` is one evaluation.
+    `--csv` has the ops, costliest first, `--components-csv` the components. Where sizes or the
+    schedule change, the bundle is lowered again; no source is needed.
     """
-    from edgefusion.api import open_bundle, simulate_bundle
+    from edgefusion.runtime.latency import total_label
+    from edgefusion.toolchain.reporting.documents import latency_document, ranked_rows
+    from edgefusion.toolchain.reporting.selection import select_ops
 
     with progress() as say:
-        say(f"checking {bundle}")
-        opened = open_bundle(bundle)
-        say(f"simulating {', '.join(opened.components)}")
-        document = simulate_bundle(opened).to_json()
+        what_if = WhatIf(settings or (), target, schedule, steps, lower_again)
+        profile = timed(bundle, what_if, components, say)
+        chosen = select_ops(profile.ops, ops) if ops else None
+        document = latency_document(profile, chosen)
         if trace:
-            say(f"writing {trace}")
-            _write_trace(opened, trace)
-    schedule, machine = opened.manifest.schedule, opened.machine.name
-    components = component_table(document, f"Latency of {bundle.name}, {schedule} on {machine}")
-    if csv_dir:
-        write_text(str(csv_dir / "components.csv"), components.csv(), Kind.CSV)
-        write_text(str(csv_dir / "ops.csv"), op_table(document, "").csv(), Kind.CSV)
-    tables = [components]
-    if top:
-        tables.append(op_table(document, f"The {top} costliest ops (one evaluation)", top))
-    emit(tables, lambda: document, json_to=json_to)
+            _write_trace(profile, trace, say)
+    ranked = ranked_rows(profile, chosen)
+    label = total_label(document["components"])
+    table = component_table(document, f"Latency of {heading(document)}")
+    count = top if top is not None else 0 if ops else COSTLIEST
+    suffix = f" ({', '.join(ops)})" if ops else ""
+    if components_csv:
+        write_text(components_csv, table.csv(), Kind.CSV)
+    emit(
+        [op_table(ranked, "")],
+        lambda: document,
+        json_to=json_to,
+        csv_to=csv_to,
+        lines=change_lines(document),
+        shown=[table, engine_table(document), costliest_table(ranked, label, count, suffix)],
+        quiet=is_stdout(components_csv),
+    )
 
 
-def _write_trace(bundle: Bundle, path: Path) -> None:
-    from edgefusion.toolchain.profiling.profile import profile_bundle
+def _write_trace(profile: Profile, path: Path, say: Say) -> None:
     from edgefusion.toolchain.reporting.trace import write_trace_file
 
-    write_trace_file(path, profile_bundle(bundle, verify=False))
+    write_trace_file(path, profile, say)

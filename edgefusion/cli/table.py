@@ -16,11 +16,21 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from edgefusion.cli.shortening import shortened
+
 Row = Mapping[str, Any]
 Format = Callable[[Any], str]
 
 _FOLD_FROM = 28
 """Texts up to this width are shown on one line."""
+_NARROWEST = 20
+"""Those of columns that must stay fold from here."""
+_SENTENCE = 60
+"""Texts that are wider fold at their spaces even where there is room for all columns."""
+_WIDTH_OF_FILES = 160
+"""Where nothing is cut, details are shown up to here."""
+_SHORTEST_PATH = 32
+"""Module paths are shortened to this before a column is left out."""
 _BETWEEN = 2
 """Characters between two columns, the last one's included; one more is before the first."""
 
@@ -114,13 +124,17 @@ _NUMBERS = (
 class Column:
     """``key`` of the row, ``title`` on the terminal, and how its values are shown there.
 
-    ``detail`` columns are the first to be left out on a narrow terminal; CSV has every column.
+    On a narrow terminal ``detail`` columns are the first to be left out, and those to ``keep``
+    never; a ``path`` is shortened. CSV has every column, those that are not ``shown`` too.
     """
 
     key: str
     title: str
     form: Format = plain
     detail: bool = False
+    keep: bool = False
+    path: bool = False
+    shown: bool = True
 
     @property
     def is_number(self) -> bool:
@@ -137,46 +151,89 @@ class Table:
     rows: Sequence[Row]
     note: str = ""
 
-    def show(self, console: Console) -> None:
-        """Print it, as many of the columns as fit: details give way first, then the last ones.
+    def show(self, console: Console, *, whole: bool = False, wide: bool = False) -> None:
+        """Print it, as many of the columns as fit, and a line that names the others.
 
-        Numbers never wrap; long names and sentences fold.
+        Numbers never wrap; long names and sentences fold, module paths are shortened. With
+        ``whole`` (no terminal) values are not cut and only details may be missing; ``wide`` prints
+        all columns, however long the lines become.
         """
-        table = RichTable(
-            title=self.title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
-        )
-        columns = self._fitting(console.width)
+        columns = [column for column in self.columns if column.shown]
+        widths, hidden = self._fitting(columns, console.width, whole or wide, wide)
+        console.width = max(console.width, sum(widths.values()) + len(widths) * _BETWEEN + 1)
+        table = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        columns = [column for column in columns if column.key in widths]
         for column in columns:
-            number = column.is_number
             table.add_column(
                 column.title,
-                justify="right" if number else "left",
-                no_wrap=number,
+                justify="right" if column.is_number else "left",
                 overflow="fold",
-                min_width=self._least_width(column),
+                width=widths[column.key],
             )
         for row in self.rows:
             # Text, because op names may hold brackets, which rich takes for markup
-            table.add_row(*(Text(column.form(row[column.key])) for column in columns))
+            table.add_row(*(Text(_cell(column, row, widths[column.key])) for column in columns))
+        console.print(Text(self.title, style="italic"))
         console.print(table)
         if self.note:
             console.print(Text(self.note))
+        if hidden:
+            titles = ", ".join(column.title for column in hidden)
+            count = f"{len(hidden)} of {len(hidden) + len(columns)} columns"
+            console.print(Text(f"{count} hidden ({titles}); --wide shows all."))
 
-    def _fitting(self, width: int) -> list[Column]:
-        columns = list(self.columns)
+    def _fitting(
+        self, columns: Sequence[Column], width: int, whole: bool, wide: bool
+    ) -> tuple[dict[str, int], list[Column]]:
+        """The width of each column that is shown, by key, and the columns that are not."""
+        if whole:
+            width = _WIDTH_OF_FILES
+        kept = list(columns)
+        measure = self._whole_width if whole else self._least_width
+        least = {column.key: measure(column) for column in columns}
 
-        def needed() -> int:
-            return sum(self._least_width(column) + _BETWEEN for column in columns) + 1
+        def room() -> int:
+            return width - 1 - sum(least[column.key] + _BETWEEN for column in kept)
 
-        while len(columns) > 1 and needed() > width:
-            details = [column for column in columns if column.detail]
-            columns.remove(details[-1] if details else columns[-1])
-        return columns
+        while room() < 0 and not wide:
+            optional = [column for column in kept if not column.keep]
+            details = [column for column in optional if column.detail]
+            if len(kept) == 1 or not (details if whole else optional):
+                break
+            kept.remove((details or optional)[-1])
+        widths = {column.key: least[column.key] for column in kept}
+        spare = 0 if whole else room()
+        for growing in (
+            {c.key: self._widest(c) for c in kept if not c.is_number},
+            {c.key: max(len(c.title), widths[c.key]) for c in kept},
+        ):
+            while spare > 0:
+                narrow = [key for key, wanted in growing.items() if widths[key] < wanted][:spare]
+                if not narrow:
+                    break
+                for key in narrow:
+                    widths[key] += 1
+                spare -= len(narrow)
+        return widths, [column for column in columns if column not in kept]
+
+    def _cells(self, column: Column) -> list[str]:
+        return [column.form(row[column.key]) for row in self.rows]
+
+    def _widest(self, column: Column) -> int:
+        return max(map(len, (*self._cells(column), *column.title.split())))
 
     def _least_width(self, column: Column) -> int:
-        cells = (column.form(row[column.key]) for row in self.rows)
-        widest = max(map(len, (column.title, *cells)))
-        return widest if column.is_number else min(widest, _FOLD_FROM)
+        widest = self._widest(column)
+        if column.is_number:
+            return widest
+        fold = _SHORTEST_PATH if column.path else _NARROWEST if column.keep else _FOLD_FROM
+        return min(widest, fold)
+
+    def _whole_width(self, column: Column) -> int:
+        words = [word for cell in self._cells(column) for word in cell.split()]
+        longest = max(map(len, words), default=0)
+        whole_width = max(self._widest(column), len(column.title))
+        return whole_width if column.is_number else min(whole_width, max(_SENTENCE, longest))
 
     def csv(self) -> str:
         """As CSV text with a header of keys."""
@@ -187,3 +244,8 @@ class Table:
             values = (row[column.key] for column in self.columns)
             writer.writerow([plain(v) if isinstance(v, list | tuple) else v for v in values])
         return file.getvalue()
+
+
+def _cell(column: Column, row: Row, width: int) -> str:
+    text = column.form(row[column.key])
+    return shortened(text, width) if column.path else text

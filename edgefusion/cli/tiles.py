@@ -1,61 +1,76 @@
-"""The tilings that the compiler considered for one op of a bundle, and why it took the first."""
+"""The tilings that the compiler considered for ops of a bundle, and why it took the first."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from edgefusion.cli.table import Column, Table, milliseconds, whole
+from edgefusion.cli.table import Column, Table, megabytes, milliseconds, percent, whole
+from edgefusion.runtime.progress import Say
 
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _COLUMNS = (
-    Column("rank", "#", whole),
-    Column("tiling", "tiling"),
-    Column("slots", "slots", whole, detail=True),
-    Column("sram_bytes", "SRAM bytes", whole),
-    Column("dma_bytes", "DMA bytes", whole),
-    Column("instructions", "instructions", whole),
+    Column("component", "component", shown=False),
+    Column("op", "op", shown=False),
+    Column("module", "module", shown=False),
+    Column("rank", "#", whole, keep=True),
+    Column("tiling", "tiling", keep=True),
     Column("time_us", "time µs", milliseconds),
-    Column("rejected", "rejected because"),
+    Column("slower_percent", "slower %", percent, detail=True),
+    Column("sram_bytes", "SRAM MB", megabytes, keep=True),
+    Column("dma_bytes", "DMA MB", megabytes, keep=True),
+    Column("rejected", "rejected because", keep=True),
+    Column("instructions", "instructions", whole, detail=True),
+    Column("slots", "slots", whole, detail=True),
 )
 
 
-def tile_table(bundle: Bundle, component: str, op: str) -> tuple[Table, dict[str, Any]]:
-    """Search again, on the network rebuilt from the bundle's graph; table and JSON record.
+def tile_document(bundle: Bundle, text: str, components: Sequence[str], say: Say) -> dict[str, Any]:
+    """Search again for the ops that ``text`` means in ``components``.
 
-    Raises InputError for an op that the component has not.
+    Raises UsageError for a text that means none, or that names ops of two components.
     """
-    from edgefusion.compiler.lowering.lower import candidates_of
-    from edgefusion.compiler.schedule.schedule import schedule_named
+    from edgefusion.toolchain.reporting.selection import select_one_name
+    from edgefusion.toolchain.reporting.tile_choices import bundle_ops, tile_choice
 
-    schedule = schedule_named(bundle.manifest.schedule)
-    candidates = candidates_of(bundle.network(component), op, bundle.machine, schedule)
-    rows = [
-        {
-            "rank": rank,
-            "tiling": str(candidate.tiling),
-            "slots": candidate.slots,
-            "sram_bytes": candidate.sram_bytes,
-            "dma_bytes": candidate.dma_bytes,
-            "instructions": candidate.instructions,
-            "time_us": candidate.time_ps / 1e6,
-            "rejected": candidate.rejected,
-        }
-        for rank, candidate in enumerate(candidates, start=1)
+    ops = select_one_name(bundle_ops(bundle, components), text)
+    networks = {name: bundle.network(name) for name in dict.fromkeys(op.component for op in ops)}
+    found = []
+    for number, op in enumerate(ops, start=1):
+        say(f"searching tilings of {op.component}.{op.name}, op {number} of {len(ops)}")
+        found.append(tile_choice(bundle, networks[op.component], op))
+    return {"schema_version": SCHEMA_VERSION, "ops": found}
+
+
+def tile_tables(document: dict[str, Any]) -> list[Table]:
+    """A table an op of a ``tile_document``."""
+    return [
+        Table(
+            f"Tilings of {op['component']}.{op['op']}, {op['kind']} of {op['module']} "
+            f"({op['schedule']}, one run)",
+            _COLUMNS,
+            _rows(op),
+            _note(op),
+        )
+        for op in document["ops"]
     ]
-    taken = {record.name: record.tile for record in bundle.program(component, verify=False).ops}
-    record = {
-        "schema_version": SCHEMA_VERSION,
-        "component": component,
-        "op": op,
-        "schedule": schedule.name,
-        "sram_limit_bytes": bundle.machine.sram_bytes,
-        "taken": taken.get(op, ""),
-        "candidates": rows,
-    }
-    title = f"Tilings of {op} ({component}, {schedule.name})"
-    note = f"taken: {record['taken']}; SRAM has {bundle.machine.sram_bytes:,} bytes"
-    return Table(title, _COLUMNS, rows, note), record
+
+
+def all_tilings(document: dict[str, Any]) -> Table:
+    """The same in one table, for CSV."""
+    rows = [row for op in document["ops"] for row in _rows(op)]
+    return Table("Tilings", _COLUMNS, rows)
+
+
+def _rows(op: dict[str, Any]) -> list[dict[str, Any]]:
+    names = {key: op[key] for key in ("component", "op", "module")}
+    return [{**names, **candidate} for candidate in op["candidates"]]
+
+
+def _note(op: dict[str, Any]) -> str:
+    second = f"; runner-up {op['runner_up']}: {op['lost_because']}" if op["runner_up"] else ""
+    return f"taken: {op['taken']}{second}. SRAM has {megabytes(op['sram_limit_bytes'])} MB."

@@ -55,6 +55,11 @@ class OpProfile:
     share: float
 
     @property
+    def name(self) -> str:
+        """The op's name, unique in its component."""
+        return self.latency.name
+
+    @property
     def module(self) -> str:
         """Where the op comes from in the checkpoint, or its own name where that is not known."""
         return self.latency.scope or self.latency.name

@@ -1,0 +1,111 @@
+"""Which tiling an op of a bundle took, which came second, and why that one lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgefusion.compiler.lowering.lower import candidates_of
+from edgefusion.compiler.schedule.schedule import schedule_named
+
+if TYPE_CHECKING:
+    from edgefusion.compiler.bundle.bundle import Bundle
+    from edgefusion.compiler.lowering.tile_search import Candidate
+    from edgefusion.compiler.network.network import Network
+    from edgefusion.runtime.program import OpRecord
+
+_US = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class BundleOp:
+    """An op of a bundle's program, to be chosen by name."""
+
+    component: str
+    record: OpRecord
+
+    @property
+    def name(self) -> str:
+        """Unique in its component."""
+        return self.record.name
+
+    @property
+    def module(self) -> str:
+        """Where it comes from in the checkpoint, or its name."""
+        return self.record.scope or self.record.name
+
+
+def bundle_ops(bundle: Bundle, components: Iterable[str]) -> tuple[BundleOp, ...]:
+    """The ops of ``components``, in the order of the pipeline and its programs."""
+    return tuple(
+        BundleOp(name, record)
+        for name in components
+        for record in bundle.program(name, verify=False).ops
+    )
+
+
+def tile_choice(bundle: Bundle, network: Network, op: BundleOp) -> dict[str, Any]:
+    """Search again for one op of ``network``, the component's; costs are None where a tiling was
+    rejected, SRAM too where it was not tried.
+
+    Times are of one run of the op alone. Raises UnsupportedOpError for an op that is no program of
+    tiles.
+    """
+    schedule = schedule_named(bundle.manifest.schedule)
+    candidates = candidates_of(network, op.name, bundle.machine, schedule)
+    taken = next((c for c in candidates if str(c.tiling) == op.record.tile), None)
+    best = taken or candidates[0]
+    second = next((c for c in candidates if c is not best and not c.rejected), None)
+    return {
+        "component": op.component,
+        "op": op.name,
+        "module": op.module,
+        "kind": op.record.kind,
+        "schedule": schedule.name,
+        "sram_limit_bytes": bundle.machine.sram_bytes,
+        "taken": op.record.tile,
+        "runner_up": str(second.tiling) if second else None,
+        "lost_because": why_lost(best, second) if second else None,
+        "candidates": [_row(rank, c, best, op.name) for rank, c in enumerate(candidates, start=1)],
+    }
+
+
+def why_lost(best: Candidate, other: Candidate) -> str:
+    """How ``other`` differs, in the order in which the search compares."""
+    more = other.time_ps - best.time_ps
+    if more:
+        share = f" ({100 * more / best.time_ps:.2f} %)" if best.time_ps else ""
+        parts = [f"{_signed(more / _US, ',.3f')} µs{share}"]
+    else:
+        parts = ["the same time"]
+    for name, unit in (
+        ("dma_bytes", "DMA bytes"),
+        ("instructions", "instructions"),
+        ("sram_bytes", "bytes of SRAM"),
+    ):
+        difference = getattr(other, name) - getattr(best, name)
+        if difference:
+            parts.append(f"{_signed(difference, ',')} {unit}")
+    return ", ".join(parts)
+
+
+def _signed(value: float, form: str) -> str:
+    return f"{value:+{form}}"
+
+
+def _row(rank: int, candidate: Candidate, best: Candidate, name: str) -> dict[str, Any]:
+    costed = not candidate.rejected
+    return {
+        "rank": rank,
+        "tiling": str(candidate.tiling),
+        "slots": candidate.slots,
+        "sram_bytes": candidate.sram_bytes or None,
+        "dma_bytes": candidate.dma_bytes if costed else None,
+        "instructions": candidate.instructions if costed else None,
+        "time_us": candidate.time_ps / _US if costed else None,
+        "slower_percent": (
+            100 * (candidate.time_ps / best.time_ps - 1) if costed and best.time_ps else None
+        ),
+        "rejected": candidate.rejected.removeprefix(f"{name}: "),
+    }
