@@ -19,6 +19,7 @@ from edgefusion.cli.options import (
 )
 from edgefusion.cli.output import JsonOption, emit, progress
 from edgefusion.cli.paths import Reads, Writes, WritesIn
+from edgefusion.cli.remarks import RemarksCommand, RemarksOption, chosen_by, remark_lines
 from edgefusion.cli.table import Column, Table, plain, seconds, whole
 from edgefusion.runtime.errors import UsageError
 from edgefusion.runtime.file_kinds import Kind
@@ -26,6 +27,7 @@ from edgefusion.toolchain.compiling.budgets import Budgets
 
 if TYPE_CHECKING:
     from edgefusion.api import CompileResult
+    from edgefusion.compiler.bundle.remarks import Remark
 
 SCHEMA_VERSION = 1
 app = typer.Typer(add_completion=False)
@@ -45,7 +47,7 @@ _STAGES = (
 )
 
 
-@app.command(name="compile")
+@app.command(name="compile", cls=RemarksCommand)
 def compile_(
     source: SourceArgument,
     output: Annotated[
@@ -81,6 +83,7 @@ def compile_(
     time_passes: Annotated[
         bool, typer.Option("--time-passes", help="Show what each pass and stage took.")
     ] = False,
+    remarks: RemarksOption = None,
     max_sram_bytes: Annotated[
         int | None, typer.Option(metavar="N", help="Fail if an op's tiles need more SRAM.")
     ] = None,
@@ -127,6 +130,7 @@ def compile_(
     Examples: `edgefusion compile bk-sdm-tiny -o tiny.npub --schedule mlt`;
     `edgefusion compile ./my-pipeline -o my.npub --steps 4 --max-latency-ms 500`;
     `edgefusion compile ./my-pipeline -o my.npub --prompts ours.txt --calibration-prompts 8`;
+    `edgefusion compile ./my-pipeline -o my.npub --remarks fuse-attention`;
     `edgefusion compile resnet.onnx -o resnet.npub --shape input=1x3x224x224`.
 
     Exit code 5 means that something does not fit or exceeds a budget; no bundle is written then.
@@ -135,6 +139,8 @@ def compile_(
     from edgefusion.runtime.latency import total_label
     from edgefusion.toolchain.compiling.host_share import heavy_host
 
+    if remarks is not None:
+        chosen_by(remarks)  # a slip is told now
     chosen = _calibration_prompts(calibration_prompts, prompts)
     with progress() as say:
         result = compile_source(
@@ -165,7 +171,17 @@ def compile_(
     lines += [str(check) for check in result.checks]
     if heavy := heavy_host(result.latencies[schedule]):
         lines.append(f"{heavy}; the table of what is on the host says why")
+    if remarks is not None:
+        lines = [*remark_lines(_remarks(result), remarks), *lines]
     emit(tables, lambda: document, json_to=json_to, lines=lines)
+
+
+def _remarks(result: CompileResult) -> dict[str, list[Remark]]:
+    """By component, in the order in which they were made."""
+    return {
+        name: [remark for record in records for remark in record.remarks]
+        for name, records in result.passes.items()
+    }
 
 
 def _calibration_prompts(count: int | None, file: Path | None) -> int | tuple[str, ...]:
@@ -211,6 +227,11 @@ def compile_json(result: CompileResult, schedule: str) -> dict[str, Any]:
             }
             for name, records in result.passes.items()
             for record in records
+        ],
+        "remarks": [
+            {"component": name, **remark.to_json()}
+            for name, made in _remarks(result).items()
+            for remark in made
         ],
         "stages": [
             {"component": time.component, "stage": time.stage, "seconds": time.seconds}
