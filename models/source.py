@@ -9,12 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from edgefusion.models.architectures import COMPONENTS, PRESETS, Component
@@ -23,16 +21,13 @@ from edgefusion.models.folder_index import INDEX, read_index
 from edgefusion.models.onnx_component import component_of_onnx
 from edgefusion.models.onnx_source import onnx_digest
 from edgefusion.models.pipeline_sizes import Sizes, sizes_of_folder
+from edgefusion.models.shipped import SHIPPED
 from edgefusion.runtime.errors import InputError, UsageError, in_brief
 
 if TYPE_CHECKING:
     from torch import nn
 
 SourceKind = Literal["preset", "folder", "hub", "onnx"]
-SHIPPED: Mapping[str, Path] = MappingProxyType(
-    {"miniature": Path(__file__).parent / "miniature" / "checkpoint"}
-)
-"""Pipeline folders that come with this package, by the name that SOURCE takes."""
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 """Neither ./folder nor ../folder, which can only be meant as paths."""
 _CLOSE = 3

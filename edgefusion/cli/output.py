@@ -25,7 +25,8 @@ from edgefusion.runtime.progress import Say
 
 _WIDTH_WITHOUT_TERMINAL = 240
 _LINE_EVERY_SECONDS = 2.0
-_LAST_COUNT = re.compile(r"(.*)\b\d+ of \d+.*")
+_LAST_COUNT = re.compile(r"(.*)\b\d+ of (?:\d+|the\b).*")
+"""The total may be unknown: "3 of the samples"."""
 _WARNING = "warning: "
 
 JsonOption = Annotated[

@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
+from edgefusion.cli.options import near_names
 from edgefusion.compiler.bundle.remarks import Remark
 from edgefusion.runtime.errors import UsageError
 
@@ -83,8 +83,7 @@ def remark_lines(remarks: Mapping[str, Iterable[Remark]], pattern: str) -> list[
     found = [(component, remark) for component, remark in every if chosen(component, remark)]
     if not found:
         known = {name for pair in every for name in _names(*pair)}
-        near = get_close_matches(pattern.strip("/"), sorted(known), 1)
-        hint = f" Did you mean {near[0]}?" if near else ""
+        hint = near_names(pattern, sorted(known))
         return [f"no remark matches {pattern}, of {len(every)}.{hint}"]
     kinds = Counter(remark.kind for _, remark in found)
     told = " and ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))

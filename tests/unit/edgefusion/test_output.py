@@ -24,6 +24,15 @@ def test_lines_that_differ_in_their_last_count_alone_are_thinned(
     ]
 
 
+def test_lines_with_an_unknown_total_are_thinned_too(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress() as say:
+        for number in range(1, 400):
+            say(f"check: {number} of the samples")
+        say("done")
+    lines = [line.partition("] ")[2] for line in capsys.readouterr().err.splitlines()]
+    assert lines == ["check: 1 of the samples", "done"]
+
+
 def test_warnings_stay_on_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
