@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgefusion.cli import completion
 from edgefusion.cli.component_table import component_rows, components_table
 from edgefusion.cli.host_tables import host_call_rows, host_op_rows, host_tables
 from edgefusion.cli.options import (
@@ -56,10 +57,21 @@ def compile_(
         Writes(Kind.BUNDLE),
     ],
     target: Annotated[
-        str, typer.Option(metavar="NAME|FILE.toml", help="The machine; see `targets`."), Reads()
+        str,
+        typer.Option(
+            metavar="NAME|FILE.toml",
+            help="The machine; see `targets`.",
+            autocompletion=completion.targets,
+        ),
+        Reads(),
     ] = "exynos2400",
     schedule: Annotated[
-        str, typer.Option(metavar="serial|mlt|pipelined", help="How engines take turns.")
+        str,
+        typer.Option(
+            metavar="serial|mlt|pipelined",
+            help="How engines take turns.",
+            autocompletion=completion.schedules,
+        ),
     ] = "pipelined",
     components: ComponentsOption = None,
     steps: Annotated[int, typer.Option(help="Denoising steps an image.")] = 2,

@@ -9,24 +9,11 @@ from typing import Annotated
 
 import typer
 
+from edgefusion.cli import completion
 from edgefusion.cli.paths import Reads
 from edgefusion.models.architectures import PRESETS
 from edgefusion.models.shipped import SHIPPED
 from edgefusion.runtime.errors import UsageError
-
-
-def completed_source(incomplete: str) -> list[str]:
-    """Names that SOURCE takes; the shell adds no paths to them, so those are listed too."""
-    names = [name for name in (*PRESETS, *SHIPPED) if name.startswith(incomplete)]
-    base, slash, name = incomplete.rpartition("/")
-    try:
-        there = sorted(Path(base + slash).expanduser().iterdir())
-    except (OSError, RuntimeError):
-        return names
-    found = [each for each in there if each.name.startswith(name)]
-    return names + [
-        f"{base}{slash}{each.name}" for each in found if each.is_dir() or each.suffix == ".onnx"
-    ]
 
 
 def near_names(name: str, known: Iterable[str]) -> str:
@@ -43,12 +30,19 @@ SourceArgument = Annotated[
         f"quantize), shipped checkpoint ({', '.join(SHIPPED)}), diffusers pipeline folder, hub id "
         "(owner/name), or .onnx file.",
         show_default=False,
-        autocompletion=completed_source,
+        autocompletion=completion.sources,
     ),
     Reads(),
 ]
 BundleArgument = Annotated[
-    Path, typer.Argument(metavar="BUNDLE", help="A .npub file.", show_default=False), Reads()
+    Path,
+    typer.Argument(
+        metavar="BUNDLE",
+        help="A .npub file.",
+        show_default=False,
+        autocompletion=completion.bundles,
+    ),
+    Reads(),
 ]
 ComponentsOption = Annotated[
     str | None,

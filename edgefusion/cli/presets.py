@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgefusion.cli import completion
 from edgefusion.cli.options import near_names
 from edgefusion.cli.output import CsvOption, JsonOption, emit
 from edgefusion.cli.table import Column, Table, quantity, whole
@@ -36,7 +37,12 @@ _COLUMNS = (
 
 @app.command()
 def presets(
-    name: Annotated[str | None, typer.Argument(metavar="PRESET", help="Only this preset.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="PRESET", help="Only this preset.", autocompletion=completion.presets
+        ),
+    ] = None,
     json_to: JsonOption = None,
     csv_to: CsvOption = None,
 ) -> None:

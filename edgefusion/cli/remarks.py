@@ -41,7 +41,7 @@ class RemarksCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As ever, with the value that was left out."""
-        following = [*args[1:], "-"]
+        following = [*args, "-"][1:]
         given = [
             f"{each}={_ALL}" if each == _OPTION and after.startswith("-") else each
             for each, after in zip(args, following, strict=True)
