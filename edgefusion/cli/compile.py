@@ -185,7 +185,8 @@ def compile_(
         lines.append(f"{heavy}; the table of what is on the host says why")
     if remarks is not None:
         lines = [*remark_lines(_remarks(result), remarks), *lines]
-    emit(tables, lambda: document, json_to=json_to, lines=lines)
+    document["warnings"] = say.warnings
+    emit(tables, lambda: document, json_to=json_to, lines=lines, warnings=say.warnings)
 
 
 def _remarks(result: CompileResult) -> dict[str, list[Remark]]:

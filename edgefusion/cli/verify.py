@@ -197,7 +197,14 @@ def verify(
             document["recipe"] = _write_recipe(recipe_out, opened, found, min_sqnr_db, say)
     lines = [f"{document['gates']['verdict']}; {document['gates']['summary']}"]
     lines += [_recipe_line(document["recipe"])] if recipe_out is not None else []
-    emit(_tables(document, bundle, top), lambda: document, json_to=json_to, lines=lines)
+    document["warnings"] = say.warnings
+    emit(
+        _tables(document, bundle, top),
+        lambda: document,
+        json_to=json_to,
+        lines=lines,
+        warnings=say.warnings,
+    )
     gates.check(found)
 
 
