@@ -28,6 +28,13 @@ def network_cost(architecture: Architecture, component: Component) -> NetworkCos
         module: Any = getattr(architecture, component).build()
         if component == "vae_decoder":
             module = VaeDecoder(module)
+    return module_cost(module, component)
+
+
+def module_cost(module: Any, component: Component) -> NetworkCost:
+    """As ``network_cost``, of a ``component`` that was loaded; it is moved to the meta device."""
+    module.to("meta")
+    with torch.device("meta"):
         network = as_graph(component, module)
         inputs = [tensor.to("meta") for tensor in example_inputs(signature(component, module))]
         operations = count_operations(lambda: network(*inputs))

@@ -9,30 +9,29 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from edgefusion.models.architectures import COMPONENTS, PRESETS, Component
 from edgefusion.models.checkpoint import folder_digest, load_from_folder, load_whole
-from edgefusion.models.folder_index import read_index
+from edgefusion.models.folder_index import INDEX, read_index
 from edgefusion.models.onnx_component import component_of_onnx
 from edgefusion.models.onnx_source import onnx_digest
 from edgefusion.models.pipeline_sizes import Sizes, sizes_of_folder
+from edgefusion.models.shipped import SHIPPED
 from edgefusion.runtime.errors import InputError, UsageError, in_brief
 
 if TYPE_CHECKING:
     from torch import nn
 
 SourceKind = Literal["preset", "folder", "hub", "onnx"]
-SHIPPED: Mapping[str, Path] = MappingProxyType(
-    {"miniature": Path(__file__).parent / "miniature" / "checkpoint"}
-)
-"""Pipeline folders that come with this package, by the name that SOURCE takes."""
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+"""Neither ./folder nor ../folder, which can only be meant as paths."""
+_CLOSE = 3
+"""How many names like a mistyped one are told."""
 
 
 @dataclass(frozen=True)  # without slots: the digest is computed once, on demand, and kept
@@ -102,7 +101,8 @@ def resolve_source(text: str, *, random_weights_seed: int | None = None) -> Sour
     """The source that `text` names; a folder or file on disk wins over a hub id.
 
     `random_weights_seed` seeds a preset's weights (0 when None); no other source takes one.
-    Raises UsageError for a seed beside real weights, InputError for what cannot be found or read.
+    The hub is not asked for what looks like a slip of a name here. Raises UsageError for a seed
+    beside real weights, InputError for what cannot be found or read.
     """
     if text in PRESETS:
         return Source("preset", text, COMPONENTS, seed=random_weights_seed or 0)
@@ -124,13 +124,38 @@ def resolve_source(text: str, *, random_weights_seed: int | None = None) -> Sour
                 "from_single_file and save_pretrained."
             )
         return Source("onnx", path.stem, (component_of_onnx(path),), path)
-    if path.suffix != ".onnx" and not path.is_absolute() and _HUB_ID.fullmatch(text):
+    names, paths = (*PRESETS, *SHIPPED), _paths_like(text)
+    if path.suffix != ".onnx" and not paths and _HUB_ID.fullmatch(text):
         folder = _download(text)
         return Source("hub", text, read_index(folder).components, folder)
+    close = [*paths, *get_close_matches(text, names)][:_CLOSE]
+    hint = f"Did you mean {' or '.join(close)}? " if close else ""
+    if "/" in text:
+        raise InputError(
+            f"there is no file or folder {text}. {hint}Check the spelling and the working "
+            f"directory ({Path.cwd().name or '/'}); a hub id is owner/name."
+        )
     raise InputError(
-        f"{text} is neither a file or folder here, nor a hub id (owner/name), nor a preset "
-        f"({', '.join((*PRESETS, *SHIPPED))}). Check the spelling and the working directory."
+        f"{text} is neither a file or folder here, nor a preset ({', '.join(names)}), nor a hub "
+        f"id (owner/name). {hint}Check the spelling and the working directory."
     )
+
+
+def _paths_like(text: str) -> list[str]:
+    """Pipeline folders and .onnx files that are called much like the path ``text``, as the user
+    would write them."""
+    base, slash, name = text.rstrip("/").rpartition("/")
+    parent = Path(base + slash).expanduser()
+    try:
+        there = {each.name for each in parent.iterdir() if _may_be_source(each)}
+    except OSError:
+        return []
+    close = [f"{name}.onnx"] if f"{name}.onnx" in there else get_close_matches(name, sorted(there))
+    return [f"{base}{slash}{each}" for each in close]
+
+
+def _may_be_source(path: Path) -> bool:
+    return path.suffix == ".onnx" or (path / INDEX).is_file()
 
 
 def _download(hub_id: str) -> Path:

@@ -10,30 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Protocol
 
+from edgefusion.compiler.bundle.remarks import Remark, RemarkKind
 from edgefusion.compiler.graph.graph import Graph
 from edgefusion.compiler.graph.node import Node
 from edgefusion.runtime.machine import Machine
 
-RemarkKind = Literal["matched", "missed"]
-
-
-@dataclass(frozen=True, slots=True)
-class Remark:
-    """One place that a pass changed (``matched``) or refused to (``missed``), and why."""
-
-    pass_name: str
-    kind: RemarkKind
-    node: str
-    scope: str
-    reason: str
-    origin: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        """As ``--remarks`` prints it."""
-        where = f"{self.node} ({self.scope})" if self.scope else self.node
-        return f"{self.pass_name}: {self.kind} {where}: {self.reason}"
+__all__ = ["Pass", "PassContext", "PassResult", "Remark", "Remarks"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 Before and after every pass the graph is verified; a pass that says it changed nothing must have
 changed nothing, and the other way round. Time, rewrites and remarks are recorded for
-``--time-passes``; ``dump_dir`` receives ``00-source.txt``, ``07-fuse-attention.txt`` and so on.
+``--time-passes`` and ``--remarks``; ``dump_dir`` receives ``00-source.txt``,
+``07-fuse-attention.txt`` and so on.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@
     <component>/host.so               them, compiled by TVM; absent where that was not possible
     <component>/<function>.onnx       them, for ONNX Runtime
     <component>/reference.npz         inputs, and what the source made of them (``reference``)
+    <component>/remarks.json          what passes rewrote and refused to (``remarks``)
 
 ``write_bundle`` makes one, ``Bundle.open`` checks one: a bundle that opened is whole.
 """
@@ -36,12 +37,14 @@ from edgefusion.compiler.bundle.archive import (
 from edgefusion.compiler.bundle.check import (
     LATENCY,
     MANIFEST,
+    REMARKS,
     WEIGHTS,
     reading,
     stored_manifest,
     stored_members,
 )
 from edgefusion.compiler.bundle.manifest import Manifest, MemberInfo
+from edgefusion.compiler.bundle.remarks import Remark, remarks_from_bytes
 from edgefusion.compiler.graph.safetensors_map import mapped_tensors
 from edgefusion.runtime.claims import Output, claim_outputs
 from edgefusion.runtime.errors import InputError
@@ -141,6 +144,16 @@ class Bundle:
         with reading(self.path):
             data: dict[str, Any] = json.loads(self.read(LATENCY))
         return data
+
+    def remarks(self, component: str) -> tuple[Remark, ...]:
+        """What each pass rewrote in a component's graph, and nearly did, in that order; nothing
+        for bundles made before remarks were kept. Raises InputError for damage."""
+        self.manifest.component(component)
+        name = f"{component}/{REMARKS}"
+        if name not in self.manifest.members:
+            return ()
+        with reading(self.path):
+            return remarks_from_bytes(self.read(name))
 
     def graph_model(self, component: str) -> onnx.ModelProto:
         """A component's ONNX graph, whose weights are external data of the bundle file itself."""

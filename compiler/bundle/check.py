@@ -20,6 +20,7 @@ LATENCY = "latency.json"
 WEIGHTS = "weights.safetensors"
 HOST = "host.json"
 REFERENCE = "reference.npz"
+REMARKS = "remarks.json"
 _MEMBER_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*){0,2}")  # extracting stays in its folder
 
 

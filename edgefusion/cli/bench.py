@@ -11,7 +11,9 @@ from edgefusion.cli.paper_tables import table6, table7
 from edgefusion.cli.paths import Reads
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, help="The paper's tables, and latency tables."
+    add_completion=False,
+    no_args_is_help=True,
+    help="The paper's tables, and latency tables.\n\nExample: `edgefusion bench paper --json -`.",
 )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgefusion.cli import completion
 from edgefusion.cli.component_table import component_rows, components_table
 from edgefusion.cli.host_tables import host_call_rows, host_op_rows, host_tables
 from edgefusion.cli.options import (
@@ -19,6 +20,7 @@ from edgefusion.cli.options import (
 )
 from edgefusion.cli.output import JsonOption, emit, progress
 from edgefusion.cli.paths import Reads, Writes, WritesIn
+from edgefusion.cli.remarks import RemarksCommand, RemarksOption, chosen_by, remark_lines
 from edgefusion.cli.table import Column, Table, plain, seconds, whole
 from edgefusion.runtime.errors import UsageError
 from edgefusion.runtime.file_kinds import Kind
@@ -26,6 +28,7 @@ from edgefusion.toolchain.compiling.budgets import Budgets
 
 if TYPE_CHECKING:
     from edgefusion.api import CompileResult
+    from edgefusion.compiler.bundle.remarks import Remark
 
 SCHEMA_VERSION = 1
 app = typer.Typer(add_completion=False)
@@ -45,7 +48,7 @@ _STAGES = (
 )
 
 
-@app.command(name="compile")
+@app.command(name="compile", cls=RemarksCommand)
 def compile_(
     source: SourceArgument,
     output: Annotated[
@@ -54,10 +57,21 @@ def compile_(
         Writes(Kind.BUNDLE),
     ],
     target: Annotated[
-        str, typer.Option(metavar="NAME|FILE.toml", help="The machine; see `targets`."), Reads()
+        str,
+        typer.Option(
+            metavar="NAME|FILE.toml",
+            help="The machine; see `targets`.",
+            autocompletion=completion.targets,
+        ),
+        Reads(),
     ] = "exynos2400",
     schedule: Annotated[
-        str, typer.Option(metavar="serial|mlt|pipelined", help="How engines take turns.")
+        str,
+        typer.Option(
+            metavar="serial|mlt|pipelined",
+            help="How engines take turns.",
+            autocompletion=completion.schedules,
+        ),
     ] = "pipelined",
     components: ComponentsOption = None,
     steps: Annotated[int, typer.Option(help="Denoising steps an image.")] = 2,
@@ -81,6 +95,7 @@ def compile_(
     time_passes: Annotated[
         bool, typer.Option("--time-passes", help="Show what each pass and stage took.")
     ] = False,
+    remarks: RemarksOption = None,
     max_sram_bytes: Annotated[
         int | None, typer.Option(metavar="N", help="Fail if an op's tiles need more SRAM.")
     ] = None,
@@ -127,6 +142,7 @@ def compile_(
     Examples: `edgefusion compile bk-sdm-tiny -o tiny.npub --schedule mlt`;
     `edgefusion compile ./my-pipeline -o my.npub --steps 4 --max-latency-ms 500`;
     `edgefusion compile ./my-pipeline -o my.npub --prompts ours.txt --calibration-prompts 8`;
+    `edgefusion compile ./my-pipeline -o my.npub --remarks fuse-attention`;
     `edgefusion compile resnet.onnx -o resnet.npub --shape input=1x3x224x224`.
 
     Exit code 5 means that something does not fit or exceeds a budget; no bundle is written then.
@@ -135,6 +151,8 @@ def compile_(
     from edgefusion.runtime.latency import total_label
     from edgefusion.toolchain.compiling.host_share import heavy_host
 
+    if remarks is not None:
+        chosen_by(remarks)  # a slip is told now
     chosen = _calibration_prompts(calibration_prompts, prompts)
     with progress() as say:
         result = compile_source(
@@ -165,7 +183,18 @@ def compile_(
     lines += [str(check) for check in result.checks]
     if heavy := heavy_host(result.latencies[schedule]):
         lines.append(f"{heavy}; the table of what is on the host says why")
-    emit(tables, lambda: document, json_to=json_to, lines=lines)
+    if remarks is not None:
+        lines = [*remark_lines(_remarks(result), remarks), *lines]
+    document["warnings"] = say.warnings
+    emit(tables, lambda: document, json_to=json_to, lines=lines, warnings=say.warnings)
+
+
+def _remarks(result: CompileResult) -> dict[str, list[Remark]]:
+    """By component, in the order in which they were made."""
+    return {
+        name: [remark for record in records for remark in record.remarks]
+        for name, records in result.passes.items()
+    }
 
 
 def _calibration_prompts(count: int | None, file: Path | None) -> int | tuple[str, ...]:
@@ -211,6 +240,11 @@ def compile_json(result: CompileResult, schedule: str) -> dict[str, Any]:
             }
             for name, records in result.passes.items()
             for record in records
+        ],
+        "remarks": [
+            {"component": name, **remark.to_json()}
+            for name, made in _remarks(result).items()
+            for remark in made
         ],
         "stages": [
             {"component": time.component, "stage": time.stage, "seconds": time.seconds}

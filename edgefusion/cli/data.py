@@ -33,7 +33,9 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     help="Stage training data: each command reads a dataset and leaves a new one, with report.json "
-    "and dropped.jsonl. An interrupted command, repeated, goes on where it stopped.",
+    "and dropped.jsonl. An interrupted command, repeated, goes on where it stopped.\n\n"
+    "Examples: `edgefusion data check laion/`; `edgefusion data preprocess laion/ -o L-pp --scorer "
+    "centre`; `edgefusion data pack L-pps synt -o L-pps-synt`.",
 )
 
 

@@ -168,7 +168,8 @@ def evaluate(
     rows = [{"metric": name, "value": value} for name, value in found.items()]
     columns = (Column("metric", "metric"), Column("value", "value", _score))
     note = f"{count} captions, {drawing['steps']} steps, {size} pixels; images in {output}"
-    emit([Table(str(model), columns, rows, note)], lambda: document, json_to=json_to)
+    table = Table(str(model), columns, rows, note)
+    emit([table], lambda: document, json_to=json_to, warnings=say.warnings)
 
 
 def _metrics(names: str, real: Path | None, clip: str | None) -> tuple[str, ...]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from shutil import get_terminal_size
+from textwrap import wrap
 from typing import Annotated, Any
 
 import typer
 
+from edgefusion.cli.options import near_names
 from edgefusion.cli.output import CsvOption, JsonOption, emit, write_text
 from edgefusion.cli.paths import Writes, is_stdout
 from edgefusion.cli.table import Column, Table
@@ -14,11 +18,13 @@ from edgefusion.runtime.file_kinds import Kind
 
 SCHEMA_VERSION = 1
 app = typer.Typer(add_completion=False)
+_WIDEST = 100
+"""Characters of a line of text that is still easily read."""
 
 _OPS = (
     Column("op", "op of the graph"),
     Column("kind", "becomes"),
-    Column("rules", "if", lambda rules: " ".join(rules) or "always"),
+    Column("rules", "if"),
     Column("note", "note"),
 )
 
@@ -38,7 +44,7 @@ def ops(
 
     Examples: `edgefusion ops`; `edgefusion ops Attention`; `edgefusion ops --markdown -`.
     """
-    from edgefusion.compiler.frontend.legality import SUPPORTED
+    from edgefusion.compiler.frontend.legality import COMMON, SUPPORTED
     from edgefusion.compiler.ops.kinds import KINDS
 
     if markdown:
@@ -51,18 +57,47 @@ def ops(
         {
             "op": op,
             "kind": support.kind.name,
-            "rules": [" ".join((rule.__doc__ or "").split()) for rule in support.rules],
+            "rules": [_sentence(rule) for rule in support.rules],
             "note": support.note,
         }
         for op, support in SUPPORTED.items()
         if name in (None, op)
     ]
     if not rows:
-        raise UsageError(f"the NPU has no op {name}; it has {', '.join(SUPPORTED)}.")
+        hint = near_names(str(name), SUPPORTED)
+        raise UsageError(f"the NPU has no op {name}; it has {', '.join(SUPPORTED)}.{hint}")
     document = {
         "schema_version": SCHEMA_VERSION,
         "ops": rows,
         "kinds": {kind.name: kind.summary() for kind in KINDS},
     }
     table = Table("Supported ops", _OPS, rows)
-    emit([table], lambda: document, json_to=json_to, csv_to=csv_to)
+    everywhere = [_sentence(rule) for rule in COMMON]
+    lines = _blocks(rows, everywhere)
+    emit([table], lambda: document, json_to=json_to, csv_to=csv_to, lines=lines, shown=[])
+
+
+def _sentence(rule: Any) -> str:
+    return " ".join((rule.__doc__ or "").split())
+
+
+def _blocks(rows: Sequence[dict[str, Any]], everywhere: Sequence[str]) -> list[str]:
+    """A paragraph a rule would make columns of a few words; ops that share their rules share a
+    block, and the rules of all ops stand once."""
+    ops: dict[tuple[str, ...], list[str]] = {}
+    for row in rows:
+        becomes = f"{row['kind']}, {row['note']}" if row["note"] else row["kind"]
+        own = [rule for rule in row["rules"] if rule not in everywhere]
+        ops.setdefault((becomes, *own), []).append(row["op"])
+    width = min(get_terminal_size().columns, _WIDEST)
+
+    def wrapped(text: str, first: str, rest: str) -> list[str]:
+        return wrap(
+            text, width, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False
+        )
+
+    lines = ["Every op:", *(line for rule in everywhere for line in wrapped(rule, "  - ", "    "))]
+    for (becomes, *own), names in ops.items():
+        lines += ["", *wrapped(f"{', '.join(names)} -> {becomes}", "", "    ")]
+        lines += [line for rule in own for line in wrapped(rule, "  - ", "    ")]
+    return lines

@@ -2,27 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from edgefusion.cli import completion
 from edgefusion.cli.paths import Reads
+from edgefusion.models.architectures import PRESETS
+from edgefusion.models.shipped import SHIPPED
 from edgefusion.runtime.errors import UsageError
+
+
+def near_names(name: str, known: Iterable[str]) -> str:
+    """ " Did you mean x?", or nothing where none is near."""
+    close = get_close_matches(name, list(known), 2)
+    return f" Did you mean {' or '.join(close)}?" if close else ""
+
 
 SourceArgument = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="Preset (bk-sdm-tiny, bk-sdm-small, bk-sdm-base, sd-v1.5, tiny-test; some "
-        "also as NAME-stress, hard to quantize), diffusers pipeline folder, hub id (owner/name), "
-        "or .onnx file.",
+        help=f"Preset ({', '.join(PRESETS)}: weights drawn from a seed; -stress is hard to "
+        f"quantize), shipped checkpoint ({', '.join(SHIPPED)}), diffusers pipeline folder, hub id "
+        "(owner/name), or .onnx file.",
         show_default=False,
+        autocompletion=completion.sources,
     ),
     Reads(),
 ]
 BundleArgument = Annotated[
-    Path, typer.Argument(metavar="BUNDLE", help="A .npub file.", show_default=False), Reads()
+    Path,
+    typer.Argument(
+        metavar="BUNDLE",
+        help="A .npub file.",
+        show_default=False,
+        autocompletion=completion.bundles,
+    ),
+    Reads(),
 ]
 ComponentsOption = Annotated[
     str | None,

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +28,8 @@ from edgefusion.runtime.progress import Say
 _WIDTH_WITHOUT_TERMINAL = 10_000
 """Nothing wraps: whoever reads it is a program, a file, or a pager that scrolls."""
 _LINE_EVERY_SECONDS = 2.0
-_LAST_COUNT = re.compile(r"(.*)\b\d+ of \d+.*")
+_LAST_COUNT = re.compile(r"(.*)\b\d+ of (?:\d+|the\b).*")
+"""The total may be unknown: "3 of the samples"."""
 _WARNING = "warning: "
 
 JsonOption = Annotated[
@@ -82,11 +84,13 @@ def emit(
     lines: Sequence[str] = (),
     shown: Sequence[Table] | None = None,
     quiet: bool = False,
+    warnings: Sequence[str] = (),
 ) -> None:
     """What every reporting command ends with: files as asked, tables unless stdout is taken (by
     one of them, or, when ``quiet``, by another).
 
-    CSV holds the first of ``tables``; the terminal shows ``shown`` where it is given.
+    CSV holds the first of ``tables``; the terminal shows ``shown`` where it is given. ``warnings``
+    come last, on stderr.
     """
     if json_to:
         write_json(json_to, document())
@@ -94,10 +98,28 @@ def emit(
         write_text(csv_to, tables[0].csv(), Kind.CSV)
     if not quiet and not is_stdout(json_to) and not is_stdout(csv_to):
         show(*(tables if shown is None else shown), lines=lines)
+    sys.stdout.flush()
+    for warning in warnings:
+        sys.stderr.write(f"{_WARNING}{warning}\n")
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where long work says what it is doing; ``warnings`` are those among it, each once, for
+    ``emit`` to repeat where they are not scrolled away."""
+
+    tell: Say
+    warnings: list[str] = field(default_factory=list)
+
+    def __call__(self, text: str) -> None:
+        warning = text.removeprefix(_WARNING)
+        if warning != text and warning not in self.warnings:
+            self.warnings.append(warning)
+        self.tell(text)
 
 
 @contextmanager
-def progress() -> Iterator[Say]:
+def progress() -> Iterator[Progress]:
     """A callback for lines of progress: a spinner on a terminal, elsewhere plain lines with the
     time since the start. Of lines that differ in their last count alone ("3 of 9"), one every two
     seconds. Warnings stay on the terminal."""
@@ -114,7 +136,7 @@ def progress() -> Iterator[Say]:
                 line = Text(f"{text} ({passed:.0f} s)", overflow="ellipsis", no_wrap=True)
                 status.update(line)
 
-            yield spin
+            yield Progress(spin)
         return
     last, last_kind = 0.0, ""
 
@@ -127,4 +149,4 @@ def progress() -> Iterator[Say]:
             sys.stderr.write(f"[{now:6.1f} s] {text}\n")
             sys.stderr.flush()
 
-    yield line
+    yield Progress(line)

@@ -7,8 +7,12 @@ command does; before it works, ``guarded`` checks what it was given.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+import stat
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -74,15 +78,45 @@ def guarded(command: Any) -> Any:
 
         @wraps(run)
         def checked(**values: Any) -> Any:
-            _check({name: (role, values.get(name)) for name, role in marked.items()})
-            return run(**values)
+            outputs = _check({name: (role, values.get(name)) for name, role in marked.items()})
+            with _replacements_told(outputs):
+                return run(**values)
 
         command.callback = checked
     return command
 
 
-def _check(given: Mapping[str, tuple[Role, Any]]) -> None:
-    """Raises UsageError for outputs that are inputs, each other, or of another kind, InputError for
+@contextmanager
+def _replacements_told(outputs: Sequence[Output]) -> Iterator[None]:
+    """Say on stderr which files were there before and are others now. As compilers do, commands
+    replace an output of the same kind; nobody has to find that out by himself."""
+    paths = dict.fromkeys(output.path for output in outputs)
+    before = {path: state for path in paths if (state := _state(path)) is not None}
+    try:
+        yield
+    finally:
+        for path, state in before.items():
+            if _state(path) not in (state, None):
+                written = datetime.fromtimestamp(state[-1] / 1e9).astimezone()
+                sys.stderr.write(f"replaced {path}, written {written:%Y-%m-%d %H:%M:%S}\n")
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    """What tells a file that holds something from one that took its place; the last is the time of
+    writing in nanoseconds."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    if not stat.S_ISREG(found.st_mode) or not found.st_size:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _check(given: Mapping[str, tuple[Role, Any]]) -> list[Output]:
+    """The files that will be written, as far as they are known.
+
+    Raises UsageError for outputs that are inputs, each other, or of another kind, InputError for
     places that cannot be written."""
     from edgefusion.runtime.files import disk_errors
 
@@ -104,6 +138,7 @@ def _check(given: Mapping[str, tuple[Role, Any]]) -> None:
     if outputs or folders:
         with disk_errors(outputs[0].path if outputs else folders[0]):
             claim_outputs(outputs, inputs, folders)
+    return outputs
 
 
 def _read(path: Path) -> Iterator[Path]:

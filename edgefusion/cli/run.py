@@ -112,7 +112,8 @@ def run(
             else:
                 document, failed = easel.paint_all(texts, files, output if grid else None)
     lines = [f"{output}: {document['summary']}"]
-    emit([], lambda: document, json_to=json_to, lines=lines)
+    document["warnings"] = say.warnings
+    emit([], lambda: document, json_to=json_to, lines=lines, warnings=say.warnings)
     if failed is not None:
         raise failed
 

@@ -20,6 +20,9 @@ One process: as it stands. More: `torchrun --nproc-per-node 8 -m edgefusion trai
 
 The folder gets config.yaml (every setting), log.csv, validation/, checkpoints/ and, at the end,
 pipeline/, which diffusers loads and `edgefusion compile` takes.
+
+Examples: `edgefusion train settings kd`; `edgefusion train kd -o adv-tiny --set teacher=./teacher
+--set data.path=L-pps`; `edgefusion train kd -o adv-tiny --resume`.
 """
 
 app = typer.Typer(

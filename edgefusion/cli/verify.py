@@ -48,10 +48,12 @@ _VALUES = (
     Column("remark", "remark", detail=True),
 )
 _LAYERS = (
+    Column("component", "component", detail=True),
     Column("op", "op"),
     Column("kind", "kind"),
     Column("timestep", "timestep", lambda v: "" if v is None else str(v)),
     Column("isolated_sqnr_db", "alone dB", decibels),
+    Column("avoidable_sqnr_db", "less weights", decibels),
     Column("accumulated_sqnr_db", "accumulated", decibels),
     Column("weights_sqnr_db", "weights", decibels),
     Column("inputs_sqnr_db", "inputs", decibels),
@@ -72,10 +74,12 @@ _SUGGESTIONS = (
 )
 _VALUES_NOTE = (
     "SQNR in dB, of images PSNR. arithmetic: against the bundle's own graph and weights; model: "
-    "against the source."
+    "against the source. Values without a gate are on the way to others: shown, not judged."
 )
+_BY = {"avoidable_sqnr_db": "error less that of weights", "isolated_sqnr_db": "their own error"}
 _NOTE = (
-    "All columns are SQNR in dB: of the op alone, accumulated up to it, and of each cause alone; "
+    "All columns are SQNR in dB: of the op alone, the same less the rounding of its weights, "
+    "accumulated up to it, and of each cause alone; "
     "empty: no error. inputs: rounding of what it reads; output: rounding to the result's scale, "
     "clipping included; requant.: roundings inside the op; tables: activation functions, softmax."
 )
@@ -191,9 +195,16 @@ def verify(
             document["suggestions"] = [candidate.to_json() for candidate in ranked]
         if recipe_out is not None:
             document["recipe"] = _write_recipe(recipe_out, opened, found, min_sqnr_db, say)
-    lines = [document["gates"]["summary"]]
+    lines = [f"{document['gates']['verdict']}; {document['gates']['summary']}"]
     lines += [_recipe_line(document["recipe"])] if recipe_out is not None else []
-    emit(_tables(document, bundle, top), lambda: document, json_to=json_to, lines=lines)
+    document["warnings"] = say.warnings
+    emit(
+        _tables(document, bundle, top),
+        lambda: document,
+        json_to=json_to,
+        lines=lines,
+        warnings=say.warnings,
+    )
     gates.check(found)
 
 
@@ -265,6 +276,8 @@ def _figures(row: dict[str, Any]) -> dict[str, str]:
         for name in ("bundle", "source", "weights")
         if row[f"{name}_equal"] is not None
     }
+    if not row["gated"]:
+        shares |= dict.fromkeys(("gate_db", "model_gate_db"), "none")
     return shares if row["model_checked"] else shares | {"source_db": "not checked"}
 
 
@@ -272,22 +285,27 @@ def _outcome(row: dict[str, Any]) -> str:
     if row["passed"] is not None:
         return "yes" if row["passed"] else "NO"
     parts = {"arithmetic only": row["arithmetic_passed"], "model only": row["model_passed"]}
-    return next((text for text, held in parts.items() if held), "")
+    nothing = "not checked" if row["gated"] else "not gated"
+    return next((text for text, held in parts.items() if held), nothing)
 
 
 def _tables(document: dict[str, Any], bundle: Path, top: int) -> list[Table]:
-    weights = document["reference_weights"]
     tables = [values_table(document, f"{bundle.name} against ONNX Runtime FP32")]
     if document["layers"] and top:
-        worst = sorted(document["layers"], key=_isolated)[:top]
-        title = f"The {len(worst)} worst layers, against the {weights}'s weights"
-        tables.append(Table(title, _LAYERS, worst, _NOTE))
+        tables.append(layers_table(document, top))
     if document.get("suggestions"):
         note = "In FP16 with conversions around it; best first. Recipe: [[rule]] match = the op."
         tables.append(Table("Ops to run in FP16", _SUGGESTIONS, document["suggestions"], note))
     return tables
 
 
-def _isolated(row: dict[str, Any]) -> float:
-    value = row["isolated_sqnr_db"]
-    return float("inf") if value is None else float(value)
+def layers_table(document: dict[str, Any], top: int) -> Table:
+    """The worst ``top`` layers; an error that a gate raises names the first one."""
+    by, weights = document["layers_by"], document["reference_weights"]
+    worst = sorted(document["layers"], key=lambda row: _least_first(row[by]))[:top]
+    title = f"The {len(worst)} worst layers by {_BY[by]}, against the {weights}'s weights"
+    return Table(title, _LAYERS, worst, _NOTE)
+
+
+def _least_first(level_db: float | None) -> float:
+    return float("inf") if level_db is None else float(level_db)

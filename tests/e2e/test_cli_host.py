@@ -55,6 +55,9 @@ def test_report_and_call(
     shown = cli("inspect", bundle.path, "--json", "-").json
     assert shown["host_calls"] == document["host_calls"]
     assert shown["host_ops"] == document["host_ops"]
+    remarks = [{"component": "model", **each.to_json()} for each in bundle.remarks("model")]
+    assert remarks == document["remarks"]
+    assert "Erf runs on the host (host0): the NPU has no Erf" in [r["reason"] for r in remarks]
     text = cli("inspect", bundle.path).out
     assert "the NPU has no TopK" in text
     assert "4,800" not in text

@@ -204,9 +204,17 @@ def test_presets_count_parameters_and_operations(cli: Cli) -> None:
     assert unet["parameters"] == 323_384_964
     assert unet["weight_gmacs"] == pytest.approx(205.0, abs=0.05)
     assert unet["gmacs"] == pytest.approx(242.8, abs=0.05)
-    outcome = cli("presets", "bk-sdm-huge")
+    outcome = cli("presets", "bk-sdm-tinny")
     assert outcome.code == 2
-    assert "bk-sdm-tiny" in outcome.err
+    assert "Did you mean bk-sdm-tiny or " in outcome.err
+
+
+def test_shipped_checkpoints_are_listed(cli: Cli) -> None:
+    rows = cli("presets", "miniature", "--json", "-").json["presets"]
+    assert [row["component"] for row in rows] == ["text_encoder", "unet", "vae_decoder"]
+    assert {row["weights"] for row in rows} == {"shipped"}
+    assert rows[1]["parameters"] == 1_484_912
+    assert 0 < rows[1]["weight_gmacs"] < rows[1]["gmacs"] < 0.2
 
 
 def test_targets_passes_and_ops(cli: Cli) -> None:
@@ -222,6 +230,8 @@ def test_targets_passes_and_ops(cli: Cli) -> None:
     ops = cli("ops", "--json", "-").json
     assert all(entry["rules"] for entry in ops["ops"])
     assert "Attention" in cli("ops", "Attention").out
+    assert max(map(len, cli("ops").out.splitlines())) <= 80, "as wide as a page where it is piped"
+    assert "Did you mean Attention?" in cli("ops", "Atention").err
     assert cli("ops", "--markdown", "-").out.startswith("# ")
 
 

@@ -351,6 +351,7 @@ def _use(path: Path) -> None:
         str(program)
         component_latency(program, bundle.machine)
         bundle.graph(component)
+        bundle.remarks(component)
         hosts = open_host(bundle, component, "ort").functions
         executor = Executor(program, bundle.machine, bundle.weights(component), hosts=hosts)
         rng = np.random.default_rng(0)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from edgefusion.models.source import SHIPPED, Source, resolve_source
+from edgefusion.models.shipped import SHIPPED
+from edgefusion.models.source import Source, resolve_source
 from edgefusion.passes.assign_precision import AssignPrecision
 from edgefusion.passes.optimise import optimise
 from edgefusion.passes.partition_host import PartitionHost

@@ -89,7 +89,7 @@ def suggestions(
             continue
         if network.tensor(node.outputs[0]).dtype is not DType.INT16:
             continue
-        say(f"timing {op} in FP16, {len(found) + 1} of {count}")
+        say(f"timing in FP16: op {len(found) + 1} of {count}, {op}")
         times = _times(network, node, bundle)
         if times is not None:
             found.append(Candidate(component, op, noise[component, op], *times))

@@ -26,6 +26,8 @@ MIN_MODEL_DB = 30.0
 """Model gate of latents and outputs, against the source: rounded weights are most of it."""
 MIN_PSNR_DB = 35.0
 """Gate for the image, against both: differences that the eye does not find side by side."""
+Measure = Literal["avoidable_sqnr_db", "isolated_sqnr_db"]
+"""Of a layer by itself: without the rounding of its weights, or with it."""
 Against = Literal["bundle", "source", "both"]
 AGAINST: tuple[Against, ...] = get_args(Against)
 
@@ -57,15 +59,27 @@ class Gates:
         if arithmetic:
             told.append(
                 f"{_missed(arithmetic, 'bundle', self)} against the bundle's own weights."
-                f"{_blame(found.layers)} Calibrate on more prompts, nearer to deployment "
-                "(--calibration-prompts), or give such ops precision fp16 in the recipe "
-                "(--suggest ranks them)."
+                f"{_blame(found.layers, self.layers_by(found))} Calibrate on more prompts, "
+                "nearer to deployment (--calibration-prompts), or give such ops precision fp16 in "
+                "the recipe (--suggest ranks them)."
             )
         if model:
             told.append(
-                f"{_missed(model, 'source', self)} against the source. {_model_advice(model)}"
+                f"{_missed(model, 'source', self)} against the source."
+                f"{'' if arithmetic else _blame(found.layers, self.layers_by(found))} "
+                f"{_model_advice(model)}"
             )
         raise NumericGateError(f"{found.bundle}: {' '.join(told)}")
+
+    def layers_by(self, found: Verification) -> Measure:
+        """What makes a layer the worst one, in the error and in tables alike: of the arithmetic,
+        which rounded weights are no part of; of the model where that alone misses its gate."""
+        model_only = self.all_model(found) is False and self.all_arithmetic(found) is not False
+        return "isolated_sqnr_db" if model_only else "avoidable_sqnr_db"
+
+    def gated(self, row: ValueAccuracy) -> bool:
+        """Whether a value is judged at all; those on the way to others are only shown."""
+        return self.limit(row, "bundle") > -inf
 
     def arithmetic(self, row: ValueAccuracy) -> bool | None:
         """Whether a value keeps the arithmetic gate; None where it has none."""
@@ -107,6 +121,21 @@ class Gates:
         if row.kind == "picture":
             return self.min_psnr_db
         return self.min_sqnr_db if against == "bundle" else self.min_model_db
+
+    def verdict(self, found: Verification) -> str:
+        """Whether the bundle passed, in a clause: what every report says."""
+        judged = [row for row in found.values if self.gated(row)]
+        missed = sum(self.arithmetic(row) is False or self.model(row) is False for row in judged)
+        others = len(found.values) - len(judged)
+        rest = f" ({others} on the way to others have none)" if others else ""
+        values = "value" if len(judged) == 1 else "values"
+        if missed:
+            return f"FAILED: {missed} of {len(judged)} {values} with a gate miss it{rest}"
+        if self.all_passed(found) is None:
+            return (
+                f"NOT CHECKED in full: none of {len(judged)} {values} with a gate misses it{rest}"
+            )
+        return f"passed: {len(judged)} {values} with a gate, none misses it{rest}"
 
     def summary(self, found: Verification) -> str:
         """What was checked, in a line."""
@@ -178,14 +207,25 @@ def _model_advice(rows: Sequence[ValueAccuracy]) -> str:
     )
 
 
-def _blame(layers: Mapping[LayerKey, LayerError]) -> str:
-    """The op that loses most beyond the rounding of its weights."""
+def _blame(layers: Mapping[LayerKey, LayerError], by: Measure) -> str:
+    """The op that loses most, as ``by`` measures it: the first of the table."""
     if not layers:
         return ""
-    (component, op, _), error = min(layers.items(), key=lambda item: avoidable_db(item[1]))
-    share = max(error.causes, key=lambda name: error.causes[name], default="")
-    cause = f", mostly by {share}" if share else ""
-    return f" The worst layer is {op} of {component} ({avoidable_db(error):.1f} dB{cause})."
+    (component, op, timestep), error = min(layers.items(), key=lambda item: layer_db(item[1], by))
+    parts = {
+        name: noise
+        for name, noise in error.causes.items()
+        if name != "weights" or by == "isolated_sqnr_db"
+    }
+    cause = f", mostly by {max(parts, key=parts.__getitem__)}" if any(parts.values()) else ""
+    at = "" if timestep is None else f" at timestep {timestep}"
+    level = layer_db(error, by)
+    return f" The worst layer is {op} of {component}{at} ({level:.1f} dB by itself{cause})."
+
+
+def layer_db(error: LayerError, by: Measure) -> float:
+    """A layer's decibels by itself."""
+    return error.isolated.sqnr_db if by == "isolated_sqnr_db" else avoidable_db(error)
 
 
 def avoidable_db(error: LayerError) -> float:

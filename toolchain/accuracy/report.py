@@ -11,7 +11,7 @@ from math import inf, isinf
 from typing import TYPE_CHECKING, Any
 
 from edgefusion.runtime.accuracy import decibels
-from edgefusion.toolchain.accuracy.gates import Gates
+from edgefusion.toolchain.accuracy.gates import Gates, avoidable_db
 from edgefusion.toolchain.accuracy.layer_accuracy import CAUSES, LayerError
 
 if TYPE_CHECKING:
@@ -46,10 +46,12 @@ def verification_json(
             "arithmetic_passed": gates.all_arithmetic(found),
             "model_passed": gates.all_model(found),
             "passed": gates.all_passed(found),
+            "verdict": gates.verdict(found),
             "summary": gates.summary(found),
         },
         "image_psnr_db": db(min((each.db for each in images if each), default=inf)),
         "values": [_value_row(row, gates) for row in found.values],
+        "layers_by": gates.layers_by(found),
         "layers": [_layer_row(key, error, ops) for key, error in found.layers.items()],
     }
 
@@ -75,6 +77,7 @@ def _value_row(row: ValueAccuracy, gates: Gates) -> dict[str, Any]:
         },
         **{f"{k}_equal": None if each is None else each.equal for k, each in compared.items()},
         **{name: None if isinf(limit) or indices else limit for name, limit in limits.items()},
+        "gated": gates.gated(row),
         "arithmetic_passed": gates.arithmetic(row),
         "model_checked": row.source is not None and row.source.comparable,
         "model_passed": gates.model(row),
@@ -102,6 +105,7 @@ def _layer_row(
         "scope": record.scope,
         "timestep": timestep,
         "isolated_sqnr_db": db(error.isolated.sqnr_db),
+        "avoidable_sqnr_db": db(avoidable_db(error)),
         "accumulated_sqnr_db": db(error.accumulated.sqnr_db),
         **causes,
         "clipped_percent": 100 * error.clipped / count,

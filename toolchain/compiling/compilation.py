@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefusion.compiler.bundle.archive import member_info
+from edgefusion.compiler.bundle.check import REMARKS
 from edgefusion.compiler.bundle.manifest import ComponentInfo, MemberInfo, PassInfo
+from edgefusion.compiler.bundle.remarks import remarks_bytes
 from edgefusion.compiler.bundle.scales import PLACEHOLDER
 from edgefusion.passes.optimise import optimise
 from edgefusion.runtime.files import disk_errors
@@ -170,7 +172,10 @@ def compile_component(
         folder.mkdir(parents=True)
         graph_file, weights_file = folder / "graph.onnx", folder / "weights.safetensors"
         graph.save(graph_file, weights_file)
-        files = {f"{component}/{path.name}": path for path in (graph_file, weights_file)}
+        remarks_file = folder / REMARKS
+        remarks_file.write_bytes(remarks_bytes(r for each in records for r in each.remarks))
+        written = (graph_file, weights_file, remarks_file)
+        files = {f"{component}/{path.name}": path for path in written}
         members = {name: member_info(path) for name, path in files.items()}
     # 4. The source's own values, against those of the graph just written
     with stopwatch.stage(component, "source"):

@@ -17,7 +17,7 @@ from typer.main import get_command
 
 from edgefusion.cli.main import COMMANDS
 from edgefusion.cli.paths import Reads, Role, Writes, WritesIn, guarded, is_stdout, roles
-from edgefusion.runtime.errors import UsageError
+from edgefusion.runtime.errors import InputError, UsageError
 
 _NAMES_FILES = ("FILE", "DIR", "SOURCE", "BUNDLE", "DATASET", ".npub", ".npz", ".toml")
 
@@ -175,3 +175,37 @@ def test_the_check_comes_before_the_command(monkeypatch: pytest.MonkeyPatch, ins
     leaf.callback = lambda **values: ran.append(values)  # type: ignore[assignment, return-value]
     guarded(leaf).callback(json_to="a.json")
     assert ran == [{"json_to": "a.json"}]
+
+
+def _helps() -> Iterator[tuple[str, str]]:
+    """Every command and group, with what its ``--help`` says."""
+    for name in COMMANDS:
+        if find_spec(f"edgefusion.cli.{name}"):
+            command = get_command(import_module(f"edgefusion.cli.{name}").app)
+            if getattr(command, "commands", None):
+                yield name, str(command.help)
+    for name, command in _ALL.items():
+        yield name, str(command.help)
+
+
+@pytest.mark.parametrize(("name", "shown"), list(_helps()))
+def test_every_help_has_an_example(name: str, shown: str) -> None:
+    assert "Example" in shown
+    assert f"`edgefusion {name}" in shown
+
+
+def test_an_output_is_replaced_with_a_word(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = []
+    for number in range(2):
+        _run("targets", name="exynos2400", json_to=str(tmp_path / "t.json"), csv_to=None)
+        said.append(capsys.readouterr().err)
+        assert number == 1 or not said[0]
+    assert said[1].startswith(f"replaced {tmp_path / 't.json'}, written 20")
+    with pytest.raises(InputError):
+        _run("targets", name="exynos9999", json_to=str(tmp_path / "t.json"), csv_to=None)
+    assert "replaced" not in capsys.readouterr().err
+    (tmp_path / "t.json").write_bytes(b"")
+    _run("targets", name="exynos2400", json_to=str(tmp_path / "t.json"), csv_to=None)
+    assert "replaced" not in capsys.readouterr().err

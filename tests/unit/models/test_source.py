@@ -195,17 +195,32 @@ def test_config_damaged(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("no-such-preset", "nor a preset"),
+        ("no-such-preset", r"neither a file or folder here, nor a preset \(sd-v1.4, .*miniature\)"),
+        ("bk-sdm-tinny", r"Did you mean bk-sdm-tiny or "),
+        ("minature", r"Did you mean miniature\?"),
         ("nobody/no-such-pipeline", "cannot be fetched from the hub"),
-        ("missing/graph.onnx", "neither a file"),
+        ("missing/graph.onnx", "there is no file or folder missing/graph.onnx"),
+        ("my-pipelin", r"Did you mean my-pipeline\?"),
+        ("./my-pipelin", r"no file or folder \./my-pipelin\. Did you mean \./my-pipeline\?"),
+        ("./elsewhere", r"no file or folder \./elsewhere\. Check the spelling"),
+        ("../elsewhere/", r"no file or folder \.\./elsewhere/\. Check the spelling"),
+        ("models/my-pipelin/", r"Did you mean models/my-pipeline\?"),
+        ("models/net", r"Did you mean models/net.onnx\?"),
+        ("models/net.onx", r"Did you mean models/net.onnx\?"),
     ],
 )
 def test_source_not_found(
     text: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=reason):
+    for place in (tmp_path / "my-pipeline", tmp_path / "models" / "my-pipeline"):
+        place.mkdir(parents=True)
+        (place / "model_index.json").touch()
+    (tmp_path / "models" / "net.onnx").touch()
+    (tmp_path / "models" / "nex").mkdir()  # no source
+    with pytest.raises(InputError, match=reason) as told:
         resolve_source(text)
+    assert ("hub either" in str(told.value)) is text.startswith("nobody")
 
 
 def test_file_of_another_type(tmp_path: Path) -> None:

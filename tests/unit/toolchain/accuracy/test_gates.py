@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 
 import pytest
 
+from edgefusion.cli.verify import layers_table, values_table
 from edgefusion.runtime.accuracy import Noise
 from edgefusion.runtime.errors import NumericGateError, UsageError
 from edgefusion.toolchain.accuracy.agreement import Agreement
@@ -41,7 +43,7 @@ def test_both_gates_hold_latents_and_images_alone() -> None:
     Gates().check(found(40.0, 30.0))
     with pytest.raises(NumericGateError, match=r"latent of unet at timestep 999: 39.9 dB") as told:
         Gates().check(found(39.9))
-    assert "coarse of unet (50.0 dB" in str(told.value)
+    assert "coarse of unet at timestep 999 (50.0 dB by itself, mostly by output)" in str(told.value)
     Gates(min_sqnr_db=30).check(found(39.9))
 
 
@@ -85,9 +87,37 @@ def test_nothing_passes_that_was_not_asked(
     assert document["gates"]["passed"] is whole
     assert noise["passed"] is None
     assert latent["model_checked"] is (source_db is not None)
+    assert document["gates"]["verdict"].startswith(VERDICTS[whole])
+    assert document["gates"]["verdict"].endswith("(1 on the way to others have none)")
+    assert (noise["gated"], latent["gated"]) == (False, True)
     assert ("NOT checked" in document["gates"]["summary"]) is (
         source_db is None and against == "both"
     )
+
+
+VERDICTS = {
+    True: "passed: 2 values with a gate, none misses it",
+    False: "FAILED: 1 of 2 values with a gate miss it",
+    None: "NOT CHECKED in full: none of 2 values with a gate misses it",
+}
+
+
+@pytest.mark.parametrize(("latent_db", "source_db"), [(30, 35), (30, 20), (50, 20)])
+def test_the_error_names_the_first_layer_of_the_table(latent_db: float, source_db: float) -> None:
+    """Two layers, of which rounded weights make the one worst, and INT16 the other."""
+    value = found(latent_db, source_db)
+    causes = {"weights": 0.0, "inputs": 1e-4, "output": 0.0, "requantization": 0.0, "tables": 0.0}
+    integers = LayerError(isolated=Noise(1.0, 1e-4, 1), causes=causes)
+    value = replace(value, layers={**value.layers, ("unet", "fine", 999): integers})
+    document = verification_json(value, Gates(), {"unet": RECORDS})
+    with pytest.raises(NumericGateError) as told:
+        Gates().check(value)
+    first = layers_table(document, 5).rows[0]
+    level = first[document["layers_by"]]
+    assert f"The worst layer is {first['op']} of unet at timestep 999 ({level:.1f} dB" in str(
+        told.value
+    )
+    assert first["op"] == ("fine" if latent_db < 40 else "coarse")
 
 
 class _Record:
@@ -143,3 +173,13 @@ def test_prompts_are_not_those_of_calibration() -> None:
     from edgefusion.models.trajectories import PROMPTS as CALIBRATION
 
     assert not set(PROMPTS) & set(CALIBRATION)
+
+
+def test_the_table_marks_what_is_not_judged() -> None:
+    document = verification_json(found(39.0), Gates(), {"unet": RECORDS})
+    noise, latent, image = values_table(document, "t").rows
+    assert (noise["passed"], noise["gate_db"], noise["model_gate_db"]) == ("not gated",) + (
+        "none",
+    ) * 2
+    assert (latent["passed"], latent["gate_db"]) == ("NO", 40.0)
+    assert image["passed"] == "yes"
