@@ -119,11 +119,11 @@ def program_for(
     Raises DoesNotFitError where no tiling of an op fits the scenario's machine.
     """
     machine, own = scenario.machine, bundle.machine
-    moved = scenario.lower_again or scenario.schedule != bundle.manifest.schedule
-    if not moved and machine.digest == own.digest:
+    again = lowers_again(bundle, scenario)
+    if not again and machine.digest == own.digest:
         return bundle.program(component, verify=verify)
     network = bundle.network(component)
-    if moved or any(_parameter(machine, key) != _parameter(own, key) for key in SIZES):
+    if again:
         from edgefusion.compiler.lowering.lower import lower
 
         program = lower(network, machine, schedule_named(scenario.schedule), progress).program
@@ -131,6 +131,15 @@ def program_for(
             verify_program(program, machine)
         return program
     return _rebound(bundle.program(component, verify=verify), network, machine)
+
+
+def lowers_again(bundle: Bundle, scenario: Scenario) -> bool:
+    """Whether the scenario's programs are not those of the bundle, with other bounds at most."""
+    return (
+        scenario.lower_again
+        or scenario.schedule != bundle.manifest.schedule
+        or any(_parameter(scenario.machine, k) != _parameter(bundle.machine, k) for k in SIZES)
+    )
 
 
 def _parameter(machine: Machine, key: str) -> object:
