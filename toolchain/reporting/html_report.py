@@ -11,6 +11,7 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def html_report(
     environment.lstrip_blocks = True
     environment.filters |= {"ms": _ms, "mb": _mb, "n": _whole, "pc": _percent, "x": _times}
     environment.filters |= {"num": _quantity, "db": _decibels, "raw": _raw}
+    environment.filters |= {"list_head": lambda name: (name, "num"), "worst": _worst}
     data = {
         "colours": {"engines": ENGINES, "causes": CAUSES},
         "bundles": [
@@ -109,6 +111,16 @@ def _decibels(value: float | None) -> str:
 
 def _quantity(value: float) -> str:
     return f"{value:,g}" if isinstance(value, float) else f"{value:,}"
+
+
+def _worst(layers: Sequence[Mapping[str, Any]], count: int) -> list[Mapping[str, Any]]:
+    """Those of ``count`` layers that have the least SQNR alone; those without an error are last."""
+
+    def alone(row: Mapping[str, Any]) -> float:
+        value = row["isolated_sqnr_db"]
+        return inf if value is None else float(value)
+
+    return sorted(layers, key=alone)[:count]
 
 
 def _raw(value: Any) -> str:
