@@ -33,7 +33,7 @@ IDLE = "rgba(140,150,165,.22)"
 PRECISIONS = ("solid", "dash", "dot", "dashdot")
 _BAR_PX = 30
 _AROUND_PX = 108
-_LONGEST = 44
+_LONGEST = 64
 _SIZES = (6.0, 26.0)
 
 
@@ -41,6 +41,7 @@ def charts(document: Mapping[str, Any], top: int) -> dict[str, Any]:
     """Figures by name, as JSON that Plotly draws."""
     figures = {
         "components": _components(document["latency"]["components"]),
+        "limits": _limits(document["latency"]),
         "engines": _engines(document["engines"]),
         "causes": _causes(document["traffic_rows"]["causes"], document["traffic"]["total_bytes"]),
         "traffic_ops": _movers(document["traffic_rows"]["ops"], "path", top),
@@ -62,7 +63,8 @@ def _figure(height: int, **layout: Any) -> go.Figure:
         margin={"l": 10, "r": 16, "t": 36, "b": 44},
         barmode="stack",
         bargap=0.32,
-        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "xanchor": "left"},
+        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "xanchor": "left"}
+        | {"traceorder": "normal", "itemclick": "toggle"},
         hoverlabel={"align": "left"},
         **layout,
     )
@@ -99,6 +101,19 @@ def _components(components: Mapping[str, Any]) -> go.Figure:
         bounds.append(runs * entry["bound_ms"])
         above.append(runs * max(entry["latency_ms"] - entry["bound_ms"], 0.0))
     parts = {"bound": ("#5b7fb5", bounds), "above the bound": ("#e3a35c", above)}
+    return _bars([_text(name) for name in names], parts, "ms an image")
+
+
+def _limits(latency: Mapping[str, Any]) -> go.Figure:
+    """An image's time by component, in the colours of the engines that limit its ops."""
+    names = list(latency["components"])
+    sums = {(name, kind): 0.0 for name in names for kind in ENGINES}
+    for op in latency["ops"]:
+        sums[op["component"], op["limited_by"]] += op["image_latency_ms"]
+    parts = {
+        f"limited by {kind}": (colour, [sums[name, kind] for name in names])
+        for kind, colour in ENGINES.items()
+    }
     return _bars([_text(name) for name in names], parts, "ms an image")
 
 
@@ -141,17 +156,13 @@ def _causes(rows: Sequence[Mapping[str, Any]], total: int) -> go.Figure:
 
 
 def _movers(rows: Sequence[Mapping[str, Any]], label: str, top: int) -> go.Figure:
-    """The first rows by cause; all others together are the last bar."""
-    shown, rest = rows[:top], rows[top:]
+    """The first rows by cause."""
+    shown = rows[:top]
     names = [_unique(row["component"], row[label], place) for place, row in enumerate(shown)]
-    parts = {}
-    for cause, colour in CAUSES.items():
-        values = [row["image_bytes_by_cause"].get(cause, 0) / 1e6 for row in shown]
-        if rest:
-            values.append(sum(r["image_bytes_by_cause"].get(cause, 0) for r in rest) / 1e6)
-        parts[cause] = (colour, values)
-    if rest:
-        names.append(f"the other {len(rest)}")
+    parts = {
+        cause: (colour, [row["image_bytes_by_cause"].get(cause, 0) / 1e6 for row in shown])
+        for cause, colour in CAUSES.items()
+    }
     return _bars(names, parts, "MB an image")
 
 
@@ -207,7 +218,7 @@ def _roofline(roofline: Mapping[str, Any]) -> go.Figure:
                 x=[p["macs_per_byte"] for p in some],
                 y=[p["macs_per_s"] / 1e9 for p in some],
                 mode="markers",
-                marker={"color": colour, "opacity": 0.75, "size": [_size(p) for p in some]},
+                marker=_marks(colour, some),
                 customdata=[
                     [
                         _text(p["path"]),
@@ -228,9 +239,11 @@ def _roofline(roofline: Mapping[str, Any]) -> go.Figure:
     return figure
 
 
-def _size(point: Mapping[str, Any]) -> float:
-    """Marks grow with the op's share: area for share, up to a limit."""
-    return float(min(_SIZES[0] + 9 * point["share_percent"] ** 0.5, _SIZES[1]))
+def _marks(colour: str, points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Marks whose area grows with the op's share, up to a limit."""
+    least, most = _SIZES
+    sizes = [min(least + 9 * point["share_percent"] ** 0.5, most) for point in points]
+    return {"color": colour, "opacity": 0.7, "size": sizes, "line": {"width": 0}}
 
 
 def _bounds(document: Mapping[str, Any]) -> go.Figure:
@@ -257,7 +270,7 @@ def _bounds(document: Mapping[str, Any]) -> go.Figure:
                 x=[row["bound_ms"] for row in some],
                 y=[row["bound_ms"] * row["ratio"] for row in some],
                 mode="markers",
-                marker={"color": colour, "opacity": 0.75, "size": [_size(r) for r in some]},
+                marker=_marks(colour, some),
                 customdata=[
                     [_text(f"{r['component']}.{r['module']}"), r["kind"], r["ratio"]] for r in some
                 ],

@@ -45,13 +45,15 @@ def status_counts(rows: list[dict[str, Any]]) -> dict[str, int]:
 
 
 def residuals(machine: Machine) -> dict[str, Any] | None:
-    """The paper's Tables 6 and 7 beside what the model gave for ``machine``; None if that was
-    measured on another one, or did not come with the installation."""
+    """The paper's Tables 6 and 7 beside what the model gave for the target of ``machine``'s name;
+    None if none was measured, or it did not come with the installation. ``same_machine`` says
+    whether that was with the very same values."""
     package, name = _MEASURED
     try:
         document = json.loads(files(package).joinpath(name).read_text(encoding="utf-8"))
     except (ModuleNotFoundError, OSError, ValueError):
         return None
-    if document.get("target_digest") != machine.digest:
+    if document.get("target") != machine.name:
         return None
-    return {key: document[key] for key in _KEYS if key in document}
+    same = document.get("target_digest") == machine.digest
+    return {"same_machine": same, **{key: document[key] for key in _KEYS}}

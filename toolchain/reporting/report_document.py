@@ -84,7 +84,7 @@ def report_document(profile: Profile, findings: Findings) -> dict[str, Any]:
         },
         "ops": ranking,
         "passes": _passes(profile.manifest),
-        "host_ops": _of_components(profile.manifest, "host_ops"),
+        "host_ops": _host_ops(profile.manifest),
         "host_calls": _of_components(profile.manifest, "host_calls"),
         "tiles": list(findings.tiles),
         "what_ifs": list(findings.what_ifs),
@@ -203,6 +203,20 @@ def _passes(manifest: Manifest) -> list[dict[str, Any]]:
         for info in manifest.components
         for each in info.passes
         if each.matched or each.missed
+    ]
+
+
+def _host_ops(manifest: Manifest) -> list[dict[str, Any]]:
+    """A row a reason of a host function, with its ``ops`` and the source nodes that they stand
+    for."""
+    groups: dict[tuple[str, str, str], dict[str, list[str]]] = {}
+    for info in manifest.components:
+        for op in info.host_ops:
+            group = groups.setdefault((info.name, op.function, op.reason), {})
+            group[op.op] = list(op.origin)
+    return [
+        {"component": component, "function": function, "reason": reason, "ops": ops}
+        for (component, function, reason), ops in groups.items()
     ]
 
 

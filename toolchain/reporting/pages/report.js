@@ -25,17 +25,24 @@
     };
     for (const key of Object.keys(layout).filter((name) => /^[xy]axis\d*$/.test(name))) {
       copy[key] = { ...line, ...layout[key] };
+      if (copy[key].title) copy[key].title = { ...copy[key].title, font: { size: narrow ? 11 : 12.5, color: css("--soft") } };
     }
     return copy;
   }
 
-  /* Long names of bars are cut at their front on a narrow page; the hover has them whole. */
+  /* Long names of bars are cut at their front, after their rank; the hover has them whole. */
+  function cut(name, longest) {
+    if (name.length <= longest) return name;
+    const rank = (/^\d+\. /.exec(name) || [""])[0];
+    return `${rank}…${name.slice(1 + rank.length - longest)}`;
+  }
+
   function fitted(figure, width) {
     const layout = { ...figure.layout };
     if (layout.yaxis && layout.yaxis.type === "category") {
       const longest = Math.max(8, Math.floor((width * 0.42) / 6.6));
       const names = figure.data.length ? figure.data[0].y : [];
-      const shown = names.map((name) => (name.length > longest ? "…" + name.slice(1 - longest) : name));
+      const shown = names.map((name) => cut(name, longest));
       layout.yaxis = { ...layout.yaxis, tickmode: "array", tickvals: names, ticktext: shown };
     }
     return layout;
@@ -208,7 +215,8 @@
           const px = (Math.min(group.end, range[1]) - Math.max(group.start, range[0])) / least;
           const module = group.runs.length === 1 ? group.runs[0].part.ops[group.runs[0].op][0] : "";
           const room = Math.floor(px / 7) - 1;
-          return room < 6 ? "" : escaped(module.length <= room ? module : "…" + module.slice(1 - room));
+          const last = module.split(".").slice(-2).join(".");
+          return room < 5 || last.length > room ? "" : escaped(module.length <= room ? module : last);
         };
         traces.push({
           type: "bar", orientation: "h", name, showlegend: false, xaxis: "x", yaxis: "y", width: 0.78,
@@ -217,7 +225,7 @@
           marker: {
             line: { width: 0 },
             color: groups.map((group) => shade(colours[kind], group.runs[0].op % 2)),
-            opacity: groups.map((group) => Math.max(0.3, group.busy / (group.end - group.start || 1))),
+            opacity: groups.map((group) => Math.max(0.4, group.busy / (group.end - group.start || 1))),
           },
           text: groups.map(label), textposition: "inside", insidetextanchor: "middle", textangle: 0,
           constraintext: "none", cliponaxis: true, insidetextfont: { color: "#10161f", size: 11 },
