@@ -110,7 +110,7 @@ def _decibels(value: float | None) -> str:
     return "" if value is None else f"{value:.1f}"
 
 
-def _quantity(value: float) -> str:
+def _quantity(value: int | float) -> str:
     return f"{value:,g}" if isinstance(value, float) else f"{value:,}"
 
 

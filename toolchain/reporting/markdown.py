@@ -76,8 +76,9 @@ def _document(document: Mapping[str, Any]) -> str:
     changes = ", ".join(f"{key} = {value}" for key, value in made["changes"].items())
     about = (
         f"{code(made['bundle'])} from {escaped(made['source_name'])}: {escaped(made['target'])}, "
-        f"{made['schedule']}, {made['steps']} steps, edgefusion {made['tool_version']}, cost model "
-        f"{made['cost_model_version']}" + (f"; timed with {escaped(changes)}" if changes else "")
+        f"{made['schedule']}, {_steps(made['steps'])}, edgefusion {made['tool_version']}, "
+        f"cost model {made['cost_model_version']}"
+        + (f"; timed with {escaped(changes)}" if changes else "")
     )
     parts = [f"**{escaped(document['verdict'])}**", about, _components(document)]
     parts += ["Costliest ops of an image:", _ops(document), "DMA traffic of an image:"]
@@ -158,3 +159,7 @@ def _what_ifs(document: Mapping[str, Any]) -> str:
 
 def _percent(part: float, whole: float) -> str:
     return f"{100 * part / whole:.1f}" if whole else ""
+
+
+def _steps(count: int) -> str:
+    return "1 step" if count == 1 else f"{count} steps"
