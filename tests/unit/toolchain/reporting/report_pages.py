@@ -33,7 +33,7 @@ class Page(HTMLParser):
         named = dict(attrs)
         self.elements.append((tag, named))
         if tag == "table":
-            self.table = named.get("data-table") or "unnamed"
+            self.table = named["data-table"] or ""
             self.tables.setdefault(self.table, [])
         if tag in ("thead", "tbody", "tfoot"):
             self.inside.append(tag)
