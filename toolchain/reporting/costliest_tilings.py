@@ -88,6 +88,5 @@ def _why(taken: Candidate | None, runner_up: Candidate | None, some_too_large: b
     if taken is None:
         return "the program was made by another search"
     if runner_up is None:
-        others = "no other fits SRAM" if some_too_large else "there is no other"
-        return others
+        return "no other fits SRAM" if some_too_large else "there is no other"
     return why_lost(taken, runner_up)
