@@ -63,7 +63,8 @@ def diff(
     from edgefusion.api import open_bundle
     from edgefusion.toolchain.profiling.profile import profile_bundle
     from edgefusion.toolchain.reporting.diff import compare
-    from edgefusion.toolchain.reporting.diff_document import diff_document, markdown
+    from edgefusion.toolchain.reporting.diff_document import diff_document
+    from edgefusion.toolchain.reporting.diff_markdown import markdown
 
     profiles = []
     with progress() as say:

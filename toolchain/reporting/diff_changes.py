@@ -45,10 +45,7 @@ def changes_between(a: Profile, b: Profile) -> tuple[Change, ...]:
 def parameter_changes(a: Machine, b: Machine) -> tuple[Change, ...]:
     """Parameters of a target that differ, in its order."""
     facts = (
-        [
-            (Reason.TARGET, key, f"{value:,g}" if isinstance(value, float) else f"{value:,}")
-            for key, value in machine.flat_parameters().items()
-        ]
+        [(Reason.TARGET, key, f"{value:,.12g}") for key, value in machine.flat_parameters().items()]
         for machine in (a, b)
     )
     return tuple(_differing(*facts))

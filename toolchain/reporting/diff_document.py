@@ -1,8 +1,8 @@
-"""What a comparison says: as the JSON document, as sentences, and as Markdown for pull requests."""
+"""What a comparison says, as the JSON document and as sentences."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,8 @@ from edgefusion.toolchain.reporting.diff_parts import OpDifference, Part
 from edgefusion.toolchain.reporting.documents import about
 
 SCHEMA_VERSION = 1
-_MB = 10**6
+MB = 10**6
 _LEAST_MS = 0.001
-_MARKDOWN_OPS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,14 @@ class Share:
         return f"{text} {self.before} → {self.after}" if self.before or self.after else text
 
 
-_SAID = {"tile": "other tile", "MACs": "other MACs", "shapes": "other shapes", "types": "types"}
+_SAID = {
+    "tile": "other tile",
+    "instructions": "other instructions",
+    "order": "same instructions",
+    "MACs": "other MACs",
+    "shapes": "other shapes",
+    "types": "other types",
+}
 
 
 def shares(parts: Sequence[Part]) -> list[Share]:
@@ -179,7 +185,7 @@ def headline(comparison: Comparison) -> str:
     return (
         f"{label}: {before / PS_PER_MS:,.3f} ms → {after / PS_PER_MS:,.3f} ms "
         f"({_ms(after - before)}{_percent(before, after)}), "
-        f"{old / _MB:,.2f} MB → {new / _MB:,.2f} MB ({_mb(new - old)}{_percent(old, new)})"
+        f"{old / MB:,.2f} MB → {new / MB:,.2f} MB ({_mb(new - old)}{_percent(old, new)})"
     )
 
 
@@ -189,7 +195,9 @@ def _sentence(share: Share) -> str:
         text += f", {_mb(share.dram_bytes)}"
     part = share.largest
     if not share.ops:
-        return f"{text} ({part.component})."
+        if part.latency_ps == share.latency_ps:
+            return f"{text} ({part.component})."
+        return f"{text}, most in {part.component} ({_ms(part.latency_ps)})."
     detail = f", {part.before} → {part.after}" if part.before or part.after else ""
     where = f"{part.component}.{part.module} ({_ms(part.latency_ps)}{detail})"
     return f"{text} in {share.ops} op{'s' * (share.ops > 1)}, most in {where}."
@@ -202,62 +210,6 @@ def _silent(comparison: Comparison) -> Iterator[str]:
         steps = change.reason is Reason.STEPS and (Reason.STEPS, "evaluations") in named
         if (change.reason, change.what) not in named and not steps:
             yield f"{change.what}: {change.before} → {change.after}."
-
-
-def markdown(comparison: Comparison) -> str:
-    """For a pull request: the total, what it comes from, components, and the first ops."""
-    a, b = comparison.a, comparison.b
-    lines = [f"# {b.label} against {a.label}", ""]
-    if comparison.same_figures:
-        return "\n".join([*lines, *(f"- {text}" for text in sentences(comparison)), ""])
-    document = diff_document(comparison)
-    lines += [f"**{headline(comparison)}**", ""]
-    lines += [f"- {c.what}: {c.before} → {c.after}" for c in comparison.changes]
-    rows: list[tuple[str, Callable[[dict[str, Any]], str]]]
-    rows = [
-        ("comes from", lambda row: row["title"]),
-        ("ops", lambda row: str(row["ops"] or "")),
-        ("ms", lambda row: f"{row['latency_change_ms']:+,.3f}"),
-        ("% of before", lambda row: f"{row['share_percent']:+.1f}"),
-        ("MB", lambda row: f"{row['dram_change_bytes'] / _MB:+,.2f}"),
-    ]
-    lines += ["", *_table(rows, document["attribution"]), ""]
-    named = [{"component": name, **row} for name, row in document["components"].items()]
-    lines += [*_table([("component", lambda row: row["component"]), *_MOVED], named), ""]
-    ops = document["ops"][:_MARKDOWN_OPS]
-    if ops:
-        rows = [
-            ("op", lambda row: f"`{row['component']}.{row['module']}`"),
-            *_MOVED,
-            ("why", lambda row: f"{row['reason']}{_detail(row)}"),
-        ]
-        count = f"{len(document['ops'])} of {document['op_count']} ops differ"
-        lines += [f"{count}; the first {len(ops)}:" if len(ops) > 1 else f"{count}:", ""]
-        lines += [*_table(rows, ops), ""]
-    return "\n".join(lines)
-
-
-_MOVED: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
-    ("before ms", lambda row: f"{row['latency_before_ms']:,.3f}"),
-    ("after ms", lambda row: f"{row['latency_after_ms']:,.3f}"),
-    ("change ms", lambda row: f"{row['latency_change_ms']:+,.3f}"),
-    ("change MB", lambda row: f"{row['dram_change_bytes'] / _MB:+,.2f}"),
-]
-
-
-def _detail(row: dict[str, Any]) -> str:
-    told = f" {row['before']} → {row['after']}" if row["before"] or row["after"] else ""
-    return f": {row['what']}{told}" if row["what"] else ""
-
-
-def _table(
-    columns: Sequence[tuple[str, Callable[[dict[str, Any]], str]]], rows: Sequence[dict[str, Any]]
-) -> Iterator[str]:
-    texts = ("comes from", "component", "op", "why")
-    yield f"| {' | '.join(title for title, _ in columns)} |"
-    yield f"| {' | '.join('---' if title in texts else '---:' for title, _ in columns)} |"
-    for row in rows:
-        yield f"| {' | '.join(form(row).replace('|', chr(92) + '|') for _, form in columns)} |"
 
 
 def _latency(pair: tuple[int, int]) -> dict[str, Any]:
@@ -292,7 +244,7 @@ def _ms(ps: int) -> str:
 
 
 def _mb(nbytes: int) -> str:
-    return f"{nbytes:+,} bytes" if abs(nbytes) < _MB / 100 else f"{nbytes / _MB:+,.2f} MB"
+    return f"{nbytes:+,} bytes" if abs(nbytes) < MB / 100 else f"{nbytes / MB:+,.2f} MB"
 
 
 def _percent(before: int, after: int) -> str:

@@ -15,10 +15,10 @@ from edgefusion.toolchain.reporting.diff_changes import Reason
 from edgefusion.toolchain.reporting.diff_document import (
     diff_document,
     explain,
-    markdown,
     sentences,
     shares,
 )
+from edgefusion.toolchain.reporting.diff_markdown import markdown
 from tests.lowering_cases import attention_case, conv_case
 from tests.profile_cases import MACHINE, block, profile_of, program_of
 
@@ -143,6 +143,16 @@ def test_sizes_and_rates_together() -> None:
         ("target", "clock_hz"),
         ("target", "tile"),
     }
+
+
+def test_fewer_engines_act_through_the_instructions() -> None:
+    """The first's program needs two channels: it is not timed with one."""
+    machines = [MACHINE.with_values(name=f"dma{n}", dma_engines=n) for n in (2, 1)]
+    before, after = (profile_of({"unet": attention_case()}, machine=each) for each in machines)
+    assert before.components[0].program.columns.unit.max() == 1
+    found = checked(before, after, force=True)
+    assert {reason for reason, _ in reasons(found)} == {"target"}
+    assert {op.path for op in found.ops} == {"unet.attention"}
 
 
 def test_another_precision(base: Profile) -> None:
