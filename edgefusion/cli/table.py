@@ -34,9 +34,9 @@ def plain(value: Any) -> str:
     return str(value)
 
 
-def milliseconds(value: float) -> str:
-    """Three decimals: microseconds are the last."""
-    return f"{value:,.3f}"
+def milliseconds(value: float | None) -> str:
+    """Three decimals: microseconds are the last; nothing for None."""
+    return "" if value is None else f"{value:,.3f}"
 
 
 def tenths(value: float) -> str:
@@ -54,9 +54,9 @@ def whole(value: float | None) -> str:
     return "" if value is None else f"{value:,.0f}"
 
 
-def megabytes(value: float) -> str:
-    """Bytes as MB (10^6 bytes), two decimals."""
-    return f"{value / 1e6:,.2f}"
+def megabytes(value: float | None) -> str:
+    """Bytes as MB (10^6 bytes), two decimals; nothing for None."""
+    return "" if value is None else f"{value / 1e6:,.2f}"
 
 
 def ratio(value: float | None) -> str:
