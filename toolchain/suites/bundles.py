@@ -150,7 +150,7 @@ class Bundles:
         source = self._source(case)
         target = self.target(case) or DEFAULT_TARGET
         options = [
-            str(source.path or source.name),
+            str(source.path.resolve()) if source.path else source.name,
             sorted(entry.components),
             target,
             schedule_of(case),
