@@ -9,14 +9,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, get_args
 
 from edgefusion.runtime.cost import COST_MODEL_VERSION
+from edgefusion.runtime.isa import EngineKind
+from edgefusion.runtime.ledger import CAUSES
 from edgefusion.runtime.machine import Machine
+from edgefusion.runtime.simulator import STALL_REASONS
+from edgefusion.toolchain.accuracy.recipe import Component
 from edgefusion.toolchain.profiling.profile import ComponentProfile, OpProfile, Profile
 from edgefusion.toolchain.reporting.documents import traffic_document
 
 IMAGE = "image"
+_OF_IMAGE = ("latency_ps", "bound_ps", "dram_bytes")
+_OF_COMPONENT = (
+    "evaluations",
+    "latency_ps",
+    "bound_ps",
+    "instructions",
+    "sram_bytes",
+    "dram_read_bytes",
+    "dram_write_bytes",
+)
+_PARTS: tuple[str, ...] = get_args(Component)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +122,18 @@ def _component(component: ComponentProfile, by_cause: Mapping[str, int]) -> dict
         **_dotted("stall_ps", dict(latency.stalls_ps)),
         **_dotted("dram_bytes_by_cause", by_cause),
     }
+
+
+def metric_names() -> list[str]:
+    """All metrics that any figures can have, as ``Figures.flat`` names them."""
+    engines = [f"busy_ps.{kind.name.lower()}" for kind in EngineKind]
+    stalls = [f"stall_ps.{reason}" for reason in STALL_REASONS]
+    causes = [f"dram_bytes_by_cause.{cause}" for cause in CAUSES[1:]]
+    image = [*_OF_IMAGE, *causes]
+    component = [*_OF_COMPONENT, *engines, *stalls, *causes]
+    return [f"{IMAGE}.{name}" for name in image] + [
+        f"{part}.{name}" for part in _PARTS for name in component
+    ]
 
 
 def _conditions(profile: Profile) -> Conditions:

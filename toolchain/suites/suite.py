@@ -22,8 +22,9 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated
@@ -33,10 +34,12 @@ from pydantic import Field
 from edgefusion.compiler.schedule.schedule import SCHEDULES
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.validation import Strict, Whole, validated
+from edgefusion.toolchain.suites.figures import metric_names
 
 SUITE_VERSION = 1
 _NAME = re.compile(r"\w[\w.+-]*")
 _SCHEDULES = tuple(schedule.name for schedule in SCHEDULES)
+_SOME = "image.latency_ps, unet.busy_ps.dma, *.dram_bytes_by_cause.*"
 Positive = Annotated[int, Field(strict=True, ge=1)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -156,8 +159,12 @@ def load_suite(path: Path) -> Suite:
     file = validated(_File, data, f"suite {path}")
     if not file.entry:
         raise InputError(f"suite {path} has no [[entry]]; expected one or more.")
+    for name in file.schedules:
+        _check_schedule(f"suite {path}", name)
     for entry in file.entry:
         _check(path, entry)
+        _check_tolerance(f"suite {path}, entry {entry.name!r}", entry.tolerance)
+    _check_tolerance(f"suite {path}", file.tolerance)
     cases = tuple(case for entry in file.entry for case in _cases(file, entry))
     names = [case.name for case in cases]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -201,10 +208,17 @@ def _check_schedule(where: str, name: str) -> None:
         )
 
 
+def _check_tolerance(where: str, patterns: Iterable[str]) -> None:
+    known = metric_names()
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in known):
+            near = get_close_matches(pattern, known, 3)
+            hint = f"Did you mean {' or '.join(near)}?" if near else f"Some are {_SOME}."
+            raise InputError(f"{where}: tolerance {pattern!r} matches no metric. {hint}")
+
+
 def _cases(file: _File, entry: Entry) -> list[Case]:
     """All combinations; a case is named by its entry and by each axis that the file gives."""
-    for name in file.schedules:
-        _check_schedule("suite", name)
     found = []
     for target in entry.targets or file.targets or (None,):
         for schedule in entry.schedules or file.schedules or (None,):
