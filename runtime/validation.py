@@ -45,7 +45,7 @@ def validated(kind: type[T], values: object, what: str, advice: str = "") -> T:
     what was expected there and what was found.
     """
     try:
-        found: T = _adapter(kind).validate_python(values)
+        found: T = _adapter(kind).validate_python(values)  # type: ignore[arg-type]
     except ValidationError as error:
         raise InputError(f"{what}: {problems(kind, error)}. {advice}".rstrip()) from error
     return found

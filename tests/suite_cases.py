@@ -26,7 +26,7 @@ def figures(conv_ps: int = 3_000_000_000, tile: str = "rows=8", nbytes: int = 10
     return Figures(
         CONDITIONS,
         {
-            "image": {
+            "pipeline": {
                 "latency_ps": 2 * latency,
                 "bound_ps": 5,
                 "dram_bytes": 2 * (nbytes + 50),

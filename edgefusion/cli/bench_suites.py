@@ -37,6 +37,7 @@ BundleOption = Annotated[
         metavar="ENTRY=FILE",
         help="A bundle to take for an entry in place of its own; may be repeated.",
     ),
+    Reads(),
 ]
 WorkDirOption = Annotated[
     Path | None,

@@ -107,7 +107,7 @@ def test_a_change_is_explained_and_all_formats_agree(
     assert float(rows[MLT]["latency_ms"]) == changed["latency_ms"]
     assert changed["baseline_latency_ms"] == 0.07
     moved = {change["metric"] for change in changed["changes"]}
-    assert {"image.latency_ps", "model.busy_ps.dma"} <= moved
+    assert {"pipeline.latency_ps", "model.busy_ps.dma"} <= moved
     explanation = "\n".join(changed["explanation"])
     assert "dma busy" in explanation
     assert " conv: " in explanation
@@ -162,7 +162,7 @@ def test_run_shows_the_table_and_looks_at_no_baseline(cli: Cli, example: Path) -
     assert statuses(outcome) == dict.fromkeys((CASES[1], CASES[4]), "TIMED")
     assert not (example.parent / "baselines").exists()
     metrics = outcome.json["cases"][0]["metrics"]
-    assert metrics["image.latency_ps"] / 1e9 == outcome.json["cases"][0]["latency_ms"]
+    assert metrics["pipeline.latency_ps"] / 1e9 == outcome.json["cases"][0]["latency_ms"]
 
 
 Spoil = Callable[[Path], None]

@@ -17,7 +17,7 @@ from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.file_kinds import Kind
 from edgefusion.runtime.files import replacing
 from edgefusion.runtime.validation import Strict, Whole, validated
-from edgefusion.toolchain.suites.figures import IMAGE, Conditions, Figures, OpFigures
+from edgefusion.toolchain.suites.figures import PIPELINE, Conditions, Figures, OpFigures
 
 BASELINE_VERSION = 1
 _HEAD = "# Written by `edgefusion bench update`, which compares every figure exactly."
@@ -61,7 +61,7 @@ class _File(Strict):
     history: tuple[Reason, ...]
     timed: _Conditions
     parameters: dict[str, Any]
-    image: dict[str, Any]
+    pipeline: dict[str, Any]
     components: dict[str, dict[str, Any]]
     ops: dict[str, dict[str, tuple[Whole, Whole, str]]]
 
@@ -96,10 +96,10 @@ def read_baseline(path: Path) -> Baseline | None:
             "one with update."
         )
     file = validated(_File, data, f"the baseline {path}", _ADVICE)
-    parts = {IMAGE: file.image, **file.components}
+    parts = {PIPELINE: file.pipeline, **file.components}
     metrics = {name: _whole(path, name, part) for name, part in parts.items()}
-    if missing := {"latency_ps", "dram_bytes"} - metrics[IMAGE].keys():
-        raise InputError(f"the baseline {path}: image.{min(missing)} is missing. {_ADVICE}")
+    if missing := {"latency_ps", "dram_bytes"} - metrics[PIPELINE].keys():
+        raise InputError(f"the baseline {path}: pipeline.{min(missing)} is missing. {_ADVICE}")
     timed = file.timed
     conditions = Conditions(
         **{name: getattr(timed, name) for name in _Conditions.__dataclass_fields__},
@@ -128,7 +128,7 @@ def baseline_text(case: str, baseline: Baseline) -> str:
     lines += _fields(figures.conditions, list(_Conditions.__dataclass_fields__))
     lines += ["", "[parameters]", *_rows(figures.conditions.parameters)]
     for name, metrics in figures.metrics.items():
-        title = IMAGE if name == IMAGE else f"components.{_key(name)}"
+        title = PIPELINE if name == PIPELINE else f"components.{_key(name)}"
         lines += ["", f"[{title}]", *_rows(metrics)]
     for name, rows in figures.ops.items():
         lines += ["", "# latency_ps, dram_bytes, tile", f"[ops.{_key(name)}]"]

@@ -36,7 +36,7 @@ def case_row(case: CaseResult) -> dict[str, Any]:
         "latency_ms": figures.latency_ps / PS_PER_MS if figures else None,
         "baseline_latency_ms": before.latency_ps / PS_PER_MS if before else None,
         "change_percent": _percent(case),
-        "bound_ms": figures.metrics["image"]["bound_ps"] / PS_PER_MS if figures else None,
+        "bound_ms": figures.metrics["pipeline"]["bound_ps"] / PS_PER_MS if figures else None,
         "dram_bytes": figures.dram_bytes if figures else None,
         "baseline_dram_bytes": before.dram_bytes if before else None,
         "target": conditions.target if conditions else None,

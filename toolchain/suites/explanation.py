@@ -1,5 +1,5 @@
-"""What moved between a baseline and now, in sentences: the conditions, the image, each component's
-engines and bytes, and the ops that moved most."""
+"""What moved between a baseline and now, in sentences: the conditions, the pipeline, the engines and
+bytes of each component, and the ops that moved most."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from edgefusion.runtime.latency import PS_PER_MS
-from edgefusion.toolchain.suites.figures import IMAGE, Conditions, Figures, OpFigures
+from edgefusion.toolchain.suites.figures import PIPELINE, Conditions, Figures, OpFigures
 
 _SHOWN_OPS = 5
 _SHOWN_DIGITS = 12
@@ -74,10 +74,10 @@ def explain(before: Figures, after: Figures) -> list[str]:
     if conditions := other_conditions(before.conditions, after.conditions):
         lines.append(f"timed on something else: {'; '.join(conditions)}")
     lines += [f"also: {text}" for text in remarks(before.conditions, after.conditions)]
-    old, new = before.metrics[IMAGE], after.metrics[IMAGE]
-    lines += _part(IMAGE, old, new)
+    old, new = before.metrics[PIPELINE], after.metrics[PIPELINE]
+    lines += _part(PIPELINE, old, new)
     for name in dict.fromkeys((*before.metrics, *after.metrics)):
-        if name == IMAGE:
+        if name == PIPELINE:
             continue
         if name not in before.metrics or name not in after.metrics:
             lines.append(f"component {name} is {'new' if name in after.metrics else 'gone'}")

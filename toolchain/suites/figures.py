@@ -1,6 +1,6 @@
 """The figures of a profile that a baseline keeps: whole numbers, picoseconds and bytes.
 
-They are the record's own (``toolchain.profiling``), under names such as ``image.latency_ps`` and
+They are the record's own (``toolchain.profiling``), under names such as ``pipeline.latency_ps`` and
 ``unet.busy_ps.dma``. Those of a component are of one evaluation.
 """
 
@@ -20,8 +20,8 @@ from edgefusion.toolchain.accuracy.recipe import Component
 from edgefusion.toolchain.profiling.profile import ComponentProfile, OpProfile, Profile
 from edgefusion.toolchain.reporting.documents import traffic_document
 
-IMAGE = "image"
-_OF_IMAGE = ("latency_ps", "bound_ps", "dram_bytes")
+PIPELINE = "pipeline"
+_OF_PIPELINE = ("latency_ps", "bound_ps", "dram_bytes")
 _OF_COMPONENT = (
     "evaluations",
     "latency_ps",
@@ -60,7 +60,7 @@ class OpFigures:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """``metrics`` by part (``image``, then each component) and name; ``ops`` by component and by
+    """``metrics`` by part (``pipeline``, then each component) and name; ``ops`` by component and by
     module and kind, numbered where several are alike."""
 
     conditions: Conditions
@@ -70,12 +70,12 @@ class Figures:
     @property
     def latency_ps(self) -> int:
         """Latency of an image."""
-        return self.metrics[IMAGE]["latency_ps"]
+        return self.metrics[PIPELINE]["latency_ps"]
 
     @property
     def dram_bytes(self) -> int:
         """DRAM bytes of an image."""
-        return self.metrics[IMAGE]["dram_bytes"]
+        return self.metrics[PIPELINE]["dram_bytes"]
 
     def flat(self) -> dict[str, int]:
         """All metrics as ``part.name``."""
@@ -90,7 +90,7 @@ def figures_of(profile: Profile) -> Figures:
     """What a baseline keeps of ``profile``."""
     traffic = traffic_document(profile)
     metrics: dict[str, dict[str, int]] = {
-        IMAGE: {
+        PIPELINE: {
             "latency_ps": profile.latency.total_ps,
             "bound_ps": profile.latency.bound_ps,
             "dram_bytes": traffic["total_bytes"],
@@ -129,9 +129,9 @@ def metric_names() -> list[str]:
     engines = [f"busy_ps.{kind.name.lower()}" for kind in EngineKind]
     stalls = [f"stall_ps.{reason}" for reason in STALL_REASONS]
     causes = [f"dram_bytes_by_cause.{cause}" for cause in CAUSES[1:]]
-    image = [*_OF_IMAGE, *causes]
+    pipeline = [*_OF_PIPELINE, *causes]
     component = [*_OF_COMPONENT, *engines, *stalls, *causes]
-    return [f"{IMAGE}.{name}" for name in image] + [
+    return [f"{PIPELINE}.{name}" for name in pipeline] + [
         f"{part}.{name}" for part in _PARTS for name in component
     ]
 

@@ -39,7 +39,7 @@ from edgefusion.toolchain.suites.figures import metric_names
 SUITE_VERSION = 1
 _NAME = re.compile(r"\w[\w.+-]*")
 _SCHEDULES = tuple(schedule.name for schedule in SCHEDULES)
-_SOME = "image.latency_ps, unet.busy_ps.dma, *.dram_bytes_by_cause.*"
+_SOME = "pipeline.latency_ps, unet.busy_ps.dma, *.dram_bytes_by_cause.*"
 Positive = Annotated[int, Field(strict=True, ge=1)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 

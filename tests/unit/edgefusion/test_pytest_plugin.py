@@ -57,7 +57,7 @@ def test_a_suite_that_is_named_is_a_test_a_case(pytester: pytest.Pytester, folde
             "*suite.toml::a/pipelined FAILED*",
             "*suite.toml::a/gone FAILED*",
             "CHANGED a/mlt",
-            "  image: 8.000 -> 8.200 ms (+0.200 ms, +2.50 %)",
+            "  pipeline: 8.000 -> 8.200 ms (+0.200 ms, +2.50 %)",
             "    unet.down.0 conv: 3.000 -> 3.100 ms (+0.100 ms, +3.33 %)",
             "NEW a/pipelined",
             "MISSING a/gone",

@@ -51,11 +51,15 @@ def test_every_figure_is_a_line_of_its_own() -> None:
     [
         ("schema_version = 1", "schema_version = 9", "schema_version 9; this tool reads 1"),
         ("schema_version = 1", "", "schema_version None"),
-        ("latency_ps = 8000000000", "latency_ps = -1", "image.latency_ps is -1, expected a whole"),
+        (
+            "latency_ps = 8000000000",
+            "latency_ps = -1",
+            "pipeline.latency_ps is -1, expected",
+        ),
         ("evaluations = 2", 'evaluations = "two"', "unet.evaluations is 'two', expected a whole"),
         ("evaluations = 2", "evaluations = 2.0", "unet.evaluations is 2.0"),
-        ("dram_bytes = 300", "", "image.dram_bytes is missing"),
-        ("[image]", "[picture]", "unknown key picture"),
+        ("dram_bytes = 300", "", "pipeline.dram_bytes is missing"),
+        ("[pipeline]", "[picture]", "unknown key picture"),
         ('"rows=8"]', '"rows=8", 1]', "ops.unet.down.0 conv"),
         ("steps = 2", "steps = ", "cannot read the baseline"),
         ("[timed]", "[timd]", "did you mean timed?"),

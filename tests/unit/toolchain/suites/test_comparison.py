@@ -90,7 +90,7 @@ def test_the_tool_and_the_weights_may_be_others(tmp_path: Path) -> None:
 def test_an_explanation_says_what_moved() -> None:
     now = figures(3_100_000_000, "4", nbytes=164)
     assert explain(figures(tile="8"), now) == [
-        "image: 8.000 -> 8.200 ms (+0.200 ms, +2.50 %)",
+        "pipeline: 8.000 -> 8.200 ms (+0.200 ms, +2.50 %)",
         "  weight +128 bytes",
         "unet, an evaluation (of 2): 4.000 -> 4.100 ms (+0.100 ms, +2.50 %)",
         "  dma busy +0.100 ms",

@@ -120,6 +120,6 @@ def test_tolerances(tmp_path: Path) -> None:
     (case,) = loaded.cases
     found = [
         loaded.tolerance_of(case, metric).percent
-        for metric in ("unet.latency_ps", "image.latency_ps", "image.dram_bytes")
+        for metric in ("unet.latency_ps", "pipeline.latency_ps", "pipeline.dram_bytes")
     ]
     assert found == [5, 1, 0]
