@@ -46,6 +46,7 @@ class Kind(StrEnum):
     JSON = "JSON"
     TOML = "TOML"
     HTML = "HTML"
+    XML = "XML"
     CSV = "CSV"
     MARKDOWN = "Markdown"
     TEXT = "text"
@@ -162,6 +163,8 @@ def _text_kind(text: str, *, whole: bool) -> Kind:
     start = text.lstrip()
     if start.lower().startswith(("<!doctype html", "<html")):
         return Kind.HTML
+    if start.startswith("<?xml"):
+        return Kind.XML
     if start.startswith(("{", "[")) and _is_json(start, whole=whole):
         return Kind.JSON
     if whole and _is_toml(text):

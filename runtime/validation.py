@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
+from functools import cache
 from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_type_hints
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -44,9 +45,16 @@ def validated(kind: type[T], values: object, what: str, advice: str = "") -> T:
     what was expected there and what was found.
     """
     try:
-        return TypeAdapter(kind).validate_python(values)
+        found: T = _adapter(kind).validate_python(values)  # type: ignore[arg-type]
     except ValidationError as error:
         raise InputError(f"{what}: {problems(kind, error)}. {advice}".rstrip()) from error
+    return found
+
+
+@cache
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    """Kept, for making one takes longer than using it."""
+    return TypeAdapter(kind)
 
 
 def problems(kind: type[Any], error: ValidationError) -> str:

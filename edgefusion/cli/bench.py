@@ -1,4 +1,4 @@
-"""``edgefusion bench``: the paper's tables on our machine."""
+"""``edgefusion bench``: the paper's tables on our machine, and latency tables with baselines."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from edgefusion.cli import bench_suites
 from edgefusion.cli.output import CsvOption, JsonOption, emit, progress
 from edgefusion.cli.paper_tables import table6, table7
 from edgefusion.cli.paths import Reads
@@ -19,7 +20,11 @@ app = typer.Typer(
 
 @app.callback()
 def bench() -> None:
-    """The paper's tables on our machine."""
+    """The paper's tables on our machine, and latency tables that are checked against baselines.
+
+    Examples: `edgefusion bench paper`; `edgefusion bench run suite.toml`; `edgefusion bench check
+    suite.toml --junit latency.xml`; `edgefusion bench update suite.toml --reason "wider tiles"`.
+    """
 
 
 @app.command()
@@ -49,3 +54,8 @@ def paper(
         document = run_paper(machine, with_sdm=sdm, progress=say).to_json()
     tables = [table6(document), table7(document)]
     emit(tables, lambda: document, json_to=json_to, csv_to=csv_to)
+
+
+app.command(name="run")(bench_suites.run)
+app.command(name="check")(bench_suites.check)
+app.command(name="update")(bench_suites.update)

@@ -21,6 +21,8 @@ OPTIONAL = ("train", "inception", *TOOLS)
 DEVELOPMENT = (*OPTIONAL, "dev", "oracle")
 NO_DISTRIBUTION = {"serializer", "tosa", "tosa_reference_model"}
 """Built from source (benchmarks/README.md)."""
+RUN_BY_PYTEST = "pytest_plugin.py"
+"""Nothing but pytest imports it, so pytest is there."""
 LOADED_BY_OTHERS = {
     "onnxscript": "torch.onnx",
     "tensorboard": "torch.utils.tensorboard",
@@ -45,6 +47,8 @@ def imported(folders: Iterable[Path]) -> dict[str, str]:
     """Top-level packages of third parties, each with a file that imports it."""
     found: dict[str, str] = {}
     for file in (file for folder in folders for file in folder.rglob("*.py")):
+        if file.name == RUN_BY_PYTEST:
+            continue
         script = not (file.parent / "__init__.py").exists()
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

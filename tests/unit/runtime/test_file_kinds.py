@@ -94,7 +94,7 @@ _TARGET = Path(__file__).resolve().parents[3] / "runtime/targets/exynos2400.toml
         (b"# Title\n\nText, with a comma.\n", Kind.MARKDOWN),
         (b"#!/bin/sh\necho a,b\n", Kind.TEXT),
         (b"<!doctype html>\n<p>", Kind.HTML),
-        (b"<?xml version='1.0'?>", Kind.TEXT),
+        (b"<?xml version='1.0'?>", Kind.XML),
         (b'a,b\n1,"x\ny"\n', Kind.CSV),
         (b"a boat\na house, red\n", Kind.TEXT),
         ("größer\n".encode(), Kind.TEXT),

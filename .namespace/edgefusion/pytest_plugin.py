@@ -1,0 +1,1 @@
+../../edgefusion/pytest_plugin.py
