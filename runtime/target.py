@@ -66,6 +66,9 @@ class Target:
             provenance[key] = Provenance("set", f"in place of {_of(old, key)}{status}")
         return replace(self, machine=machine, provenance=provenance)
 
+    def __repr__(self) -> str:
+        return f"<Target {self.machine.name} ({self.machine.digest[:16]})>"
+
 
 def _of(parameters: Mapping[str, Any], key: str) -> Any:
     """The value under ``key``, dotted or not; None where there is none."""

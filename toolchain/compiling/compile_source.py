@@ -59,6 +59,13 @@ class CompileResult:
     """How near each component is to its source."""
     stages: tuple[StageTime, ...]
 
+    def __repr__(self) -> str:
+        made = ", ".join(
+            f"{path.name} ({self.latencies[name].total_ms:,.3f} ms)"
+            for name, path in self.bundles.items()
+        )
+        return f"<CompileResult for {self.machine.name}: {made}>"
+
 
 def compile_source(
     source: str,

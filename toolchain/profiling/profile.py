@@ -41,6 +41,12 @@ class ComponentProfile:
         """The component's name."""
         return self.latency.name
 
+    def __repr__(self) -> str:
+        return (
+            f"<ComponentProfile {self.name}: {self.latency.latency_ms:,.3f} ms, "
+            f"{self.evaluations} evaluations, {len(self.latency.ops)} ops>"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class OpProfile:
@@ -78,6 +84,12 @@ class OpProfile:
     def limited_by(self) -> EngineKind:
         """The engine that is busy longest for it."""
         return max(self.latency.busy_ps, key=self.latency.busy_ps.__getitem__)
+
+    def __repr__(self) -> str:
+        return (
+            f"<OpProfile {self.path} ({self.latency.kind}): {100 * self.share:.1f} % of an image, "
+            f"limited by {self.limited_by.name.lower()}>"
+        )
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -59,6 +59,10 @@ class Scenario:
             for key, value in self.changes.items()
         )
 
+    def __repr__(self) -> str:
+        changes = f"; {self}" if self.changes else ""
+        return f"<Scenario {self.schedule} on {self.machine.name}, {self.steps} steps{changes}>"
+
 
 def scenario_of(
     bundle: Bundle,
