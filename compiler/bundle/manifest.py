@@ -124,7 +124,7 @@ class Manifest:
             if info.name == name:
                 return info
         known = [info.name for info in self.components]
-        near = get_close_matches(name, known, 1, _NEAR)
+        near = get_close_matches(str(name), known, 1, _NEAR)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise UsageError(
             f"the bundle has no component {name!r}; it holds {', '.join(known)}.{hint}"
