@@ -17,7 +17,7 @@ PRODUCT = ("compiler", "edgefusion", "passes", "runtime", "toolchain", "benchmar
 MODELS = ("models",)
 TESTS = ("tests",)
 OPTIONAL = ("train", "inception")
-DEVELOPMENT = (*OPTIONAL, "dev", "oracle")
+DEVELOPMENT = (*OPTIONAL, "dev", "docs", "oracle")
 NO_DISTRIBUTION = {"serializer", "tosa", "tosa_reference_model"}
 """Built from source (benchmarks/README.md)."""
 LOADED_BY_OTHERS = {
