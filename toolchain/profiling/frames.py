@@ -126,7 +126,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "tiling": "the axes that are cut, and into what",
         "taken": "whether the program has it",
         "slots": "copies of streamed buffers",
-        "sram_bytes": "what it takes of SRAM",
+        "sram_bytes": "what it takes of SRAM; missing for those that were not tried",
         "dma_bytes": "bytes that it moves; missing for rejected ones, which are not costed",
         "instructions": "how many it takes; missing likewise",
         "time_ps": "its time, exact without overlap, with it an estimate; missing likewise",

@@ -44,7 +44,7 @@ def tilings_frame(
                 "tiling": str(each.tiling),
                 "taken": rank == 1 and not each.rejected,
                 "slots": each.slots,
-                "sram_bytes": each.sram_bytes,
+                "sram_bytes": each.sram_bytes or None,
                 **_costs(each),
                 "rejected": each.rejected,
             }
@@ -52,7 +52,7 @@ def tilings_frame(
         ],
         columns=list(COLUMNS["tiles"]),
     )
-    return frame.astype(dict.fromkeys(_costs(candidates[0]), "Int64"))
+    return frame.astype(dict.fromkeys(("sram_bytes", *_costs(candidates[0])), "Int64"))
 
 
 def _costs(candidate: Candidate) -> dict[str, int | None]:
