@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-full lint types imports bench clean
+.PHONY: help venv demo test test-full lint types imports docs bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ types: $(STAMP) ## mypy, strict
 # directory first on its path, and the root's edgefusion/ holds the face alone.
 imports: $(STAMP) ## direction of the imports
 	cd .namespace && ../$(BIN)/lint-imports --config ../pyproject.toml --no-cache
+
+docs: $(STAMP) ## the documentation as a site, into build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(STAMP) ## all benchmarks at full size, results into benchmarks/results/
 	$(BIN)/python -m edgefusion.benchmarks.run

@@ -74,6 +74,12 @@ class OpLatency:
             "ratio": self.ratio,
         }
 
+    def __repr__(self) -> str:
+        return (
+            f"<OpLatency {self.name} ({self.kind}): {self.latency_ps / PS_PER_MS:,.3f} ms, "
+            f"bound {self.bound_ps / PS_PER_MS:,.3f} ms>"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ComponentLatency:
@@ -118,6 +124,13 @@ class ComponentLatency:
             "dram_write_bytes": self.dram_write_bytes,
         }
 
+    def __repr__(self) -> str:
+        return (
+            f"<ComponentLatency {self.name}: {self.latency_ms:,.3f} ms, "
+            f"bound {self.bound_ms:,.3f} ms, {len(self.ops)} ops, "
+            f"{self.schedule} on {self.target}>"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class PipelineLatency:
@@ -152,6 +165,10 @@ class PipelineLatency:
                 {"component": c.name, **op.to_json()} for c, _ in self.components for op in c.ops
             ],
         }
+
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{n} x {c.name} {c.latency_ms:,.3f} ms" for c, n in self.components)
+        return f"<PipelineLatency: {self.total_ms:,.3f} ms ({parts})>"
 
 
 def total_label(components: Collection[str]) -> str:

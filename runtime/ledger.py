@@ -61,6 +61,9 @@ class Traffic:
             "dma_us": self.dma_ps / 1e6,
         }
 
+    def __repr__(self) -> str:
+        return f"<Traffic {self.name}: {self.bytes:,} bytes in {self.transfers:,} transfers>"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ledger:
@@ -152,6 +155,10 @@ class Ledger:
         for row, column in zip(sums, columns, strict=True):
             np.add.at(row, key, column)  # integers: a weighted bincount would round
         return [Traffic(name, *sums[:, i].tolist()) for i, name in enumerate(names)]
+
+    def __repr__(self) -> str:
+        total = self.total()
+        return f"<Ledger {self.component}: {total.bytes:,} bytes in {total.transfers:,} transfers>"
 
 
 def traffic_ledger(program: Program, machine: Machine) -> Ledger:

@@ -140,6 +140,9 @@ class Machine:
         except ValidationError as error:
             raise UsageError(f"target {self.name}: {machine_problems(error)}") from error
 
+    def __repr__(self) -> str:
+        return f"<Machine {self.name} ({self.digest[:16]})>"
+
 
 def machine_from_parameters(parameters: Mapping[str, Any]) -> Machine:
     """The machine with these ``Machine.parameters()``.

@@ -80,6 +80,12 @@ class Instruction:
     cause: Cause = Cause.NONE
     attrs: tuple[tuple[str, Any], ...] = ()
 
+    def __repr__(self) -> str:
+        return (
+            f"<Instruction {self.opcode.name} on {self.engine.name.lower()}{self.unit}, "
+            f"op {self.op}, {len(self.inputs)} inputs, {len(self.outputs)} outputs>"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class OpRecord:
@@ -96,6 +102,10 @@ class OpRecord:
     bound_ps: Whole = 0
     bound_bytes: Whole = 0
     tile: str = ""
+
+    def __repr__(self) -> str:
+        tile = f", {self.tile}" if self.tile else ""
+        return f"<OpRecord {self.name} ({self.kind}{tile})>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +161,9 @@ class Columns:
     operand_address: I64
     operand_shape: I32  # [operands, MAX_RANK], left-padded with 1
     operand_strides: I64  # [operands, MAX_RANK], left-padded with 0
+
+    def __repr__(self) -> str:
+        return f"<Columns of {len(self.opcode):,} instructions>"
 
 
 COLUMN_TYPES: Mapping[str, np.dtype[Any]] = {
@@ -288,6 +301,12 @@ class Program:
             tables.sram_bytes,
             tables.dram_bytes,
             tables.version,
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"<Program {self.component}: {len(self):,} instructions of {len(self.ops)} ops, "
+            f"{self.schedule} for {self.target}>"
         )
 
 

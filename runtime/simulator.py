@@ -64,6 +64,12 @@ class Timeline:
             total[kind] += busy
         return total
 
+    def __repr__(self) -> str:
+        return (
+            f"<Timeline: {self.total_ps:,} ps, {len(self.start_ps):,} instructions on "
+            f"{', '.join(self.engines)}>"
+        )
+
 
 def engine_instances(machine: Machine) -> dict[str, EngineKind]:
     """Names and kinds of a machine's engines: dma0.., tensor0.., vector0.., host0."""

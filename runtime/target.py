@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from edgefusion.runtime.arguments import brief, path_of
 from edgefusion.runtime.errors import InputError, UsageError
 from edgefusion.runtime.machine import (
     ENGINE_KEYS,
@@ -75,6 +76,9 @@ class Target:
             raise UsageError("a target's name is empty; expected one that reports can show.")
         return replace(self, machine=self.machine.with_values(name=name))
 
+    def __repr__(self) -> str:
+        return f"<Target {self.machine.name} ({self.machine.digest[:16]})>"
+
 
 def target_of(machine: Machine) -> Target:
     """``machine`` with the provenance of the target that comes with the tool, where it is that one.
@@ -88,6 +92,22 @@ def target_of(machine: Machine) -> Target:
     return Target(machine, "", {})
 
 
+def target_given(given: str | Path | Target | Machine) -> Target:
+    """A target by name or file, or as it is; of a machine alone, ``target_of``.
+
+    Raises UsageError for anything else, and what ``load_target`` raises.
+    """
+    if isinstance(given, Target):
+        return given
+    if isinstance(given, Machine):
+        return target_of(given)
+    if not isinstance(given, str | Path):
+        raise UsageError(
+            f"target is {brief(given)}; expected the name or the file of one, or a machine."
+        )
+    return load_target(str(given))
+
+
 def list_targets() -> tuple[str, ...]:
     """Names of the targets that come with the tool."""
     return tuple(sorted(path.stem for path in _TARGETS.glob("*.toml")))
@@ -95,7 +115,7 @@ def list_targets() -> tuple[str, ...]:
 
 def target_path(name_or_path: str) -> Path:
     """The file of a target, by name or path; InputError for an unknown name."""
-    path = Path(name_or_path)
+    path = path_of(name_or_path, "target")
     if path.suffix != ".toml":
         path = _TARGETS / f"{name_or_path}.toml"
         if not path.exists():
@@ -211,8 +231,8 @@ def _entries(data: Mapping[str, Any], path: Path, base: Mapping[str, _Entry]) ->
     for key, entry in flat.items():
         if not isinstance(entry, dict):
             raise InputError(
-                f"target file {path}: expected "
-                f"{key} = {{ value = ..., status = ..., source = ... }}, found {entry!r}; a value alone is for a file with a base"
+                f"target file {path}: expected {key} = {{ value = ..., status = ..., source = ... "
+                f"}}, found {entry!r}; a value alone is for a file with a base"
             )
     try:
         return TypeAdapter(dict[str, _Entry]).validate_python(flat)

@@ -55,6 +55,9 @@ class DmaWork:
         """Bytes of the operand, int64[transfers]."""
         return self.rows * self.row_bytes
 
+    def __repr__(self) -> str:
+        return f"<DmaWork of {len(self.index):,} instructions>"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TensorWork:
@@ -74,6 +77,9 @@ class TensorWork:
         """Useful multiply-accumulates, without the array's padding, int64[products]."""
         return self.batch * self.m * self.n * self.k
 
+    def __repr__(self) -> str:
+        return f"<TensorWork of {len(self.index):,} instructions>"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VectorWork:
@@ -82,6 +88,9 @@ class VectorWork:
     index: I64
     elements: I64
     function: I64
+
+    def __repr__(self) -> str:
+        return f"<VectorWork of {len(self.index):,} instructions>"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,6 +102,9 @@ class HostWork:
     moved_bytes: I64
     operations: I64
 
+    def __repr__(self) -> str:
+        return f"<HostWork of {len(self.index):,} instructions>"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Work:
@@ -102,6 +114,9 @@ class Work:
     tensor: TensorWork
     vector: VectorWork
     host: HostWork
+
+    def __repr__(self) -> str:
+        return f"<Work: {self.dma}, {self.tensor}, {self.vector}, {self.host}>"
 
 
 def derive_work(program: Program) -> Work:

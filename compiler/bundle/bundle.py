@@ -258,6 +258,12 @@ class Bundle:
             left -= len(chunk)
             yield chunk
 
+    def __repr__(self) -> str:
+        return (
+            f"<Bundle {self.path.name}: {', '.join(self.components)}; {self.manifest.schedule} for "
+            f"{self.machine.name}>"
+        )
+
 
 def _existing(folder: Path) -> Path:
     """``folder``, made if it was not there."""

@@ -89,6 +89,12 @@ class ComponentInfo:
     timesteps: tuple[Whole, ...] = ()
     """Those that it has tables for; if any, it takes no others."""
 
+    def __repr__(self) -> str:
+        return (
+            f"<ComponentInfo {self.name}: {self.precision}, {self.evaluations} evaluations, "
+            f"{self.instructions:,} instructions>"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class MemberInfo:
@@ -118,7 +124,7 @@ class Manifest:
             if info.name == name:
                 return info
         known = [info.name for info in self.components]
-        near = get_close_matches(name, known, 1, _NEAR)
+        near = get_close_matches(str(name), known, 1, _NEAR)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise UsageError(
             f"the bundle has no component {name!r}; it holds {', '.join(known)}.{hint}"
@@ -148,6 +154,13 @@ class Manifest:
                 for name, m in sorted(self.members.items())
             },
         }
+
+    def __repr__(self) -> str:
+        return (
+            f"<Manifest of {self.source.kind} {self.source.name}: "
+            f"{', '.join(info.name for info in self.components)}; {self.schedule} for "
+            f"{self.target.name}, {self.steps} steps, made by edgefusion {self.tool_version}>"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -334,6 +334,9 @@ class Graph:
             if not node.removed and not any(t.is_output or t.consumers for t in node.outputs):
                 self.remove(node)
 
+    def __repr__(self) -> str:
+        return f"<Graph {self.name}: {len(self.nodes)} nodes>"
+
 
 def _unknown_shape(tensor: Tensor) -> InputError | UnsupportedOpError:
     by = tensor.producer

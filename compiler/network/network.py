@@ -80,6 +80,9 @@ class Network:
         """The tensor called ``name``."""
         return self.tensors[name]
 
+    def __repr__(self) -> str:
+        return f"<Network {self.name}: {len(self.ops)} ops, {len(self.tensors)} tensors>"
+
 
 def operands(op: NetOp) -> tuple[str, ...]:
     """Names of all tensors that ``op`` reads, epilogue operands included."""

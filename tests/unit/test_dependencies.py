@@ -18,7 +18,7 @@ MODELS = ("models",)
 TESTS = ("tests",)
 TOOLS = ("explore",)
 OPTIONAL = ("train", "inception", *TOOLS)
-DEVELOPMENT = (*OPTIONAL, "dev", "oracle")
+DEVELOPMENT = (*OPTIONAL, "dev", "docs", "oracle")
 NO_DISTRIBUTION = {"serializer", "tosa", "tosa_reference_model"}
 """Built from source (benchmarks/README.md)."""
 RUN_BY_PYTEST = "pytest_plugin.py"

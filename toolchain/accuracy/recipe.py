@@ -56,6 +56,10 @@ class Recipe:
         """The precision of a component's ops that no rule matches."""
         return self.precision.get(component, DEFAULT_PRECISION.get(component, "fp16"))
 
+    def __repr__(self) -> str:
+        precision = ", ".join(f"{name} {value}" for name, value in self.precision.items())
+        return f"<Recipe: {precision or 'the defaults'}; {len(self.rules)} rules>"
+
 
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe. Raises InputError, naming the key, for whatever is not understood."""

@@ -92,6 +92,12 @@ class Verification:
         """The components whose model was compared with nothing."""
         return tuple(name for name, by in self.model_references.items() if by == "none")
 
+    def __repr__(self) -> str:
+        return (
+            f"<Verification of {self.bundle.name}: {len(self.values)} values, "
+            f"{len(self.layers)} layers>"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Request:

@@ -29,7 +29,8 @@ class Budgets:
         """Raises UsageError for a limit that is not positive."""
         for name in self.__slots__:
             value = getattr(self, name)
-            if value is not None and not value > 0:
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if value is not None and not (number and value > 0):
                 option = "--" + name.replace("_", "-")
                 raise UsageError(f"{option} is {value}; expected a number above 0.")
 

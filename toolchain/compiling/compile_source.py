@@ -12,6 +12,7 @@ from edgefusion.compiler.bundle.bundle import json_bytes, write_bundle
 from edgefusion.compiler.bundle.check import LATENCY
 from edgefusion.compiler.bundle.manifest import Manifest, MemberInfo, SourceInfo
 from edgefusion.compiler.schedule.schedule import schedule_named
+from edgefusion.runtime.arguments import brief, names_of, path_of, whole_number
 from edgefusion.runtime.claims import Output, claim_outputs
 from edgefusion.runtime.cost import COST_MODEL_VERSION
 from edgefusion.runtime.errors import UsageError
@@ -20,7 +21,7 @@ from edgefusion.runtime.files import replacing
 from edgefusion.runtime.latency import PipelineLatency
 from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.progress import Say, silent
-from edgefusion.runtime.target import load_target, target_path
+from edgefusion.runtime.target import Target, target_given, target_path
 from edgefusion.toolchain.accuracy.recipe import Recipe, load_recipe
 from edgefusion.toolchain.compiling.budgets import Budgets
 from edgefusion.toolchain.compiling.compilation import (
@@ -59,23 +60,30 @@ class CompileResult:
     """How near each component is to its source."""
     stages: tuple[StageTime, ...]
 
+    def __repr__(self) -> str:
+        made = ", ".join(
+            f"{path.name} ({self.latencies[name].total_ms:,.3f} ms)"
+            for name, path in self.bundles.items()
+        )
+        return f"<CompileResult for {self.machine.name}: {made}>"
+
 
 def compile_source(
-    source: str,
+    source: str | Path,
     *,
-    output: Path | str | Mapping[str, Path],
-    target: str = DEFAULT_TARGET,
-    schedules: Sequence[str] = (DEFAULT_SCHEDULE,),
-    components: Sequence[str] | None = None,
+    output: Path | str | Mapping[str, Path | str],
+    target: str | Path | Target | Machine = DEFAULT_TARGET,
+    schedules: str | Sequence[str] = (DEFAULT_SCHEDULE,),
+    components: str | Sequence[str] | None = None,
     steps: int = DEFAULT_STEPS,
     random_weights: int | None = None,
-    recipe: Path | None = None,
+    recipe: Path | str | None = None,
     shapes: Shapes | None = None,
     budgets: Budgets | None = None,
-    work_dir: Path | None = None,
-    dump_ir: Path | None = None,
-    calibration_prompts: int | Sequence[str] = DEFAULT_CALIBRATION_PROMPTS,
-    calibration: Path | None = None,
+    work_dir: Path | str | None = None,
+    dump_ir: Path | str | None = None,
+    calibration_prompts: int | str | Sequence[str] = DEFAULT_CALIBRATION_PROMPTS,
+    calibration: Path | str | None = None,
     calibration_method: str = "minmax",
     timestep_tables: bool = True,
     progress: Say | None = None,
@@ -83,7 +91,8 @@ def compile_source(
     """Compile ``source`` (preset, pipeline folder, hub id or .onnx file) to a bundle a schedule.
 
     ``output`` is the bundle's path, or one for each schedule by name. Exports, passes and weights
-    are made once for all schedules. Bundles appear whole, all of them or none.
+    are made once for all schedules. Bundles appear whole, all of them or none. ``target`` is the
+    name of one, its file, or a machine; where lists of names are expected, one name does.
 
     Components with INT16 activations are calibrated on the trajectories of ``calibration_prompts``:
     texts, or so many of the folder's prompts.txt, else of a built-in list (0: not at all; the
@@ -97,21 +106,37 @@ def compile_source(
     DoesNotFitError.
     """
     # 1. Check the request, before hours of work rest on it
+    schedules = names_of(schedules, "schedules")
+    for name in schedules:
+        schedule_named(name)
+    components = None if components is None else names_of(components, "components")
+    if components == ():
+        raise UsageError("components is empty; leave it out for all, or name some.")
+    recipe, calibration = _path(recipe, "recipe"), _path(calibration, "calibration")
+    work_dir, dump_ir = _path(work_dir, "work_dir"), _path(dump_ir, "dump_ir")
+    if not isinstance(calibration_prompts, int):
+        calibration_prompts = names_of(calibration_prompts, "calibration_prompts", "text")
+    steps = whole_number(steps, "--steps", least=1)
+    if random_weights is not None:
+        random_weights = whole_number(random_weights, "--random-weights", least=0)
+    if not isinstance(budgets, Budgets | None):
+        raise UsageError(f"budgets is {brief(budgets)}; expected Budgets.")
+    if not isinstance(shapes, Mapping | None):
+        raise UsageError(f"shapes is {brief(shapes)}; expected shapes of inputs by name.")
     outputs = _outputs(output, schedules)
-    if steps < 1:
-        raise UsageError(f"--steps is {steps}; expected 1 or more.")
+    machine = target_given(target).machine
     from edgefusion.models.pipeline_check import checked_source
     from edgefusion.models.pipeline_files import pipeline_files
     from edgefusion.models.source import resolve_source
     from edgefusion.models.trajectories import Denoising, tabulated_timesteps
 
-    resolved = resolve_source(source, random_weights_seed=random_weights)
+    resolved = resolve_source(str(path_of(source, "source")), random_weights_seed=random_weights)
     resolved = checked_source(resolved, components, progress or silent)
     chosen = components_of(resolved, components)
     if "unet" in chosen:
         Denoising.of(resolved, steps)  # the scheduler can do so many steps
     settings = Settings(
-        machine=load_target(target).machine,
+        machine=machine,
         schedules=tuple(schedule_named(name) for name in schedules),
         recipe=load_recipe(recipe) if recipe else Recipe(),
         budgets=budgets or Budgets(),
@@ -131,7 +156,7 @@ def compile_source(
                 f"{settings.machine.name} stay idle; pipelined uses all"
             )
     stopwatch = Stopwatch()
-    read = (resolved.path, recipe, calibration, target_path(target))
+    read = (resolved.path, recipe, calibration, _target_file(target))
     claim_outputs(
         [Output(path, Kind.BUNDLE) for path in outputs.values()],
         [path for path in read if path is not None],
@@ -176,7 +201,18 @@ def compile_source(
     )
 
 
-def _outputs(output: Path | str | Mapping[str, Path], schedules: Sequence[str]) -> dict[str, Path]:
+def _path(given: Path | str | None, what: str) -> Path | None:
+    return None if given is None else path_of(given, what)
+
+
+def _target_file(target: str | Path | Target | Machine) -> Path | None:
+    """The file that a target is read from; None for one that lies in memory."""
+    return None if isinstance(target, Target | Machine) else target_path(str(target))
+
+
+def _outputs(
+    output: Path | str | Mapping[str, Path | str], schedules: Sequence[str]
+) -> dict[str, Path]:
     if not schedules or len(set(schedules)) != len(schedules):
         raise UsageError(f"expected one or more different schedules, got {list(schedules)}")
     if isinstance(output, Mapping):
@@ -184,9 +220,9 @@ def _outputs(output: Path | str | Mapping[str, Path], schedules: Sequence[str]) 
             raise UsageError(
                 f"expected an output for each of {', '.join(schedules)}, got {', '.join(output)}"
             )
-        outputs = {name: Path(output[name]) for name in schedules}
+        outputs = {name: path_of(output[name], f"output {name}") for name in schedules}
     elif len(schedules) == 1:
-        outputs = {schedules[0]: Path(output)}
+        outputs = {schedules[0]: path_of(output, "output")}
     else:
         raise UsageError(f"{len(schedules)} schedules need an output each; give them by name")
     return outputs

@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from typing import TYPE_CHECKING
 
+from edgefusion.runtime.arguments import names_of
+from edgefusion.runtime.errors import UsageError
 from edgefusion.runtime.isa import EngineKind
 from edgefusion.runtime.latency import ComponentLatency, OpLatency, PipelineLatency
-from edgefusion.runtime.ledger import Ledger, traffic_ledger
+from edgefusion.runtime.ledger import Ledger, View, traffic_ledger
 from edgefusion.runtime.measurement import component_latency
 from edgefusion.runtime.program import Program
 from edgefusion.runtime.progress import Say, silent
@@ -22,6 +25,8 @@ from edgefusion.runtime.simulator import Timeline, simulate
 from edgefusion.toolchain.profiling.scenario import Scenario, program_for, scenario_of
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from edgefusion.compiler.bundle.bundle import Bundle
     from edgefusion.compiler.bundle.manifest import Manifest
 
@@ -40,6 +45,12 @@ class ComponentProfile:
     def name(self) -> str:
         """The component's name."""
         return self.latency.name
+
+    def __repr__(self) -> str:
+        return (
+            f"<ComponentProfile {self.name}: {self.latency.latency_ms:,.3f} ms, "
+            f"{self.evaluations} evaluations, {len(self.latency.ops)} ops>"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +94,12 @@ class OpProfile:
     def limited_by(self) -> EngineKind:
         """The engine that is busy longest for it."""
         return max(self.latency.busy_ps, key=self.latency.busy_ps.__getitem__)
+
+    def __repr__(self) -> str:
+        return (
+            f"<OpProfile {self.path} ({self.latency.kind}): {100 * self.share:.1f} % of an image, "
+            f"limited by {self.limited_by.name.lower()}>"
+        )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -133,9 +150,50 @@ class Profile:
             if each.name == name:
                 return each
         self.manifest.component(name)
-        from edgefusion.runtime.errors import UsageError
-
         raise UsageError(f"component {name} was not timed here.")
+
+    def components_frame(self) -> pd.DataFrame:
+        """A row for each component; columns as in ``frames.COLUMNS``."""
+        from edgefusion.toolchain.profiling.frames import components_frame
+
+        return components_frame(self)
+
+    def ops_frame(self) -> pd.DataFrame:
+        """A row for each op, in the order of the pipeline and its programs."""
+        from edgefusion.toolchain.profiling.frames import ops_frame
+
+        return ops_frame(self)
+
+    def traffic_frame(self, by: View = "cause") -> pd.DataFrame:
+        """A row for each component and ``cause`` (``op``, ``tensor``, ``direction``) of traffic."""
+        from edgefusion.toolchain.profiling.frames import traffic_frame
+
+        return traffic_frame(self, by)
+
+    def timeline_frame(self, components: str | Sequence[str] | None = None) -> pd.DataFrame:
+        """A row for each instruction of ``components`` (all when left out), with its times."""
+        from edgefusion.toolchain.profiling.frames import timeline_frame
+
+        return timeline_frame(self, self._chosen(components))
+
+    def transfers_frame(self, components: str | Sequence[str] | None = None) -> pd.DataFrame:
+        """A row for each DMA transfer of ``components`` (all when left out), with its cause."""
+        from edgefusion.toolchain.profiling.frames import transfers_frame
+
+        return transfers_frame(self, self._chosen(components))
+
+    def _chosen(self, components: str | Sequence[str] | None) -> tuple[str, ...]:
+        if components is None:
+            return tuple(each.name for each in self.components)
+        return names_of(components, "components")
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the components, and what was timed."""
+        shown = ["component", "evaluations", "latency_ms", "image_latency_ms", "share_percent"]
+        table = self.components_frame()[shown]
+        about = escape(repr(self).strip("<>"))
+        html: str = table.to_html(index=False, border=0, float_format="{:,.3f}".format)
+        return f"<p>{about}</p>{html}"
 
     def __repr__(self) -> str:
         parts = ", ".join(f"{c.name} {c.latency.latency_ms:,.3f} ms" for c in self.components)
@@ -149,7 +207,7 @@ def profile_bundle(
     bundle: Bundle,
     scenario: Scenario | None = None,
     *,
-    components: Sequence[str] | None = None,
+    components: str | Sequence[str] | None = None,
     verify: bool = True,
     progress: Say = silent,
 ) -> Profile:
@@ -157,7 +215,9 @@ def profile_bundle(
     another ``scenario``. Raises UsageError for a component that it has not, and what lowering and
     simulating raise."""
     chosen = scenario or scenario_of(bundle)
-    names = bundle.components if components is None else components
+    names = bundle.components if components is None else names_of(components, "components")
+    if not names:
+        raise UsageError(f"components is empty; expected some of {', '.join(bundle.components)}.")
     for name in names:
         bundle.manifest.component(name)
     profiles = []

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefusion.compiler.schedule.schedule import schedule_named
+from edgefusion.runtime.arguments import whole_number
 from edgefusion.runtime.errors import UsageError
 from edgefusion.runtime.machine import ENGINE_KEYS, Machine
 from edgefusion.runtime.progress import Say, silent
 from edgefusion.runtime.settings import parse_settings, setting_text
-from edgefusion.runtime.target import Target, load_target, target_of
+from edgefusion.runtime.target import Target, target_given, target_of
 from edgefusion.runtime.verifier import verify_program
 
 if TYPE_CHECKING:
@@ -60,12 +62,16 @@ class Scenario:
             for key, value in self.changes.items()
         )
 
+    def __repr__(self) -> str:
+        changes = f"; {self}" if self.changes else ""
+        return f"<Scenario {self.schedule} on {self.machine.name}, {self.steps} steps{changes}>"
+
 
 def scenario_of(
     bundle: Bundle,
     *,
     settings: Sequence[str] = (),
-    target: str | Target | Machine | None = None,
+    target: str | Path | Target | Machine | None = None,
     schedule: str | None = None,
     steps: int | None = None,
     lower_again: bool = False,
@@ -78,12 +84,10 @@ def scenario_of(
     """
     manifest = bundle.manifest
     own = target_of(manifest.target)
-    chosen = _target(target, own)
+    chosen = own if target is None else target_given(target)
     values = parse_settings(settings, chosen.machine)
-    asked = schedule_named(schedule or manifest.schedule).name
-    count = manifest.steps if steps is None else steps
-    if count < 1:
-        raise UsageError(f"steps is {count}; expected 1 or more.")
+    asked = schedule_named(manifest.schedule if schedule is None else schedule).name
+    count = manifest.steps if steps is None else whole_number(steps, "steps", least=1)
     if steps is not None and _DENOISER not in bundle.components:
         raise UsageError(f"{bundle.path} has no {_DENOISER} that could run {steps} steps.")
     changes: dict[str, int | float | str] = {}
@@ -97,14 +101,6 @@ def scenario_of(
     if count != manifest.steps:
         changes["steps"] = count
     return Scenario(edited, asked, count, changes, lower_again)
-
-
-def _target(given: str | Target | Machine | None, own: Target) -> Target:
-    if given is None:
-        return own
-    if isinstance(given, Machine):
-        return target_of(given)
-    return load_target(given) if isinstance(given, str) else given
 
 
 def program_for(

@@ -22,21 +22,23 @@ from edgefusion.toolchain.running.execution import (
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from edgefusion.compiler.bundle.bundle import Bundle
+
 Draw = Callable[[Sequence[str], Sequence[int]], Sequence["Image"]]
 
 
 def bundle_generator(
-    path: Path, steps: int, *, reference: bool = False, host: str = "tvm", say: Say
+    given: Bundle | Path, steps: int, *, reference: bool = False, host: str = "tvm", say: Say
 ) -> Draw:
-    """Draws with the bundle at ``path`` in ``steps``; its networks stay loaded.
+    """Draws with a bundle, open or at a path, in ``steps``; its networks stay loaded.
 
     Raises InputError for a bundle that has not all three networks, or no calibration.
     """
     from PIL import Image
 
-    from edgefusion.compiler.bundle.bundle import Bundle
+    from edgefusion.compiler.bundle.bundle import Bundle as Opened
 
-    bundle = Bundle.open(path)
+    bundle = Opened.open(given) if isinstance(given, Path) else given
     config, sampling = pipeline_of(bundle)
     if not reference:
         require_calibrated(bundle, *PIPELINE)
