@@ -25,12 +25,12 @@ SCHEMA_VERSION = 1
 def report(
     bundles: Annotated[
         list[Path],
-        typer.Argument(metavar="BUNDLE...", help="One .npub file or several.", show_default=False),
+        typer.Argument(metavar="BUNDLE", help="One .npub file or several.", show_default=False),
         Reads(),
     ],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE.html", help="Write the page, about 6 MB."),
+        typer.Option("--output", "-o", metavar="FILE.html", help="Write the page, 6 to 9 MB."),
         Writes(Kind.HTML),
     ] = None,
     markdown: Annotated[

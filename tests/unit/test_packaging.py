@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 FOLDERS = ("compiler", "passes", "runtime", "models", "toolchain", "benchmarks")
-DATA_SUFFIXES = {".toml", ".csv", ".html", ".safetensors"}
+DATA_SUFFIXES = {".toml", ".csv", ".html", ".css", ".js", ".safetensors"}
 
 
 @pytest.fixture(scope="module")
