@@ -231,8 +231,8 @@ def _entries(data: Mapping[str, Any], path: Path, base: Mapping[str, _Entry]) ->
     for key, entry in flat.items():
         if not isinstance(entry, dict):
             raise InputError(
-                f"target file {path}: expected {key} = {{ value = ..., status = ..., source = ... "
-                f"}}, found {entry!r}; a value alone is for a file with a base"
+                f"target file {path}: expected {key} = {{ value = ..., status = ... }}, "
+                f"found {entry!r}; a value alone is for a file with a base"
             )
     try:
         return TypeAdapter(dict[str, _Entry]).validate_python(flat)

@@ -13,7 +13,7 @@ from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime.errors import InputError, UsageError
 from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.settings import parameter_key, parse_value
-from edgefusion.runtime.validation import Strict, validated
+from edgefusion.runtime.validation import Strict, Whole, validated
 
 Value = int | float | str
 MODEL, SCHEDULE, STEPS = "model", "schedule", "steps"
@@ -41,7 +41,7 @@ class Range(Strict):
     last: int | float | str
     step: int | float | str | None = None
     log: bool = False
-    count: int | None = None
+    count: Whole | None = None
 
 
 @dataclass(frozen=True, slots=True)

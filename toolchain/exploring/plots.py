@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 import plotly.graph_objects as go
@@ -34,7 +35,8 @@ def html(figure: Any, title: str) -> str:
         full_html=False, include_plotlyjs=True, default_height="92vh", config={"displaylogo": False}
     )
     return (
-        f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{title}</title>'
+        '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">'
+        f"<title>{escape(title)}</title>"
         '<link rel="icon" href="data:,"></head>\n'
         f'<body style="margin:0">{body}</body>\n</html>\n'
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from math import prod
 from typing import Any
 
 from edgefusion.compiler.bundle.bundle import Bundle
@@ -22,7 +23,7 @@ from edgefusion.toolchain.profiling.scenario import Scenario, lowers_again, scen
 from edgefusion.toolchain.reporting.documents import about
 
 SCHEMA_VERSION = 1
-_MOST_POINTS = 100_000
+_MOST_POINTS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,11 +166,14 @@ def _points(
     lower_again: bool,
 ) -> list[tuple[Point, Scenario]]:
     """All combinations, the steps last: they change no program."""
-    found = []
+    found: list[tuple[Point, Scenario]] = []
     for target in targets or (None,):
         base = scenario_of(bundle, target=target)
         choices = parse_choices(settings, base.machine)
-        for schedule, values, count in product(
+        count = prod(map(len, choices.values())) * max(len(schedules), 1) * max(len(steps), 1)
+        if len(found) + count > _MOST_POINTS:
+            raise UsageError(f"that are more than {_MOST_POINTS:,} points; leave some out.")
+        for schedule, values, repeats in product(
             schedules or (None,), product(*choices.values()), steps or (None,)
         ):
             chosen = dict(zip(choices, values, strict=True))
@@ -178,13 +182,11 @@ def _points(
                 settings=[f"{key}={value!r}" for key, value in chosen.items()],
                 target=base.target,
                 schedule=schedule,
-                steps=count,
+                steps=repeats,
                 lower_again=lower_again,
             )
             point = Point(base.machine.name, scenario.schedule, scenario.steps, chosen)
             found.append((point, scenario))
-            if len(found) > _MOST_POINTS:
-                raise UsageError(f"that are more than {_MOST_POINTS:,} points; leave some out.")
     return found
 
 

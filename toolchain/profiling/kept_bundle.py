@@ -21,7 +21,9 @@ class KeptBundle(Bundle):
 
     @classmethod
     def of(cls, bundle: Bundle) -> KeptBundle:
-        """The same bundle, of which nothing is kept yet."""
+        """The same bundle; what is kept already stays."""
+        if isinstance(bundle, KeptBundle):
+            return bundle
         return cls(bundle.path, bundle.manifest, bundle.offsets)
 
     def network(self, component: str) -> Network:
