@@ -26,4 +26,7 @@ def shortened(path: str, width: int) -> str:
 
 
 def _cut(word: str, letters: int) -> str:
-    return word if len(word) <= letters + len(CUT) else word[:letters] + CUT
+    stem = word.rstrip("0123456789")
+    if len(stem) <= letters + len(CUT):
+        return word
+    return stem[:letters] + CUT + word[len(stem) :]

@@ -282,7 +282,7 @@ def test_inspect_refuses_what_is_not_there(refused: Refused, bundle: Path) -> No
     refused(USAGE, "inspect", bundle, "--component", "unet", "--program", "--json", "-")
     refused(USAGE, "inspect", bundle, "--component", "unet", "--graph", "--memory")
     assert "nothing" in refused(
-        INPUT, "inspect", bundle, "--component", "unet", "--tiles", "nothing"
+        USAGE, "inspect", bundle, "--component", "unet", "--tiles", "nothing"
     )
 
 

@@ -37,7 +37,11 @@ def test_demo_reports_both_schedules(demo: Path) -> None:
     causes = document["schedules"]["mlt"]["traffic"]["by_cause"]
     assert causes["spill"] == 0 < document["schedules"]["serial"]["traffic"]["by_cause"]["spill"]
     printed = (demo / "stdout.txt").read_text()
-    for heading in ("Latency, schedule serial", "DMA traffic by cause", "ten costliest ops"):
+    for heading in (
+        "Latency, schedule serial",
+        "DMA traffic by cause",
+        "10 costliest ops of one image",
+    ):
         assert heading in printed
     assert "Traceback" not in (demo / "stderr.txt").read_text()
     assert {path.name for path in demo.iterdir()} >= {"tiny-test-serial.npub", "tiny-test-mlt.npub"}
@@ -69,7 +73,11 @@ def test_demo_draws_pictures_beside_float(demo: Path) -> None:
 
 def test_simulate_json_has_the_fixed_keys(cli: Cli, bundle: Path, tmp_path: Path) -> None:
     trace = tmp_path / "trace.json"
-    outcome = cli("simulate", bundle, "--json", "-", "--csv", tmp_path, "--trace", trace)
+    ops_csv, parts_csv = tmp_path / "ops.csv", tmp_path / "components.csv"
+    outcome = cli(
+        *("simulate", bundle, "--json", "-", "--trace", trace),
+        *("--csv", ops_csv, "--components-csv", parts_csv),
+    )
     assert outcome.code == 0, outcome.err
     document = outcome.json
     assert document["schema_version"] == 1
@@ -90,9 +98,11 @@ def test_simulate_json_has_the_fixed_keys(cli: Cli, bundle: Path, tmp_path: Path
     assert [count for count, _ in runs] == [1, 2, 1]
     total = sum(count * latency for count, latency in runs)
     assert document["pipeline"]["total_ms"] == pytest.approx(total, rel=1e-12)
-    ops = rows((tmp_path / "ops.csv").read_text())
-    assert [row["name"] for row in ops] == [op["name"] for op in document["ops"]]
-    parts = rows((tmp_path / "components.csv").read_text())
+    ops = rows(ops_csv.read_text())
+    ranked = sorted(document["ops"], key=lambda op: op["rank"])
+    assert [row["name"] for row in ops] == [op["name"] for op in ranked]
+    assert [float(row["cumulative_percent"]) for row in ops][-1] == pytest.approx(100)
+    parts = rows(parts_csv.read_text())
     assert float(parts[1]["latency_ms"]) == document["components"]["unet"]["latency_ms"]
     assert len(json.loads(trace.read_text())["traceEvents"]) > sum(
         entry["instructions"] for entry in document["components"].values()
@@ -102,7 +112,13 @@ def test_simulate_json_has_the_fixed_keys(cli: Cli, bundle: Path, tmp_path: Path
 def test_simulate_repeats_what_the_bundle_says(cli: Cli, bundle: Path) -> None:
     first, second = (cli("simulate", bundle, "--json", "-").out for _ in range(2))
     assert first == second
-    assert json.loads(first) == Bundle.open(bundle).latency_json()
+    document, stored = json.loads(first), Bundle.open(bundle).latency_json()
+    assert document["pipeline"] == stored["pipeline"]
+    for name, entry in stored["components"].items():
+        assert entry.items() <= document["components"][name].items()
+    assert len(document["ops"]) == len(stored["ops"])
+    for op, before in zip(document["ops"], stored["ops"], strict=True):
+        assert all(op[key] == value for key, value in before.items())
 
 
 def test_simulate_prints_tables(cli: Cli, bundle: Path) -> None:
@@ -119,7 +135,12 @@ def test_traffic_views_agree(cli: Cli, bundle: Path, tmp_path: Path, by: str) ->
     outcome = cli("traffic", bundle, "--by", by, "--json", "-", "--csv", out)
     assert outcome.code == 0, outcome.err
     document = outcome.json
-    moved = sum(int(row["evaluations"]) * int(row["bytes"]) for row in rows(out.read_text()))
+    written = rows(out.read_text())
+    assert [int(row["image_bytes"]) for row in written] == [
+        row["image_bytes"] for row in document["image"][by]
+    ]
+    assert sum(float(row["share_percent"]) for row in written) == pytest.approx(100)
+    moved = sum(int(row["image_bytes"]) for row in written)
     assert moved == document["total_bytes"] == sum(document["by_cause"].values())
     assert set(document["by_cause"]) == {
         "weight", "input", "output", "activation", "spill", "reread", "table",
@@ -130,11 +151,10 @@ def test_traffic_views_agree(cli: Cli, bundle: Path, tmp_path: Path, by: str) ->
         assert entry["total_bytes"] == traffic
 
 
-def test_traffic_shows_the_first_rows(cli: Cli, bundle: Path) -> None:
-    everything = cli("traffic", bundle, "--by", "tensor").out.count("unet")
-    assert (
-        cli("traffic", bundle, "--by", "tensor", "--top", "2").out.count("unet") == 2 < everything
-    )
+def test_traffic_shows_the_first_rows_and_says_how_many_more(cli: Cli, bundle: Path) -> None:
+    every = len(cli("traffic", bundle, "--json", "-").json["image"]["tensor"])
+    assert f"({every - 2} rows more;" in cli("traffic", bundle, "--by", "tensor", "--top", "2").out
+    assert "rows more" not in cli("traffic", bundle, "--by", "tensor", "--top", "0").out
 
 
 def test_inspect_shows_the_manifest(cli: Cli, bundle: Path) -> None:
@@ -179,14 +199,21 @@ def test_inspect_graph_and_memory(cli: Cli, bundle: Path) -> None:
 
 def test_inspect_tiles_has_the_one_that_was_taken(cli: Cli, bundle: Path) -> None:
     arguments = ("inspect", bundle, "--component", "vae_decoder", "--tiles", "node_conv2d_22")
-    record = cli(*arguments, "--json", "-").json
+    (record,) = cli(*arguments, "--json", "-").json["ops"]
     best = record["candidates"][0]
     assert best["tiling"] == record["taken"]
     assert best["rejected"] == ""
     assert best["sram_bytes"] <= record["sram_limit_bytes"]
     times = [c["time_us"] for c in record["candidates"] if not c["rejected"]]
     assert times == sorted(times)
-    assert "rejected because" in cli(*arguments).out
+    for candidate in record["candidates"]:
+        figures = [candidate[key] for key in ("dma_bytes", "instructions", "time_us")]
+        assert (figures == [None] * 3) == bool(candidate["rejected"])
+    printed = cli(*arguments).out
+    assert "rejected because" in printed
+    assert f"runner-up {record['runner_up']}: {record['lost_because']}" in printed
+    csv_rows = rows(cli(*arguments, "--csv", "-").out)
+    assert [row["tiling"] for row in csv_rows] == [c["tiling"] for c in record["candidates"]]
 
 
 def test_inspect_extracts_graphs_that_run(cli: Cli, bundle: Path, tmp_path: Path) -> None:

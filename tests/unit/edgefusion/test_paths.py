@@ -131,12 +131,12 @@ def test_weights_beside_an_onnx_file_are_read_too(inside: Path) -> None:
     ("values", "match"),
     [
         ({"json_to": "a.json", "trace": "./a.json"}, "one file"),
-        ({"json_to": "ops.csv", "csv_dir": "."}, "one file"),
+        ({"json_to": "ops.csv", "csv_to": "./ops.csv"}, "one file"),
+        ({"csv_to": "ops.csv", "components_csv": "./ops.csv"}, "one file"),
         ({"json_to": "photo"}, "photo is an image, and JSON"),
         ({"trace": "other.npub"}, "other.npub is a bundle, and a Perfetto trace"),
         ({"trace": "photo.json"}, "photo.json is an image, and JSON"),
-        ({"csv_dir": "photo"}, "no folder"),
-        ({"csv_dir": "csv"}, r"ops.csv is JSON, and CSV"),
+        ({"csv_to": "csv/ops.csv"}, r"ops.csv is JSON, and CSV"),
     ],
 )
 def test_outputs_are_different_and_of_their_kind(
@@ -150,6 +150,13 @@ def test_outputs_are_different_and_of_their_kind(
     (inside / "csv" / "ops.csv").write_text("{}")
     with pytest.raises(UsageError, match=match):
         _run("simulate", bundle="b.npub", **values)
+
+
+def test_a_folder_to_write_in_is_no_file(inside: Path) -> None:
+    _bundle(inside / "b.npub")
+    (inside / "photo").write_bytes(b"\xff\xd8\xff\xe0")
+    with pytest.raises(UsageError, match="no folder"):
+        _run("inspect", bundle="b.npub", extract="photo")
 
 
 def test_two_documents_do_not_share_the_standard_output(inside: Path) -> None:
