@@ -1,5 +1,5 @@
-"""What moved between a baseline and now, in sentences: the conditions, the pipeline, the engines
-and bytes of each component, and the ops that moved most."""
+"""What moved between a baseline and now, in sentences: the conditions, the pipeline, each part's
+engines and bytes, and the ops that moved most."""
 
 from __future__ import annotations
 
