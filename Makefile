@@ -31,6 +31,7 @@ lint: $(STAMP) ## ruff: rules and format
 
 types: $(STAMP) ## mypy, strict
 	$(BIN)/mypy
+	$(BIN)/mypy examples/python/*.py
 
 # From .namespace, where the packages lie as they install: lint-imports puts the working
 # directory first on its path, and the root's edgefusion/ holds the face alone.

@@ -50,7 +50,7 @@ AnyBundle = Bundle | str | PathLike[str]
 """A bundle, or the path of one."""
 AnyTarget = str | PathLike[str] | Target | Machine
 """A target: its name, its file, itself, or a machine alone."""
-Settings = Mapping[str, int | float | str] | Iterable[str] | str
+Settings = Mapping[str, int | float | str] | Sequence[str]
 """Values of machine parameters: ``{"sram": "4MiB", "dma_bandwidth": 30e9}``, or texts as on the
 command line, ``["sram=4MiB", "dma_bandwidth=30GB/s"]``."""
 
@@ -163,7 +163,8 @@ def _texts(settings: Settings) -> tuple[str, ...]:
     if not isinstance(settings, Mapping):
         return names_of(settings, "set", "KEY=VALUE text")
     found = []
-    for key, value in settings.items():
+    given: Iterable[tuple[object, object]] = settings.items()
+    for key, value in given:
         if not isinstance(key, str) or "=" in key:
             raise UsageError(f"set has the key {brief(key)}; expected a machine parameter's name.")
         number = hasattr(value, "__float__") and not isinstance(value, bool)

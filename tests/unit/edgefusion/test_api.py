@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -379,6 +380,18 @@ def test_public_names_are_there_documented_and_typed() -> None:
             for parameter in signature.parameters.values():
                 assert parameter.annotation is not inspect.Parameter.empty, (name, parameter)
     assert (Path(edgefusion.__file__).parent / "py.typed").exists()
+
+
+def test_the_example_script(
+    path: Path, repository_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`make types` checks the same file as a user's script."""
+    example = runpy.run_path(str(repository_root / "examples" / "python" / "what_if.py"))
+    assert example["main"](path) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["7", "14", "30", "60"]
+    assert example["main"](path.with_name("no.npub")) == InputError.exit_code
+    assert "does not exist" in capsys.readouterr().err
 
 
 def test_a_name_that_is_not_public() -> None:
