@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from edgefusion.toolchain.compiling.budgets import Budgets
     from edgefusion.toolchain.profiling.profile import Profile
     from edgefusion.values import VerificationResult, draw, run, verify
+    from edgefusion.views import diff, plots, report, sweep, trace
 
 __all__ = [
     "Budgets",
@@ -54,14 +55,19 @@ __all__ = [
     "VerificationResult",
     "__version__",
     "compile_source",
+    "diff",
     "draw",
     "list_targets",
     "load_target",
     "open_bundle",
+    "plots",
+    "report",
     "run",
     "simulate",
     "simulate_bundle",
+    "sweep",
     "tiles",
+    "trace",
     "traffic_of",
     "verify",
 ]
@@ -86,6 +92,7 @@ _HOMES = {
     "load_target": "edgefusion.runtime.target",
     "run": "edgefusion.values",
     "verify": "edgefusion.values",
+    **dict.fromkeys(("diff", "plots", "report", "sweep", "trace"), "edgefusion.views"),
 }
 """Where public names are defined, but for those of ``edgefusion.api``."""
 

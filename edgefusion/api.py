@@ -112,11 +112,12 @@ def tiles(
     """The tilings of an op that the compiler considered, best first, with what each would cost or
     why it was rejected, on the bundle's machine or another.
 
-    ``op`` is a name or a module, as in ``simulate(bundle).ops_frame()``, with the component's name
-    and a dot before it where several components have one. Raises UsageError for an op that is not
-    there, or is several.
+    ``op`` is a name, a module, or a pattern of either, as in ``simulate(bundle).ops_frame()``, with
+    the component's name and a dot before it where several components have one. Raises UsageError
+    for an op that is not there.
     """
-    from edgefusion.toolchain.profiling.tilings import tilings_frame
+    from edgefusion.toolchain.profiling.frames import tilings_frame
+    from edgefusion.toolchain.reporting.tile_choices import tile_choices
 
     whole = opened(bundle)
     scenario = _scenario(whole, target, set, schedule)
@@ -125,7 +126,7 @@ def tiles(
     names = whole.components
     if component is not None:
         names = (whole.manifest.component(component).name,)
-    return tilings_frame(whole, op, scenario, names)
+    return tilings_frame(tile_choices(whole, op, names, scenario))
 
 
 def opened(bundle: AnyBundle, *, verify: bool = True) -> Bundle:

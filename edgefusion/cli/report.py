@@ -10,6 +10,15 @@ import typer
 
 from edgefusion.cli.output import JsonOption, progress, show, write_json, write_text
 from edgefusion.cli.paths import Reads, Writes, is_stdout
+from edgefusion.cli.scenario_options import (
+    LowerAgainOption,
+    ScheduleOption,
+    SetOption,
+    StepsOption,
+    TargetOption,
+    WhatIf,
+    opened,
+)
 from edgefusion.runtime.errors import InputError, UsageError
 from edgefusion.runtime.file_kinds import Kind
 
@@ -40,14 +49,11 @@ def report(
     ] = None,
     json_to: JsonOption = None,
     title: Annotated[str | None, typer.Option(help="The heading; the bundles' names.")] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Time with another value; repeatable."),
-    ] = None,
-    target: Annotated[
-        str | None, typer.Option(metavar="NAME|FILE.toml", help="Time on another target."), Reads()
-    ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="U-Net evaluations an image.")] = None,
+    settings: SetOption = None,
+    target: TargetOption = None,
+    schedule: ScheduleOption = None,
+    steps: StepsOption = None,
+    lower_again: LowerAgainOption = False,
     verification: Annotated[
         list[Path] | None,
         typer.Option(metavar="FILE", help="What `verify --json` wrote of a bundle; repeatable."),
@@ -84,11 +90,12 @@ def report(
 
     if output is None and markdown is None and json_to is None:
         raise UsageError("name what to write: -o report.html, --markdown FILE, or --json FILE.")
+    asked = WhatIf(settings or (), target, schedule, steps, lower_again)
     verified = _verifications(verification or [], bundles)
     pictures = _pictures(images or [])
     with progress() as say:
         documents = [
-            _document(path, label, settings or [], target, steps, top, what_if, verified, say)
+            _document(path, label, asked, top, what_if, verified, say)
             for path, label in zip(bundles, _labels(bundles), strict=True)
         ]
         heading = title or ", ".join(each["made_from"]["bundle"] for each in documents)
@@ -110,9 +117,7 @@ def report(
 def _document(
     path: Path,
     label: str,
-    settings: Sequence[str],
-    target: str | None,
-    steps: int | None,
+    asked: WhatIf,
     top: int,
     what_if: bool,
     verified: dict[str, dict[str, Any]],
@@ -120,14 +125,10 @@ def _document(
 ) -> dict[str, Any]:
     from dataclasses import replace
 
-    from edgefusion.api import open_bundle
     from edgefusion.toolchain.profiling.profile import profile_bundle
-    from edgefusion.toolchain.profiling.scenario import scenario_of
     from edgefusion.toolchain.reporting.report_document import find, report_document
 
-    say(f"checking {path}")
-    bundle = open_bundle(path)
-    scenario = scenario_of(bundle, settings=settings, target=target, steps=steps)
+    bundle, scenario = opened(path, asked, say)
     profile = replace(profile_bundle(bundle, scenario, progress=say), label=label)
     findings = replace(
         find(bundle, profile, top, what_if, say), verification=verified.get(path.name)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle
     from edgefusion.runtime.progress import Say
     from edgefusion.toolchain.profiling.profile import Profile
+    from edgefusion.toolchain.profiling.scenario import Scenario
 
 SetOption = Annotated[
     list[str] | None,
@@ -73,10 +74,9 @@ class WhatIf:
     lower_again: bool = False
 
 
-def timed(path: Path, what_if: WhatIf, components: str | None, say: Say) -> Profile:
-    """Open a bundle, and time its ``components`` (all when left out) as asked."""
+def opened(path: Path, what_if: WhatIf, say: Say) -> tuple[Bundle, Scenario]:
+    """Open and check a bundle; what to time it on."""
     from edgefusion.api import open_bundle
-    from edgefusion.toolchain.profiling.profile import profile_bundle
     from edgefusion.toolchain.profiling.scenario import scenario_of
 
     say(f"checking {path}")
@@ -89,6 +89,14 @@ def timed(path: Path, what_if: WhatIf, components: str | None, say: Say) -> Prof
         steps=what_if.steps,
         lower_again=what_if.lower_again,
     )
+    return bundle, scenario
+
+
+def timed(path: Path, what_if: WhatIf, components: str | None, say: Say) -> Profile:
+    """Open a bundle, and time its ``components`` (all when left out) as asked."""
+    from edgefusion.toolchain.profiling.profile import profile_bundle
+
+    bundle, scenario = opened(path, what_if, say)
     names = chosen_components(bundle, components)
     return profile_bundle(bundle, scenario, components=names, progress=say)
 

@@ -30,20 +30,11 @@ _COLUMNS = (
 
 
 def tile_document(bundle: Bundle, text: str, components: Sequence[str], say: Say) -> dict[str, Any]:
-    """Search again for the ops that ``text`` means in ``components``.
+    """What was considered for the ops that ``text`` means; see ``reporting.tile_choices``."""
+    from edgefusion.toolchain.reporting.tile_choices import tile_choices
 
-    Raises UsageError for a text that means none, or that names ops of two components.
-    """
-    from edgefusion.toolchain.reporting.selection import select_one_name
-    from edgefusion.toolchain.reporting.tile_choices import bundle_ops, tile_choice
-
-    ops = select_one_name(bundle_ops(bundle, components), text)
-    networks = {name: bundle.network(name) for name in dict.fromkeys(op.component for op in ops)}
-    found = []
-    for number, op in enumerate(ops, start=1):
-        say(f"searching tilings of {op.component}.{op.name}, op {number} of {len(ops)}")
-        found.append(tile_choice(bundle, networks[op.component], op))
-    return {"schema_version": SCHEMA_VERSION, "ops": found}
+    ops = tile_choices(bundle, text, components, progress=say)
+    return {"schema_version": SCHEMA_VERSION, "ops": ops}
 
 
 def tile_tables(document: dict[str, Any]) -> list[Table]:

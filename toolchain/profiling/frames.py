@@ -297,3 +297,18 @@ def _parts(name: str, parts: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
         for component, part in parts.items()
     ]
     return pd.concat(frames, ignore_index=True) if frames else _frame(name, [])
+
+
+def tilings_frame(choices: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Records of ``toolchain.reporting.tile_choices``, a row a tiling."""
+    import pandas as pd
+
+    rows = [
+        {**row, "component": choice["component"], "op": choice["op"]}
+        | {"taken": row["tiling"] == choice["taken"] and not row["rejected"]}
+        for choice in choices
+        for row in choice["candidates"]
+    ]
+    frame = pd.DataFrame(rows, columns=list(COLUMNS["tiles"]))
+    costs = ("sram_bytes", "dma_bytes", "instructions", "time_ps")
+    return frame.astype(dict.fromkeys(costs, "Int64"))

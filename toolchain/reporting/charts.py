@@ -39,7 +39,12 @@ _SIZES = (6.0, 26.0)
 
 def charts(document: Mapping[str, Any], top: int) -> dict[str, Any]:
     """Figures by name, as JSON that Plotly draws."""
-    figures = {
+    return {name: each.to_plotly_json() for name, each in figures(document, top).items()}
+
+
+def figures(document: Mapping[str, Any], top: int = 15) -> dict[str, go.Figure]:
+    """Figures by name of a report's document; of movers of bytes, the ``top`` ones."""
+    made = {
         "components": _components(document["latency"]["components"]),
         "limits": _limits(document["latency"]),
         "engines": _engines(document["engines"]),
@@ -50,8 +55,8 @@ def charts(document: Mapping[str, Any], top: int) -> dict[str, Any]:
         "bounds": _bounds(document),
     }
     if document["what_ifs"]:
-        figures["what_ifs"] = _what_ifs(document)
-    return {name: figure.to_plotly_json() for name, figure in figures.items()}
+        made["what_ifs"] = _what_ifs(document)
+    return made
 
 
 def _figure(height: int, **layout: Any) -> go.Figure:

@@ -90,6 +90,11 @@ class Comparison:
             and all(a.program == b.program for a, b in pairs)
         )
 
+    def __str__(self) -> str:
+        from edgefusion.toolchain.reporting.diff_document import sentences
+
+        return "\n".join(sentences(self))
+
     def __repr__(self) -> str:
         before, after = (ps / 1e9 for ps in self.latency_ps)
         return (

@@ -49,9 +49,13 @@ class Findings:
 
 
 def find(bundle: Bundle, profile: Profile, top: int, with_what_ifs: bool, say: Say) -> Findings:
-    """Search tilings and time what would help, for the ``top`` costliest ops."""
-    tiles = tile_choices(bundle, profile, top, say)
-    return Findings(tiles, what_ifs(bundle, profile, top, say) if with_what_ifs else ())
+    """Search tilings and time what would help, for the ``top`` costliest ops; read what passes
+    remarked."""
+    return Findings(
+        tile_choices(bundle, profile, top, say),
+        what_ifs(bundle, profile, top, say) if with_what_ifs else (),
+        {name: [str(remark) for remark in bundle.remarks(name)] for name in bundle.components},
+    )
 
 
 def report_document(profile: Profile, findings: Findings) -> dict[str, Any]:

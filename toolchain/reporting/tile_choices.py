@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgefusion.compiler.lowering.lower import candidates_of
 from edgefusion.compiler.schedule.schedule import schedule_named
+from edgefusion.runtime.progress import Say, silent
+from edgefusion.toolchain.profiling.scenario import Scenario, lowers_again, scenario_of
+from edgefusion.toolchain.reporting.selection import select_one_name
 
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle
+    from edgefusion.compiler.bundle.manifest import Manifest
     from edgefusion.compiler.lowering.tile_search import Candidate
     from edgefusion.compiler.network.network import Network
     from edgefusion.runtime.program import OpRecord
@@ -45,26 +49,50 @@ def bundle_ops(bundle: Bundle, components: Iterable[str]) -> tuple[BundleOp, ...
     )
 
 
-def tile_choice(bundle: Bundle, network: Network, op: BundleOp) -> dict[str, Any]:
-    """Search again for one op of ``network``, the component's; costs are None where a tiling was
-    rejected, SRAM too where it was not tried.
+def tile_choices(
+    bundle: Bundle,
+    text: str,
+    components: Sequence[str],
+    scenario: Scenario | None = None,
+    progress: Say = silent,
+) -> list[dict[str, Any]]:
+    """Search again for the ops that ``text`` means in ``components``, on the bundle's machine and
+    schedule or in another ``scenario``: a record each, with a row a tiling under ``candidates``.
 
-    Times are of one run of the op alone. Raises UnsupportedOpError for an op that is no program of
-    tiles.
+    Costs are None where a tiling was rejected, SRAM too where it was not tried; times are of one
+    run of the op alone. Raises UsageError for a text that means none, or that names ops of two
+    components, and UnsupportedOpError for an op that is no program of tiles.
     """
-    schedule = schedule_named(bundle.manifest.schedule)
-    candidates = candidates_of(network, op.name, bundle.machine, schedule)
-    taken = next((c for c in candidates if str(c.tiling) == op.record.tile), None)
+    chosen = scenario or scenario_of(bundle)
+    ops = select_one_name(bundle_ops(bundle, components), text)
+    networks = {name: bundle.network(name) for name in dict.fromkeys(op.component for op in ops)}
+    found = []
+    for number, op in enumerate(ops, start=1):
+        progress(f"searching tilings of {op.component}.{op.name}, op {number} of {len(ops)}")
+        found.append(_tile_choice(networks[op.component], op, chosen, bundle.manifest))
+    return found
+
+
+def _tile_choice(
+    network: Network, op: BundleOp, scenario: Scenario, manifest: Manifest
+) -> dict[str, Any]:
+    schedule = schedule_named(scenario.schedule)
+    candidates = candidates_of(network, op.name, scenario.machine, schedule)
+    costed = [candidate for candidate in candidates if not candidate.rejected]
+    if lowers_again(scenario, manifest):
+        taken = costed[0] if costed else None
+    else:  # the program's own; it was made by another search where that is no longer found
+        taken = next((c for c in costed if str(c.tiling) == op.record.tile), None)
     best = taken or candidates[0]
-    second = next((c for c in candidates if c is not best and not c.rejected), None)
+    second = next((each for each in costed if each is not best), None)
     return {
         "component": op.component,
         "op": op.name,
         "module": op.module,
         "kind": op.record.kind,
         "schedule": schedule.name,
-        "sram_limit_bytes": bundle.machine.sram_bytes,
-        "taken": op.record.tile,
+        "sram_limit_bytes": scenario.machine.sram_bytes,
+        "taken": str(taken.tiling) if taken else op.record.tile,
         "runner_up": str(second.tiling) if second else None,
         "lost_because": why_lost(best, second) if second else None,
         "candidates": [_row(rank, c, best, op.name) for rank, c in enumerate(candidates, start=1)],
@@ -103,6 +131,7 @@ def _row(rank: int, candidate: Candidate, best: Candidate, name: str) -> dict[st
         "sram_bytes": candidate.sram_bytes or None,
         "dma_bytes": candidate.dma_bytes if costed else None,
         "instructions": candidate.instructions if costed else None,
+        "time_ps": candidate.time_ps if costed else None,
         "time_us": candidate.time_ps / _US if costed else None,
         "slower_percent": (
             100 * (candidate.time_ps / best.time_ps - 1) if costed and best.time_ps else None

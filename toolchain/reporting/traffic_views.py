@@ -5,12 +5,8 @@ Everything is a sum over the entries of a profile's ledgers; ``image_*`` counts 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import Any
 
-import numpy as np
-
-from edgefusion.runtime.ledger import Ledger
 from edgefusion.toolchain.profiling.profile import Profile
 
 AGAIN = ("spill", "reread")
@@ -66,7 +62,9 @@ def by_tensor(profile: Profile) -> list[dict[str, Any]]:
     rows = []
     for (ledger, evaluations), component in zip(profile.traffic, profile.components, strict=True):
         tensors = {record.name: record for record in component.program.tensors}
-        for name, (causes, ops) in _tensor_sums(ledger).items():
+        by_cause, by_op = (ledger.bytes_by_two("tensor", view) for view in ("cause", "op"))
+        for name, causes in by_cause.items():
+            ops = by_op[name]
             image_bytes = evaluations * sum(causes.values())
             movers = sorted(ops, key=lambda op: -ops[op])
             rows.append(
@@ -91,24 +89,6 @@ def moved_again(tensors: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for row in tensors
     ]
     return sorted((r for r in rows if r["again_bytes"]), key=lambda row: -row["again_bytes"])
-
-
-def _tensor_sums(ledger: Ledger) -> dict[str, tuple[dict[str, int], dict[str, int]]]:
-    """For each tensor that is moved: bytes of one evaluation by cause, and by op."""
-    keys = np.stack([ledger.key["tensor"], ledger.key["cause"], ledger.key["op"]])
-    distinct, group = np.unique(keys, axis=1, return_inverse=True)
-    sums = np.zeros(distinct.shape[1], dtype=np.int64)
-    np.add.at(sums, group.reshape(-1), ledger.useful_bytes)
-    found: dict[str, tuple[dict[str, int], dict[str, int]]] = {}
-    for (tensor, cause, op), n in zip(distinct.T.tolist(), sums.tolist(), strict=True):
-        name = ledger.names["tensor"][tensor]
-        causes, ops = found.setdefault(name, (defaultdict(int), defaultdict(int)))
-        causes[ledger.names["cause"][cause]] += n
-        ops[ledger.names["op"][op]] += n
-    return {
-        name: ({c: n for c, n in causes.items() if n}, dict(ops))
-        for name, (causes, ops) in found.items()
-    }
 
 
 def _percent(part: int, whole: int) -> float:

@@ -1,0 +1,1 @@
+../../edgefusion/views.py
