@@ -65,7 +65,7 @@ def inspect(
         typer.Option(
             metavar="OP",
             help="Show the tilings considered for an op, and their costs: a name, a module path, "
-            "or a pattern such as '*attn1*'.",
+            "or a pattern such as `'*attn1*'`.",
         ),
     ] = None,
     extract: Annotated[

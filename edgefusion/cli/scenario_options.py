@@ -57,7 +57,7 @@ OpsOption = Annotated[
     typer.Option(
         "--op",
         metavar="OP",
-        help="Only these ops: a name, a module path, or a pattern such as '*attn1*'; once for "
+        help="Only these ops: a name, a module path, or a pattern such as `'*attn1*'`; once for "
         "each.",
     ),
 ]

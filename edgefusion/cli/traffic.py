@@ -154,20 +154,20 @@ def traffic(
     label, total = total_label(document["components"]), document["total_bytes"]
     of = f"{', '.join(ops)} of {label}" if ops else label
     title = f"DMA traffic of {heading(document)}, by {by}: {of}"
-    notes = [f"{label}: {total / 1e6:,.2f} MB"]
+    notes = [f"{label}: {total / 1e6:,.2f} MB (10^6 bytes)"]
     if ops:
         part = sum(row["image_bytes"] for row in rows)
         share = 100 * part / total if total else 0.0
-        notes.insert(0, f"{', '.join(ops)}: {part / 1e6:,.2f} MB, {share:.1f} % of")
+        notes.insert(0, f"{', '.join(ops)}: {part / 1e6:,.2f} MB, {share:.1f} %")
     count = top if top is not None else _RANKED_ROWS if by in (By.OP, By.TENSOR) else 0
     shown = rows[:count] if count else rows
     if len(shown) < len(rows):
-        notes.append(f"({len(rows) - len(shown)} rows more; --top 0 shows all)")
+        notes.append(f"{len(rows) - len(shown)} rows more (--top 0 shows all)")
     columns = _COLUMNS[by]
     if any(column in columns for column in _AGAIN):
         # a column of zeros says less than a word, and takes the room of another
         never = [column for column in _AGAIN if not any(row[column.key] for row in rows)]
-        notes += [f"Nothing is {column.title.split()[0]}." for column in never]
+        notes += [f"nothing is {column.title.split()[0]}" for column in never]
         narrow = tuple(column for column in columns if column not in never)
     else:
         narrow = columns
@@ -177,5 +177,5 @@ def traffic(
         json_to=json_to,
         csv_to=csv_to,
         lines=change_lines(document),
-        shown=[Table(title, narrow, shown, " ".join(notes))],
+        shown=[Table(title, narrow, shown, "; ".join(notes))],
     )

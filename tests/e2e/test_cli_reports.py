@@ -153,7 +153,7 @@ def test_traffic_views_agree(cli: Cli, bundle: Path, tmp_path: Path, by: str) ->
 
 def test_traffic_shows_the_first_rows_and_says_how_many_more(cli: Cli, bundle: Path) -> None:
     every = len(cli("traffic", bundle, "--json", "-").json["image"]["tensor"])
-    assert f"({every - 2} rows more;" in cli("traffic", bundle, "--by", "tensor", "--top", "2").out
+    assert f"{every - 2} rows more (" in cli("traffic", bundle, "--by", "tensor", "--top", "2").out
     assert "rows more" not in cli("traffic", bundle, "--by", "tensor", "--top", "0").out
 
 
