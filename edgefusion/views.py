@@ -35,7 +35,7 @@ def trace(profile: AnyProfile, path: str | PathLike[str], *, progress: Say | Non
     ``path`` ends in .json; the path."""
     from edgefusion.toolchain.reporting.trace import write_trace_file
 
-    file = Path(path_of(path, "the trace"))
+    file = path_of(path, "the trace")
     write_trace_file(file, _profile(profile), progress or silent)
     return file
 
@@ -89,7 +89,7 @@ def report(
     if not documents:
         raise UsageError("bundles is empty; expected one or several.")
     heading = title or ", ".join(each["made_from"]["bundle"] for each in documents)
-    file = Path(path_of(path, "the report"))
+    file = path_of(path, "the report")
     with replacing((file,), Kind.HTML) as (partial,), disk_errors(file):
         partial.write_text(html_report(documents, heading, ()), encoding="utf-8")
     return file
