@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from edgefusion.toolchain.exploring.sweep import Sweep
-    from edgefusion.toolchain.reporting.diff import Comparison
+    from edgefusion.toolchain.reporting.comparison.compare import Comparison
 
 AnyProfile = Profile | AnyBundle
 """A profile, or a bundle that is timed as it was compiled."""
@@ -33,7 +33,7 @@ Choices = Mapping[str, Sequence[int | float | str]] | Iterable[str] | str
 def trace(profile: AnyProfile, path: str | PathLike[str], *, progress: Say | None = None) -> Path:
     """Write an image's timeline for Perfetto (ui.perfetto.dev), as protobuf, or as JSON where
     ``path`` ends in .json; the path."""
-    from edgefusion.toolchain.reporting.trace import write_trace_file
+    from edgefusion.toolchain.reporting.traces.write import write_trace_file
 
     file = path_of(path, "the trace")
     write_trace_file(file, _profile(profile), progress or silent)
@@ -47,7 +47,7 @@ def diff(before: AnyProfile, after: AnyProfile, *, force: bool = False) -> Compa
     Raises UsageError for profiles of different machines unless ``force``, InputError for two
     without a common component.
     """
-    from edgefusion.toolchain.reporting.diff import compare
+    from edgefusion.toolchain.reporting.comparison.compare import compare
 
     return compare(_profile(before), _profile(after), force=force)
 
@@ -55,8 +55,8 @@ def diff(before: AnyProfile, after: AnyProfile, *, force: bool = False) -> Compa
 def plots(profile: AnyProfile) -> dict[str, go.Figure]:
     """The figures of the HTML report by name: ``components``, ``limits``, ``engines``, ``causes``,
     ``traffic_ops``, ``traffic_tensors``, ``roofline``, ``bounds``."""
-    from edgefusion.toolchain.reporting.charts import figures
-    from edgefusion.toolchain.reporting.report_document import Findings, report_document
+    from edgefusion.toolchain.reporting.page.charts import figures
+    from edgefusion.toolchain.reporting.page.document import Findings, report_document
 
     return figures(report_document(_profile(profile), Findings()))
 
@@ -77,8 +77,8 @@ def report(
     from edgefusion.runtime.file_kinds import Kind
     from edgefusion.runtime.files import disk_errors, replacing
     from edgefusion.toolchain.profiling.profile import profile_bundle
-    from edgefusion.toolchain.reporting.html_report import html_report
-    from edgefusion.toolchain.reporting.report_document import find, report_document
+    from edgefusion.toolchain.reporting.page.document import find, report_document
+    from edgefusion.toolchain.reporting.page.html import html_report
 
     say = progress or silent
     documents = []

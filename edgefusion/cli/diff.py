@@ -24,7 +24,7 @@ from edgefusion.cli.table import (
 from edgefusion.runtime.file_kinds import Kind
 
 if TYPE_CHECKING:
-    from edgefusion.toolchain.reporting.diff import Comparison
+    from edgefusion.toolchain.reporting.comparison.compare import Comparison
 
 app = typer.Typer(add_completion=False)
 
@@ -62,9 +62,9 @@ def diff(
     """
     from edgefusion.api import open_bundle
     from edgefusion.toolchain.profiling.profile import profile_bundle
-    from edgefusion.toolchain.reporting.diff import compare
-    from edgefusion.toolchain.reporting.diff_document import diff_document
-    from edgefusion.toolchain.reporting.diff_markdown import markdown
+    from edgefusion.toolchain.reporting.comparison.compare import compare
+    from edgefusion.toolchain.reporting.comparison.document import diff_document
+    from edgefusion.toolchain.reporting.comparison.markdown import markdown
 
     profiles = []
     with progress() as say:
@@ -88,7 +88,7 @@ def diff(
 
 
 def _lines(comparison: Comparison) -> list[str]:
-    from edgefusion.toolchain.reporting.diff_document import headline, sentences
+    from edgefusion.toolchain.reporting.comparison.document import headline, sentences
 
     title = f"{comparison.a.label} → {comparison.b.label}"
     if comparison.same_figures:

@@ -86,7 +86,7 @@ def report(
 
     The page, the Markdown and the JSON hold the numbers of `simulate` and `traffic`.
     """
-    from edgefusion.toolchain.reporting.markdown import markdown_report
+    from edgefusion.toolchain.reporting.page.markdown import markdown_report
 
     if output is None and markdown is None and json_to is None:
         raise UsageError("name what to write: -o report.html, --markdown FILE, or --json FILE.")
@@ -100,7 +100,7 @@ def report(
         ]
         heading = title or ", ".join(each["made_from"]["bundle"] for each in documents)
         if output is not None:
-            from edgefusion.toolchain.reporting.html_report import html_report
+            from edgefusion.toolchain.reporting.page.html import html_report
 
             say(f"writing {output}")
             write_text(str(output), html_report(documents, heading, pictures), Kind.HTML)
@@ -126,7 +126,7 @@ def _document(
     from dataclasses import replace
 
     from edgefusion.toolchain.profiling.profile import profile_bundle
-    from edgefusion.toolchain.reporting.report_document import find, report_document
+    from edgefusion.toolchain.reporting.page.document import find, report_document
 
     bundle, scenario = opened(path, asked, say)
     profile = replace(profile_bundle(bundle, scenario, progress=say), label=label)
@@ -144,7 +144,7 @@ def _labels(paths: Sequence[Path]) -> list[str]:
 
 def _verifications(files: Sequence[Path], bundles: Sequence[Path]) -> dict[str, dict[str, Any]]:
     """By name of the bundle. Raises InputError for one of a bundle that is not reported."""
-    from edgefusion.toolchain.reporting.verification_file import read_verification
+    from edgefusion.toolchain.reporting.page.verification import read_verification
 
     names = [path.name for path in bundles]
     found = {}
@@ -160,6 +160,6 @@ def _verifications(files: Sequence[Path], bundles: Sequence[Path]) -> dict[str, 
 
 
 def _pictures(files: Sequence[Path]) -> list[tuple[str, str]]:
-    from edgefusion.toolchain.reporting.html_report import image_uri
+    from edgefusion.toolchain.reporting.page.html import image_uri
 
     return [(file.name, image_uri(file)) for file in files]

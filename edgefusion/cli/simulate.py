@@ -114,6 +114,6 @@ def simulate(
 
 
 def _write_trace(profile: Profile, path: Path, say: Say) -> None:
-    from edgefusion.toolchain.reporting.trace import write_trace_file
+    from edgefusion.toolchain.reporting.traces.write import write_trace_file
 
     write_trace_file(path, profile, say)

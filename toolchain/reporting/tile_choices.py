@@ -103,10 +103,11 @@ def why_lost(best: Candidate, other: Candidate) -> str:
     """How ``other`` differs, in the order in which the search compares."""
     more = other.time_ps - best.time_ps
     if more:
-        share = f" ({100 * more / best.time_ps:.2f} %)" if best.time_ps else ""
-        parts = [f"{_signed(more / _US, ',.3f')} µs{share}"]
+        word = "slower" if more > 0 else "faster"
+        share = f" ({100 * abs(more) / best.time_ps:.2f} %)" if best.time_ps else ""
+        parts = [f"{abs(more) / _US:,.3f} µs{share} {word}"]
     else:
-        parts = ["the same time"]
+        parts = ["as fast"]
     for name, unit in (
         ("dma_bytes", "DMA bytes"),
         ("instructions", "instructions"),
@@ -114,12 +115,8 @@ def why_lost(best: Candidate, other: Candidate) -> str:
     ):
         difference = getattr(other, name) - getattr(best, name)
         if difference:
-            parts.append(f"{_signed(difference, ',')} {unit}")
+            parts.append(f"{difference:+,} {unit}")
     return ", ".join(parts)
-
-
-def _signed(value: float, form: str) -> str:
-    return f"{value:+{form}}"
 
 
 def _row(rank: int, candidate: Candidate, best: Candidate, name: str) -> dict[str, Any]:

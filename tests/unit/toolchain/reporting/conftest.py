@@ -12,7 +12,7 @@ from edgefusion.compiler.bundle.bundle import Bundle
 from edgefusion.runtime.progress import silent
 from edgefusion.toolchain.compiling.compile_source import compile_source
 from edgefusion.toolchain.profiling.profile import Profile, profile_bundle
-from edgefusion.toolchain.reporting.report_document import Findings, find, report_document
+from edgefusion.toolchain.reporting.page.document import Findings, find, report_document
 from tests.network_cases import save
 
 TOP = 4

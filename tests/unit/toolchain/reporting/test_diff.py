@@ -10,15 +10,15 @@ import pytest
 from edgefusion.runtime.errors import InputError, UsageError
 from edgefusion.runtime.isa import DType
 from edgefusion.toolchain.profiling.profile import Profile
-from edgefusion.toolchain.reporting.diff import Comparison, compare
-from edgefusion.toolchain.reporting.diff_changes import Reason
-from edgefusion.toolchain.reporting.diff_document import (
+from edgefusion.toolchain.reporting.comparison.changes import Reason
+from edgefusion.toolchain.reporting.comparison.compare import Comparison, compare
+from edgefusion.toolchain.reporting.comparison.document import (
     diff_document,
     explain,
     sentences,
     shares,
 )
-from edgefusion.toolchain.reporting.diff_markdown import markdown
+from edgefusion.toolchain.reporting.comparison.markdown import markdown
 from tests.lowering_cases import attention_case, conv_case
 from tests.profile_cases import MACHINE, block, profile_of, program_of
 

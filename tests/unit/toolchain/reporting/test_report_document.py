@@ -12,10 +12,10 @@ from edgefusion.runtime.target import load_target
 from edgefusion.toolchain.profiling.profile import profile_bundle
 from edgefusion.toolchain.profiling.scenario import scenario_of
 from edgefusion.toolchain.reporting.documents import latency_document, traffic_document
-from edgefusion.toolchain.reporting.provenance import parameter_rows, residuals, status_counts
-from edgefusion.toolchain.reporting.report_document import comparison, report_document
+from edgefusion.toolchain.reporting.page.document import comparison, report_document
+from edgefusion.toolchain.reporting.page.provenance import parameter_rows, residuals, status_counts
+from edgefusion.toolchain.reporting.page.timeline_runs import engine_times, timeline_runs
 from edgefusion.toolchain.reporting.sram_occupancy import sram_occupancy
-from edgefusion.toolchain.reporting.timeline_runs import engine_times, timeline_runs
 from tests.unit.toolchain.reporting.conftest import TOP, Reported
 
 

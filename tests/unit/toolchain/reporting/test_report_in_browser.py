@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from edgefusion.toolchain.reporting.html_report import html_report
-from edgefusion.toolchain.reporting.report_document import report_document
-from edgefusion.toolchain.reporting.verification_file import read_verification
+from edgefusion.toolchain.reporting.page.document import report_document
+from edgefusion.toolchain.reporting.page.html import html_report
+from edgefusion.toolchain.reporting.page.verification import read_verification
 from tests.unit.toolchain.reporting.conftest import Reported
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")

@@ -16,10 +16,10 @@ from plotly.offline import get_plotlyjs
 from edgefusion.runtime.errors import InputError
 from edgefusion.toolchain.profiling.profile import Profile, profile_program
 from edgefusion.toolchain.reporting.documents import latency_document
-from edgefusion.toolchain.reporting.html_report import html_report, image_uri, script_json
-from edgefusion.toolchain.reporting.markdown import markdown_report
-from edgefusion.toolchain.reporting.report_document import Findings, report_document
-from edgefusion.toolchain.reporting.verification_file import read_verification
+from edgefusion.toolchain.reporting.page.document import Findings, report_document
+from edgefusion.toolchain.reporting.page.html import html_report, image_uri, script_json
+from edgefusion.toolchain.reporting.page.markdown import markdown_report
+from edgefusion.toolchain.reporting.page.verification import read_verification
 from tests.unit.toolchain.reporting.conftest import VERIFICATION, Reported
 from tests.unit.toolchain.reporting.report_pages import Page, read_page
 
@@ -72,7 +72,7 @@ def test_nothing_is_loaded(page: Page) -> None:
             assert ":" not in link.removeprefix("data:")
         assert tag not in ("iframe", "object", "embed", "base", "form")
     assert sum(get_plotlyjs()[:2000] in text for text in page.scripts) == 1, "Plotly is in it once"
-    style = (Path(html_report.__code__.co_filename).parent / "pages" / "style.css").read_text()
+    style = (Path(html_report.__code__.co_filename).parent / "parts" / "style.css").read_text()
     assert "url(" not in style
     assert "@import" not in style
 

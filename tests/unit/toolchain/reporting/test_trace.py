@@ -13,9 +13,9 @@ from edgefusion.runtime.errors import DoesNotFitError, UsageError
 from edgefusion.runtime.file_kinds import Kind, kind_of
 from edgefusion.runtime.simulator import STALL_REASONS
 from edgefusion.toolchain.profiling.profile import Profile
-from edgefusion.toolchain.reporting import trace_slices
 from edgefusion.toolchain.reporting.sram_occupancy import sram_occupancy
-from edgefusion.toolchain.reporting.trace import write_trace_file
+from edgefusion.toolchain.reporting.traces import slices
+from edgefusion.toolchain.reporting.traces.write import write_trace_file
 from tests.lowering_cases import attention_case, conv_case
 from tests.profile_cases import MACHINE, block, profile_of
 from tests.trace_reader import ReadTrace, Slice, read_json, read_protobuf
@@ -220,7 +220,7 @@ def test_the_same_profile_gives_the_same_bytes(
     name: str, profile: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_trace_file(tmp_path / name, profile)
-    monkeypatch.setattr(trace_slices, "_CHUNK", 7)
+    monkeypatch.setattr(slices, "_CHUNK", 7)
     write_trace_file(tmp_path / f"again_{name}", profile)
     assert (tmp_path / name).read_bytes() == (tmp_path / f"again_{name}").read_bytes()
 

@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING, Any
 from edgefusion.runtime.isa import Cause, EngineKind
 from edgefusion.runtime.latency import PS_PER_MS, total_label
 from edgefusion.toolchain.profiling.profile import ComponentProfile, Profile
-from edgefusion.toolchain.reporting.costliest_tilings import tile_choices
 from edgefusion.toolchain.reporting.documents import latency_document, traffic_document
-from edgefusion.toolchain.reporting.provenance import parameter_rows, residuals, status_counts
-from edgefusion.toolchain.reporting.roofline import machine_roofs, roofline_points
-from edgefusion.toolchain.reporting.sram_occupancy import sram_occupancy
-from edgefusion.toolchain.reporting.timeline_runs import PS_PER_US, engine_times, timeline_runs
-from edgefusion.toolchain.reporting.traffic_views import (
+from edgefusion.toolchain.reporting.page.provenance import parameter_rows, residuals, status_counts
+from edgefusion.toolchain.reporting.page.roofline import machine_roofs, roofline_points
+from edgefusion.toolchain.reporting.page.tilings import tile_choices
+from edgefusion.toolchain.reporting.page.timeline_runs import PS_PER_US, engine_times, timeline_runs
+from edgefusion.toolchain.reporting.page.traffic import (
     by_component_and_cause,
     by_op,
     by_tensor,
     moved_again,
     total_image_bytes,
 )
-from edgefusion.toolchain.reporting.what_if import what_ifs
+from edgefusion.toolchain.reporting.page.what_if import what_ifs
+from edgefusion.toolchain.reporting.sram_occupancy import sram_occupancy
 
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle

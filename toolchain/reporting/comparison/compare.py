@@ -27,8 +27,12 @@ from edgefusion.runtime.errors import InputError, UsageError
 from edgefusion.runtime.isa import EngineKind
 from edgefusion.runtime.ledger import CAUSES
 from edgefusion.toolchain.profiling.profile import ComponentProfile, Profile
-from edgefusion.toolchain.reporting.diff_changes import Change, changes_between, parameter_changes
-from edgefusion.toolchain.reporting.diff_parts import OpDifference, Part, parts_of
+from edgefusion.toolchain.reporting.comparison.changes import (
+    Change,
+    changes_between,
+    parameter_changes,
+)
+from edgefusion.toolchain.reporting.comparison.parts import OpDifference, Part, parts_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ class Comparison:
         )
 
     def __str__(self) -> str:
-        from edgefusion.toolchain.reporting.diff_document import sentences
+        from edgefusion.toolchain.reporting.comparison.document import sentences
 
         return "\n".join(sentences(self))
 

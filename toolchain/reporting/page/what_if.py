@@ -10,7 +10,7 @@ from edgefusion.runtime.latency import PS_PER_MS
 from edgefusion.runtime.progress import Say, silent
 from edgefusion.toolchain.profiling.profile import OpProfile, Profile, profile_bundle
 from edgefusion.toolchain.profiling.scenario import Scenario, scenario_of
-from edgefusion.toolchain.reporting.traffic_views import total_image_bytes
+from edgefusion.toolchain.reporting.page.traffic import total_image_bytes
 
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle

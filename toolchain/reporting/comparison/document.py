@@ -8,9 +8,9 @@ from typing import Any
 
 from edgefusion.runtime.latency import PS_PER_MS, total_label
 from edgefusion.toolchain.profiling.profile import Profile
-from edgefusion.toolchain.reporting.diff import Comparison, compare
-from edgefusion.toolchain.reporting.diff_changes import Reason
-from edgefusion.toolchain.reporting.diff_parts import OpDifference, Part
+from edgefusion.toolchain.reporting.comparison.changes import Reason
+from edgefusion.toolchain.reporting.comparison.compare import Comparison, compare
+from edgefusion.toolchain.reporting.comparison.parts import OpDifference, Part
 from edgefusion.toolchain.reporting.documents import about
 
 SCHEMA_VERSION = 1

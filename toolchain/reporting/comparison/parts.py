@@ -14,8 +14,8 @@ from edgefusion.runtime.program import Program
 from edgefusion.runtime.simulator import simulate
 from edgefusion.toolchain.profiling.profile import ComponentProfile, OpProfile, Profile
 from edgefusion.toolchain.profiling.scenario import SIZES
-from edgefusion.toolchain.reporting.diff_changes import Reason, parameter_changes
-from edgefusion.toolchain.reporting.op_matching import OpFacts, facts_of, match_ops
+from edgefusion.toolchain.reporting.comparison.changes import Reason, parameter_changes
+from edgefusion.toolchain.reporting.comparison.op_matching import OpFacts, facts_of, match_ops
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,8 @@ from plotly.offline import get_plotlyjs
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.file_kinds import Kind, kind_of
 from edgefusion.runtime.files import disk_errors
-from edgefusion.toolchain.reporting.charts import CAUSES, ENGINES, charts
-from edgefusion.toolchain.reporting.report_document import comparison
+from edgefusion.toolchain.reporting.page.charts import CAUSES, ENGINES, charts
+from edgefusion.toolchain.reporting.page.document import comparison
 
 SHOWN = 15
 """Rows of a chart's bars and of tables of tensors; the rest is one row."""
@@ -35,7 +35,7 @@ def html_report(
 ) -> str:
     """The page of one bundle's document, or of several side by side; ``images`` are names and
     data URIs (``image_uri``)."""
-    pages = files("edgefusion.toolchain.reporting").joinpath("pages")
+    pages = files("edgefusion.toolchain.reporting.page").joinpath("parts")
 
     def page(name: str) -> str:
         return pages.joinpath(name).read_text(encoding="utf-8")

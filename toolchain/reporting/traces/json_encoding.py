@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from edgefusion.toolchain.reporting.trace_events import Begin, Count, End, Event, Process, Track
+from edgefusion.toolchain.reporting.traces.events import Begin, Count, End, Event, Process, Track
 
 
 def json_of(events: Iterable[Event]) -> Iterator[str]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from edgefusion.toolchain.reporting.report_document import comparison
+from edgefusion.toolchain.reporting.page.document import comparison
 
 TOP = 10
 _LONGEST_TICKS = re.compile(r"`+")

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from edgefusion.toolchain.reporting.diff import Comparison
-from edgefusion.toolchain.reporting.diff_document import MB, diff_document, headline, sentences
+from edgefusion.toolchain.reporting.comparison.compare import Comparison
+from edgefusion.toolchain.reporting.comparison.document import (
+    MB,
+    diff_document,
+    headline,
+    sentences,
+)
 
 _SHOWN_OPS = 10
 

@@ -16,8 +16,8 @@ from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import (
     TrackEvent,
 )
 
-from edgefusion.toolchain.reporting.trace_counters import BYTES
-from edgefusion.toolchain.reporting.trace_events import Begin, Count, End, Event, Process, Track
+from edgefusion.toolchain.reporting.traces.counters import BYTES
+from edgefusion.toolchain.reporting.traces.events import Begin, Count, End, Event, Process, Track
 
 _PACKET = b"\x0a"
 """Tag of ``Trace.packet``: field 1, with a length."""

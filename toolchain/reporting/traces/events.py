@@ -23,8 +23,8 @@ from edgefusion.runtime.latency import total_label
 from edgefusion.runtime.program import I64
 from edgefusion.runtime.progress import Say, silent
 from edgefusion.toolchain.profiling.profile import ComponentProfile, Profile
-from edgefusion.toolchain.reporting.trace_counters import Curve, curves_of
-from edgefusion.toolchain.reporting.trace_slices import Arguments, Step, Steps
+from edgefusion.toolchain.reporting.traces.counters import Curve, curves_of
+from edgefusion.toolchain.reporting.traces.slices import Arguments, Step, Steps
 
 PS_PER_NS = 1000
 
