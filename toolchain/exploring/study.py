@@ -1,10 +1,9 @@
-"""The search itself: Optuna's study chooses points and keeps what they gave, workers time them.
+"""The search itself: Optuna chooses points, workers time them, a study in a database keeps them.
 
-One process leads: it alone asks and tells, so that a trial is told once or not at all, and storage
-needs no more than one writer. Every trial has an index, and what is drawn for an index follows
-from the seed: a study that was interrupted goes on as it would have. Trials that were being
-computed then are marked as failed, without figures, and their indices are tried again. What a
-sampler draws a second time is not computed a second time.
+One process leads: it alone asks and tells. It asks a copy of the study in memory, and the database
+gets a trial when it is finished, whole and at once: whatever ends a process, nothing is there by
+half. Every trial has an index, and what is drawn for an index follows from the seed: a study that
+was interrupted goes on as it would have. What a sampler draws a second time is not computed again.
 """
 
 from __future__ import annotations
@@ -12,8 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
-from itertools import count
+from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any
 
@@ -25,13 +23,21 @@ from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.progress import Say, silent
 from edgefusion.toolchain.exploring.findings import Findings, Found
 from edgefusion.toolchain.exploring.models import bundle_digest
-from edgefusion.toolchain.exploring.parameters import MODEL, OTHERS, SCHEDULE, STEPS, Choices, Value
+from edgefusion.toolchain.exploring.parameters import (
+    MODEL,
+    OTHERS,
+    SCHEDULE,
+    STEPS,
+    Choices,
+    Parameter,
+    Value,
+)
 from edgefusion.toolchain.exploring.suite import Suite
 from edgefusion.toolchain.exploring.sweep import Timed
 from edgefusion.toolchain.exploring.trial import Job, Outcome, evaluate
 from edgefusion.toolchain.exploring.workers import Workers
 
-_INDEX, _VALUES, _FIGURES, _PROBLEM = "index", "values", "figures", "problem"
+_POINT, _FIGURES, _PROBLEM = "point", "figures", "problem"
 _POPULATION = 50
 _STARTUP = 10
 
@@ -59,7 +65,7 @@ def open_study(suite: Suite, storage: str) -> optuna.Study:
 
 def findings(suite: Suite, study: optuna.Study) -> Findings:
     """What was found up to now, by index."""
-    found = [_found(trial) for trial in study.get_trials(deepcopy=False) if _is_told(trial)]
+    found = [_found(trial) for trial in study.get_trials(deepcopy=False)]
     return Findings(
         suite.name, suite.digest, suite.objectives, suite.trials, tuple(sorted(found, key=_index))
     )
@@ -75,63 +81,67 @@ def search(
 ) -> None:
     """Compute the trials that are missing. Raises what ``Workers.first_done`` does; what was told
     before is kept."""
-    _forget_interrupted(study)
-    found = {_key(each.values): each.outcome for each in findings(suite, study).trials}
-    told = {_index_of(trial) for trial in study.get_trials(deepcopy=False) if _is_told(trial)}
-    missing = iter([index for index in range(suite.trials) if index not in told])
-    done = suite.trials - sum(1 for index in range(suite.trials) if index not in told)
+    copy = optuna.create_study(directions=suite.directions)
+    copy.add_trials(study.get_trials(deepcopy=False))
+    found = findings(suite, study).trials
+    known = {_key(each.values): each.outcome for each in found}
+    told = {each.index for each in found}
     digests = {name: bundle_digest(bundle) for name, bundle in suite.models.items()}
-    running: dict[Any, tuple[optuna.Trial, dict[str, Value]]] = {}
+    running: dict[Any, _Asked] = {}
+    done = len(told & set(range(suite.trials)))
+
+    def tell(asked: _Asked, outcome: Outcome) -> None:
+        nonlocal done
+        study.add_trial(_tell(suite, copy, asked, outcome))
+        known[_key(asked.values)] = outcome
+        done += 1
+        progress(f"trial {done} of {suite.trials}")
+
     progress(f"trial {done} of {suite.trials}")
-    while True:
-        repeated = False
-        for index in _up_to(missing, workers.slots - len(running)):
-            trial, values = _ask(suite, study, index)
-            if known := found.get(_key(values)):
-                _tell(suite, study, trial, str(values[MODEL]), known)
-                done += 1
-                repeated = True
-                continue
-            job = _job(suite, digests, values)
-            running[workers.submit(compute, job)] = trial, values
-        if repeated:
+    for index in (index for index in range(suite.trials) if index not in told):
+        asked = _ask(suite, copy, index)
+        if before := known.get(_key(asked.values)):
+            tell(asked, before)
             continue
-        if not running:
-            return
+        running[workers.submit(compute, _job(suite, digests, asked.values))] = asked
+        if len(running) >= workers.slots:
+            for future, outcome in workers.first_done(list(running)):
+                tell(running.pop(future), outcome)
+    while running:
         for future, outcome in workers.first_done(list(running)):
-            trial, values = running.pop(future)
-            _tell(suite, study, trial, str(values[MODEL]), outcome)
-            found[_key(values)] = outcome
-            done += 1
-            progress(f"trial {done} of {suite.trials}")
+            tell(running.pop(future), outcome)
 
 
-def _ask(suite: Suite, study: optuna.Study, index: int) -> tuple[optuna.Trial, dict[str, Value]]:
-    """A new trial for an index, and its values."""
-    study.sampler = _sampler(suite, index)
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A point to be timed, and Optuna's trial of it."""
+
+    index: int
+    values: Mapping[str, Value]
+    trial: optuna.Trial
+
+
+def _ask(suite: Suite, copy: optuna.Study, index: int) -> _Asked:
+    """The point of an index."""
+    parameters: list[Parameter] = list(suite.parameters)
     if suite.sampler == "grid":
-        study.enqueue_trial(dict(_grid_point(suite, index)))
-    trial = study.ask()
-    if suite.sampler == "grid":
-        values = {p.name: Choices(p.name, p.grid()).suggest(trial) for p in suite.parameters}
-    else:
-        values = {parameter.name: parameter.suggest(trial) for parameter in suite.parameters}
-    trial.set_user_attr(_VALUES, values)
-    trial.set_user_attr(_INDEX, index)
-    return trial, values
+        copy.enqueue_trial(dict(_grid_point(suite, index)))
+        parameters = [Choices(each.name, each.grid()) for each in parameters]
+    copy.sampler = _sampler(suite, index)
+    trial = copy.ask()
+    return _Asked(index, {each.name: each.suggest(trial) for each in parameters}, trial)
 
 
-def _tell(
-    suite: Suite, study: optuna.Study, trial: optuna.Trial, model: str, outcome: Outcome
-) -> None:
-    """Keep an outcome; from here on nothing loses it."""
+def _tell(suite: Suite, copy: optuna.Study, asked: _Asked, outcome: Outcome) -> FrozenTrial:
+    """The finished trial, for the database to keep."""
+    asked.trial.set_user_attr(_POINT, {"index": asked.index, "values": dict(asked.values)})
     if outcome.timed is None:
-        trial.set_user_attr(_PROBLEM, outcome.problem)
-        study.tell(trial, state=TrialState.FAIL)
-        return
-    figures = asdict(outcome.timed) | {"sqnr_db": suite.sqnr_db[model]}
-    trial.set_user_attr(_FIGURES, figures)
-    study.tell(trial, [float(figures[name]) for name in suite.objectives])
+        asked.trial.set_user_attr(_PROBLEM, outcome.problem)
+        return copy.tell(asked.trial, state=TrialState.FAIL)
+    sqnr_db = suite.sqnr_db[str(asked.values[MODEL])]
+    figures = asdict(outcome.timed) | {"sqnr_db": sqnr_db}
+    asked.trial.set_user_attr(_FIGURES, figures)
+    return copy.tell(asked.trial, [float(figures[name]) for name in suite.objectives])
 
 
 def _job(suite: Suite, digests: Mapping[str, str], values: Mapping[str, Value]) -> Job:
@@ -170,41 +180,19 @@ def _grid_point(suite: Suite, index: int) -> Iterator[tuple[str, Value]]:
         yield parameter.name, grid[index // after % len(grid)]
 
 
-def _forget_interrupted(study: optuna.Study) -> None:
-    """Trials that a process which is no more was at: they have no figures, and fail."""
-    for _ in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-        study.tell(study.ask(), state=TrialState.FAIL)
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        study.tell(trial.number, state=TrialState.FAIL)
-
-
-def _is_told(trial: FrozenTrial) -> bool:
-    return trial.state is TrialState.COMPLETE or _PROBLEM in trial.user_attrs
-
-
 def _found(trial: FrozenTrial) -> Found:
     kept = dict(trial.user_attrs.get(_FIGURES, {}))
     sqnr_db = kept.pop("sqnr_db", None)
     timed = Timed(**kept) if kept else None
-    problem = trial.user_attrs.get(_PROBLEM, "")
-    values = json.loads(json.dumps(trial.user_attrs[_VALUES]))
-    return Found(trial.user_attrs[_INDEX], values, timed, sqnr_db, problem)
-
-
-def _key(values: Mapping[str, Value]) -> str:
-    return json.dumps(dict(values), sort_keys=True)
-
-
-def _index_of(trial: FrozenTrial) -> int:
-    return int(trial.user_attrs[_INDEX])
+    point = trial.user_attrs[_POINT]
+    return Found(
+        point["index"], point["values"], timed, sqnr_db, trial.user_attrs.get(_PROBLEM, "")
+    )
 
 
 def _index(found: Found) -> int:
     return found.index
 
 
-def _up_to(items: Iterator[int], most: int) -> Iterator[int]:
-    for _ in zip(count(), range(most), strict=False):
-        if (item := next(items, None)) is None:
-            return
-        yield item
+def _key(values: Mapping[str, Value]) -> str:
+    return json.dumps(dict(values), sort_keys=True)

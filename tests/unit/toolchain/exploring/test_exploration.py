@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -45,6 +46,20 @@ SEARCH = GRID.replace('"grid"', '"random"\ntrials = 12').replace(", count = 3", 
 @pytest.fixture(scope="module")
 def bundle() -> KeptBundle:
     return bundle_of(small_networks())
+
+
+@pytest.fixture(scope="module")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("database") / "empty.db"
+    optuna.storages.RDBStorage(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def databases(tmp_path: Path, empty_database: Path) -> None:
+    """Those that tests name; making the tables takes longer than a search."""
+    for name in ("s.db", "whole.db", "cut.db", "other.db"):
+        shutil.copy(empty_database, tmp_path / name)
 
 
 @pytest.fixture
@@ -149,14 +164,14 @@ def test_what_is_cut_off_goes_on_as_it_would_have(
 def test_samplers_find_what_is_good(
     load: Callable[..., Suite], tmp_path: Path, sampler: str
 ) -> None:
-    suite = load(SEARCH.replace("random", sampler).replace("trials = 12", "trials = 40"))
+    suite = load(SEARCH.replace("random", sampler))
     found = run(suite, f"sqlite:///{tmp_path}/s.db", Instant(slots=1))
-    assert len(found.trials) == 40
+    assert len(found.trials) == 12
     assert found.front
     again = run(suite, f"sqlite:///{tmp_path}/other.db", Instant(slots=1))
     assert again == found, "the same seed gives another study"
-    more = load(SEARCH.replace("random", sampler).replace("trials = 12", "trials = 40"), trials=44)
-    assert len(run(more, f"sqlite:///{tmp_path}/s.db", Instant()).trials) == 44
+    more = load(SEARCH.replace("random", sampler), trials=14)
+    assert len(run(more, f"sqlite:///{tmp_path}/s.db", Instant()).trials) == 14
 
 
 def test_another_suite_is_another_study(load: Callable[..., Suite], tmp_path: Path) -> None:
@@ -246,6 +261,15 @@ def test_mistakes_in_suites(load: Callable[..., Suite], old: str, new: str, mess
     assert old in GRID
     with pytest.raises(InputError, match=f"(?s)(suite.*)?{message}"):
         load(GRID.replace(old, new))
+
+
+def test_the_example_is_understood(load: Callable[..., Suite], repository_root: Path) -> None:
+    suite = load((repository_root / "examples" / "explore" / "suite.toml").read_text())
+    assert suite.trials == 16
+    assert [parameter.name for parameter in suite.parameters][:2] == [
+        "sram_bytes",
+        "dma_bandwidth_bytes_per_s",
+    ]
 
 
 def test_models_of_suites(tmp_path: Path) -> None:
