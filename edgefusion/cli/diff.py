@@ -117,11 +117,10 @@ _ATTRIBUTION = (
     Column("dram_change_bytes", "± MB", signed_megabytes),
 )
 _BUSY = tuple(replace(each, key=each.key.replace("latency", "busy")) for each in _LATENCY)
-_WHY = (Column("reason", "why"), Column("what", "what differs", detail=True))
+_WHY = (Column("reason", "why"), Column("what", "what differs"))
 _TOLD = (Column("before", "before", detail=True), Column("after", "after", detail=True))
 _OPS = (
-    Column("module", "op"),
-    Column("component", "component"),
+    Column("path", "op", path=True, keep=True),
     Column("attributed_ms", "± ms", signed_milliseconds),
     Column("dram_change_bytes", "± MB", signed_megabytes),
     *_WHY,

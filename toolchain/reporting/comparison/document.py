@@ -125,6 +125,7 @@ def op_row(op: OpDifference) -> dict[str, Any]:
     return {
         "component": op.component,
         "module": op.module,
+        "path": f"{op.component}.{op.module}",
         "kind": op.kind,
         "name_before": op.names[0],
         "name_after": op.names[1],
