@@ -19,7 +19,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.errors import InputError, in_brief
 from edgefusion.runtime.progress import Say, silent
 from edgefusion.toolchain.exploring.findings import Findings, Found
 from edgefusion.toolchain.exploring.models import bundle_digest
@@ -92,7 +92,14 @@ def search(
 
     def tell(asked: _Asked, outcome: Outcome) -> None:
         nonlocal done
-        study.add_trial(_tell(suite, copy, asked, outcome))
+        finished = _tell(suite, copy, asked, outcome)
+        try:
+            study.add_trial(finished)
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            raise InputError(
+                f"the storage takes no more trials: {in_brief(error)}. What it has is kept: repeat "
+                "the command once it does, and it goes on."
+            ) from error
         known[_key(asked.values)] = outcome
         done += 1
         progress(f"trial {done} of {suite.trials}")

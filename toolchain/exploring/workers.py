@@ -7,6 +7,7 @@ and a local one is started again.
 from __future__ import annotations
 
 import logging
+from asyncio import CancelledError
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 
 import dask
 from distributed import Client, Future, LocalCluster, wait
+from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
 
 from edgefusion.runtime.errors import DoesNotFitError, InputError
@@ -38,17 +40,23 @@ class Workers:
     def first_done(self, futures: list[Future[Any]]) -> list[tuple[Future[Any], Any]]:
         """Wait for one or more to end; each with what it returned.
 
-        Raises what the job raised, DoesNotFitError for one that its workers did not survive.
+        Raises what the job raised, DoesNotFitError for one that its workers did not survive,
+        InputError where the scheduler is gone.
         """
-        done = wait(  # type: ignore[no-untyped-call]
-            futures, return_when="FIRST_COMPLETED"
-        ).done
         try:
+            done = wait(  # type: ignore[no-untyped-call]
+                futures, return_when="FIRST_COMPLETED"
+            ).done
             return [(future, future.result()) for future in futures if future in done]
         except KilledWorker as error:
             raise DoesNotFitError(
                 f"{_DEATHS + 1} workers died computing one trial, probably for want of memory. "
                 "What was finished is kept: repeat the command with fewer --workers."
+            ) from error
+        except (CancelledError, CommClosedError) as error:
+            raise InputError(
+                f"the Dask scheduler is gone ({type(error).__name__}). What was finished is kept: "
+                "repeat the command, and it goes on."
             ) from error
 
 

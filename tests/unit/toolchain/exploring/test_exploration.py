@@ -189,6 +189,25 @@ def test_storage_that_cannot_be_used(load: Callable[..., Suite]) -> None:
         assert "secret" not in str(raised.value)
 
 
+def test_storage_that_fills_up_keeps_what_it_has(
+    load: Callable[..., Suite], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = load(GRID)
+    study = open_study(suite, f"sqlite:///{tmp_path}/s.db")
+    take = study.add_trial
+
+    def full(trial: optuna.trial.FrozenTrial) -> None:
+        if len(study.get_trials(deepcopy=False)) == 5:
+            raise optuna.exceptions.StorageInternalError("database or disk is full")
+        take(trial)
+
+    monkeypatch.setattr(study, "add_trial", full)
+    with pytest.raises(InputError, match=r"takes no more trials: database or disk is full\. What"):
+        search(suite, study, Instant(), compute=figures_of)  # type: ignore[arg-type]
+    monkeypatch.undo()
+    assert len(findings(suite, study).trials) == 5
+
+
 def dominated(one: Any, other: Any) -> bool:
     pairs = [(getattr(one, n), getattr(other, n)) for n in ("latency_ms", "sram_bytes")]
     return all(b <= a for a, b in pairs) and any(b < a for a, b in pairs)
