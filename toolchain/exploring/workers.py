@@ -7,8 +7,8 @@ and a local one is started again.
 from __future__ import annotations
 
 import logging
-from asyncio import CancelledError
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -86,6 +86,7 @@ def local_workers(count: int) -> Iterator[Workers]:
 @contextmanager
 def cluster_workers(address: str, progress: Say = silent) -> Iterator[Workers]:
     """Those of a scheduler that is there. Raises InputError where none answers."""
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # it logs what is told below
     try:
         client = Client(address, timeout=f"{_PATIENCE_S}s")  # type: ignore[no-untyped-call]
     except (OSError, ValueError, TimeoutError) as error:
