@@ -7,8 +7,8 @@ and a local one is started again.
 from __future__ import annotations
 
 import logging
-from asyncio import CancelledError
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -75,7 +75,8 @@ def local_workers(count: int) -> Iterator[Workers]:
                 threads_per_worker=1,
                 processes=count > 0,
                 memory_limit=0,
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",  # not the one that others take, too
+                scheduler_kwargs={"dashboard": False},
                 silence_logs=logging.CRITICAL,
             )
         )
@@ -86,6 +87,8 @@ def local_workers(count: int) -> Iterator[Workers]:
 @contextmanager
 def cluster_workers(address: str, progress: Say = silent) -> Iterator[Workers]:
     """Those of a scheduler that is there. Raises InputError where none answers."""
+    for handler in logging.getLogger("distributed").handlers:
+        handler.setLevel(logging.CRITICAL)  # what it would log is told as an error
     try:
         client = Client(address, timeout=f"{_PATIENCE_S}s")  # type: ignore[no-untyped-call]
     except (OSError, ValueError, TimeoutError) as error:

