@@ -2,8 +2,9 @@
 
 Offset allocation is the strip-packing problem of static memory planning: buffers that live at the
 same moment must not overlap, and the height (the memory needed) should be small. No height is below
-the peak of live bytes. ``place`` runs greedy fits in several orders, then a bounded, seeded search
-over orders (``compiler.memory.search``) for as long as the greedy result misses the target.
+the peak of live bytes. ``best_placement`` runs greedy fits in several orders, then a bounded,
+seeded search over orders (``memory.search``), then, where it is asked to, a complete search within
+a height (``memory.canonical``), each for as long as the target is missed.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgefusion.compiler.memory.canonical import fit_within
 from edgefusion.compiler.memory.search import I64, fit_in_order, neighbours, search_orders
 from edgefusion.runtime.errors import DoesNotFitError, UsageError
 
@@ -54,14 +56,46 @@ def place(
     align_bytes: int,
     capacity_bytes: int | None = None,
     search_effort: int = SEARCH_EFFORT,
+    complete_steps: int = 0,
+    seed: int = 0,
+) -> Placement:
+    """``best_placement`` that has to fit ``capacity_bytes``, where one is given.
+
+    Raises DoesNotFitError if the capacity is exceeded, and what ``best_placement`` raises.
+    """
+    _check(lifetimes, align_bytes)
+    moment, bound = peak(lifetimes, align_bytes)
+    if capacity_bytes is not None and bound > capacity_bytes:
+        raise DoesNotFitError(_too_big(lifetimes, moment, bound, bound, capacity_bytes))
+    placement = best_placement(
+        lifetimes,
+        align_bytes=align_bytes,
+        goal_bytes=capacity_bytes,
+        search_effort=search_effort,
+        complete_steps=complete_steps,
+        seed=seed,
+    )
+    if capacity_bytes is not None and placement.height_bytes > capacity_bytes:
+        told = _too_big(lifetimes, moment, bound, placement.height_bytes, capacity_bytes)
+        raise DoesNotFitError(told)
+    return placement
+
+
+def best_placement(
+    lifetimes: Sequence[Lifetime],
+    *,
+    align_bytes: int,
+    goal_bytes: int | None = None,
+    search_effort: int = SEARCH_EFFORT,
+    complete_steps: int = 0,
     seed: int = 0,
 ) -> Placement:
     """Offsets for all lifetimes, the same for the same arguments.
 
-    Stops as soon as the height meets the lower bound or, where a capacity is given, fits it.
-    ``search_effort=0`` runs the greedy fits alone. Raises DoesNotFitError if the capacity is
-    exceeded, UsageError for repeated names, negative sizes and lifetimes that end before they
-    begin.
+    Stops as soon as the height is within ``goal_bytes`` or, where none is given, at the lower
+    bound. ``search_effort=0`` runs the greedy fits alone; ``complete_steps`` is how many steps the
+    complete search may take, some 50,000 a second. Raises UsageError for repeated names, negative
+    sizes and lifetimes that end before they begin.
     """
     _check(lifetimes, align_bytes)
     if not lifetimes:
@@ -69,18 +103,24 @@ def place(
     first = np.array([b.first for b in lifetimes], dtype=np.int64)
     last = np.array([b.last for b in lifetimes], dtype=np.int64)
     size = np.array([_round_up(b.nbytes, align_bytes) for b in lifetimes], dtype=np.int64)
-    moments, live = _live_bytes(first, last, size)
-    bound = int(live.max())
-    if capacity_bytes is not None and bound > capacity_bytes:
-        moment = int(moments[live.argmax()])
-        raise DoesNotFitError(_too_big(lifetimes, moment, bound, bound, capacity_bytes))
-    target = bound if capacity_bytes is None else max(bound, capacity_bytes)
+    _, bound = peak(lifetimes, align_bytes)
+    target = bound if goal_bytes is None else max(bound, goal_bytes)
     height, offset = _greedy_then_search(first, last, size, target, search_effort, seed)
-    if capacity_bytes is not None and height > capacity_bytes:
-        moment = int(moments[live.argmax()])
-        raise DoesNotFitError(_too_big(lifetimes, moment, bound, height, capacity_bytes))
+    if height > target and complete_steps:
+        height, offset = _complete(first, last, size, target, height, offset, complete_steps)
     names = (b.name for b in lifetimes)
     return Placement(dict(zip(names, offset.tolist(), strict=True)), height, bound)
+
+
+def peak(lifetimes: Sequence[Lifetime], align_bytes: int) -> tuple[int, int]:
+    """The moment at which most bytes live, and how many: no placement takes fewer."""
+    if not lifetimes:
+        return 0, 0
+    first = np.array([b.first for b in lifetimes], dtype=np.int64)
+    last = np.array([b.last for b in lifetimes], dtype=np.int64)
+    size = np.array([_round_up(b.nbytes, align_bytes) for b in lifetimes], dtype=np.int64)
+    moments, live = _live_bytes(first, last, size)
+    return int(moments[live.argmax()]), int(live.max())
 
 
 def verify_placement(
@@ -147,6 +187,24 @@ def _greedy_then_search(
         found, found_offset = search_orders(order, size, near_begin, near, target, steps, seed)
         if found < height:
             return int(found), found_offset
+    return height, offset
+
+
+def _complete(
+    first: I64, last: I64, size: I64, target: int, height: int, offset: I64, most_steps: int
+) -> tuple[int, I64]:
+    """The complete search at the target, then at heights between it and what is known to do: with
+    each the half of what is left, for fewer steps."""
+    some = size > 0  # an empty buffer lies anywhere
+    goal = target
+    while goal < height and most_steps:
+        found = fit_within(first[some], last[some], size[some], goal, most_steps)
+        if found is not None:
+            offset = np.zeros_like(size)
+            offset[some] = found
+            return int((offset + size).max()), offset
+        goal += max(1, (height - goal) // 2)
+        most_steps //= 2
     return height, offset
 
 
