@@ -38,6 +38,7 @@ COMMANDS = (
     "report",
     "diff",
     "bench",
+    "alloc",
     "calibrate",
     "targets",
     "presets",

@@ -19,7 +19,7 @@ from tests.e2e.conftest import Cli
 
 FLOAT = TensorProto.FLOAT
 DOCUMENT = Path(__file__).parents[2] / "docs" / "json_schemas.md"
-BUNDLE, SMALL, MODEL, OUT = "BUNDLE", "SMALL", "MODEL", "OUT"
+BUNDLE, SMALL, MODEL, BUFFERS, OUT = "BUNDLE", "SMALL", "MODEL", "BUFFERS", "OUT"
 COMMANDS = {
     "simulate": ("simulate", BUNDLE, "--set", "dma_bandwidth=2x"),
     "traffic": ("traffic", BUNDLE, "--steps", "3"),
@@ -35,6 +35,7 @@ COMMANDS = {
     "export": ("export", MODEL, "-o", OUT),
     "compile": ("compile", MODEL, "-o", f"{OUT}.npub"),
     "verify": ("verify", SMALL),
+    "alloc": ("alloc", BUFFERS, "--most-steps", "0"),
 }
 
 
@@ -44,7 +45,15 @@ def places(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     folder = tmp_path_factory.mktemp("schemas")
     model, small = with_host_op(folder), folder / "small.npub"
     compile_source(str(model), output=small)
-    return {BUNDLE: bundle, SMALL: small, MODEL: model, OUT: folder / "out"}
+    buffers = folder / "buffers.csv"
+    buffers.write_text("id,lower,upper,size\n0,0,2,8\n")
+    return {
+        BUNDLE: bundle,
+        SMALL: small,
+        MODEL: model,
+        BUFFERS: buffers,
+        OUT: folder / "out",
+    }
 
 
 def with_host_op(folder: Path) -> Path:
