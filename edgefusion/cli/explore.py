@@ -167,7 +167,7 @@ def trials_table(document: dict[str, Any], count: int) -> Table:
         Column("on_front", "front", lambda on: "*" if on else ""),
         *(c for c in _FIGURES if c.key != "sqnr_db" or any(row["sqnr_db"] for row in rows)),
         *(Column(n, short_name(n), _setting(n), detail=n not in varied) for n in names),
-        *([Column("problem", "why not")] if any(row["problem"] for row in rows) else []),
+        *([Column("problem", "why not", keep=True)] if any(row["problem"] for row in rows) else []),
     )
     note = (
         f"{len(document['pareto_front'])} of {len(rows)} trials are on the front (*): no other one "

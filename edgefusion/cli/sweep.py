@@ -109,16 +109,16 @@ def sweep_table(found: Sweep, title: str) -> Table:
             | {"program": "lowered again" if point["lowered_again"] else "as it is"}
         )
     columns = (
-        *(Column(key, short_name(key), _setting(key)) for key in keys),
+        *(Column(key, short_name(key), _setting(key), keep=True) for key in keys),
         *(Column(name, name) for name in named if name in found.varied),
-        Column("latency_ms", "latency ms", milliseconds),
+        Column("latency_ms", "latency ms", milliseconds, keep=True),
         Column("change_percent", "% of own", signed_percent),
         Column("bound_ms", "bound ms", milliseconds),
         Column("dram_bytes", "DRAM MB", megabytes),
         *(Column(f"{name}_ms", f"{name} ms", milliseconds) for name in components),
         Column("program", "program"),
         *(Column(name, name, detail=True) for name in named if name not in found.varied),
-        *([Column("problem", "why not")] if any(row["problem"] for row in rows) else []),
+        *([Column("problem", "why not", keep=True)] if any(row["problem"] for row in rows) else []),
     )
     note = (
         f"As compiled: {own['latency_ms']:,.3f} ms, bound {own['bound_ms']:,.3f} ms, "
