@@ -51,7 +51,7 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _comparison(documents: Sequence[Mapping[str, Any]]) -> str:
-    heads = ("bundle", "target", "schedule", ">steps", ">latency ms", ">from the first %")
+    heads = ("bundle", "target", "schedule", ">steps", ">latency ms", ">± %")
     return _table(
         (*heads, ">bound ms", ">DRAM MB", ">peak SRAM MB"),
         [
