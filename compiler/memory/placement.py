@@ -64,7 +64,7 @@ def place(
     Raises DoesNotFitError if the capacity is exceeded, and what ``best_placement`` raises.
     """
     _check(lifetimes, align_bytes)
-    moment, bound = peak(lifetimes, align_bytes)
+    moment, bound = _peak(*_arrays(lifetimes, align_bytes))
     if capacity_bytes is not None and bound > capacity_bytes:
         raise DoesNotFitError(_too_big(lifetimes, moment, bound, bound, capacity_bytes))
     placement = best_placement(
@@ -100,27 +100,14 @@ def best_placement(
     _check(lifetimes, align_bytes)
     if not lifetimes:
         return Placement({}, 0, 0)
-    first = np.array([b.first for b in lifetimes], dtype=np.int64)
-    last = np.array([b.last for b in lifetimes], dtype=np.int64)
-    size = np.array([_round_up(b.nbytes, align_bytes) for b in lifetimes], dtype=np.int64)
-    _, bound = peak(lifetimes, align_bytes)
+    first, last, size = _arrays(lifetimes, align_bytes)
+    _, bound = _peak(first, last, size)
     target = bound if goal_bytes is None else max(bound, goal_bytes)
     height, offset = _greedy_then_search(first, last, size, target, search_effort, seed)
     if height > target and complete_steps:
         height, offset = _complete(first, last, size, target, height, offset, complete_steps)
     names = (b.name for b in lifetimes)
     return Placement(dict(zip(names, offset.tolist(), strict=True)), height, bound)
-
-
-def peak(lifetimes: Sequence[Lifetime], align_bytes: int) -> tuple[int, int]:
-    """The moment at which most bytes live, and how many: no placement takes fewer."""
-    if not lifetimes:
-        return 0, 0
-    first = np.array([b.first for b in lifetimes], dtype=np.int64)
-    last = np.array([b.last for b in lifetimes], dtype=np.int64)
-    size = np.array([_round_up(b.nbytes, align_bytes) for b in lifetimes], dtype=np.int64)
-    moments, live = _live_bytes(first, last, size)
-    return int(moments[live.argmax()]), int(live.max())
 
 
 def verify_placement(
@@ -188,6 +175,23 @@ def _greedy_then_search(
         if found < height:
             return int(found), found_offset
     return height, offset
+
+
+def _arrays(lifetimes: Sequence[Lifetime], align_bytes: int) -> tuple[I64, I64, I64]:
+    """First and last moments, and sizes in whole steps of the alignment."""
+    return (
+        np.array([b.first for b in lifetimes], dtype=np.int64),
+        np.array([b.last for b in lifetimes], dtype=np.int64),
+        np.array([_round_up(b.nbytes, align_bytes) for b in lifetimes], dtype=np.int64),
+    )
+
+
+def _peak(first: I64, last: I64, size: I64) -> tuple[int, int]:
+    """The moment at which most bytes live, and how many: no placement takes fewer."""
+    if not len(size):
+        return 0, 0
+    moments, live = _live_bytes(first, last, size)
+    return int(moments[live.argmax()]), int(live.max())
 
 
 def _complete(
