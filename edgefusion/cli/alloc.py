@@ -9,8 +9,14 @@ import typer
 
 from edgefusion.cli.output import CsvOption, JsonOption, emit, progress
 from edgefusion.cli.paths import Reads
-from edgefusion.cli.table import Column, Table, whole
+from edgefusion.cli.table import (
+    Column,
+    Table,
+)
 from edgefusion.runtime.errors import DoesNotFitError
+from edgefusion.toolchain.reporting.number_forms import (
+    whole,
+)
 
 SCHEMA_VERSION = 1
 MOST_STEPS = 3_000_000

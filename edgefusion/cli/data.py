@@ -24,7 +24,13 @@ from edgefusion.cli.data_options import (
 )
 from edgefusion.cli.output import JsonOption, emit, progress
 from edgefusion.cli.paths import Reads
-from edgefusion.cli.table import Column, Table, quantity
+from edgefusion.cli.table import (
+    Column,
+    Table,
+)
+from edgefusion.toolchain.reporting.number_forms import (
+    quantity,
+)
 
 if TYPE_CHECKING:
     from edgefusion.models.data.stage import Result, Stage

@@ -14,6 +14,9 @@ from edgefusion.cli.paths import Reads, Writes, is_stdout
 from edgefusion.cli.table import (
     Column,
     Table,
+)
+from edgefusion.runtime.file_kinds import Kind
+from edgefusion.toolchain.reporting.number_forms import (
     megabytes,
     milliseconds,
     signed_megabytes,
@@ -21,7 +24,6 @@ from edgefusion.cli.table import (
     signed_percent,
     whole,
 )
-from edgefusion.runtime.file_kinds import Kind
 
 if TYPE_CHECKING:
     from edgefusion.toolchain.reporting.comparison.compare import Comparison

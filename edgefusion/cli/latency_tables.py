@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from edgefusion.cli.table import Column, Table, megabytes, milliseconds, percent, ratio, whole
+from edgefusion.cli.table import (
+    Column,
+    Table,
+)
 from edgefusion.runtime.isa import EngineKind
 from edgefusion.runtime.latency import total_label
 from edgefusion.runtime.simulator import STALL_REASONS
+from edgefusion.toolchain.reporting.number_forms import (
+    megabytes,
+    milliseconds,
+    percent,
+    ratio,
+    whole,
+)
 
 COSTLIEST = 10
 """How many ops a table of the costliest shows unless told otherwise."""

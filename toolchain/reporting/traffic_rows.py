@@ -54,7 +54,7 @@ def traffic_rows(
     so_far = 0
     for row in rows:
         so_far += row["image_bytes"]
-        row["cumulative_percent"] = _percent(so_far, total)
+        row["cumulative_percent"] = share_percent(so_far, total)
     return rows
 
 
@@ -66,7 +66,7 @@ def _image(entry: Traffic, evaluations: int, total_bytes: int) -> dict[str, Any]
     image_bytes = evaluations * entry.bytes
     return {
         "image_bytes": image_bytes,
-        "share_percent": _percent(image_bytes, total_bytes),
+        "share_percent": share_percent(image_bytes, total_bytes),
         "image_read_bytes": evaluations * entry.read_bytes,
         "image_write_bytes": evaluations * entry.write_bytes,
         "image_bus_bytes": evaluations * entry.bus_bytes,
@@ -101,5 +101,6 @@ def _movers(ledger: Ledger, view: TrafficView) -> dict[str, str]:
     return {name: max(by_op, key=by_op.__getitem__) for name, by_op in shares.items()}
 
 
-def _percent(part: int, whole: int) -> float:
+def share_percent(part: int, whole: int) -> float:
+    """``part`` of ``whole`` in percent; 0 of nothing."""
     return 100 * part / whole if whole else 0.0

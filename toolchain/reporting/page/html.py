@@ -22,6 +22,15 @@ from plotly.offline import get_plotlyjs
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.file_kinds import Kind, kind_of
 from edgefusion.runtime.files import disk_errors
+from edgefusion.toolchain.reporting.number_forms import (
+    decibels,
+    megabytes,
+    milliseconds,
+    percent,
+    quantity,
+    ratio,
+    whole,
+)
 from edgefusion.toolchain.reporting.page.charts import CAUSES, ENGINES, charts
 from edgefusion.toolchain.reporting.page.document import comparison
 
@@ -42,8 +51,14 @@ def html_report(
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.lstrip_blocks = True
-    environment.filters |= {"ms": _ms, "mb": _mb, "n": _whole, "pc": _percent, "x": _times}
-    environment.filters |= {"num": _quantity, "db": _decibels, "raw": _raw}
+    environment.filters |= {
+        "ms": milliseconds,
+        "mb": megabytes,
+        "n": whole,
+        "pc": percent,
+        "x": ratio,
+    }
+    environment.filters |= {"num": quantity, "db": decibels, "raw": _raw}
     environment.filters |= {"list_head": lambda name: (name, "num"), "worst": _worst}
     environment.filters["component_us"] = lambda part: part["evaluations"] * part["total_us"]
     data = {
@@ -84,34 +99,6 @@ def image_uri(path: Path) -> str:
     if kind not in (Kind.PNG, Kind.IMAGE):
         raise InputError(f"{path} is {kind.value}; expected an image, as PNG or JPEG.")
     return f"data:{media};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-def _ms(value: float) -> str:
-    return f"{value:,.3f}"
-
-
-def _mb(value: float) -> str:
-    return f"{value / 1e6:,.2f}"
-
-
-def _whole(value: float) -> str:
-    return f"{value:,.0f}"
-
-
-def _percent(value: float) -> str:
-    return f"{value:.1f}"
-
-
-def _times(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
-
-
-def _decibels(value: float | None) -> str:
-    return "" if value is None else f"{value:.1f}"
-
-
-def _quantity(value: int | float) -> str:
-    return f"{value:,g}" if isinstance(value, float) else f"{value:,}"
 
 
 def _worst(layers: Sequence[Mapping[str, Any]], count: int) -> list[Mapping[str, Any]]:

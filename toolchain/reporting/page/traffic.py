@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from edgefusion.toolchain.profiling.profile import Profile
+from edgefusion.toolchain.reporting.traffic_rows import share_percent
 
 AGAIN = ("spill", "reread")
 """Causes of bytes that more SRAM, or other tiles, might save."""
@@ -27,7 +28,7 @@ def by_component_and_cause(profile: Profile) -> list[dict[str, Any]]:
             "evaluations": evaluations,
             "cause": row.name,
             "image_bytes": evaluations * row.bytes,
-            "share_percent": _percent(evaluations * row.bytes, total),
+            "share_percent": share_percent(evaluations * row.bytes, total),
         }
         for ledger, evaluations in profile.traffic
         for row in ledger.by("cause")
@@ -43,7 +44,7 @@ def by_op(profile: Profile) -> list[dict[str, Any]]:
             "name": op.latency.name,
             "path": op.path,
             "image_bytes": op.evaluations * op.dram_bytes,
-            "share_percent": _percent(op.evaluations * op.dram_bytes, total),
+            "share_percent": share_percent(op.evaluations * op.dram_bytes, total),
             "image_bytes_by_cause": {
                 cause: op.evaluations * n for cause, n in op.bytes_by_cause.items()
             },
@@ -74,7 +75,7 @@ def by_tensor(profile: Profile) -> list[dict[str, Any]]:
                     "role": tensors[name].role.name.lower(),
                     "size_bytes": tensors[name].nbytes,
                     "image_bytes": image_bytes,
-                    "share_percent": _percent(image_bytes, total),
+                    "share_percent": share_percent(image_bytes, total),
                     "image_bytes_by_cause": {c: evaluations * n for c, n in causes.items()},
                     "modules": list(dict.fromkeys(modules[ledger.component, op] for op in movers)),
                 }
@@ -89,7 +90,3 @@ def moved_again(tensors: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for row in tensors
     ]
     return sorted((r for r in rows if r["again_bytes"]), key=lambda row: -row["again_bytes"])
-
-
-def _percent(part: int, whole: int) -> float:
-    return 100 * part / whole if whole else 0.0
