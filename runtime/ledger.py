@@ -24,6 +24,7 @@ from edgefusion.runtime.isa import Cause
 from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program import I64, Program
 from edgefusion.runtime.program_columns import check_ops, describe
+from edgefusion.runtime.simulator import Timeline
 from edgefusion.runtime.work import derive_work, durations_ps
 
 LEDGER_SCHEMA_VERSION = 1
@@ -161,13 +162,14 @@ class Ledger:
         return f"<Ledger {self.component}: {total.bytes:,} bytes in {total.transfers:,} transfers>"
 
 
-def traffic_ledger(program: Program, machine: Machine) -> Ledger:
-    """The ledger of one evaluation of a program.
+def traffic_ledger(program: Program, machine: Machine, timeline: Timeline | None = None) -> Ledger:
+    """The ledger of one evaluation of a program; ``timeline`` is its simulation on the same
+    machine, if there is one.
 
     Raises InputError for a transfer without a cause, or with an op or tensor that is not there.
     """
     check_ops(program)
-    work = derive_work(program)
+    work = derive_work(program) if timeline is None else timeline.work
     dma, c = work.dma, program.columns
     cause, tensor = c.cause[dma.index], c.operand_tensor[dma.operand]
     unnamed = (tensor < 0) | (tensor >= len(program.tensors))
@@ -180,7 +182,8 @@ def traffic_ledger(program: Program, machine: Machine) -> Ledger:
             f"{len(program.tensors)}. Compile the model again."
         )
     bus = np.rint(cost.bus_bytes(machine, dma.rows, dma.row_bytes)).astype(np.int64)
-    duration = durations_ps(program, machine, work)[dma.index]
+    durations = durations_ps(program, machine, work) if timeline is None else timeline.duration_ps
+    duration = durations[dma.index]
     again = _reread_bytes(program, dma.index)
     split = np.flatnonzero((again > 0) & (cause != Cause.REREAD))
     share = again[split] / np.maximum(dma.useful_bytes[split], 1)

@@ -234,9 +234,8 @@ def profile_program(program: Program, scenario: Scenario, evaluations: int) -> C
     machine = scenario.machine
     timeline = simulate(program, machine)
     latency = component_latency(program, machine, timeline)
-    return ComponentProfile(
-        program, timeline, latency, traffic_ledger(program, machine), evaluations
-    )
+    ledger = traffic_ledger(program, machine, timeline)
+    return ComponentProfile(program, timeline, latency, ledger, evaluations)
 
 
 def _ops(component: ComponentProfile, image_ps: int) -> list[OpProfile]:
