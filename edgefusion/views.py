@@ -76,22 +76,19 @@ def report(
     """
     from edgefusion.runtime.file_kinds import Kind
     from edgefusion.runtime.files import disk_errors, replacing
-    from edgefusion.toolchain.profiling.profile import profile_bundle
-    from edgefusion.toolchain.reporting.page.document import find, report_document
+    from edgefusion.toolchain.reporting.page.document import bundle_document, heading
     from edgefusion.toolchain.reporting.page.html import html_report
 
     say = progress or silent
-    documents = []
-    for each in (bundles,) if isinstance(bundles, Bundle | str | PathLike) else bundles:
-        bundle = opened(each)
-        profile = profile_bundle(bundle, progress=say)
-        documents.append(report_document(profile, find(bundle, profile, top, what_if, say)))
+    documents = [
+        bundle_document(opened(each), top=top, with_what_ifs=what_if, progress=say)
+        for each in ((bundles,) if isinstance(bundles, Bundle | str | PathLike) else bundles)
+    ]
     if not documents:
         raise UsageError("bundles is empty; expected one or several.")
-    heading = title or ", ".join(each["made_from"]["bundle"] for each in documents)
     file = path_of(path, "the report")
     with replacing((file,), Kind.HTML) as (partial,), disk_errors(file):
-        partial.write_text(html_report(documents, heading, ()), encoding="utf-8")
+        partial.write_text(html_report(documents, title or heading(documents)), encoding="utf-8")
     return file
 
 

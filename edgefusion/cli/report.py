@@ -86,6 +86,7 @@ def report(
 
     The page, the Markdown and the JSON hold the numbers of `simulate` and `traffic`.
     """
+    from edgefusion.toolchain.reporting.page.document import heading as page_heading
     from edgefusion.toolchain.reporting.page.markdown import markdown_report
 
     if output is None and markdown is None and json_to is None:
@@ -98,7 +99,7 @@ def report(
             _document(path, label, asked, top, what_if, verified, say)
             for path, label in zip(bundles, _labels(bundles), strict=True)
         ]
-        heading = title or ", ".join(each["made_from"]["bundle"] for each in documents)
+        heading = title or page_heading(documents)
         if output is not None:
             from edgefusion.toolchain.reporting.page.html import html_report
 
@@ -123,17 +124,18 @@ def _document(
     verified: dict[str, dict[str, Any]],
     say: Say,
 ) -> dict[str, Any]:
-    from dataclasses import replace
-
-    from edgefusion.toolchain.profiling.profile import profile_bundle
-    from edgefusion.toolchain.reporting.page.document import find, report_document
+    from edgefusion.toolchain.reporting.page.document import bundle_document
 
     bundle, scenario = opened(path, asked, say)
-    profile = replace(profile_bundle(bundle, scenario, progress=say), label=label)
-    findings = replace(
-        find(bundle, profile, top, what_if, say), verification=verified.get(path.name)
+    return bundle_document(
+        bundle,
+        scenario,
+        label=label,
+        top=top,
+        with_what_ifs=what_if,
+        verification=verified.get(path.name),
+        progress=say,
     )
-    return report_document(profile, findings)
 
 
 def _labels(paths: Sequence[Path]) -> list[str]:

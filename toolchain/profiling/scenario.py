@@ -134,12 +134,8 @@ def lowers_again(scenario: Scenario, manifest: Manifest) -> bool:
     """Whether a scenario takes programs of its own, or the bundle's serve."""
     if scenario.lower_again or scenario.schedule != manifest.schedule:
         return True
-    machine, own = scenario.machine, manifest.target
-    return any(_parameter(machine, key) != _parameter(own, key) for key in SIZES)
-
-
-def _parameter(machine: Machine, key: str) -> object:
-    return machine.parameters()[key]
+    asked, own = scenario.machine.flat_parameters(), manifest.target.flat_parameters()
+    return any(asked[key] != own[key] for key in SIZES)
 
 
 def _rebound(program: Program, network: Network, machine: Machine) -> Program:

@@ -12,7 +12,6 @@ from typing import Any
 
 from edgefusion.runtime.latency import PS_PER_MS
 from edgefusion.runtime.ledger import pipeline_traffic_json
-from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.simulator import STALL_REASONS
 from edgefusion.toolchain.profiling.profile import ComponentProfile, OpProfile, Profile
 from edgefusion.toolchain.profiling.scenario import lowers_again
@@ -116,15 +115,7 @@ def _compiled_for(profile: Profile, key: str) -> int | float | str:
         "schedule": manifest.schedule,
         "steps": manifest.steps,
     }
-    return own[key] if key in own else _parameter(manifest.target, key)
-
-
-def _parameter(machine: Machine, key: str) -> int | float:
-    """A machine's value under a key of a target file, entries of tables by dotted names."""
-    table, _, entry = key.partition(".")
-    value = machine.parameters()[table]
-    found: int | float = value[entry] if entry else value
-    return found
+    return own[key] if key in own else manifest.target.flat_parameters()[key]
 
 
 def op_row(op: OpProfile) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def traffic_rows(
     whole image all the same. ``op``, ``kind`` and ``module`` are those of the op, of a tensor
     those of the op that moves most of it, else empty.
     """
-    total = sum(count * ledger.total().bytes for ledger, count in profile.traffic)
+    total = profile.dram_bytes
     known = {(op.component, op.name): op for op in profile.ops}
     rows = []
     for everything, evaluations in profile.traffic:

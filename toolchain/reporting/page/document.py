@@ -8,23 +8,23 @@ profile; units are in the keys. ``latency`` and ``traffic`` are what ``simulate 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from edgefusion.runtime.isa import Cause, EngineKind
 from edgefusion.runtime.latency import PS_PER_MS, total_label
-from edgefusion.toolchain.profiling.profile import ComponentProfile, Profile
+from edgefusion.runtime.progress import Say, silent
+from edgefusion.toolchain.profiling.profile import ComponentProfile, Profile, profile_bundle
 from edgefusion.toolchain.reporting.documents import latency_document, traffic_document
 from edgefusion.toolchain.reporting.page.provenance import parameter_rows, residuals, status_counts
 from edgefusion.toolchain.reporting.page.roofline import machine_roofs, roofline_points
-from edgefusion.toolchain.reporting.page.tilings import tile_choices
+from edgefusion.toolchain.reporting.page.tilings import costliest_tilings
 from edgefusion.toolchain.reporting.page.timeline_runs import PS_PER_US, engine_times, timeline_runs
 from edgefusion.toolchain.reporting.page.traffic import (
     by_component_and_cause,
     by_op,
     by_tensor,
     moved_again,
-    total_image_bytes,
 )
 from edgefusion.toolchain.reporting.page.what_if import what_ifs
 from edgefusion.toolchain.reporting.sram_occupancy import sram_occupancy
@@ -32,15 +32,16 @@ from edgefusion.toolchain.reporting.sram_occupancy import sram_occupancy
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle
     from edgefusion.compiler.bundle.manifest import Manifest
-    from edgefusion.runtime.progress import Say
+    from edgefusion.toolchain.profiling.scenario import Scenario
 
 REPORT_SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a report has besides the profile, all of it may be missing: rows of ``tile_choices`` and
-    ``what_ifs``, what passes remarked (texts by component), and what ``verify --json`` wrote."""
+    """What a report has besides the profile, all of it may be missing: rows of
+    ``costliest_tilings`` and ``what_ifs``, what passes remarked (texts by component), and what
+    ``verify --json`` wrote."""
 
     tiles: Sequence[Mapping[str, Any]] = ()
     what_ifs: Sequence[Mapping[str, Any]] = ()
@@ -52,10 +53,33 @@ def find(bundle: Bundle, profile: Profile, top: int, with_what_ifs: bool, say: S
     """Search tilings and time what would help, for the ``top`` costliest ops; read what passes
     remarked."""
     return Findings(
-        tile_choices(bundle, profile, top, say),
+        costliest_tilings(bundle, profile, top, say),
         what_ifs(bundle, profile, top, say) if with_what_ifs else (),
         {name: [str(remark) for remark in bundle.remarks(name)] for name in bundle.components},
     )
+
+
+def bundle_document(
+    bundle: Bundle,
+    scenario: Scenario | None = None,
+    *,
+    label: str | None = None,
+    top: int,
+    with_what_ifs: bool,
+    verification: Mapping[str, Any] | None = None,
+    progress: Say = silent,
+) -> dict[str, Any]:
+    """Time ``bundle`` and find what a report has besides; its document."""
+    profile = profile_bundle(bundle, scenario, progress=progress)
+    if label is not None:
+        profile = replace(profile, label=label)
+    findings = find(bundle, profile, top, with_what_ifs, progress)
+    return report_document(profile, replace(findings, verification=verification))
+
+
+def heading(documents: Sequence[Mapping[str, Any]]) -> str:
+    """What a page of these documents is called where nothing else is said."""
+    return ", ".join(each["made_from"]["bundle"] for each in documents)
 
 
 def report_document(profile: Profile, findings: Findings) -> dict[str, Any]:
@@ -166,7 +190,7 @@ def _verdict(profile: Profile, limits: Mapping[str, float]) -> str:
     if latency.bound_ps:
         times = latency.total_ps / latency.bound_ps
         sentence += f"; {times:.2f} times its bound of {latency.bound_ps / PS_PER_MS:,.1f} ms"
-    return sentence + f". {total_image_bytes(profile) / 1e6:,.0f} MB cross the DRAM bus."
+    return sentence + f". {profile.dram_bytes / 1e6:,.0f} MB cross the DRAM bus."
 
 
 def _timeline(profile: Profile) -> dict[str, Any]:

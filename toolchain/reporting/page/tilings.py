@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _NOT_COSTED = "not costed"
 
 
-def tile_choices(
+def costliest_tilings(
     bundle: Bundle, profile: Profile, count: int, progress: Say = silent
 ) -> list[dict[str, Any]]:
     """A row for each of the ``count`` costliest ops, searched again on the bundle's network; ops

@@ -14,14 +14,9 @@ AGAIN = ("spill", "reread")
 """Causes of bytes that more SRAM, or other tiles, might save."""
 
 
-def total_image_bytes(profile: Profile) -> int:
-    """DRAM bytes of all evaluations."""
-    return sum(ledger.total().bytes * evaluations for ledger, evaluations in profile.traffic)
-
-
 def by_component_and_cause(profile: Profile) -> list[dict[str, Any]]:
     """A row a component and cause that it has."""
-    total = total_image_bytes(profile)
+    total = profile.dram_bytes
     return [
         {
             "component": ledger.component,
@@ -37,7 +32,7 @@ def by_component_and_cause(profile: Profile) -> list[dict[str, Any]]:
 
 def by_op(profile: Profile) -> list[dict[str, Any]]:
     """A row an op that moves something, most bytes of an image first."""
-    total = total_image_bytes(profile)
+    total = profile.dram_bytes
     rows = [
         {
             "component": op.component,
@@ -58,7 +53,7 @@ def by_op(profile: Profile) -> list[dict[str, Any]]:
 def by_tensor(profile: Profile) -> list[dict[str, Any]]:
     """A row a tensor that is moved, most bytes of an image first, with those of each cause, and
     the modules that move it, the one that moves most of it first."""
-    total = total_image_bytes(profile)
+    total = profile.dram_bytes
     modules = {(op.component, op.latency.name): op.module for op in profile.ops}
     rows = []
     for (ledger, evaluations), component in zip(profile.traffic, profile.components, strict=True):

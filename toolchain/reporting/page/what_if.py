@@ -10,7 +10,6 @@ from edgefusion.runtime.latency import PS_PER_MS
 from edgefusion.runtime.progress import Say, silent
 from edgefusion.toolchain.profiling.profile import OpProfile, Profile, profile_bundle
 from edgefusion.toolchain.profiling.scenario import Scenario, scenario_of
-from edgefusion.toolchain.reporting.page.traffic import total_image_bytes
 
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle
@@ -96,7 +95,7 @@ def _row(label: str, base: Profile, tried: Profile, top: list[OpProfile]) -> dic
         "total_ms": after / PS_PER_MS,
         "saved_ms": (before - after) / PS_PER_MS,
         "saved_percent": 100 * (before - after) / before if before else 0.0,
-        "image_bytes": total_image_bytes(tried),
+        "image_bytes": tried.dram_bytes,
         "components_ms": {
             c.name: c.latency.latency_ps * c.evaluations / PS_PER_MS for c in tried.components
         },
