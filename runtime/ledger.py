@@ -122,27 +122,21 @@ class Ledger:
             key={view: key[kept] for view, key in self.key.items()},
         )
 
-    def bytes_by_op_and_cause(self) -> tuple[dict[str, int], ...]:
-        """For each op of the program, its useful bytes by cause; only causes that it has."""
-        ops, causes = len(self.names["op"]), len(self.names["cause"])
-        sums = np.zeros((ops, causes), dtype=np.int64)
-        np.add.at(sums, (self.key["op"], self.key["cause"]), self.useful_bytes)
-        return tuple(
-            {name: n for name, n in zip(self.names["cause"], row, strict=True) if n}
-            for row in sums.tolist()
-        )
+    def bytes_by_cause(self) -> dict[str, int]:
+        """Useful bytes of every cause, zeros included."""
+        moved = {row.name: row.bytes for row in self.by("cause")}
+        return {name: moved.get(name, 0) for name in CAUSES[1:]}
 
     def to_json(self) -> dict[str, Any]:
         """All views. ``by_cause`` maps every cause to its bytes, zeros included."""
         total = self.total()
-        causes = {row.name: row.bytes for row in self.by("cause")}
         return {
             "schema_version": LEDGER_SCHEMA_VERSION,
             "component": self.component,
             "total_bytes": total.bytes,
             "total_bus_bytes": total.bus_bytes,
             "total_dma_us": total.dma_ps / 1e6,
-            "by_cause": {name: causes.get(name, 0) for name in CAUSES[1:]},
+            "by_cause": self.bytes_by_cause(),
             "by_direction": {"read": total.read_bytes, "write": total.write_bytes},
             "causes": [row.to_json() for row in self.by("cause")],
             "ops": [row.to_json() for row in self.by("op")],

@@ -7,7 +7,7 @@ fit its machine is a row that says so.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from math import prod
 from typing import Any
@@ -16,7 +16,7 @@ from edgefusion.compiler.bundle.bundle import Bundle
 from edgefusion.runtime.errors import DoesNotFitError, UsageError
 from edgefusion.runtime.latency import PS_PER_MS
 from edgefusion.runtime.progress import Say, silent
-from edgefusion.runtime.settings import parse_choices, setting_text, short_name
+from edgefusion.runtime.settings import parse_choices, setting_text
 from edgefusion.toolchain.profiling.kept_bundle import KeptBundle
 from edgefusion.toolchain.profiling.profile import Profile, profile_bundle
 from edgefusion.toolchain.profiling.scenario import Scenario, lowers_again, scenario_of
@@ -105,7 +105,7 @@ class Sweep:
         return {
             "schema_version": SCHEMA_VERSION,
             **self.about,
-            "own": _figures(self.own),
+            "own": asdict(self.own),
             "varied": list(self.varied),
             "points": [
                 {
@@ -117,7 +117,7 @@ class Sweep:
                     "fits": row.timed is not None,
                     "problem": row.problem,
                     "change_percent": self.change_percent(row),
-                    **(_figures(row.timed) if row.timed else dict.fromkeys(_figures(self.own))),
+                    **(asdict(row.timed) if row.timed else dict.fromkeys(asdict(self.own))),
                 }
                 for row in self.rows
             ],
@@ -202,22 +202,6 @@ def _profile(bundle: Bundle, scenario: Scenario, last: Profile | None, verify: b
 
 def _program_of(scenario: Scenario) -> tuple[str, str]:
     return scenario.machine.digest, scenario.schedule
-
-
-def _figures(timed: Timed) -> dict[str, Any]:
-    return {
-        "latency_ms": timed.latency_ms,
-        "bound_ms": timed.bound_ms,
-        "dram_bytes": timed.dram_bytes,
-        "sram_bytes": timed.sram_bytes,
-        "sram_used_bytes": timed.sram_used_bytes,
-        "components_ms": dict(timed.components_ms),
-    }
-
-
-def name_of(varied: str) -> str:
-    """What people call a thing that points differ in."""
-    return short_name(varied)
 
 
 def text_of(varied: str, value: int | float | str) -> str:

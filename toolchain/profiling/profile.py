@@ -239,17 +239,15 @@ def profile_program(program: Program, scenario: Scenario, evaluations: int) -> C
 
 
 def _ops(component: ComponentProfile, image_ps: int) -> list[OpProfile]:
-    causes = component.ledger.bytes_by_op_and_cause()
+    causes = component.ledger.bytes_by_two("op", "cause")
     return [
         OpProfile(
             component.name,
             component.evaluations,
             latency,
             record.macs,
-            causes[index],
+            causes.get(record.name, {}),
             component.evaluations * latency.latency_ps / image_ps if image_ps else 0.0,
         )
-        for index, (record, latency) in enumerate(
-            zip(component.program.ops, component.latency.ops, strict=True)
-        )
+        for record, latency in zip(component.program.ops, component.latency.ops, strict=True)
     ]

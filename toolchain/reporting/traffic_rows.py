@@ -86,8 +86,7 @@ def _again(by_cause: Mapping[str, int], evaluations: int) -> dict[str, int]:
 def _causes(ledger: Ledger, view: TrafficView) -> dict[str, dict[str, int]]:
     """Bytes by cause under each name of ``view``."""
     if view == "component":
-        by_cause = {row.name: row.bytes for row in ledger.by("cause")}
-        return {ledger.component: by_cause}
+        return {ledger.component: ledger.bytes_by_cause()}
     return ledger.bytes_by_two(view, "cause")
 
 

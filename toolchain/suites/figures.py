@@ -14,11 +14,9 @@ from typing import Any, get_args
 from edgefusion.runtime.cost import COST_MODEL_VERSION
 from edgefusion.runtime.isa import EngineKind
 from edgefusion.runtime.ledger import CAUSES
-from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.simulator import STALL_REASONS
 from edgefusion.toolchain.accuracy.recipe import Component
 from edgefusion.toolchain.profiling.profile import ComponentProfile, OpProfile, Profile
-from edgefusion.toolchain.reporting.documents import traffic_document
 
 PIPELINE = "pipeline"
 _OF_PIPELINE = ("latency_ps", "bound_ps", "dram_bytes")
@@ -88,18 +86,21 @@ class Figures:
 
 def figures_of(profile: Profile) -> Figures:
     """What a baseline keeps of ``profile``."""
-    traffic = traffic_document(profile)
+    moved = {c.name: c.ledger.bytes_by_cause() for c in profile.components}
+    of_image = {
+        cause: sum(c.evaluations * moved[c.name][cause] for c in profile.components)
+        for cause in CAUSES[1:]
+    }
     metrics: dict[str, dict[str, int]] = {
         PIPELINE: {
             "latency_ps": profile.latency.total_ps,
             "bound_ps": profile.latency.bound_ps,
-            "dram_bytes": traffic["total_bytes"],
-            **_dotted("dram_bytes_by_cause", traffic["by_cause"]),
+            "dram_bytes": profile.dram_bytes,
+            **_dotted("dram_bytes_by_cause", of_image),
         }
     }
     for component in profile.components:
-        by_cause = traffic["components"][component.name]["by_cause"]
-        metrics[component.name] = _component(component, by_cause)
+        metrics[component.name] = _component(component, moved[component.name])
     ops: dict[str, dict[str, OpFigures]] = {component.name: {} for component in profile.components}
     for op in profile.ops:
         rows = ops[op.component]
@@ -147,19 +148,8 @@ def _conditions(profile: Profile) -> Conditions:
         scenario.steps,
         source.name,
         source.digest,
-        flat_parameters(scenario.machine),
+        scenario.machine.flat_parameters(),
     )
-
-
-def flat_parameters(machine: Machine) -> dict[str, int | float]:
-    """All parameters but the name, entries of tables under dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in machine.parameters().items():
-        if isinstance(value, dict):
-            flat |= _dotted(key, value)
-        elif key != "name":
-            flat[key] = value
-    return flat
 
 
 def _dotted(name: str, values: Mapping[str, Any]) -> dict[str, Any]:

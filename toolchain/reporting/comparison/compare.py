@@ -169,5 +169,5 @@ def _find(profile: Profile, name: str) -> ComponentProfile | None:
 def _bytes_by_cause(component: ComponentProfile | None) -> dict[str, int]:
     if component is None:
         return {}
-    rows = component.ledger.by("cause")
-    return {row.name: component.evaluations * row.bytes for row in rows}
+    moved = component.ledger.bytes_by_cause()
+    return {name: component.evaluations * nbytes for name, nbytes in moved.items()}
