@@ -12,6 +12,7 @@ import pytest
 from junitparser import Error, Failure, JUnitXml
 
 from edgefusion.cli.main import main
+from edgefusion.toolchain.compiling import code_digest as code_digests
 from edgefusion.toolchain.suites import bundles as bundles_of_suites
 from tests.e2e.conftest import Cli, Outcome
 
@@ -291,6 +292,6 @@ def test_a_stale_bundle_is_compiled_again_and_removed(
 
 
 def test_what_compilation_follows_from_is_digested() -> None:
-    names = [name for name, _ in bundles_of_suites._code()]
+    names = [name for name, _ in code_digests._code()]
     assert {"compiler/ops/attention.py", "runtime/cost.py", "runtime/targets/exynos2400.toml",
             "models/export.py", "passes/pipeline.py"} <= set(names)  # fmt: skip

@@ -61,9 +61,8 @@ def bundle_digest(bundle: Bundle) -> str:
 
 
 def _compiled(name: str, model: Model, folder: Path, work_dir: Path, progress: Say) -> Path:
-    from importlib.metadata import version
-
     from edgefusion.models.source import resolve_source
+    from edgefusion.toolchain.compiling.code_digest import code_digest
     from edgefusion.toolchain.compiling.compile_source import compile_source
 
     given = str(model.source)
@@ -75,7 +74,7 @@ def _compiled(name: str, model: Model, folder: Path, work_dir: Path, progress: S
         raise InputError(f"model {name}: cannot read the recipe {recipe}: {error}") from error
     resolved = resolve_source(source, random_weights_seed=model.random_weights)
     depends = [
-        version("edgefusion"),
+        code_digest(),
         resolved.digest,
         text,
         model.random_weights,

@@ -10,10 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
-from importlib.metadata import version
-from importlib.util import find_spec
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,14 +20,13 @@ from edgefusion.runtime.files import disk_errors
 from edgefusion.runtime.partials import partial_folder
 from edgefusion.runtime.progress import Say, silent
 from edgefusion.runtime.target import load_target
+from edgefusion.toolchain.compiling.code_digest import code_digest
 from edgefusion.toolchain.suites.suite import Case, Suite
 
 if TYPE_CHECKING:
     from edgefusion.models.source import Source
 
 CACHE_VARIABLE = "EDGEFUSION_CACHE"
-_CODE = ("compiler", "models", "passes", "runtime", "toolchain")
-_EXPORTERS = ("onnx", "onnxscript", "torch", "transformers", "diffusers")
 
 
 def cache_folder() -> Path:
@@ -193,29 +189,6 @@ def schedule_of(case: Case) -> str:
     from edgefusion.toolchain.compiling.compile_source import DEFAULT_SCHEDULE
 
     return case.schedule or DEFAULT_SCHEDULE
-
-
-@cache
-def code_digest() -> str:
-    """sha256, as hex, of all that decides what a source is compiled to: this tool's own files, and
-    the versions of the libraries that export."""
-    digest = hashlib.sha256()
-    for name, content in _code():
-        digest.update(f"{name}\0{len(content)}\0".encode())
-        digest.update(content)
-    for name in _EXPORTERS:
-        digest.update(f"{name} {version(name)}\0".encode())
-    return digest.hexdigest()
-
-
-def _code() -> Iterator[tuple[str, bytes]]:
-    for name in _CODE:
-        spec = find_spec(f"edgefusion.{name}")
-        assert spec is not None
-        assert spec.submodule_search_locations
-        root = Path(spec.submodule_search_locations[0])
-        for path in sorted((*root.rglob("*.py"), *root.rglob("*.toml"))):
-            yield f"{name}/{path.relative_to(root).as_posix()}", path.read_bytes()
 
 
 def _digest(value: object, digits: int) -> str:
