@@ -9,14 +9,9 @@ import typer
 
 from edgefusion.cli.output import CsvOption, JsonOption, emit, progress
 from edgefusion.cli.paths import Reads
-from edgefusion.cli.table import (
-    Column,
-    Table,
-)
+from edgefusion.cli.table import Column, Table
 from edgefusion.runtime.errors import DoesNotFitError
-from edgefusion.toolchain.reporting.number_forms import (
-    whole,
-)
+from edgefusion.toolchain.reporting.number_forms import whole
 
 SCHEMA_VERSION = 1
 MOST_STEPS = 3_000_000

@@ -9,18 +9,10 @@ import typer
 
 from edgefusion.cli.output import CsvOption, JsonOption, emit, progress, write_text
 from edgefusion.cli.paths import Reads, Writes, WritesIn, is_stdout
-from edgefusion.cli.table import (
-    Column,
-    Table,
-    plain,
-)
+from edgefusion.cli.table import Column, Table, plain
 from edgefusion.runtime.errors import UsageError
 from edgefusion.runtime.file_kinds import Kind
-from edgefusion.toolchain.reporting.number_forms import (
-    megabytes,
-    milliseconds,
-    signed_percent,
-)
+from edgefusion.toolchain.reporting.number_forms import megabytes, milliseconds, signed_percent
 
 if TYPE_CHECKING:
     from edgefusion.runtime.progress import Say

@@ -9,18 +9,10 @@ import typer
 
 from edgefusion.cli.output import JsonOption, emit, progress
 from edgefusion.cli.paths import Reads, Writes
-from edgefusion.cli.table import (
-    Column,
-    Table,
-    plain,
-)
+from edgefusion.cli.table import Column, Table, plain
 from edgefusion.runtime.claims import Output, claim_outputs
 from edgefusion.runtime.file_kinds import Kind
-from edgefusion.toolchain.reporting.number_forms import (
-    percent,
-    quantity,
-    signed_percent,
-)
+from edgefusion.toolchain.reporting.number_forms import percent, quantity, signed_percent
 
 if TYPE_CHECKING:
     from edgefusion.runtime.machine import Machine

@@ -21,18 +21,11 @@ from edgefusion.cli.options import (
 from edgefusion.cli.output import JsonOption, emit, progress
 from edgefusion.cli.paths import Reads, Writes, WritesIn
 from edgefusion.cli.remarks import RemarksCommand, RemarksOption, chosen_by, remark_lines
-from edgefusion.cli.table import (
-    Column,
-    Table,
-    plain,
-)
+from edgefusion.cli.table import Column, Table, plain
 from edgefusion.runtime.errors import UsageError
 from edgefusion.runtime.file_kinds import Kind
 from edgefusion.toolchain.compiling.budgets import Budgets
-from edgefusion.toolchain.reporting.number_forms import (
-    seconds,
-    whole,
-)
+from edgefusion.toolchain.reporting.number_forms import seconds, whole
 
 if TYPE_CHECKING:
     from edgefusion.api import CompileResult

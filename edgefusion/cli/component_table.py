@@ -5,15 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from edgefusion.cli.table import (
-    Column,
-    Table,
-)
-from edgefusion.toolchain.reporting.number_forms import (
-    megabytes,
-    milliseconds,
-    whole,
-)
+from edgefusion.cli.table import Column, Table
+from edgefusion.toolchain.reporting.number_forms import megabytes, milliseconds, whole
 
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.manifest import Manifest

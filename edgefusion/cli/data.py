@@ -24,13 +24,8 @@ from edgefusion.cli.data_options import (
 )
 from edgefusion.cli.output import JsonOption, emit, progress
 from edgefusion.cli.paths import Reads
-from edgefusion.cli.table import (
-    Column,
-    Table,
-)
-from edgefusion.toolchain.reporting.number_forms import (
-    quantity,
-)
+from edgefusion.cli.table import Column, Table
+from edgefusion.toolchain.reporting.number_forms import quantity
 
 if TYPE_CHECKING:
     from edgefusion.models.data.stage import Result, Stage

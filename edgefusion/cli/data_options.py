@@ -10,14 +10,9 @@ import typer
 
 from edgefusion.cli.output import emit, progress
 from edgefusion.cli.paths import Reads, WritesIn
-from edgefusion.cli.table import (
-    Column,
-    Table,
-)
+from edgefusion.cli.table import Column, Table
 from edgefusion.runtime.errors import InputError, UsageError
-from edgefusion.toolchain.reporting.number_forms import (
-    whole,
-)
+from edgefusion.toolchain.reporting.number_forms import whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

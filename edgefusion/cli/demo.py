@@ -15,15 +15,9 @@ from edgefusion.cli.latency_tables import cause_table, component_table, costlies
 from edgefusion.cli.output import JsonOption, emit, progress
 from edgefusion.cli.paper_tables import table6, table7
 from edgefusion.cli.paths import Reads, WritesIn
-from edgefusion.cli.table import (
-    Column,
-    Table,
-    plain,
-)
+from edgefusion.cli.table import Column, Table, plain
 from edgefusion.runtime.progress import Say
-from edgefusion.toolchain.reporting.number_forms import (
-    seconds,
-)
+from edgefusion.toolchain.reporting.number_forms import seconds
 
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle

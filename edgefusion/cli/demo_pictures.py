@@ -5,16 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgefusion.cli.table import (
-    Column,
-    Table,
-)
+from edgefusion.cli.table import Column, Table
 from edgefusion.runtime.file_kinds import Kind
 from edgefusion.runtime.progress import Say
 from edgefusion.toolchain.accuracy.report import db
-from edgefusion.toolchain.reporting.number_forms import (
-    decibels,
-)
+from edgefusion.toolchain.reporting.number_forms import decibels
 
 SOURCE = "miniature"
 STEPS = 2

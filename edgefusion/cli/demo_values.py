@@ -6,20 +6,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgefusion.cli.table import (
-    Column,
-    Table,
-    plain,
-)
+from edgefusion.cli.table import Column, Table, plain
 from edgefusion.cli.verify import values_table
 from edgefusion.runtime.progress import Say
 from edgefusion.toolchain.accuracy.gates import Gates
 from edgefusion.toolchain.accuracy.report import db, verification_json
-from edgefusion.toolchain.reporting.number_forms import (
-    decibels,
-    seconds,
-    whole,
-)
+from edgefusion.toolchain.reporting.number_forms import decibels, seconds, whole
 
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle

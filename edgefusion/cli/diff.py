@@ -11,10 +11,7 @@ import typer
 
 from edgefusion.cli.output import CsvOption, JsonOption, emit, progress, write_text
 from edgefusion.cli.paths import Reads, Writes, is_stdout
-from edgefusion.cli.table import (
-    Column,
-    Table,
-)
+from edgefusion.cli.table import Column, Table
 from edgefusion.runtime.file_kinds import Kind
 from edgefusion.toolchain.reporting.number_forms import (
     megabytes,

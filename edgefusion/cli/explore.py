@@ -10,20 +10,11 @@ import typer
 
 from edgefusion.cli.output import CsvOption, JsonOption, emit, progress, write_json, write_text
 from edgefusion.cli.paths import Reads, WritesIn
-from edgefusion.cli.table import (
-    Column,
-    Table,
-    plain,
-)
+from edgefusion.cli.table import Column, Table, plain
 from edgefusion.runtime.errors import UsageError
 from edgefusion.runtime.file_kinds import Kind
 from edgefusion.runtime.settings import setting_text, short_name
-from edgefusion.toolchain.reporting.number_forms import (
-    decibels,
-    megabytes,
-    milliseconds,
-    whole,
-)
+from edgefusion.toolchain.reporting.number_forms import decibels, megabytes, milliseconds, whole
 
 if TYPE_CHECKING:
     from edgefusion.runtime.progress import Say

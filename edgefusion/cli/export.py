@@ -17,17 +17,11 @@ from edgefusion.cli.options import (
 )
 from edgefusion.cli.output import JsonOption, emit, progress
 from edgefusion.cli.paths import WritesIn
-from edgefusion.cli.table import (
-    Column,
-    Table,
-)
+from edgefusion.cli.table import Column, Table
 from edgefusion.runtime.claims import Output, claim_outputs
 from edgefusion.runtime.errors import UsageError
 from edgefusion.runtime.file_kinds import Kind
-from edgefusion.toolchain.reporting.number_forms import (
-    megabytes,
-    whole,
-)
+from edgefusion.toolchain.reporting.number_forms import megabytes, whole
 
 if TYPE_CHECKING:
     from edgefusion.models.source import Source

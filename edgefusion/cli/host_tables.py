@@ -5,13 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from edgefusion.cli.table import (
-    Column,
-    Table,
-)
-from edgefusion.toolchain.reporting.number_forms import (
-    whole,
-)
+from edgefusion.cli.table import Column, Table
+from edgefusion.toolchain.reporting.number_forms import whole
 
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.manifest import Manifest

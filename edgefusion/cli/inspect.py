@@ -17,16 +17,10 @@ from edgefusion.cli.memory_map import memory_table
 from edgefusion.cli.options import BundleArgument
 from edgefusion.cli.output import CsvOption, JsonOption, emit, progress
 from edgefusion.cli.paths import WritesIn
-from edgefusion.cli.table import (
-    Column,
-    Table,
-    plain,
-)
+from edgefusion.cli.table import Column, Table, plain
 from edgefusion.cli.tiles import all_tilings, tile_document, tile_tables
 from edgefusion.runtime.errors import UsageError
-from edgefusion.toolchain.reporting.number_forms import (
-    whole,
-)
+from edgefusion.toolchain.reporting.number_forms import whole
 
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle

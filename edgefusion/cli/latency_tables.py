@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from edgefusion.cli.table import (
-    Column,
-    Table,
-)
+from edgefusion.cli.table import Column, Table
 from edgefusion.runtime.isa import EngineKind
 from edgefusion.runtime.latency import total_label
 from edgefusion.runtime.simulator import STALL_REASONS

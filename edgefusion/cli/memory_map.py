@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from edgefusion.cli.table import (
-    Column,
-    Table,
-)
-from edgefusion.toolchain.reporting.number_forms import (
-    whole,
-)
+from edgefusion.cli.table import Column, Table
+from edgefusion.toolchain.reporting.number_forms import whole
 
 if TYPE_CHECKING:
     from edgefusion.runtime.program import Program

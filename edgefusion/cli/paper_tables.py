@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgefusion.cli.table import (
-    Column,
-    Table,
-    plain,
-)
-from edgefusion.toolchain.reporting.number_forms import (
-    percent,
-    signed_percent,
-    tenths,
-)
+from edgefusion.cli.table import Column, Table, plain
+from edgefusion.toolchain.reporting.number_forms import percent, signed_percent, tenths
 
 _TABLE6 = (
     Column("operation", "operation"),

@@ -9,13 +9,8 @@ from typing import Any
 import typer
 
 from edgefusion.cli.output import CsvOption, JsonOption, emit
-from edgefusion.cli.table import (
-    Column,
-    Table,
-)
-from edgefusion.toolchain.reporting.number_forms import (
-    whole,
-)
+from edgefusion.cli.table import Column, Table
+from edgefusion.toolchain.reporting.number_forms import whole
 
 SCHEMA_VERSION = 1
 app = typer.Typer(add_completion=False)

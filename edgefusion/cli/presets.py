@@ -9,17 +9,11 @@ import typer
 from edgefusion.cli import completion
 from edgefusion.cli.options import near_names
 from edgefusion.cli.output import CsvOption, JsonOption, emit
-from edgefusion.cli.table import (
-    Column,
-    Table,
-)
+from edgefusion.cli.table import Column, Table
 from edgefusion.models.architectures import COMPONENTS, PRESETS, Architecture
 from edgefusion.models.shipped import SHIPPED
 from edgefusion.runtime.errors import UsageError
-from edgefusion.toolchain.reporting.number_forms import (
-    quantity,
-    whole,
-)
+from edgefusion.toolchain.reporting.number_forms import quantity, whole
 
 if TYPE_CHECKING:
     from edgefusion.models.architecture_costs import NetworkCost

@@ -12,9 +12,7 @@ import typer
 from edgefusion.cli.options import split_names
 from edgefusion.cli.paths import Reads
 from edgefusion.runtime.errors import UsageError
-from edgefusion.toolchain.reporting.number_forms import (
-    quantity,
-)
+from edgefusion.toolchain.reporting.number_forms import quantity
 
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle

@@ -10,18 +10,11 @@ import typer
 from edgefusion.cli.options import BundleArgument
 from edgefusion.cli.output import CsvOption, JsonOption, emit, progress, write_text
 from edgefusion.cli.paths import Reads, Writes
-from edgefusion.cli.table import (
-    Column,
-    Table,
-)
+from edgefusion.cli.table import Column, Table
 from edgefusion.runtime.errors import UsageError
 from edgefusion.runtime.file_kinds import Kind
 from edgefusion.runtime.settings import setting_text, short_name
-from edgefusion.toolchain.reporting.number_forms import (
-    megabytes,
-    milliseconds,
-    signed_percent,
-)
+from edgefusion.toolchain.reporting.number_forms import megabytes, milliseconds, signed_percent
 
 if TYPE_CHECKING:
     from edgefusion.toolchain.exploring.sweep import Sweep

@@ -9,19 +9,13 @@ import typer
 
 from edgefusion.cli.output import CsvOption, JsonOption, emit, write_text
 from edgefusion.cli.paths import Reads, Writes, is_stdout
-from edgefusion.cli.table import (
-    Column,
-    Table,
-)
+from edgefusion.cli.table import Column, Table
 from edgefusion.runtime.claims import Output, claim_outputs
 from edgefusion.runtime.errors import UsageError
 from edgefusion.runtime.file_kinds import Kind
 from edgefusion.runtime.settings import parse_settings
 from edgefusion.runtime.target import Target, list_targets, load_target, target_files
-from edgefusion.toolchain.reporting.number_forms import (
-    quantity,
-    whole,
-)
+from edgefusion.toolchain.reporting.number_forms import quantity, whole
 
 SCHEMA_VERSION = 1
 app = typer.Typer(add_completion=False)

@@ -5,17 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from edgefusion.cli.table import (
-    Column,
-    Table,
-)
+from edgefusion.cli.table import Column, Table
 from edgefusion.runtime.progress import Say
-from edgefusion.toolchain.reporting.number_forms import (
-    megabytes,
-    milliseconds,
-    percent,
-    whole,
-)
+from edgefusion.toolchain.reporting.number_forms import megabytes, milliseconds, percent, whole
 
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle

@@ -22,16 +22,8 @@ from edgefusion.cli.scenario_options import (
     heading,
     timed,
 )
-from edgefusion.cli.table import (
-    Column,
-    Table,
-)
-from edgefusion.toolchain.reporting.number_forms import (
-    megabytes,
-    milliseconds,
-    percent,
-    whole,
-)
+from edgefusion.cli.table import Column, Table
+from edgefusion.toolchain.reporting.number_forms import megabytes, milliseconds, percent, whole
 
 if TYPE_CHECKING:
     from edgefusion.toolchain.reporting.traffic_rows import TrafficView

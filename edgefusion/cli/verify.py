@@ -10,10 +10,7 @@ import typer
 from edgefusion.cli.options import BundleArgument, count_or_prompts, split_names
 from edgefusion.cli.output import JsonOption, emit, progress, write_text
 from edgefusion.cli.paths import Reads, Writes
-from edgefusion.cli.table import (
-    Column,
-    Table,
-)
+from edgefusion.cli.table import Column, Table
 from edgefusion.runtime.errors import UsageError
 from edgefusion.runtime.file_kinds import Kind
 from edgefusion.runtime.progress import Say
@@ -25,11 +22,7 @@ from edgefusion.toolchain.accuracy.gates import (
     Gates,
 )
 from edgefusion.toolchain.accuracy.report import db, verification_json
-from edgefusion.toolchain.reporting.number_forms import (
-    decibels,
-    milliseconds,
-    percent,
-)
+from edgefusion.toolchain.reporting.number_forms import decibels, milliseconds, percent
 
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle

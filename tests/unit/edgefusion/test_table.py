@@ -6,15 +6,8 @@ import io
 
 from rich.console import Console
 
-from edgefusion.cli.table import (
-    Column,
-    Table,
-)
-from edgefusion.toolchain.reporting.number_forms import (
-    megabytes,
-    milliseconds,
-    whole,
-)
+from edgefusion.cli.table import Column, Table
+from edgefusion.toolchain.reporting.number_forms import megabytes, milliseconds, whole
 
 ROWS = [
     {"name": "a[red]b", "bytes": 2_500_000, "count": 1234, "origin": ["x", "y"]},
