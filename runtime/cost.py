@@ -15,7 +15,7 @@ from edgefusion.runtime.machine import TENSOR_RATES, Machine
 
 Array = npt.NDArray[np.float64]
 
-COST_MODEL_VERSION = 2
+COST_MODEL_VERSION = 3
 RATE_CLASSES = TENSOR_RATES
 
 
@@ -36,15 +36,19 @@ def tensor_ns(
     m: npt.ArrayLike,
     n: npt.ArrayLike,
     k: npt.ArrayLike,
-    feed_elements: npt.ArrayLike,
+    feed_bytes: npt.ArrayLike,
+    load_bytes: npt.ArrayLike,
+    drain_bytes: npt.ArrayLike,
     rate: npt.ArrayLike,
     batch: npt.ArrayLike = 1,
 ) -> Array:
-    """Time of ``batch`` products m x n x k: the slowest of multiplying, feeding and draining, plus
-    one fill. Each product is padded to the array's granularity on its own.
+    """Time of ``batch`` products m x n x k: the slowest of multiplying and of the array's three
+    ports, plus one fill. Each product is padded to the array's granularity on its own.
 
-    ``feed_elements`` are the elements of the first operand, of all the batch, that stream into the
-    array; ``rate`` is the fraction of the peak for the operand types (``Machine.tensor_rate``).
+    Of all the batch, ``feed_bytes`` of the first operand stream into the array, ``load_bytes`` of
+    the second, which it holds, come before their turn (the array is double-buffered), and
+    ``drain_bytes`` of results leave it; ``rate`` is the fraction of the peak for the operand types
+    (``Machine.tensor_rate``).
     """
     padded = (
         _round_up(m, machine.tensor_granularity_m)
@@ -53,10 +57,23 @@ def tensor_ns(
     )
     peak = machine.tensor_macs_per_cycle * machine.tensor_utilisation
     mac_cycles = np.multiply(padded, batch) / (peak * np.asarray(rate, dtype=np.float64))
-    feed_cycles = np.divide(feed_elements, machine.tensor_feed_elements_per_cycle)
-    drain_cycles = np.multiply(np.multiply(m, n), batch) / machine.tensor_drain_elements_per_cycle
-    cycles = np.maximum(np.maximum(mac_cycles, feed_cycles), drain_cycles)
+    cycles = np.maximum(
+        mac_cycles, tensor_port_cycles(machine, feed_bytes, load_bytes, drain_bytes)
+    )
     return np.asarray((cycles + machine.tensor_fill_cycles) * 1e9 / machine.clock_hz)
+
+
+def tensor_port_cycles(
+    machine: Machine,
+    feed_bytes: npt.ArrayLike,
+    load_bytes: npt.ArrayLike,
+    drain_bytes: npt.ArrayLike,
+) -> Array:
+    """Cycles of the tensor engine's slowest port: feeding, loading and draining overlap."""
+    feed = np.divide(feed_bytes, machine.tensor_feed_bytes_per_cycle)
+    load = np.divide(load_bytes, machine.tensor_load_bytes_per_cycle)
+    drain = np.divide(drain_bytes, machine.tensor_drain_bytes_per_cycle)
+    return np.asarray(np.maximum(np.maximum(feed, load), drain))
 
 
 def vector_ns(

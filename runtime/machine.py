@@ -82,8 +82,9 @@ class Machine:
     tensor_granularity_m: Count
     tensor_granularity_n: Count
     tensor_granularity_k: Count
-    tensor_feed_elements_per_cycle: Positive
-    tensor_drain_elements_per_cycle: Positive
+    tensor_feed_bytes_per_cycle: Positive
+    tensor_load_bytes_per_cycle: Positive
+    tensor_drain_bytes_per_cycle: Positive
     tensor_fill_cycles: NotNegative
     tensor_rate: Annotated[Mapping[str, Positive], _exactly(TENSOR_RATES, TENSOR_RATES)]
     vector_lanes: Count

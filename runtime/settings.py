@@ -27,7 +27,7 @@ _UNITS: Mapping[str, Mapping[str, float]] = {
     "_ns": {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9},
 }
 """Units by the end of a key, longest ends first; factors are to the unit that the key names."""
-_BARE = ("_elements_per_cycle", "_per_cycle", "_cycles")
+_BARE = ("_bytes_per_cycle", "_per_cycle", "_cycles")
 """Further ends that may be left out; these have no other unit than their own."""
 _VALUE = re.compile(
     r"\s*(?P<number>[-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*(?P<unit>\S*)\s*"

@@ -61,7 +61,8 @@ class DmaWork:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TensorWork:
-    """``batch`` products m x n x k each; ``feed_elements`` counts the first operand, all batches.
+    """``batch`` products m x n x k each, and the bytes of all of them that pass the array's ports:
+    the first operand is fed, the second is loaded and held, the result is drained.
     ``rate_class`` indexes ``cost.RATE_CLASSES``."""
 
     index: I64
@@ -69,7 +70,9 @@ class TensorWork:
     m: I64
     n: I64
     k: I64
-    feed_elements: I64
+    feed_bytes: I64
+    load_bytes: I64
+    drain_bytes: I64
     rate_class: I64
 
     @property
@@ -145,7 +148,15 @@ def durations_ps(program: Program, machine: Machine, work: Work | None = None) -
     rate = cost.tensor_rates(machine)[tensor.rate_class]
     duration[tensor.index] = cost.to_ps(
         cost.tensor_ns(
-            machine, tensor.m, tensor.n, tensor.k, tensor.feed_elements, rate, tensor.batch
+            machine,
+            tensor.m,
+            tensor.n,
+            tensor.k,
+            tensor.feed_bytes,
+            tensor.load_bytes,
+            tensor.drain_bytes,
+            rate,
+            tensor.batch,
         )
     )
     cycles = cost.vector_costs(machine)[vector.function]
@@ -193,7 +204,8 @@ for _types, _name in {
 def _tensor_work(program: Program, operands: OperandRows, index: I64) -> TensorWork:
     """CONV2D y[h,w,n], x, w[n,c,kh,kw] and MATMUL y[b,m,n], a[b,m,k], b[b,k,n], left-padded.
 
-    An INT64 product may have a column more, which sums the rows of a: they pass by anyway.
+    An INT64 product may have a column more, which sums the rows of a: they pass by anyway. A first
+    operand without a batch is fed to each product; a second one is loaded once and stays.
     """
     operands.require(index, outputs=1, inputs=2)
     y, x = operands.first_output[index], operands.first_input[index]
@@ -227,13 +239,17 @@ def _tensor_work(program: Program, operands: OperandRows, index: I64) -> TensorW
             f"{describe(program, index[at])}: operand shapes disagree, found output, first and "
             "second input {} <- {}, {}.".format(*shapes)
         )
+    nbytes = DTYPE_BYTES[types]
+    fed = np.where(conv, operands.elements(x), outer * inner * depth)
     return TensorWork(
         index,
         batch=np.where(conv, 1, outer),
         m=np.where(conv, outer * inner, inner),
         n=n,
         k=np.where(conv, window, depth),
-        feed_elements=operands.elements(x),
+        feed_bytes=fed * nbytes[x],
+        load_bytes=operands.elements(w) * nbytes[w],
+        drain_bytes=operands.elements(y) * nbytes[y],
         rate_class=rate_class,
     )
 

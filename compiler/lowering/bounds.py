@@ -17,10 +17,12 @@ from edgefusion.compiler.lowering.rule import LoweredKind, OpContext
 from edgefusion.compiler.network.kind import operand_name, shapes_of
 from edgefusion.compiler.network.network import operands, results
 from edgefusion.compiler.schedule.schedule import schedule_named
-from edgefusion.runtime.cost import RATE_CLASSES, host_ns, to_ps
-from edgefusion.runtime.isa import VECTOR_FUNCTIONS, EngineKind
+from edgefusion.runtime.cost import Array, host_ns, tensor_port_cycles, tensor_rates, to_ps
+from edgefusion.runtime.isa import VECTOR_FUNCTIONS, EngineKind, Opcode
+from edgefusion.runtime.machine import Machine
+from edgefusion.runtime.program import Program
 from edgefusion.runtime.program_builder import ProgramBuilder
-from edgefusion.runtime.work import derive_work
+from edgefusion.runtime.work import TensorWork, derive_work
 
 _ENDLESS_BYTES = 1 << 60
 
@@ -28,7 +30,8 @@ _ENDLESS_BYTES = 1 << 60
 @dataclass(frozen=True, slots=True)
 class Bound:
     """``nbytes`` that must cross the bus, the useful ``macs``, and the time of the busiest engines
-    at full rate: all of a kind compute at once, while all DMA channels share the bus."""
+    at full rate: all of a kind compute at once, while all DMA channels share the bus. A tensor
+    engine multiplies, or waits for its ports."""
 
     nbytes: int
     macs: int
@@ -45,10 +48,12 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class LeastWork:
-    """What the engines have to do for an op: multiply-accumulates by rate class, elements by cost
-    class of the vector engine, and the bytes that host calls move and the operations they take."""
+    """What the engines have to do for an op: multiply-accumulates, cycles of the tensor engine,
+    elements by cost class of the vector engine, and the bytes that host calls move and the
+    operations they take."""
 
-    macs: Mapping[str, int]
+    macs: int
+    tensor_cycles: float
     elements: Mapping[str, int]
     host_bytes: int
     host_operations: int
@@ -63,14 +68,16 @@ def least_work(context: OpContext) -> LeastWork:
     emitter = Emitter(ProgramBuilder("bound", machine.name, schedule.name), machine, schedule, True)
     emitter.begin(0, context.op.name, schedule.slots)
     kind.emit(emitter, context, next(iter(kind.tilings(context))))
-    work = derive_work(emitter.builder.build())
+    program = emitter.builder.build()
+    work = derive_work(program)
     counts = counts_array(emitter)
-    macs = np.zeros(len(RATE_CLASSES), dtype=np.int64)
-    np.add.at(macs, work.tensor.rate_class, work.tensor.macs * counts[work.tensor.index])
+    tensor_counts = counts[work.tensor.index]
+    tensor_cycles = _tensor_cycles(context.machine, program, work.tensor)
     elements = np.zeros(len(VECTOR_FUNCTIONS), dtype=np.int64)
     np.add.at(elements, work.vector.function, work.vector.elements * counts[work.vector.index])
     return LeastWork(
-        {name: int(n) for name, n in zip(RATE_CLASSES, macs, strict=True) if n},
+        int((work.tensor.macs * tensor_counts).sum()),
+        float((tensor_cycles * tensor_counts).sum()),
         {name: int(n) for name, n in zip(VECTOR_FUNCTIONS, elements, strict=True) if n},
         int(work.host.moved_bytes.sum()),
         int(work.host.operations.sum()),
@@ -83,19 +90,30 @@ def op_bound(context: OpContext) -> Bound:
     if not context.op.kind.on_npu:
         needed = host_ns(machine, work.host_bytes, work.host_operations)
         return Bound(0, 0, 0, 0, 0, int(to_ps(needed)))
-    macs = sum(work.macs.values())
-    nbytes = max(_compulsory_bytes(context), context.op.kind.least_bytes(macs, machine.sram_bytes))
-    macs_per_cycle = machine.tensor_macs_per_cycle * machine.engines[EngineKind.TENSOR]
-    peak = {name: macs_per_cycle * rate for name, rate in machine.tensor_rate.items()}
+    least_bytes = context.op.kind.least_bytes(work.macs, machine.sram_bytes)
+    nbytes = max(_compulsory_bytes(context), least_bytes)
     lanes = machine.vector_lanes * machine.engines[EngineKind.VECTOR]
     cycles = sum(n * machine.vector_cycles[name] for name, n in work.elements.items())
     return Bound(
         nbytes,
-        macs,
-        int(sum(1e12 * n / (peak[name] * machine.clock_hz) for name, n in work.macs.items())),
+        work.macs,
+        int(1e12 * work.tensor_cycles / (machine.engines[EngineKind.TENSOR] * machine.clock_hz)),
         int(1e12 * cycles / (lanes * machine.clock_hz)),
         int(1e12 * (nbytes / machine.dma_bandwidth_bytes_per_s)),
     )
+
+
+def _tensor_cycles(machine: Machine, program: Program, work: TensorWork) -> Array:
+    """Of each product in one piece: the larger of its multiplications, without padding, and of what
+    passes the ports. In pieces no product takes less: each of its terms adds up to as much or more.
+
+    A convolution's feed does not count: with a stride, tiles may skip rows that one piece is fed.
+    """
+    peak = machine.tensor_macs_per_cycle * tensor_rates(machine)[work.rate_class]
+    is_conv = program.columns.opcode[work.index] == Opcode.CONV2D
+    feed = np.where(is_conv, 0, work.feed_bytes)
+    ports = tensor_port_cycles(machine, feed, work.load_bytes, work.drain_bytes)
+    return np.asarray(np.maximum(work.macs / peak, ports))
 
 
 def _compulsory_bytes(context: OpContext) -> int:

@@ -25,7 +25,7 @@ from edgefusion.runtime.work import durations_ps
 MACHINE = load_target("exynos2400").machine.with_values(
     dma_engines=2, tensor_engines=2, dma_setup_ns=30.0, dma_bandwidth_bytes_per_s=5e9,
     semaphore_ns=20.0, host_call_ns=50.0, tensor_fill_cycles=10.0, vector_startup_cycles=10.0,
-    tensor_feed_elements_per_cycle=1.0, vector_lanes=1, dma_burst_bytes=32,
+    tensor_feed_bytes_per_cycle=2.0, vector_lanes=1, dma_burst_bytes=32,
 )  # fmt: skip
 ENGINES = [
     (EngineKind.DMA, 0), (EngineKind.DMA, 1), (EngineKind.TENSOR, 0), (EngineKind.TENSOR, 1),

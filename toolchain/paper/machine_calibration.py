@@ -8,7 +8,7 @@ the fit cannot trade one implausible value for another.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,12 +54,12 @@ PARAMETERS = (
         "descriptor fetch from DRAM: a few memory latencies",
     ),
     Parameter(
-        "tensor_drain_elements_per_cycle", 4.0, 64.0, 16.0, 16.0,
-        "INT16 results to SRAM, at most two 64-byte ports",
+        "tensor_drain_bytes_per_cycle", 8.0, 128.0, 32.0, 32.0,
+        "results to SRAM, at most two 64-byte ports",
     ),
     Parameter(
-        "tensor_feed_elements_per_cycle", 4.0, 64.0, 32.0, 32.0,
-        "INT16 operands from SRAM, at most two 64-byte ports",
+        "tensor_feed_bytes_per_cycle", 8.0, 128.0, 64.0, 64.0,
+        "operands from SRAM, at most two 64-byte ports",
     ),
     Parameter(
         "vector_cycles.softmax", 4.0, 40.0, 13.0, 13.0,
@@ -70,6 +70,9 @@ PARAMETERS = (
         "signal between engines through shared registers",
     ),
 )  # fmt: skip
+FOLLOWERS: Mapping[str, str] = {"tensor_load_bytes_per_cycle": "tensor_feed_bytes_per_cycle"}
+"""Parameters that no figure determines, and the fitted one whose multiple each stays: the port that
+loads the held operand is as much wider than the feed as the machine had it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +182,20 @@ def write_target(template: Path, calibration: Calibration, output: Path) -> None
     for fitted in calibration.parameters:
         key = fitted.parameter.name.rpartition(".")[2]
         line = re.compile(rf"^({re.escape(key)} = \{{ value = )([^,]+)(, status = \")\w+", re.M)
-        text, count = line.subn(rf"\g<1>{fitted.value:.6g}\g<3>calibrated", text)
-        if count != 1:
-            raise InputError(f"expected one line for {key} in {template}, found {count}")
+        text = _replaced(line, rf"\g<1>{fitted.value:.6g}\g<3>calibrated", text, key, template)
+    for key in FOLLOWERS:
+        line = re.compile(rf"^({re.escape(key)} = \{{ value = )[^,]+", re.M)
+        value = _value(calibration.machine, key)
+        text = _replaced(line, rf"\g<1>{value:.6g}", text, key, template)
     with replacing((output,), Kind.TOML) as (partial,), disk_errors(output):
         partial.write_text(text, encoding="utf-8")
+
+
+def _replaced(line: re.Pattern[str], by: str, text: str, key: str, template: Path) -> str:
+    replaced, count = line.subn(by, text)
+    if count != 1:
+        raise InputError(f"expected one line for {key} in {template}, found {count}")
+    return replaced
 
 
 def _value(machine: Machine, name: str) -> float:
@@ -193,4 +205,9 @@ def _value(machine: Machine, name: str) -> float:
 
 
 def _with(machine: Machine, values: list[float]) -> Machine:
-    return machine.with_values(**{p.name: v for p, v in zip(PARAMETERS, values, strict=True)})
+    fitted = {p.name: v for p, v in zip(PARAMETERS, values, strict=True)}
+    followers = {
+        key: _value(machine, key) * fitted[leader] / _value(machine, leader)
+        for key, leader in FOLLOWERS.items()
+    }
+    return machine.with_values(**fitted, **followers)

@@ -19,8 +19,9 @@ MACHINE = load_target("exynos2400").machine.with_values(
     tensor_granularity_m=16,
     tensor_granularity_n=32,
     tensor_granularity_k=32,
-    tensor_feed_elements_per_cycle=4.0,
-    tensor_drain_elements_per_cycle=2.0,
+    tensor_feed_bytes_per_cycle=8.0,
+    tensor_load_bytes_per_cycle=5.0,
+    tensor_drain_bytes_per_cycle=4.0,
     tensor_fill_cycles=7.0,
     vector_lanes=8,
     vector_startup_cycles=3.0,
@@ -47,25 +48,25 @@ def test_dma_columns_equal_scalars() -> None:
 
 
 @pytest.mark.parametrize(
-    ("m", "n", "k", "feed", "rate", "cycles"),
+    ("sizes", "ports", "rate", "cycles"),
     [
-        (16, 32, 32, 1, 1.0, 16 * 32 * 32 / 500),  # multiplies; the drain takes 256 cycles less
-        (1, 1, 1, 1, 0.125, 16 * 32 * 32 / 62.5),  # padded in m, n and k
-        (16, 32, 32, 40000, 1.0, 10000),  # fed
-        (160, 320, 32, 1, 1.0, 160 * 320 / 2),  # drained
+        ((16, 32, 32), (200, 100, 100), 1.0, 16 * 32 * 32 / 500),  # multiplies
+        ((1, 1, 1), (8, 8, 8), 0.125, 16 * 32 * 32 / 62.5),  # padded in m, n and k
+        ((16, 32, 32), (40000, 1000, 1000), 1.0, 5000),  # fed
+        ((16, 32, 32), (1000, 40000, 1000), 1.0, 8000),  # loaded
+        ((16, 32, 32), (1000, 1000, 40000), 1.0, 10000),  # drained
     ],
 )
 def test_tensor_takes_its_slowest_part(
-    m: int, n: int, k: int, feed: int, rate: float, cycles: float
+    sizes: tuple[int, int, int], ports: tuple[int, int, int], rate: float, cycles: float
 ) -> None:
-    machine = MACHINE.with_values(tensor_drain_elements_per_cycle=20.0) if k == m * 2 else MACHINE
-    assert cost.tensor_ns(machine, m, n, k, feed, rate) == pytest.approx(cycles + 7)
+    assert cost.tensor_ns(MACHINE, *sizes, *ports, rate) == pytest.approx(cycles + 7)
 
 
-def test_tensor_batch_multiplies_all_but_fill_and_feed() -> None:
-    one = cost.tensor_ns(MACHINE, 20, 40, 320, 1, 1.0) - 7
-    assert cost.tensor_ns(MACHINE, 20, 40, 320, 1, 1.0, 6) == pytest.approx(6 * one + 7)
-    assert cost.tensor_ns(MACHINE, 1, 1, 1, 10**6, 1.0, 6) == pytest.approx(250_000 + 7)
+def test_tensor_batch_multiplies_all_but_fill_and_ports() -> None:
+    one = cost.tensor_ns(MACHINE, 20, 40, 320, 1, 1, 1, 1.0) - 7
+    assert cost.tensor_ns(MACHINE, 20, 40, 320, 1, 1, 1, 1.0, 6) == pytest.approx(6 * one + 7)
+    assert cost.tensor_ns(MACHINE, 1, 1, 1, 10**6, 1, 1, 1.0, 6) == pytest.approx(125_000 + 7)
 
 
 @pytest.mark.parametrize(("elements", "waves"), [(0, 0), (1, 1), (8, 1), (9, 2), (80, 10)])

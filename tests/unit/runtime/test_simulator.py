@@ -21,9 +21,9 @@ REAL = load_target("exynos2400").machine
 MACHINE = REAL.with_values(
     clock_hz=1e9, dma_bandwidth_bytes_per_s=1e9, dma_setup_ns=10.0, dma_burst_bytes=1,
     dma_engines=2, tensor_macs_per_cycle=1, tensor_utilisation=1.0, tensor_granularity_m=1,
-    tensor_granularity_n=1, tensor_granularity_k=1, tensor_feed_elements_per_cycle=1e9,
-    tensor_drain_elements_per_cycle=1e9, tensor_fill_cycles=0.0, vector_lanes=1,
-    vector_startup_cycles=0.0, host_call_ns=7.0, host_bandwidth_bytes_per_s=1e9,
+    tensor_granularity_n=1, tensor_granularity_k=1, tensor_feed_bytes_per_cycle=1e9,
+    tensor_load_bytes_per_cycle=1e9, tensor_drain_bytes_per_cycle=1e9, tensor_fill_cycles=0.0,
+    vector_lanes=1, vector_startup_cycles=0.0, host_call_ns=7.0, host_bandwidth_bytes_per_s=1e9,
     semaphore_ns=5.0,
 )  # fmt: skip
 

@@ -15,7 +15,7 @@ from edgefusion.runtime.opcodes import OPCODE_ENGINE
 from edgefusion.runtime.program import Operand, OpRecord, Program
 from edgefusion.runtime.program_builder import ProgramBuilder
 from edgefusion.runtime.target import load_target
-from edgefusion.runtime.work import derive_work, durations_ps
+from edgefusion.runtime.work import TensorWork, derive_work, durations_ps
 
 MACHINE = load_target("exynos2400").machine
 Attrs = tuple[tuple[str, Any], ...]
@@ -48,6 +48,15 @@ def program_of(
     kind = EngineKind(int(OPCODE_ENGINE[opcode])) if engine is None else engine
     builder.emit(kind, 0, opcode, outputs, inputs, 0, cause=Cause.NONE, attrs=attrs)
     return builder.build()
+
+
+def sizes_of(tensor: TensorWork) -> list[int]:
+    return [int(each[0]) for each in (tensor.batch, tensor.m, tensor.n, tensor.k)]
+
+
+def ports_of(tensor: TensorWork) -> list[int]:
+    """Bytes that are fed, loaded and drained."""
+    return [int(each[0]) for each in (tensor.feed_bytes, tensor.load_bytes, tensor.drain_bytes)]
 
 
 @pytest.mark.parametrize(
@@ -86,8 +95,8 @@ def test_conv_is_a_product_over_channels_and_window() -> None:
     y, x = view((8, 16, 64), DType.INT16), view((10, 18, 32), DType.INT16)
     program = program_of(Opcode.CONV2D, [y], [x, view((64, 32, 3, 3)), view((64,), DType.INT64)])
     tensor = derive_work(program).tensor
-    sizes = (tensor.batch, tensor.m, tensor.n, tensor.k, tensor.feed_elements)
-    assert [int(s[0]) for s in sizes] == [1, 8 * 16, 64, 32 * 9, 10 * 18 * 32]
+    assert sizes_of(tensor) == [1, 8 * 16, 64, 32 * 9]
+    assert ports_of(tensor) == [10 * 18 * 32 * 2, 64 * 32 * 9, 8 * 16 * 64 * 2]
     assert cost.RATE_CLASSES[tensor.rate_class[0]] == "w8a16"
     assert tensor.macs.tolist() == [8 * 16 * 64 * 32 * 9]
 
@@ -104,15 +113,33 @@ def test_matmul_batch(rank: int) -> None:
     y, a, b = (view((*lead, *shape), DType.FP16) for shape in ((7, 3), (7, 4), (4, 3)))
     tensor = derive_work(program_of(Opcode.MATMUL, [y], [a, b])).tensor
     batch = int(np.prod(lead, dtype=np.int64))
-    sizes = (tensor.batch, tensor.m, tensor.n, tensor.k, tensor.feed_elements)
-    assert [int(s[0]) for s in sizes] == [batch, 7, 3, 4, batch * 28]
+    assert sizes_of(tensor) == [batch, 7, 3, 4]
+    assert ports_of(tensor) == [batch * 28 * 2, batch * 12 * 2, batch * 21 * 2]
+
+
+def test_first_operand_without_a_batch_is_fed_again_and_the_second_stays() -> None:
+    a, b, y = view((7, 4), DType.FP16), view((5, 4, 3), DType.FP16), view((5, 7, 3), DType.FP16)
+    assert ports_of(derive_work(program_of(Opcode.MATMUL, [y], [a, b])).tensor) == [280, 120, 210]
+    a, b = view((5, 7, 4), DType.FP16), view((4, 3), DType.FP16)
+    assert ports_of(derive_work(program_of(Opcode.MATMUL, [y], [a, b])).tensor) == [280, 24, 210]
+
+
+def test_raw_sums_drain_at_their_own_width() -> None:
+    a, b = view((7, 4), DType.INT16), view((4, 3), DType.INT16)
+    attrs = (("accumulate", 1), ("bias", 0))
+    raw = program_of(Opcode.MATMUL, [view((7, 4), DType.INT64)], [a, b], attrs)
+    assert ports_of(derive_work(raw).tensor) == [56, 24, 7 * 4 * 8]  # a column of row sums
+    assert derive_work(raw).tensor.n.tolist() == [3]
+    scaled = program_of(Opcode.MATMUL, [view((7, 3), DType.INT16)], [a, b])
+    assert ports_of(derive_work(scaled).tensor) == [56, 24, 7 * 3 * 2]
 
 
 def test_batched_matmul_pads_each_product_and_fills_once() -> None:
     machine = MACHINE.with_values(
         tensor_granularity_m=16, tensor_granularity_n=16, tensor_granularity_k=16,
-        tensor_feed_elements_per_cycle=1e9, tensor_drain_elements_per_cycle=1e9,
-        tensor_macs_per_cycle=4096, tensor_utilisation=1.0, tensor_fill_cycles=10.0, clock_hz=1e9,
+        tensor_feed_bytes_per_cycle=1e9, tensor_load_bytes_per_cycle=1e9,
+        tensor_drain_bytes_per_cycle=1e9, tensor_macs_per_cycle=4096, tensor_utilisation=1.0,
+        tensor_fill_cycles=10.0, clock_hz=1e9,
     )  # fmt: skip
     y, a, b = (view((8, *shape)) for shape in ((1, 1), (1, 1), (1, 1)))
     program = program_of(Opcode.MATMUL, [y], [a, b])

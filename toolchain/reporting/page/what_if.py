@@ -27,11 +27,12 @@ CHANGES = (
     Change("DRAM bandwidth × 1.25", ("dma_bandwidth=1.25x",)),
     Change("DRAM bandwidth × 2", ("dma_bandwidth=2x",)),
     Change(
-        "tensor engine × 2 (MACs, feed, drain)",
+        "tensor engine × 2 (MACs, ports)",
         (
             "tensor_macs_per_cycle=2x",
-            "tensor_feed_elements_per_cycle=2x",
-            "tensor_drain_elements_per_cycle=2x",
+            "tensor_feed_bytes_per_cycle=2x",
+            "tensor_load_bytes_per_cycle=2x",
+            "tensor_drain_bytes_per_cycle=2x",
         ),
     ),
     Change("vector lanes × 2", ("vector_lanes=2x",)),

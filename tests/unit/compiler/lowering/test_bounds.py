@@ -23,12 +23,26 @@ def test_attention_bound_is_compulsory_traffic_and_softmax() -> None:
     network = attention_case(4096, 4096, heads=8, depth=40)
     bound = bound_of(network, MACHINE)
     assert bound.nbytes == 4 * 4096 * 320 * 2
-    peak = MACHINE.tensor_macs_per_cycle * MACHINE.tensor_rate["a16a16"] * MACHINE.clock_hz
-    assert bound.compute_ps == pytest.approx(1e12 * 8 * 2 * 4096**2 * 40 / peak, rel=1e-9)
+    drained = 8 * 2 * 4096**2 / MACHINE.tensor_drain_bytes_per_cycle  # scores leave the array
+    fed = 8 * 2 * 4096**2 / MACHINE.tensor_feed_bytes_per_cycle  # and come back for the values
+    assert bound.compute_ps == pytest.approx(1e12 * (drained + fed) / MACHINE.clock_hz, rel=1e-9)
     softmax = 8 * 4096**2 * MACHINE.vector_cycles["softmax"]
     lanes = MACHINE.vector_lanes * MACHINE.clock_hz
     assert bound.vector_ps == pytest.approx(1e12 * softmax / lanes, rel=1e-9)
     assert bound.time_ps == max(bound.compute_ps, bound.vector_ps, bound.dma_ps)
+
+
+def test_products_are_bound_by_multiplying_or_by_the_slowest_port() -> None:
+    deep, shallow = matmul_case(64, 1280, 1280), matmul_case(4096, 320, 320)
+    loaded = 1280 * 1280 / MACHINE.tensor_load_bytes_per_cycle
+    clock_ps = 1e12 / MACHINE.clock_hz
+    assert bound_of(deep, MACHINE).compute_ps == pytest.approx(clock_ps * loaded, abs=1)
+    multiplied = 4096 * 320 * 320 / (MACHINE.tensor_macs_per_cycle * MACHINE.tensor_rate["w8a16"])
+    ports = 4096 * 320 * 2 / MACHINE.tensor_drain_bytes_per_cycle
+    assert ports > multiplied
+    assert bound_of(shallow, MACHINE).compute_ps == pytest.approx(clock_ps * ports, abs=1)
+    wide = MACHINE.with_values(tensor_feed_bytes_per_cycle=1e9, tensor_drain_bytes_per_cycle=1e9)
+    assert bound_of(shallow, wide).compute_ps == pytest.approx(clock_ps * multiplied, abs=1)
 
 
 def test_conv_bytes_count_every_operand_once() -> None:

@@ -33,8 +33,8 @@ SMALL = replace(MACHINE, sram_bytes=64 * 1024)
 """Little SRAM, so that every case needs several tiles and ragged tails."""
 TWO = {"dma_engines": 2, "tensor_engines": 2, "vector_engines": 2}
 SLOW = MACHINE.with_values(
-    tensor_macs_per_cycle=512, tensor_feed_elements_per_cycle=2.0,
-    tensor_drain_elements_per_cycle=1.0, vector_lanes=4,
+    tensor_macs_per_cycle=512, tensor_feed_bytes_per_cycle=4.0,
+    tensor_load_bytes_per_cycle=4.0, tensor_drain_bytes_per_cycle=2.0, vector_lanes=4,
 )  # fmt: skip
 """Computing takes longer than moving data."""
 

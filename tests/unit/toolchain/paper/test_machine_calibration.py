@@ -30,8 +30,12 @@ def compile_block(machine: Machine, schedule: str) -> Program:
 
 @pytest.fixture(scope="module")
 def fitted() -> Calibration:
-    """A fit of the attention block alone, from a machine that is off."""
-    off = TARGET.machine.with_values(**{"vector_cycles.softmax": 30.0})
+    """A fit of the attention block alone, from a machine that is off, with half as wide a port for
+    held operands as for those that stream by."""
+    half = TARGET.machine.tensor_feed_bytes_per_cycle / 2
+    off = TARGET.machine.with_values(
+        **{"vector_cycles.softmax": 30.0}, tensor_load_bytes_per_cycle=half
+    )
     return calibrate(off, compile_block, rounds=1)
 
 
@@ -65,6 +69,18 @@ def test_written_target_reads_back(fitted: Calibration, tmp_path: Path) -> None:
         value = getattr(machine, table)
         assert float(value[entry] if entry else value) == pytest.approx(p.value, rel=1e-5)
     assert machine.sram_bytes == TARGET.machine.sram_bytes
+
+
+def test_load_port_follows_the_feed(fitted: Calibration, tmp_path: Path) -> None:
+    """No figure determines it: it stays the multiple of the feed that it was, and is no fit."""
+    path = tmp_path / "fitted.toml"
+    write_target(target_path("exynos2400"), fitted, path)
+    for machine in (fitted.machine, load_target(str(path)).machine):
+        half = machine.tensor_feed_bytes_per_cycle / 2
+        assert machine.tensor_load_bytes_per_cycle == pytest.approx(half, rel=1e-5)
+    assert load_target(str(path)).provenance["tensor_load_bytes_per_cycle"].status == "inferred"
+    shipped = TARGET.machine
+    assert shipped.tensor_load_bytes_per_cycle == shipped.tensor_feed_bytes_per_cycle
 
 
 def test_template_without_a_parameter_is_refused(fitted: Calibration, tmp_path: Path) -> None:
