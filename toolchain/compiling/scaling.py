@@ -72,6 +72,8 @@ def calibration_settings(
             f"{file} calibrates the component {given.identity.component}, which is not compiled; "
             f"expected one of {', '.join(components)}."
         )
+    if given is not None:
+        given.check_source(source.digest)
     return CalibrationSettings(chosen_prompts(prompts, source), steps, known, given)
 
 
