@@ -1,5 +1,6 @@
 # Every target sets up what it needs; `make` alone lists them.
 PYTHON ?= python3
+PIP_FLAGS ?=
 BIN := .venv/bin
 STAMP := .venv/.installed
 
@@ -13,7 +14,7 @@ venv: $(STAMP) ## create .venv with the pinned dependencies, editable install
 
 $(STAMP): pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 demo: $(STAMP) ## compile BK-SDM-Tiny at full size, show the paper's tables, draw pictures, run a step

@@ -38,6 +38,7 @@ def verify_small(directory: Path, say: Say) -> dict[str, Any]:
     from edgefusion.api import compile_source, open_bundle
     from edgefusion.toolchain.accuracy.held_out import PROMPTS
     from edgefusion.toolchain.accuracy.verification import Request, verify_bundle
+    from edgefusion.toolchain.compiling.workspace import open_workspace
 
     path = directory / f"{SMALL_SOURCE}-verified.npub"
     compile_source(
@@ -49,8 +50,14 @@ def verify_small(directory: Path, say: Say) -> dict[str, Any]:
         progress=say,
     )
     bundle = open_bundle(path)
-    request = Request(PROMPTS[:1], steps=bundle.manifest.steps, layers=())
-    found = verify_bundle(bundle, request, say)
+    with open_workspace(directory / "work") as workspace:
+        request = Request(
+            PROMPTS[:1],
+            steps=bundle.manifest.steps,
+            layers=(),
+            export=lambda source, component: workspace.export(source, component, {}, say),
+        )
+        found = verify_bundle(bundle, request, say)
     report = verification_json(found, Gates(), {})
     return {"calibration_prompts": SMALL_PROMPTS, **report}
 

@@ -4,12 +4,12 @@ the simulated NPU. What the pictures show is read by arithmetic."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from edgefusion.api import compile_source
 from edgefusion.models.miniature.evaluation import prompts
 from edgefusion.models.miniature.reader import read, shares_right
 from edgefusion.models.pipeline_generator import pipeline_generator
@@ -31,10 +31,8 @@ def in_float() -> Sequence[Image.Image]:
 
 
 @pytest.fixture(scope="module")
-def on_npu(tmp_path_factory: pytest.TempPathFactory) -> Sequence[Image.Image]:
-    path = tmp_path_factory.mktemp("shipped") / "miniature.npub"
-    compile_source("miniature", output=path, steps=STEPS, calibration_prompts=8)
-    draw = bundle_generator(path, STEPS, say=lambda _: None)
+def on_npu(demo: Path) -> Sequence[Image.Image]:
+    draw = bundle_generator(demo / "miniature.npub", STEPS, say=lambda _: None)
     return draw(PROMPTS, range(len(PROMPTS)))
 
 

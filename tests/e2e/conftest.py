@@ -1,11 +1,8 @@
-"""The command line as a user types it, and one demo that most tests look at."""
+"""The command line as a user types it, and bundles of the demo that most tests look at."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,35 +46,13 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of ``demo --source tiny-test``: bundles of two schedules, work/ with exports, and
-    demo.json. Do not change it."""
-    folder = tmp_path_factory.mktemp("demo")
-    command = [sys.executable, "-m", "edgefusion", "demo", "--source", "tiny-test"]
-    result = subprocess.run(
-        [*command, "-o", str(folder), "--json", str(folder / "demo.json")],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"PYTHONHASHSEED": "123"},
-    )
-    assert result.returncode == 0, result.stderr
-    (folder / "stdout.txt").write_text(result.stdout)
-    (folder / "stderr.txt").write_text(result.stderr)
-    return folder
-
-
-@pytest.fixture(scope="session")
 def bundle(demo: Path) -> Path:
     """The demo's bundle of schedule ``mlt``."""
     return demo / "tiny-test-mlt.npub"
 
 
 @pytest.fixture(scope="session")
-def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of ``tiny-test`` that can be run. Do not change it."""
-    from edgefusion.api import compile_source
-
-    path = tmp_path_factory.mktemp("calibrated") / "tiny.npub"
-    compile_source("tiny-test", output=path, schedules=("mlt",), calibration_prompts=8)
-    return path
+def calibrated(demo: Path) -> Path:
+    """The demo's bundle of ``tiny-test`` that was calibrated on eight prompts. Do not change
+    it."""
+    return demo / "tiny-test-verified.npub"

@@ -36,6 +36,8 @@ without headroom clipping leaves 27 to 49 dB, with a quarter 52 to 73; doubling 
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
+_ADVICE = "Calibrate again, or compile what it was made for."
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -113,18 +115,13 @@ class Calibration:
 
     def check(self, network: Network, component: str, source_digest: str) -> None:
         """InputError unless this was measured on that component of that source."""
-        advice = "Calibrate again, or compile what it was made for."
-        made = self.identity
+        advice, made = _ADVICE, self.identity
         if made.component != component:
             raise InputError(
                 f"the calibration is of the component {made.component}, not of {component}. "
                 f"{advice}"
             )
-        if made.source_digest != source_digest:
-            raise InputError(
-                f"the calibration of {made.source} was made with other weights: its source has the "
-                f"digest {made.source_digest[:16]}…, this one {source_digest[:16]}…. {advice}"
-            )
+        self.check_source(source_digest)
         wanted = set(measured_tensors(network))
         for names, what in (
             (wanted - self.tensors.keys(), "lacks"),
@@ -135,6 +132,15 @@ class Calibration:
                     f"the calibration does not fit the model: it {what} '{min(names)}' "
                     f"({len(names)} such tensors). {advice}"
                 )
+
+    def check_source(self, source_digest: str) -> None:
+        """InputError unless this was measured on that source."""
+        made = self.identity
+        if made.source_digest != source_digest:
+            raise InputError(
+                f"the calibration of {made.source} was made with other weights: its source has the "
+                f"digest {made.source_digest[:16]}…, this one {source_digest[:16]}…. {_ADVICE}"
+            )
 
     def save(self, path: Path) -> None:
         """Write ``path`` as a whole or not at all."""

@@ -8,7 +8,7 @@ leaves), any other graph what is drawn for it (``drawn_inputs``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -33,6 +33,13 @@ Exported = Callable[[str], Path]
 
 InputKind = Literal["trajectories", "synthetic"]
 
+BEFORE = {
+    "text_encoder": (),
+    "unet": ("text_encoder",),
+    "vae_decoder": ("text_encoder", "unet"),
+}
+"""What runs before a component of a pipeline, and makes its real inputs."""
+
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
@@ -45,10 +52,8 @@ class Inputs:
 
     def kind(self, component: str) -> InputKind:
         """Whether ``component`` gets real inputs."""
-        needed = {"text_encoder": set(), "unet": {"text_encoder"}}
-        needed["vae_decoder"] = {"text_encoder", "unet"}
-        real = component in needed and self.source.kind != "onnx"
-        return "trajectories" if real and self._has(needed[component]) else "synthetic"
+        real = component in BEFORE and self.source.kind != "onnx"
+        return "trajectories" if real and self._has(BEFORE[component]) else "synthetic"
 
     def timesteps(self, component: str) -> tuple[int, ...]:
         """The deployed timesteps, for components that see them."""
@@ -83,8 +88,8 @@ class Inputs:
     def _real(self, component: str) -> bool:
         return self.kind(component) == "trajectories"
 
-    def _has(self, components: set[str]) -> bool:
-        return components <= set(self.source.components)
+    def _has(self, components: Collection[str]) -> bool:
+        return set(components) <= set(self.source.components)
 
     def _trajectories(self, predict: Network, shapes: Shapes, exported: Exported) -> list[Array]:
         contexts = self._contexts(shapes["encoder_hidden_states"], exported)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle
 
 Array = npt.NDArray[Any]
+Export = Callable[[Source, str], Path]
+"""Makes or finds the FP32 export of a component."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +36,14 @@ class References:
     source: Source | None
     folder: Path
     say: Say
+    export: Export | None = None
 
     def exported(self, component: str) -> Path | None:
         """The source's export, made when it is first asked for."""
         if self.source is None:
             return None
+        if self.export is not None:
+            return self.export(self.source, component)
         folder = self.folder / component / "export"
         made = folder / f"{component}.onnx"
         if made.exists():

@@ -35,7 +35,7 @@ from edgefusion.toolchain.accuracy.float_reference import (
 from edgefusion.toolchain.accuracy.held_out import SEED, InputSet, held_out_sets
 from edgefusion.toolchain.accuracy.layer_accuracy import LayerError
 from edgefusion.toolchain.accuracy.npu_layers import LayerKey, NpuLayers, timestep_of
-from edgefusion.toolchain.accuracy.references import References
+from edgefusion.toolchain.accuracy.references import Export, References
 from edgefusion.toolchain.accuracy.sensitivity import Contribution
 from edgefusion.toolchain.accuracy.source_network import draws_numbers
 from edgefusion.toolchain.running.execution import (
@@ -112,6 +112,8 @@ class Request:
     source: str | None = None
     host: str = "tvm"
     contributions: bool = False
+    export: Export | None = None
+    """What makes the source's exports, where they may be at hand already."""
 
 
 def verify_bundle(bundle: Bundle, request: Request, say: Say) -> Verification:
@@ -122,7 +124,7 @@ def verify_bundle(bundle: Bundle, request: Request, say: Say) -> Verification:
     """
     source = source_of(bundle, request.source, say)
     with partial_folder() as folder:
-        references = References(bundle, source, folder, say)
+        references = References(bundle, source, folder, say, request.export)
         layer_graph = cache(references.layers)
         npu = NpuLayers(
             bundle, request.layers, layer_graph, request.host, request.contributions, say

@@ -72,6 +72,17 @@ class Settings:
         """The timesteps to tabulate in ``component``."""
         return self.timesteps if component == "unet" else ()
 
+    def exports_for(self, components: Sequence[str]) -> set[str]:
+        """The components whose exports make inputs to calibrate ``components`` with."""
+        from edgefusion.toolchain.accuracy.calibration_inputs import BEFORE
+
+        calibrated = (
+            name
+            for name in components
+            if self.calibration.is_wanted(name) and self.recipe.precision_of(name) != "fp16"
+        )
+        return {before for name in calibrated for before in BEFORE.get(name, ())}
+
     def passes(self, component: str) -> tuple[Pass, ...]:
         """What runs over ``component``'s graph."""
         from edgefusion.passes.pipeline import default_passes
@@ -235,7 +246,6 @@ def compile_component(
     files |= {**host.files, **scales.files}
     del graph, network
     gc.collect()  # graphs are cyclic
-    workspace.release_export(exported)
     return CompiledComponent(
         component, files, members, programs, records, compared.check, compared.vectors
     )

@@ -166,13 +166,14 @@ def compile_source(
     with replacing(places, Kind.BUNDLE) as partial, open_workspace(work_dir) as workspace:
         # 2. Each component to files
         compiled: list[CompiledComponent] = []
-        for c in chosen:
+        for index, c in enumerate(chosen):
             evaluations = steps if c == "unet" else 1
             compiled.append(
                 compile_component(
                     resolved, c, evaluations, compiled, settings, workspace, stopwatch
                 )
             )
+            workspace.release_exports(but=settings.exports_for(chosen[index + 1 :]))
         # 3. Each schedule's simulation against the budget, then its bundle
         latencies = {name: _pipeline(compiled, name) for name in outputs}
         for latency in latencies.values():

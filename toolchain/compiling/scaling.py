@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,6 +72,8 @@ def calibration_settings(
             f"{file} calibrates the component {given.identity.component}, which is not compiled; "
             f"expected one of {', '.join(components)}."
         )
+    if given is not None:
+        given.check_source(source.digest)
     return CalibrationSettings(chosen_prompts(prompts, source), steps, known, given)
 
 
@@ -160,12 +161,10 @@ def _measured(
         inputs.seed,
     )
     folder = workspace.exports.parent / "calibrations" if workspace.keeps_exports else None
-    with ExitStack() as used, disk_errors(folder or graph_path):
+    with disk_errors(folder or graph_path):
 
         def exported(name: str) -> Path:
-            path = workspace.export(source, name, {}, progress)
-            used.callback(workspace.release_export, path)
-            return path
+            return workspace.export(source, name, {}, progress)
 
         workload = inputs.workload(component, graph_path, exported)
         return calibrate(graph_path, network, identity, workload, folder=folder, progress=progress)

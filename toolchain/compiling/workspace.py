@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -36,23 +36,26 @@ class Workspace:
     keeps_exports: bool
 
     def export(self, source: Source, component: str, shapes: Shapes, progress: Say) -> Path:
-        """The component's ``.onnx`` file, exported unless it lies here already."""
+        """The component's ``.onnx`` file, exported unless it lies here already: a component that
+        others are calibrated with is asked for again."""
         from edgefusion.models.export import export_component
 
         folder = self.exports
         if self.keeps_exports:
             folder = folder / _export_key(source, shapes)
-            found = folder / f"{component}.onnx"
-            if found.is_file():
-                progress(f"{component}: reusing {found}")
-                return found
+        found = folder / f"{component}.onnx"
+        if found.is_file():
+            progress(f"{component}: reusing {found}")
+            return found
         return export_component(source, component, folder, shapes=shapes or None, progress=progress)
 
-    def release_export(self, path: Path) -> None:
-        """The graph and its weights have been taken over; delete them unless they are kept."""
-        if not self.keeps_exports:
-            for file in (path, path.with_name(f"{path.name}.data")):
-                file.unlink(missing_ok=True)
+    def release_exports(self, but: Collection[str] = ()) -> None:
+        """Graphs and weights have been taken over; delete them unless they are kept, except those
+        of the components ``but``."""
+        if not self.keeps_exports and self.exports.is_dir():
+            for file in self.exports.iterdir():
+                if file.name.partition(".")[0] not in but:
+                    file.unlink()
 
 
 @contextmanager
