@@ -61,8 +61,8 @@ class DmaWork:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TensorWork:
-    """``batch`` products m x n x k each; ``feed_elements`` counts the first operand, all batches.
-    ``rate_class`` indexes ``cost.RATE_CLASSES``."""
+    """``batch`` products m x n x k each; ``feed_elements`` counts the first operand and the sums
+    that the accumulators start from, all batches. ``rate_class`` indexes ``cost.RATE_CLASSES``."""
 
     index: I64
     batch: I64
@@ -233,9 +233,16 @@ def _tensor_work(program: Program, operands: OperandRows, index: I64) -> TensorW
         m=np.where(conv, outer * inner, inner),
         n=n,
         k=np.where(conv, window, depth),
-        feed_elements=operands.elements(x),
+        feed_elements=operands.elements(x) + _goes_on(program, index) * operands.elements(y),
         rate_class=rate_class,
     )
+
+
+def _goes_on(program: Program, index: I64) -> Mask:
+    """Whether products start from earlier sums, which go into the array as the first operand does:
+    those in the result, or an operand of the result's size."""
+    flags = [{"accumulate", "sums"} & {n for n, value in attrs if value} for attrs in program.attrs]
+    return np.array([bool(found) for found in flags], dtype=np.bool_)[program.columns.attrs[index]]
 
 
 _CLASS = {name: number for number, name in enumerate(VECTOR_FUNCTIONS)}
