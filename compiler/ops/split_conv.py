@@ -24,7 +24,13 @@ from edgefusion.compiler.lowering.emitter import Buffer, Emitter, Tile, View
 from edgefusion.compiler.lowering.epilogue import EpilogueBuffers
 from edgefusion.compiler.lowering.rule import OpContext, Tiling, tile_sizes, tiling
 from edgefusion.compiler.network.window import Source, Span, Window
-from edgefusion.compiler.ops.split_reduction import Sums, depths, doublings, largest_fitting
+from edgefusion.compiler.ops.split_reduction import (
+    Largest,
+    Sums,
+    depths,
+    doublings,
+    least_depth,
+)
 from edgefusion.runtime.isa import DType, Opcode
 
 
@@ -62,38 +68,41 @@ class Filters:
 
 
 def split_conv_tilings(context: OpContext, f: Filters) -> Iterator[Tiling]:
-    """Tilings down to one pixel, a quarter of the array's columns and one granule of channels."""
+    """Tilings of whole rows, and where none fits, down to one pixel, a quarter of the array's
+    columns and one granule of channels."""
     machine, (height, width, _) = context.machine, f.y.shape
     granule = max(machine.tensor_granularity_n // 4, 1)
     within = tile_sizes(f.filters, multiple=min(f.filters, granule))
     wider = [f.filters * count for count in tile_sizes(f.groups) if count > 1]
-    stripes = [(rows, width) for rows in doublings(height, 1)]
-    stripes += [(1, columns) for columns in doublings(width, 1)[1:]]
     in_order = f.x.operand.dtype is DType.FP16 and f.taps > 1
 
-    def made(size: int, stripe: tuple[int, int], depth: int, taps: int, keep: str) -> Tiling:
+    def family(
+        keep: str, stripe: tuple[int, int], depth: int, taps: int
+    ) -> tuple[list[Tiling], str, int, int, int, int]:
+        """Tilings that differ in their filters, and all that they have in common."""
         rows, columns = stripe
-        return tiling(channels=size, rows=rows, columns=columns, depth=depth, taps=taps, keep=keep)
+        whole = depth == f.depth and taps == f.taps
+        made = [
+            tiling(channels=size, rows=rows, columns=columns, depth=depth, taps=taps, keep=keep)
+            for size in ([*wider, *within] if whole else within)
+        ]
+        return made, keep, rows, columns, depth, taps
 
-    def reserve(e: Emitter, t: Tiling) -> SplitConv:
-        return SplitConv(f, e, context, t)
-
-    parts = [
-        (depth, f.taps) for depth in depths(f.depth, min(f.depth, machine.tensor_granularity_k))
-    ]
-    if in_order:
-        parts = [parts[0], *((depth, 1) for depth, _ in parts)]
+    largest = Largest(machine, lambda e, t: SplitConv(f, e, context, t))
+    taps = 1 if in_order else f.taps
+    parts = [(f.depth, f.taps), *((depth, taps) for depth in depths(machine, f.depth, taps))]
     for keep in ("x", "w", "none"):
-        for depth, taps in parts:
-            whole = depth == f.depth and taps == f.taps
-            if whole and keep == "none":
-                continue
-            sizes = [*wider, *within] if whole else within
-            for stripe in stripes:
-                family = [made(size, stripe, depth, taps, keep) for size in sizes]
-                yield from largest_fitting(machine, family, reserve)
-    # What the message of an op that does not fit asks for.
-    yield made(within[-1], (1, 1), *parts[-1], "none")
+        for stripe in [(rows, width) for rows in doublings(height, 1)]:
+            for depth, taps in dict.fromkeys(parts):
+                if (depth, taps) != parts[0] or keep != "none":
+                    yield from largest.of(*family(keep, stripe, depth, taps))
+    if not largest.found:
+        least = least_depth(machine, f.depth), parts[-1][1]
+        for columns in doublings(width, 1):
+            for part in dict.fromkeys((*parts[1:], least)):
+                yield from largest.of(*family("none", (1, columns), *part))
+        # What the message of an op that does not fit asks for.
+        yield family("none", (1, 1), *least)[0][-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +174,7 @@ class SplitConv:
         self.epilogue.finish(e)
 
     def _channels(self, g: Tile, band: int, size: int) -> Iterator[Tile]:
-        """Tiles of the filters of groups ``g``; they count from 0, but start where they lie in y."""
+        """Tiles of the filters of groups ``g``: counted from 0, placed where they lie in y."""
         for c in self.e.tiles(band, size):
             yield Tile(c.index, g.start * self.filters.filters + c.start, c.size)
 

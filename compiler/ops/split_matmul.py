@@ -18,7 +18,13 @@ from edgefusion.compiler.lowering.channel_constants import (
 from edgefusion.compiler.lowering.emitter import Buffer, Emitter, Tile, View
 from edgefusion.compiler.lowering.epilogue import EpilogueBuffers
 from edgefusion.compiler.lowering.rule import OpContext, Tiling, columns, rows, tile_sizes, tiling
-from edgefusion.compiler.ops.split_reduction import Sums, depths, doublings, largest_fitting
+from edgefusion.compiler.ops.split_reduction import (
+    Largest,
+    Sums,
+    depths,
+    doublings,
+    least_depth,
+)
 from edgefusion.runtime.isa import Opcode
 
 
@@ -44,23 +50,26 @@ def split_matmul_tilings(context: OpContext, f: Factors) -> Iterator[Tiling]:
     """Tilings down to one granule of the array in each extent. A depth of all K splits nothing:
     then columns are narrower than those that the rule itself tries."""
     machine, (m, k, n) = context.machine, f.extents
-    granules = machine.tensor_granularity_m, machine.tensor_granularity_k
+    row_tiles = doublings(m, min(m, machine.tensor_granularity_m))
     sizes = tile_sizes(n, multiple=min(n, machine.tensor_granularity_n))
 
     def made(size: int, row_tile: int, depth: int, keep: str) -> Tiling:
         return tiling(channels=size, rows=row_tile, depth=depth, keep=keep)
 
-    def reserve(e: Emitter, t: Tiling) -> SplitMatmul:
-        return SplitMatmul.reserve(e, context, f, t)
-
+    largest = Largest(machine, lambda e, t: SplitMatmul.reserve(e, context, f, t))
     for keep in ("x", "w", "none"):
-        for row_tile in doublings(m, min(m, granules[0])):
-            for depth in depths(k, min(k, granules[1])):
+        for row_tile in row_tiles:
+            for depth in depths(machine, k):
                 if depth < k or keep != "none":
                     family = [made(size, row_tile, depth, keep) for size in sizes]
-                    yield from largest_fitting(machine, family, reserve)
-    # What the message of an op that does not fit asks for.
-    yield made(sizes[-1], min(m, granules[0]), min(k, granules[1]), "none")
+                    yield from largest.of(family, keep, row_tile, depth)
+    if not largest.found:
+        for row_tile in row_tiles:
+            for depth in [d for d in doublings(k, least_depth(machine, k)) if d < k] or [k]:
+                family = [made(size, row_tile, depth, "none") for size in sizes]
+                yield from largest.of(family, "none", row_tile, depth)
+        # What the message of an op that does not fit asks for.
+        yield made(sizes[-1], row_tiles[-1], least_depth(machine, k), "none")
 
 
 @dataclass(slots=True)
@@ -99,7 +108,8 @@ class SplitMatmul:
 
     def emit(self, x: View, w: View, y: View) -> None:
         """One product."""
-        e, (m, k, n), keep = self.e, self.factors.extents, self.tiling.choice("keep")
+        e, keep = self.e, self.tiling.choice("keep")
+        m, _, n = self.factors.extents
         size, channels = self.tiling["rows"], self.tiling["channels"]
         if keep == "x":
             for r in e.tiles(m, size):

@@ -1,4 +1,4 @@
-"""Reductions in parts: what products that accumulate over parts of K share, matmuls and convolutions.
+"""Reductions in parts: what matmuls and convolutions that accumulate over parts of K share.
 
 A tile of the result keeps its sums in SRAM, INT64 or FP32, while parts of the operands pass. Every
 part but the last writes raw sums or adds to them, the last one goes on from them to the rounded
@@ -21,20 +21,29 @@ from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program_builder import ProgramBuilder
 from edgefusion.runtime.specification import Attrs
 
-_PARTS = (1, 2, 4, 8, 16, 32)
-"""A part costs the drain of all sums and their way back: few large parts are best."""
-
 
 def is_split(t: Tiling) -> bool:
     """Whether the tiling says how deep the parts of the reduction are."""
     return any(name == "depth" for name, _ in t.values)
 
 
-def depths(total: int, granule: int) -> list[int]:
-    """Candidate sizes of a part of a reduction of ``total``, largest first: the whole, even
-    divisions in multiples of ``granule``, and one granule."""
-    sizes = {min(total, -(-total // (parts * granule)) * granule) for parts in _PARTS}
-    return sorted({total, min(total, granule), *sizes}, reverse=True)
+def depths(machine: Machine, total: int, taps: int = 1) -> list[int]:
+    """Candidate sizes of a part of a reduction over ``total`` channels under ``taps``, largest
+    first: the whole, and even divisions about as deep as keeps the array busy while sums drain.
+
+    A part costs the drain of all sums and their way back. Deeper parts than a multiple of that
+    gain nothing, shallower ones than a fraction are left to ``least_depth``.
+    """
+    granule = least_depth(machine, total)
+    balance = machine.tensor_macs_per_cycle / machine.tensor_drain_elements_per_cycle / taps
+    parts = {max(1, round(total / (balance * times))) for times in (2.0, 1.0, 0.5, 0.25)}
+    sizes = {min(total, -(-total // (count * granule)) * granule) for count in parts}
+    return sorted({total, *sizes}, reverse=True)
+
+
+def least_depth(machine: Machine, total: int) -> int:
+    """A part of one granule of the array."""
+    return min(total, machine.tensor_granularity_k)
 
 
 def doublings(total: int, multiple: int) -> list[int]:
@@ -99,29 +108,51 @@ class Sums:
         e.tensor(opcode, tile, [*inputs, total], (*attrs, ("sums", 1)))
 
 
-def largest_fitting(
-    machine: Machine,
-    candidates: Sequence[Tiling],
-    reserve: Callable[[Emitter, Tiling], object],
-) -> Iterator[Tiling]:
-    """Of ``candidates``, from the largest to the smallest, the first that fits SRAM with one copy
-    of each streamed buffer, with two, and with as many as the engines can use.
+class Largest:
+    """Picks from families of tilings, each from the largest size to the smallest, the first that
+    fits SRAM with one copy of each streamed buffer, with two, and with as many as engines can use.
 
-    Among tilings that differ in nothing else, larger ones move fewer bytes in fewer instructions.
+    A tiling whose every extent is at least that of another moves fewer bytes in fewer instructions,
+    so a family comes with its other ``extents``, and is left out where one before it that is as
+    large in these reached the same size.
     """
-    schedule = schedule_named("mlt")
-    e = Emitter(ProgramBuilder("fit", machine.name, schedule.name), machine, schedule, dry=True)
-    at = 0
-    found: list[int] = []
-    units = max(machine.engines[kind] for kind in (EngineKind.TENSOR, EngineKind.VECTOR))
-    for slots in sorted({1, 2, 1 + units}):
-        while at < len(candidates):
-            e.begin(0, "fit", slots)
-            try:
-                reserve(e, candidates[at])
-            except DoesNotFitError:
+
+    def __init__(self, machine: Machine, reserve: Callable[[Emitter, Tiling], object]) -> None:
+        schedule = schedule_named("mlt")
+        builder = ProgramBuilder("fit", machine.name, schedule.name)
+        self._emitter = Emitter(builder, machine, schedule, dry=True)
+        self._reserve = reserve
+        units = max(machine.engines[kind] for kind in (EngineKind.TENSOR, EngineKind.VECTOR))
+        self._slots = sorted({1, 2, 1 + units})
+        self._best: list[tuple[int, str, tuple[int, ...]]] = []
+        self.found = False
+
+    def of(self, candidates: Sequence[Tiling], keep: str, *extents: int) -> Iterator[Tiling]:
+        """Those of ``candidates``, whose first values are their sizes."""
+        at, chosen = 0, []
+        for slots in self._slots:
+            while at < len(candidates) and not self._fits(candidates[at], slots):
                 at += 1
-                continue
-            found.append(at)
-            break
-    yield from (candidates[index] for index in dict.fromkeys(found))
+            if at == len(candidates):
+                break
+            reached = (int(candidates[at].values[0][1]), *extents)
+            if not self._is_matched(slots, keep, reached):
+                self._best.append((slots, keep, reached))
+                chosen.append(candidates[at])
+        self.found = self.found or bool(chosen)
+        yield from dict.fromkeys(chosen)
+
+    def _fits(self, candidate: Tiling, slots: int) -> bool:
+        self._emitter.begin(0, "fit", slots)
+        try:
+            self._reserve(self._emitter, candidate)
+        except DoesNotFitError:
+            return False
+        return True
+
+    def _is_matched(self, slots: int, keep: str, reached: tuple[int, ...]) -> bool:
+        return any(
+            (slots, keep) == (other_slots, other_keep)
+            and all(mine <= theirs for mine, theirs in zip(reached, others, strict=True))
+            for other_slots, other_keep, others in self._best
+        )
