@@ -69,7 +69,7 @@ class Filters:
 
 def split_conv_tilings(context: OpContext, f: Filters) -> Iterator[Tiling]:
     """Tilings of whole rows, and where none fits, down to one pixel, a quarter of the array's
-    columns and one granule of channels."""
+    columns and one channel."""
     machine, (height, width, _) = context.machine, f.y.shape
     granule = max(machine.tensor_granularity_n // 4, 1)
     within = tile_sizes(f.filters, multiple=min(f.filters, granule))
@@ -97,12 +97,12 @@ def split_conv_tilings(context: OpContext, f: Filters) -> Iterator[Tiling]:
                 if (depth, taps) != parts[0] or keep != "none":
                     yield from largest.of(*family(keep, stripe, depth, taps))
     if not largest.found:
-        least = least_depth(machine, f.depth), parts[-1][1]
+        shallow = [(depth, taps) for depth in doublings(least_depth(machine, f.depth), 1)]
         for columns in doublings(width, 1):
-            for part in dict.fromkeys((*parts[1:], least)):
+            for part in dict.fromkeys((*parts[1:], *shallow)):
                 yield from largest.of(*family("none", (1, columns), *part))
         # What the message of an op that does not fit asks for.
-        yield family("none", (1, 1), *least)[0][-1]
+        yield family("none", (1, 1), 1, taps)[0][-1]
 
 
 @dataclass(frozen=True, slots=True)
