@@ -142,18 +142,20 @@ def _measure(
     instructions = np.bincount(op, counts, candidates)
     busy = np.zeros((len(EngineKind), candidates), dtype=np.int64)
     np.add.at(busy, (engine, op), duration)
-    if schedule.overlap and slots > 1:
-        by_kind = np.zeros_like(busy)
-        np.add.at(by_kind, (engine, op), counts)
-        shares = _shares(busy, by_kind, slots, machine)
-        busiest = shares.max(axis=0)
-        tiles = np.maximum(by_kind[EngineKind.DMA] / 2, 1)
-        return total_bytes, instructions, busiest + (shares.sum(axis=0) - busiest) / tiles
-    # One engine after the other: each change of engine costs a semaphore.
+    # One kind of engine after the other: each change of engine costs a semaphore.
     changes = np.zeros(len(program), dtype=bool)
     changes[1:] = (engine[1:] != engine[:-1]) & (op[1:] == op[:-1])
-    handoffs = np.bincount(op, counts * changes, candidates)
-    return total_bytes, instructions, busy.sum(axis=0) + handoffs * to_ps(machine.semaphore_ns)
+    handoffs = np.bincount(op, counts * changes, candidates) * to_ps(machine.semaphore_ns)
+    if not schedule.overlap:
+        return total_bytes, instructions, busy.sum(axis=0) + handoffs
+    by_kind = np.zeros_like(busy)
+    np.add.at(by_kind, (engine, op), counts)
+    shares = _shares(busy, by_kind, slots, machine)
+    if slots == 1:
+        return total_bytes, instructions, shares.sum(axis=0) + handoffs
+    busiest = shares.max(axis=0)
+    tiles = np.maximum(by_kind[EngineKind.DMA] / 2, 1)
+    return total_bytes, instructions, busiest + (shares.sum(axis=0) - busiest) / tiles
 
 
 def _shares(busy: Times, instructions: Times, slots: int, machine: Machine) -> Floats:
