@@ -92,8 +92,10 @@ def _cost(
     fitting: Counter[object] = Counter()
     sram, rejected = [0] * len(tilings), [""] * len(tilings)
     for i, candidate in enumerate(tilings):
-        if fitting[candidate.family] >= largest:
-            rejected[i] = f"not costed: {largest} larger tiles of its family fit"
+        # A rule proposes one size of a split reduction for each number of copies.
+        most = 1 if candidate.splits else largest
+        if fitting[candidate.family] >= most:
+            rejected[i] = "not costed: larger tiles of its family fit"
             continue
         emitter.begin(i, context.op.name, slots)
         emitter.sram_peak_bytes = 0

@@ -27,7 +27,6 @@ from edgefusion.compiler.network.tensor import Tensors
 from edgefusion.compiler.network.window import Source, Span, Window
 from edgefusion.compiler.ops.matmul import WEIGHT_LEVELS
 from edgefusion.compiler.ops.split_conv import Filters, SplitConv, split_conv_tilings
-from edgefusion.compiler.ops.split_reduction import is_split
 from edgefusion.runtime.isa import Opcode
 
 Pair = tuple[int, int]
@@ -153,7 +152,7 @@ class Conv(WindowedKind, LoweredKind):
 
     def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
         """See the module."""
-        if is_split(t):
+        if t.splits:
             SplitConv(self._filters(context), e, context, t).emit()
             return
         _Emission(self, e, context, t).emit()

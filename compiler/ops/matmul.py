@@ -26,7 +26,6 @@ from edgefusion.compiler.network.ranges import LEVELS
 from edgefusion.compiler.network.tensor import Tensors
 from edgefusion.compiler.network.window import Span
 from edgefusion.compiler.ops.split_matmul import Factors, SplitMatmul, split_matmul_tilings
-from edgefusion.compiler.ops.split_reduction import is_split
 from edgefusion.runtime.isa import Opcode
 from edgefusion.runtime.machine import Machine
 
@@ -100,7 +99,7 @@ class MatMul(LoweredKind):
 
     def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
         """x[m,k] w[k,n]: weight column tiles against row tiles, the reduction whole or in parts."""
-        if is_split(t):
+        if t.splits:
             factors = self._factors(context)
             split = SplitMatmul.reserve(e, context, factors, t)
             split.emit(factors.x, factors.w, factors.y)
@@ -205,7 +204,7 @@ class BatchMatMul(LoweredKind):
         (m, k), n = a.shape[-2:], b.shape[-1]
         batches = prod(y.shape[:-2])
         a, b, y = (v.reshape(prod(v.shape[:-2]), *v.shape[-2:]) for v in (a, b, y))
-        split = SplitMatmul.reserve(e, context, self._factors(context), t) if is_split(t) else None
+        split = SplitMatmul.reserve(e, context, self._factors(context), t) if t.splits else None
         if split is not None:
             for batch in e.tiles(batches, 1):
                 split.emit(*(_pair(v, batch.start) for v in (a, b, y)))

@@ -22,11 +22,6 @@ from edgefusion.runtime.program_builder import ProgramBuilder
 from edgefusion.runtime.specification import Attrs
 
 
-def is_split(t: Tiling) -> bool:
-    """Whether the tiling says how deep the parts of the reduction are."""
-    return any(name == "depth" for name, _ in t.values)
-
-
 def depths(machine: Machine, total: int, taps: int = 1) -> list[int]:
     """Candidate sizes of a part of a reduction over ``total`` channels under ``taps``, largest
     first: the whole, and even divisions about as deep as keeps the array busy while sums drain.
