@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -26,7 +27,8 @@ from edgefusion.runtime.measurement import bound_violations, component_latency
 from edgefusion.runtime.program import Program
 from edgefusion.runtime.simulator import simulate
 from edgefusion.runtime.target import load_target
-from edgefusion.runtime.verifier import verify_program
+from edgefusion.runtime.verifier import find_violations, verify_program
+from edgefusion.runtime.work import derive_work
 from tests.fp16_reference import draw, half_network
 from tests.int_reference import draw_scaled, named_constants
 from tests.lowering_cases import (
@@ -36,6 +38,7 @@ from tests.lowering_cases import (
     matmul_case,
     simple_network,
 )
+from tests.program_faults import Edit, edited
 
 MACHINE = load_target("exynos2400").machine
 KIB = 1024
@@ -253,3 +256,36 @@ def test_the_search_predicts_split_reductions_exactly(
     assert "depth" in str(best.tiling)
     assert str(best.tiling) == program.ops[0].tile
     assert best.time_ps == simulate(program, machine).total_ps
+
+
+def last_part(program: Program) -> int:
+    """The first instruction that starts from sums in an operand."""
+    return next(i for i, made in enumerate(program.instructions()) if dict(made.attrs).get("sums"))
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda i: replace(i, inputs=(*i.inputs[:-1], replace(i.inputs[-1], dtype=DType.FP32))),
+        lambda i: replace(i, inputs=(*i.inputs[:-2], i.inputs[-1], i.inputs[-2])),
+        lambda i: replace(i, outputs=(i.inputs[-1],)),
+        lambda i: replace(i, attrs=(*i.attrs, ("accumulate", 1))),
+    ],
+    ids=["type", "order", "raw result", "both"],
+)
+def test_the_verifier_knows_sums_by_their_type(fault: Edit) -> None:
+    machine = MACHINE.with_values(sram_bytes=LEAST_BYTES)
+    program = lower(matmul_case(40, 100, 50), machine, schedule_named("mlt")).program
+    broken = edited(program, {last_part(program): fault})
+    assert {v.rule for v in find_violations(broken, machine)} == {"sums"}
+
+
+def test_sums_cost_their_way_back_into_the_array() -> None:
+    machine = MACHINE.with_values(sram_bytes=LEAST_BYTES)
+    program = lower(matmul_case(16, 960, 32), machine, schedule_named("mlt")).program
+    tensor = derive_work(program).tensor
+    first, *others = (program.instruction(int(i)) for i in tensor.index)
+    assert others
+    expected = [first.inputs[0].elements, *(i.inputs[0].elements + 16 * 32 for i in others)]
+    assert tensor.feed_elements.tolist() == expected
+    assert tensor.macs.sum() == 16 * 960 * 32
