@@ -32,9 +32,17 @@ _BOTH = (Family.INT, Family.FP16)
 
 _BIAS = OperandForm("bias", "[n]", when="bias")
 _WEIGHT_SCALES = OperandForm("weight scales", "[n]", optional=True)
+_SUMS = OperandForm("sums", "as y", when="sums")
 _PRODUCT = (
     Attribute("bias", Kind.FLAG, "whether there is an operand bias", 0),
     Attribute("scale", Kind.REAL, "a factor of the sums, where there are no weight scales", 1.0),
+    Attribute(
+        "accumulate",
+        Kind.FLAG,
+        "whether to add to y, which then has the type of the accumulator",
+        0,
+    ),
+    Attribute("sums", Kind.FLAG, "whether the accumulator starts from an operand sums", 0),
 )
 _EPSILON = Attribute("epsilon", Kind.REAL, "what is added to a variance")
 _FIRST = "whether what the result held before is left out"
@@ -65,14 +73,15 @@ SPECIFICATIONS: Mapping[Opcode, Specification] = {
         output_space=Space.DRAM,
     ),
     Opcode.CONV2D: Specification(
-        "2-D convolution of a tile that may be padded and enlarged",
+        "2-D convolution of a tile that may be padded and enlarged; an INT64 y holds raw sums",
         EngineKind.TENSOR,
-        (OperandForm("y", "[h,w,n]"),),
+        (OperandForm("y", "[h,w,n]", read_when="accumulate"),),
         (
             OperandForm("x", "[h',w',c]"),
             OperandForm("w", "[n,c/groups,kh,kw]"),
             _BIAS,
             _WEIGHT_SCALES,
+            _SUMS,
         ),
         (
             *_PRODUCT,
@@ -99,16 +108,8 @@ SPECIFICATIONS: Mapping[Opcode, Specification] = {
         "matrix product; an INT64 y holds raw sums, and may have a column more for the sums of a",
         EngineKind.TENSOR,
         (OperandForm("y", "[b,m,n]", read_when="accumulate"),),
-        (OperandForm("a", "[b,m,k]"), OperandForm("b", "[b,k,n]"), _BIAS, _WEIGHT_SCALES),
-        (
-            *_PRODUCT,
-            Attribute(
-                "accumulate",
-                Kind.FLAG,
-                "whether to add to y, which then has the type of the accumulator",
-                0,
-            ),
-        ),
+        (OperandForm("a", "[b,m,k]"), OperandForm("b", "[b,k,n]"), _BIAS, _WEIGHT_SCALES, _SUMS),
+        _PRODUCT,
         families=_BOTH,
     ),
     Opcode.UNARY: Specification(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from edgefusion.runtime.errors import InputError
-from edgefusion.runtime.isa import MAX_RANK, EngineKind, Opcode, Space
+from edgefusion.runtime.isa import MAX_RANK, DType, EngineKind, Opcode, Space
 from edgefusion.runtime.opcodes import SPECIFICATIONS
-from edgefusion.runtime.program_columns import attribute_uses, check_columns
+from edgefusion.runtime.program_columns import OperandRows, attribute_uses, check_columns
 from edgefusion.runtime.violation import Subject, Violation, Violations
 
 _UNLIMITED = np.iinfo(np.int64).max
@@ -137,5 +137,37 @@ def operand_views(subject: Subject) -> Violations:
             f"sizes >= 1 and strides >= 0; found rank {c.operand_rank[r]}, shape "
             f"{c.operand_shape[r].tolist()}, strides {c.operand_strides[r].tolist()}, output flag "
             f"{c.operand_is_output[r]} after {c.operand_is_output[r - 1] if r else 'nothing'}"
+        ),
+    )
+
+
+def sums(subject: Subject) -> Violations:
+    """Products go on from sums of the accumulator's type: those in their result, or an operand of
+    the result's size, whose result is then of another type."""
+    program, c = subject.program, subject.program.columns
+    product = (c.opcode == Opcode.CONV2D) | (c.opcode == Opcode.MATMUL)
+    flags = [dict(attrs) for attrs in program.attrs]
+    adds, starts = (
+        product & np.array([bool(named.get(name, 0)) for named in flags], dtype=bool)[c.attrs]
+        for name in ("accumulate", "sums")
+    )
+    if not (adds | starts).any():
+        return
+    rows = OperandRows(program)
+    y, x, last = rows.first_output, rows.first_input, c.operand_begin[1:] - 1
+    types = c.operand_dtype
+    # An instruction without operands is no product, and its rows are not looked at.
+    y, x, last = (np.where(adds | starts, row, 0) for row in (y, x, last))
+    wide = np.where(types[x] == DType.FP16, DType.FP32, DType.INT64)
+    same = (c.operand_shape[y] == c.operand_shape[last]).all(axis=1)
+    fits = np.where(starts, (types[last] == wide) & (types[y] != wide) & same, types[y] == wide)
+    yield from subject.instructions(
+        "sums",
+        (adds & starts) | ((adds | starts) & ~fits),
+        lambda i: (
+            f"expected sums of type {DType(int(wide[i])).name.lower()} in the result, or of its "
+            f"shape {c.operand_shape[y[i]].tolist()} in the last operand, found "
+            f"{DType(int(types[y[i]])).name.lower()} and {DType(int(types[last[i]])).name.lower()} "
+            f"{c.operand_shape[last[i]].tolist()}"
         ),
     )

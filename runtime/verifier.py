@@ -1,10 +1,11 @@
 """Is a program safe to run on a machine? Checked when a program is made, and when one is loaded.
 
 The rules, in ``runtime.rules_of_form`` and ``runtime.rules_of_memory``: every code is known and
-every engine exists; instructions have the attributes and operands of their opcode; dependencies
-point backwards; operands lie in their memory, SRAM operands in a live buffer, DRAM operands in
-their tensor; live buffers do not overlap; DMA copies like to like and states its cause; weights are
-never written; there are no hazards. Whether the values are right is for the executor to say.
+every engine exists; instructions have the attributes and operands of their opcode; sums that a
+product starts from have its accumulator's type; dependencies point backwards; operands lie in their
+memory, SRAM operands in a live buffer, DRAM operands in their tensor; live buffers do not overlap;
+DMA copies like to like and states its cause; weights are never written; there are no hazards.
+Whether the values are right is for the executor to say.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ _STAGES = (
         rules_of_form.operand_views,
     ),
     (
+        rules_of_form.sums,
         rules_of_memory.addresses,
         rules_of_memory.engine_memories,
         rules_of_memory.dma,

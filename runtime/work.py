@@ -62,8 +62,8 @@ class DmaWork:
 @dataclass(frozen=True, slots=True, eq=False)
 class TensorWork:
     """``batch`` products m x n x k each, and the bytes of all of them that pass the array's ports:
-    the first operand is fed, the second is loaded and held, the result is drained.
-    ``rate_class`` indexes ``cost.RATE_CLASSES``."""
+    the first operand is fed, and so are the sums that the accumulators start from, the second is
+    loaded and held, the result is drained. ``rate_class`` indexes ``cost.RATE_CLASSES``."""
 
     index: I64
     batch: I64
@@ -241,17 +241,25 @@ def _tensor_work(program: Program, operands: OperandRows, index: I64) -> TensorW
         )
     nbytes = DTYPE_BYTES[types]
     fed = np.where(conv, operands.elements(x), outer * inner * depth)
+    sum_bytes = np.where(types[x] == DType.FP16, DType.FP32.nbytes, DType.INT64.nbytes)
     return TensorWork(
         index,
         batch=np.where(conv, 1, outer),
         m=np.where(conv, outer * inner, inner),
         n=n,
         k=np.where(conv, window, depth),
-        feed_bytes=fed * nbytes[x],
+        feed_bytes=fed * nbytes[x] + _goes_on(program, index) * operands.elements(y) * sum_bytes,
         load_bytes=operands.elements(w) * nbytes[w],
         drain_bytes=operands.elements(y) * nbytes[y],
         rate_class=rate_class,
     )
+
+
+def _goes_on(program: Program, index: I64) -> Mask:
+    """Whether products start from earlier sums, which go into the array as the first operand does:
+    those in the result, or an operand of the result's size."""
+    flags = [{"accumulate", "sums"} & {n for n, value in attrs if value} for attrs in program.attrs]
+    return np.array([bool(found) for found in flags], dtype=np.bool_)[program.columns.attrs[index]]
 
 
 _CLASS = {name: number for number, name in enumerate(VECTOR_FUNCTIONS)}

@@ -104,7 +104,7 @@ def _same(exact: F64) -> tuple[F64, F64]:
 
 
 def _conv(a: Attributes, v: Mapping[str, F64], shape: tuple[int, ...]) -> tuple[F64, F64]:
-    x, w = v["x"][0], v["w"]
+    x, w = v["x"][0], _all_channels(v["w"], a["groups"])
     factor, (sh, sw) = a["upsample"], a["strides"]
     pads = a["pads"]
     x = x.repeat(factor, axis=0).repeat(factor, axis=1)
@@ -118,6 +118,15 @@ def _conv(a: Attributes, v: Mapping[str, F64], shape: tuple[int, ...]) -> tuple[
             y = y + window @ w[:, :, i, j].T
             magnitude = magnitude + np.abs(window) @ np.abs(w[:, :, i, j].T)
     return _once(y[None], chain_error(w[0].size, magnitude[None]))
+
+
+def _all_channels(w: F64, groups: int) -> F64:
+    """Filters over the channels of all groups: zeros but for their own."""
+    made = np.zeros((len(w), groups * w.shape[1], *w.shape[2:]))
+    for g in range(groups):
+        filters = slice(g * len(w) // groups, (g + 1) * len(w) // groups)
+        made[filters, g * w.shape[1] : (g + 1) * w.shape[1]] = w[filters]
+    return made
 
 
 def _attention(a: Attributes, v: Mapping[str, F64], shape: tuple[int, ...]) -> tuple[F64, F64]:

@@ -29,6 +29,11 @@ class Tiling:
         """All choices but the size of the streamed tiles."""
         return self.values[1:]
 
+    @property
+    def splits(self) -> bool:
+        """Whether it says how deep the parts of a reduction are (``ops.split_reduction``)."""
+        return any(name == "depth" for name, _ in self.values)
+
     def choice(self, name: str) -> str:
         """The choice ``name`` as text."""
         return str(dict(self.values)[name])

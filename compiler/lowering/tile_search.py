@@ -36,7 +36,7 @@ class Candidate:
     rejected (then the costs are zero).
 
     ``time_ps`` is exact for schedules without overlap, an estimate with it: the busiest engine's
-    time plus one tile of everything else.
+    time plus one tile of everything else. One copy overlaps little, and is taken not to.
     """
 
     tiling: Tiling
@@ -55,13 +55,16 @@ def search(context: OpContext, schedule: Schedule) -> list[Candidate]:
     tiles only add transfers, halo and set-up; with overlap they also shorten the first and last
     tile, so more are tried.
     """
-    kind = lowered_kind(context.op)
-    found: list[Candidate] = []
-    for tilings in (kind.tilings, kind.fallback):
-        if all(c.rejected for c in found):
-            distinct = list(dict.fromkeys(tilings(context)))
-            for slots in schedule.slot_counts(context.machine):
-                found += _cost(distinct, slots, kind, context, schedule)
+    kind, copies = lowered_kind(context.op), schedule.slot_counts(context.machine)
+    tilings = list(dict.fromkeys(kind.tilings(context)))
+    found = [c for slots in copies for c in _cost(tilings, slots, kind, context, schedule)]
+    if all(c.rejected for c in found):
+        further = list(dict.fromkeys(kind.fallback(context)))
+        for slots in copies:
+            found += _cost(further, slots, kind, context, schedule)
+        if schedule.overlap:
+            # Larger tiles without overlap compete with smaller ones that overlap.
+            found += _cost([*tilings, *further], 1, kind, context, schedule)
     # Equal times are common (a bound engine hides the rest): then fewer bytes, then fewer
     # instructions, then less SRAM win.
     return sorted(
@@ -89,8 +92,10 @@ def _cost(
     fitting: Counter[object] = Counter()
     sram, rejected = [0] * len(tilings), [""] * len(tilings)
     for i, candidate in enumerate(tilings):
-        if fitting[candidate.family] >= largest:
-            rejected[i] = f"not costed: {largest} larger tiles of its family fit"
+        # A rule proposes one size of a split reduction for each number of copies.
+        most = 1 if candidate.splits else largest
+        if fitting[candidate.family] >= most:
+            rejected[i] = "not costed: larger tiles of its family fit"
             continue
         emitter.begin(i, context.op.name, slots)
         emitter.sram_peak_bytes = 0
@@ -139,18 +144,20 @@ def _measure(
     instructions = np.bincount(op, counts, candidates)
     busy = np.zeros((len(EngineKind), candidates), dtype=np.int64)
     np.add.at(busy, (engine, op), duration)
-    if schedule.overlap:
-        by_kind = np.zeros_like(busy)
-        np.add.at(by_kind, (engine, op), counts)
-        shares = _shares(busy, by_kind, slots, machine)
-        busiest = shares.max(axis=0)
-        tiles = np.maximum(by_kind[EngineKind.DMA] / 2, 1)
-        return total_bytes, instructions, busiest + (shares.sum(axis=0) - busiest) / tiles
-    # One engine after the other: each change of engine costs a semaphore.
+    # One kind of engine after the other: each change of engine costs a semaphore.
     changes = np.zeros(len(program), dtype=bool)
     changes[1:] = (engine[1:] != engine[:-1]) & (op[1:] == op[:-1])
-    handoffs = np.bincount(op, counts * changes, candidates)
-    return total_bytes, instructions, busy.sum(axis=0) + handoffs * to_ps(machine.semaphore_ns)
+    handoffs = np.bincount(op, counts * changes, candidates) * to_ps(machine.semaphore_ns)
+    if not schedule.overlap:
+        return total_bytes, instructions, busy.sum(axis=0) + handoffs
+    by_kind = np.zeros_like(busy)
+    np.add.at(by_kind, (engine, op), counts)
+    shares = _shares(busy, by_kind, slots, machine)
+    if slots == 1:
+        return total_bytes, instructions, shares.sum(axis=0) + handoffs
+    busiest = shares.max(axis=0)
+    tiles = np.maximum(by_kind[EngineKind.DMA] / 2, 1)
+    return total_bytes, instructions, busiest + (shares.sum(axis=0) - busiest) / tiles
 
 
 def _shares(busy: Times, instructions: Times, slots: int, machine: Machine) -> Floats:

@@ -1,7 +1,8 @@
 """Convolution: stripes of output rows times tiles of output channels.
 
 With the weights outermost, each weight tile is loaded once and the input stripes are read again for
-every weight tile; with the rows outermost it is the other way round. The reduction is never split.
+every weight tile; with the rows outermost it is the other way round. Where that does not fit, the
+reduction is split (``compiler.ops.split_conv``).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from edgefusion.compiler.network.kind import Accumulation, Kind, Shape, Use, ope
 from edgefusion.compiler.network.tensor import Tensors
 from edgefusion.compiler.network.window import Source, Span, Window
 from edgefusion.compiler.ops.matmul import WEIGHT_LEVELS
+from edgefusion.compiler.ops.split_conv import Filters, SplitConv, split_conv_tilings
 from edgefusion.runtime.isa import Opcode
 
 Pair = tuple[int, int]
@@ -140,9 +142,19 @@ class Conv(WindowedKind, LoweredKind):
             for columns in tile_sizes(width):
                 for rows in (rows for rows in (8, 4, 2, 1) if rows <= height):
                     yield tiling(rows=rows, columns=columns, channels=size, outer="weights")
+        yield from split_conv_tilings(context, self._filters(context))
+
+    def _filters(self, context: OpContext) -> Filters:
+        x, w = context.view(self.x), context.view(self.w)
+        windows = self.windows({"x": x.shape, "w": w.shape})
+        y = dense_image(context.output())
+        return Filters(dense_image(x), w, y, windows, self.groups, self.w, self.bias)
 
     def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
         """See the module."""
+        if t.splits:
+            SplitConv(self._filters(context), e, context, t).emit()
+            return
         _Emission(self, e, context, t).emit()
 
 

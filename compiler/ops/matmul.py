@@ -25,6 +25,7 @@ from edgefusion.compiler.network.kind import Accumulation, Shape, Use, along, op
 from edgefusion.compiler.network.ranges import LEVELS
 from edgefusion.compiler.network.tensor import Tensors
 from edgefusion.compiler.network.window import Span
+from edgefusion.compiler.ops.split_matmul import Factors, SplitMatmul, split_matmul_tilings
 from edgefusion.runtime.isa import Opcode
 from edgefusion.runtime.machine import Machine
 
@@ -88,8 +89,22 @@ class MatMul(LoweredKind):
                 for size in tile_sizes(m, multiple=row_granule(machine, m)):
                     yield tiling(rows=size, channels=channels, outer=outer)
 
+    def fallback(self, context: OpContext) -> Iterator[Tiling]:
+        """The reduction in parts, or narrower columns."""
+        yield from split_matmul_tilings(context, self._factors(context))
+
+    def _factors(self, context: OpContext) -> Factors:
+        x, y = matrix(context.view(self.x)), matrix(context.output())
+        return Factors(x, context.view(self.w), y, self.w, self.bias)
+
     def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
-        """x[m,k] w[k,n]: weight column tiles against row tiles, the reduction whole."""
+        """x[m,k] w[k,n]: weight column tiles against row tiles, the reduction whole or in parts."""
+        if t.splits:
+            factors = self._factors(context)
+            split = SplitMatmul.reserve(e, context, factors, t)
+            split.emit(factors.x, factors.w, factors.y)
+            split.finish()
+            return
         x, w = matrix(context.view(self.x)), context.view(self.w)
         y = matrix(context.output())
         (m, k), n = x.shape, y.shape[1]
@@ -173,22 +188,33 @@ class BatchMatMul(LoweredKind):
             for size in tile_sizes(m, multiple=row_granule(machine, m)):
                 yield tiling(rows=size, channels=channels)
 
+    def fallback(self, context: OpContext) -> Iterator[Tiling]:
+        """The reduction in parts, or narrower columns."""
+        yield from split_matmul_tilings(context, self._factors(context))
+
+    def _factors(self, context: OpContext) -> Factors:
+        """The first of the pairs."""
+        views = (context.view(self.a), context.view(self.b), context.output())
+        a, b, y = (_pair(v.reshape(prod(v.shape[:-2]), *v.shape[-2:]), 0) for v in views)
+        return Factors(a, b, y, self.b, batches=prod(views[2].shape[:-2]))
+
     def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
         """a[b,m,k] b[b,k,n] for each of the b pairs; a batch of one on either side broadcasts."""
         a, b, y = context.view(self.a), context.view(self.b), context.output()
         (m, k), n = a.shape[-2:], b.shape[-1]
         batches = prod(y.shape[:-2])
         a, b, y = (v.reshape(prod(v.shape[:-2]), *v.shape[-2:]) for v in (a, b, y))
+        split = SplitMatmul.reserve(e, context, self._factors(context), t) if t.splits else None
+        if split is not None:
+            for batch in e.tiles(batches, 1):
+                split.emit(*(_pair(v, batch.start) for v in (a, b, y)))
+            return
         size, channels = t["rows"], t["channels"]
         a_buffer = e.buffer("a", size * k, a.operand.dtype)
         b_buffer = e.buffer("b", k * channels, b.operand.dtype)
         y_buffer = e.buffer("y", size * channels, y.operand.dtype)
         for batch in e.tiles(batches, 1):
-            a_batch, b_batch = (
-                v.box((batch.start % v.shape[0], 0, 0), (1, *v.shape[1:])).reshape(*v.shape[1:])
-                for v in (a, b)
-            )
-            y_batch = y.box((batch.start, 0, 0), (1, m, n)).reshape(m, n)
+            a_batch, b_batch, y_batch = (_pair(v, batch.start) for v in (a, b, y))
             for c in e.tiles(n, channels):
                 b_buffer.next()
                 b_tile = b_buffer.view(b.operand.tensor, (k, c.size))
@@ -201,3 +227,9 @@ class BatchMatMul(LoweredKind):
                     tile = y_buffer.view(y.operand.tensor, (r.size, c.size))
                     e.tensor(Opcode.MATMUL, tile, [a_tile, b_tile], (("bias", 0),))
                     e.store(y_batch.box((r.start, c.start), tile.shape), tile)
+
+
+def _pair(view: View, batch: int) -> View:
+    """Matrix ``batch`` of [b,m,n]; one alone is that of every pair."""
+    start = (batch % view.shape[0], 0, 0)
+    return view.box(start, (1, *view.shape[1:])).reshape(*view.shape[1:])

@@ -1,8 +1,8 @@
 """CONV2D on integers: the taps of the kernel as runs of channels of an input tile.
 
-y[h,w,co] <- x[h',w',ci], w[co,ci/g,kh,kw], [bias[co]], [weight scales[co]]. The tile may be padded
-on any side, and may stand for its nearest-neighbour enlargement by ``upsample``, of which the first
-element begins ``upsample_phase`` steps in.
+y[h,w,co] <- x[h',w',ci], w[co,ci/g,kh,kw], [bias[co]], [weight scales[co]], [sums[h,w,co]]. The
+tile may be padded on any side, and may stand for its nearest-neighbour enlargement by ``upsample``,
+of which the first element begins ``upsample_phase`` steps in. An INT64 y keeps the raw sums.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import numpy as np
 
 from edgefusion.runtime.kernels import gemm
 from edgefusion.runtime.kernels.contract import Array, Attrs, Operands
-from edgefusion.runtime.kernels.matmul import weight_multipliers, weight_operands
-from edgefusion.runtime.kernels.requantize import Multipliers
+from edgefusion.runtime.kernels.matmul import initial_sums, weight_multipliers, weight_operands
+from edgefusion.runtime.kernels.requantize import Multipliers, multipliers
 
 NARROW_CHANNELS = 64
 """Below this, a tap is too short to be a run of its own and patches are gathered first."""
@@ -25,9 +25,14 @@ def conv2d(ops: Operands, attrs: Attrs) -> None:
     y, x, w = ops.outputs[0], ops.inputs[0], ops.inputs[1]
     channels = w.shape[0]
     groups = int(attrs["groups"])
+    raw, add = y.dtype == np.int64, bool(attrs["accumulate"])
+    sums = initial_sums(ops, attrs)
+    before = None if sums is None else sums.reshape(-1, channels)
+    result = np.empty((y.shape[0] * y.shape[1], channels), y.dtype)
+    if add:
+        result[...] = y.reshape(result.shape)
     bias, scales = weight_operands(ops, attrs, channels)
-    scale = weight_multipliers(ops, attrs, scales)
-    result = np.empty((y.shape[0] * y.shape[1], channels), np.int16)
+    scale = multipliers(1.0) if raw else weight_multipliers(ops, attrs, scales)
     positions = tap_positions(
         y.shape[:2],
         x.shape[:2],
@@ -51,8 +56,12 @@ def conv2d(ops: Operands, attrs: Attrs) -> None:
         part = scale
         if groups > 1 and len(scale.factors) > 1:
             part = Multipliers(scale.factors[outside], scale.shifts[outside])
-        target = result if groups == 1 else np.empty((len(result), width_out), np.int16)
-        gemm.requantized(rows, taps, np.ascontiguousarray(bias[outside]), part, target)
+        target = result if groups == 1 else np.ascontiguousarray(result[:, outside])
+        if raw:
+            gemm.accumulate(rows, taps, target, add=add)
+        else:
+            start = None if before is None else before[:, outside]
+            gemm.requantized(rows, taps, np.ascontiguousarray(bias[outside]), part, target, start)
         if groups > 1:
             result[:, outside] = target
     y[...] = result.reshape(y.shape)

@@ -3,8 +3,9 @@
 A result is ``round16(round32(round32(chain * scale) + bias))``, where ``chain`` starts at zero and
 adds the products by fused multiply-adds in the order kernel row, kernel column, input channel
 (reduction index for MATMUL). Padding contributes products of zero. Steps that an instruction does
-not have are left out. With ``accumulate`` the chain goes on from the FP32 value in the result, so
-that splitting the reduction changes no bit. Neither does any other tiling.
+not have are left out. The chain goes on from the FP32 value in the result (``accumulate``) or in an
+operand (``sums``), so that splitting the reduction in this order changes no bit. Neither does any
+other tiling.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _ONE_TAP = np.zeros(1, np.int64)
 
 
 def conv2d(operands: Operands, attrs: Attrs) -> None:
-    """y[h,w,co] <- x[h',w',ci], w[co,ci/g,kh,kw], [bias[co]].
+    """y[h,w,co] <- x[h',w',ci], w[co,ci/g,kh,kw], [bias[co]], [sums[h,w,co]].
 
     ``pads`` (top, left, bottom, right) are zeros around the input after enlargement by ``upsample``
     (nearest), of which ``upsample_phase`` rows and columns are skipped.
@@ -48,7 +49,8 @@ def conv2d(operands: Operands, attrs: Attrs) -> None:
     across = np.arange(1 if whole else kw, dtype=np.int64) * (dilation[1] * step[1])
     taps = (down[:, None] + across).reshape(-1)
     run = kw * ci if whole else ci
-    result = np.empty((rows * columns, channels), np.float32)
+    result, goes_on = _chains(y, operands, attrs)
+    result = result.reshape(rows * columns, channels)
     source = bits(w).reshape(-1)
     per_group = co // groups
     for group in range(groups):
@@ -58,10 +60,11 @@ def conv2d(operands: Operands, attrs: Attrs) -> None:
             np.array([kh, kw, ci]),
             per_group,
         )
-        part = result if groups == 1 else np.empty((len(result), per_group), np.float32)
-        multiply(values.reshape(-1), starts + group * ci, taps, run, packed, False, part)
+        outside = slice(group * per_group, (group + 1) * per_group)
+        part = result if groups == 1 else np.ascontiguousarray(result[:, outside])
+        multiply(values.reshape(-1), starts + group * ci, taps, run, packed, goes_on, part)
         if part is not result:
-            result[:, group * per_group : (group + 1) * per_group] = part
+            result[:, outside] = part
     _finish(y, result, bias, attrs)
 
 
@@ -85,30 +88,46 @@ def _surrounded(x: Array, result: tuple[int, ...], kernel: tuple[int, int], attr
 
 
 def matmul(operands: Operands, attrs: Attrs) -> None:
-    """y[..,m,n] <- a[..,m,k], b[..,k,n] (any strides), [bias[n]]; scale, accumulate.
+    """y[..,m,n] <- a[..,m,k], b[..,k,n] (any strides), [bias[n]], [sums[..,m,n]]; scale.
 
     FP32 results are stored without rounding; ``accumulate`` needs them.
     """
     a, b, *bias = operands.inputs
     (y,) = operands.outputs
-    if attrs["accumulate"] and y.dtype != np.float32:
-        raise InputError(f"expected an FP32 result to accumulate into, found {y.dtype}")
+    chains, goes_on = _chains(y, operands, attrs)
     for index in np.ndindex(y.shape[:-2]):
-        _matrix_product(a[index], b[index], bias, y[index], attrs)
+        _matrix_product(a[index], b[index], chains[index], goes_on)
+    _finish(y, chains, bias, attrs)
 
 
-def _matrix_product(a: Array, b: Array, bias: list[Array], y: Array, attrs: Attrs) -> None:
+def _chains(y: Array, operands: Operands, attrs: Attrs) -> tuple[F32, bool]:
+    """FP32 [y's shape] for the chains, and whether they go on from the values that it holds.
+
+    Raises InputError where the types of the result and of the sums do not belong together.
+    """
+    if attrs["sums"]:
+        sums = operands.inputs[-1]
+        if sums.dtype != np.float32 or sums.shape != y.shape or attrs["accumulate"]:
+            raise InputError(
+                f"expected FP32 sums {y.shape} and no accumulation, found {sums.dtype} {sums.shape}"
+            )
+        return np.array(sums, np.float32, order="C"), True
+    if not attrs["accumulate"]:
+        return np.empty(y.shape, np.float32), False
+    if y.dtype != np.float32:
+        raise InputError(f"expected an FP32 result to accumulate into, found {y.dtype}")
+    return np.array(y, np.float32, order="C"), True
+
+
+def _matrix_product(a: Array, b: Array, result: F32, goes_on: bool) -> None:
     (m, k), n = a.shape, b.shape[1]
-    if b.shape[0] != k or y.shape != (m, n):
+    if b.shape[0] != k or result.shape != (m, n):
         raise InputError(f"expected [m,k] x [k,n] -> [m,n], found {a.shape} x {b.shape}")
-    use_threads(y.size * k // COLUMNS)
+    use_threads(result.size * k // COLUMNS)
     packed = _pack_matrix(b)
-    accumulate = bool(attrs["accumulate"])
-    result = np.ascontiguousarray(y) if accumulate else np.empty((m, n), np.float32)
     starts: I64 = np.arange(m, dtype=np.int64) * k
     values = np.ascontiguousarray(single(a)).reshape(-1)
-    multiply(values, starts, _ONE_TAP, k, packed, accumulate, result)
-    _finish(y, result, bias, attrs)
+    multiply(values, starts, _ONE_TAP, k, packed, goes_on, result)
 
 
 def _pack_matrix(b: Array) -> F32:

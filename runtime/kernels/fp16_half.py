@@ -160,8 +160,10 @@ def put(target: Array, values: Array) -> None:
 
 
 def padded(array: Array, shape: tuple[int, int], top: int, left: int) -> F32:
-    """FP16 [h, w, c] as FP32 [*shape, c]: zeros, with ``array`` (what fits) at (top, left)."""
-    array = array[: shape[0] - top, : shape[1] - left]
+    """FP16 [h, w, c] as FP32 [*shape, c]: zeros, with ``array`` (what fits) at (top, left); where
+    these are negative, rows and columns of ``array`` are cut off."""
+    array = array[max(-top, 0) : max(shape[0] - top, 0), max(-left, 0) : max(shape[1] - left, 0)]
+    top, left = max(top, 0), max(left, 0)
     rows, columns, channels = array.shape
     made = np.zeros((*shape, channels), np.float32)
     source = bits(array).reshape(rows, columns * channels)

@@ -56,11 +56,24 @@ def accumulate(rows: Rows, weights: Array, total: Array, *, add: bool) -> None:
     _run(rows, weights, none, multipliers(1.0), mode, _NO_OUT, total)
 
 
-def requantized(rows: Rows, weights: Array, bias: Array, scale: Multipliers, y: Array) -> None:
-    """``y`` [m, n] INT16, contiguous <- clamp((rows x weights + bias) * scale).
+def requantized(
+    rows: Rows,
+    weights: Array,
+    bias: Array,
+    scale: Multipliers,
+    y: Array,
+    sums: Array | None = None,
+) -> None:
+    """``y`` [m, n] INT16, contiguous <- clamp((sums + rows x weights + bias) * scale).
 
-    ``weights`` are INT8 or INT16 [taps, k, n], ``bias`` int64 [n].
+    ``weights`` are INT8 or INT16 [taps, k, n], ``bias`` int64 [n], ``sums`` int64 [m, n] of the
+    parts of the reduction that came before.
     """
+    if sums is not None:
+        total = np.array(sums, np.int64, order="C")
+        accumulate(rows, weights, total, add=True)
+        y[...] = requantize_array(total + bias, scale)
+        return
     if strategy() == "float64":
         y[...] = requantize_array(_float_product(rows, weights) + bias, scale)
         return

@@ -1,7 +1,8 @@
 """MATMUL on integers: activations times weights, or times activations.
 
-y[b,m,n] <- a[b,m,k], b[b,k,n], [bias[n]], [weight scales[n]]. The type of y says what becomes of
-the accumulator: INT16 is requantized, int64 keeps the raw sums (docs/arithmetic.md, section 4).
+y[b,m,n] <- a[b,m,k], b[b,k,n], [bias[n]], [weight scales[n]], [sums[b,m,n]]. The type of y says
+what becomes of the accumulator: INT16 is requantized, int64 keeps the raw sums
+(docs/arithmetic.md, section 4).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def weight_operands(ops: Operands, attrs: Attrs, n: int) -> tuple[Array, Array |
 
     A floating bias is brought to int64 steps of s_x * s_w, half to even.
     """
-    rest = list(ops.inputs[2:])
+    rest = list(ops.inputs[2 : len(ops.inputs) - attrs["sums"]])
     bias = rest.pop(0).reshape(-1) if attrs["bias"] else np.zeros(n, np.int64)
     scales = rest.pop(0).reshape(-1).astype(np.float64) if rest else None
     if np.issubdtype(bias.dtype, np.floating):
@@ -32,6 +33,24 @@ def weight_operands(ops: Operands, attrs: Attrs, n: int) -> tuple[Array, Array |
             raise InputError("A floating bias needs the scales of its weights.")
         bias = np.rint(bias.astype(np.float64) / (ops.input_scale(0) * scales))
     return np.clip(bias, -BIAS_LIMIT, BIAS_LIMIT).astype(np.int64), scales
+
+
+def initial_sums(ops: Operands, attrs: Attrs) -> Array | None:
+    """What the accumulator of a requantized result starts from, None for zero.
+
+    Raises InputError where the types of the result and of the sums do not belong together.
+    """
+    y, sums = ops.outputs[0], ops.inputs[-1] if attrs["sums"] else None
+    if attrs["accumulate"] and y.dtype != np.int64:
+        raise InputError(f"expected an INT64 result to accumulate into, found {y.dtype}")
+    if sums is None:
+        return None
+    if sums.dtype != np.int64 or sums.shape != y.shape or y.dtype == np.int64:
+        raise InputError(
+            f"expected INT64 sums {y.shape} to finish an INT16 result from, found {sums.dtype} "
+            f"{sums.shape} for {y.dtype}"
+        )
+    return sums
 
 
 def weight_multipliers(ops: Operands, attrs: Attrs, scales: Array | None) -> Multipliers:
@@ -49,6 +68,7 @@ def matmul(ops: Operands, attrs: Attrs) -> None:
     divides by them.
     """
     y, a, b = ops.outputs[0], ops.inputs[0], ops.inputs[1]
+    sums = initial_sums(ops, attrs)
     batches = y.shape[0] if y.ndim == 3 else 1
     bias, scales = weight_operands(ops, attrs, b.shape[-1])
     for i in range(batches):
@@ -61,6 +81,11 @@ def matmul(ops: Operands, attrs: Attrs) -> None:
                 )
             _accumulate(y_i, a_i, b_i, add=bool(attrs["accumulate"]))
         elif ops.input_numbers[0] == ROW_NORMALISED:
+            if sums is not None:
+                raise UnsupportedOpError(
+                    "A product of exponentials cannot start from sums: the row sums that it is "
+                    "divided by would lack those of the exponentials before. Use COPY."
+                )
             total = np.empty(y_i.shape, np.int64)
             gemm.accumulate(gemm.matrix_rows(a_i), b_i[None], total, add=False)
             m = ratio(ops.input_scale(1), ops.output_scale(0))
@@ -68,7 +93,8 @@ def matmul(ops: Operands, attrs: Attrs) -> None:
         else:
             dense = y_i if y_i.flags.c_contiguous else np.empty(y_i.shape, np.int16)
             multiplier = weight_multipliers(ops, attrs, scales)
-            gemm.requantized(gemm.matrix_rows(a_i), b_i[None], bias, multiplier, dense)
+            before = sums[i] if sums is not None and sums.ndim == 3 else sums
+            gemm.requantized(gemm.matrix_rows(a_i), b_i[None], bias, multiplier, dense, before)
             if dense is not y_i:
                 y_i[...] = dense
 

@@ -91,6 +91,7 @@ def calls(family: Family) -> list[tuple[Opcode, Array, list[Array], Any]]:
         (Opcode.MATMUL, x(6, 4), [x(6, 2), w.reshape(4, 2).T, bias, *scales], BIAS),
         (Opcode.MATMUL, whole, [x(4, 2), x(2, 4)], (("accumulate", 1),)),
         (Opcode.MATMUL, x(4, 4), [x(4, 2), x(2, 4)], (("scale", 0.5),)),
+        (Opcode.MATMUL, x(4, 4), [x(4, 2), x(2, 4), whole], (("sums", 1),)),
         (Opcode.CONV2D, x(3, 3, 4), [x(3, 3, 2), x(4, 2, 1, 1)], ()),
         (Opcode.UNARY, x(6, 4), [x(6, 4)], (("function", "silu"),)),
         (Opcode.BINARY, x(6, 4), [x(6, 4), x(6, 4)], (("function", "add"),)),
@@ -190,7 +191,7 @@ def test_kinds(kind: Kind, right: list[Any], wrong: list[Any]) -> None:
 
 def test_defaults_are_filled_in_and_do_not_replace_what_is_given() -> None:
     completed = SPECIFICATIONS[Opcode.MATMUL].complete((("scale", 0.5),))
-    assert completed == {"accumulate": 0, "bias": 0, "scale": 0.5}
+    assert completed == {"accumulate": 0, "bias": 0, "scale": 0.5, "sums": 0}
 
 
 def test_results_that_accumulate() -> None:
@@ -199,6 +200,8 @@ def test_results_that_accumulate() -> None:
         return s.accumulates(s.complete(tuple(attrs.items())))
 
     assert accumulates(Opcode.MATMUL, accumulate=1)
+    assert accumulates(Opcode.CONV2D, accumulate=1)
+    assert not accumulates(Opcode.MATMUL, sums=1)
     assert not accumulates(Opcode.MATMUL)
     assert accumulates(Opcode.CHANNEL_STATS, first=0)
     assert not accumulates(Opcode.CHANNEL_STATS, first=1)
