@@ -8,10 +8,13 @@ properties and JSON give milliseconds.
 that comes first in the program among those running, or, while nothing runs, that of the next to
 start (``stall_ps`` counts these). What an op does in the shadow of an earlier one costs no latency.
 
-**Bounds**: an op's bound is its busiest engine's least time. Engines overlap between ops, so the
-component's bound is the largest, over engines, of the sum of the ops' bounds on it; the plain sum,
-``serial_bound_ps``, holds only where ops run one after another. The ratio beside an op's bound
-takes the larger of its latency and its busiest engine's time, which can never be below the bound.
+**Bounds**: an op's bound is its busiest engine's least time, with its operands where they are: what
+lies in SRAM need not be moved. Engines overlap between ops, so the bound of a group, and of the
+component (``bound_ps``: with its groups as they were chosen), is the largest, over engines, of the
+sum of the ops' bounds on it; the plain sum, ``serial_bound_ps``, holds only where ops run one after
+another. ``fused_bound_ps`` holds for every choice of groups: weights, inputs and outputs once over
+the bus, all work once. The ratio beside a bound takes the larger of the latency and the busiest
+engine's time, which can never be below the bound.
 """
 
 from __future__ import annotations
@@ -82,6 +85,51 @@ class OpLatency:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupLatency:
+    """One fusion group of a component; figures as those of its ops, the names of which are ``ops``.
+    ``stripe`` counts the rows of a step, 0 where an op runs by itself."""
+
+    index: int
+    ops: tuple[str, ...]
+    stripe: int
+    instructions: int
+    latency_ps: int
+    busiest_ps: int
+    dram_read_bytes: int
+    dram_write_bytes: int
+    bound_ps: int
+
+    @property
+    def reached_ps(self) -> int:
+        """What stands against the bound: the latency, or the busiest engine where that is more."""
+        return max(self.latency_ps, self.busiest_ps)
+
+    @property
+    def ratio(self) -> float | None:
+        """``reached_ps`` over the bound, or None for a group without one."""
+        return self.reached_ps / self.bound_ps if self.bound_ps else None
+
+    def to_json(self) -> dict[str, Any]:
+        """The record with units in its keys."""
+        return {
+            "group": self.index,
+            "ops": list(self.ops),
+            "stripe_rows": self.stripe,
+            "instructions": self.instructions,
+            **_milliseconds(self, "latency", "bound"),
+            "dram_read_bytes": self.dram_read_bytes,
+            "dram_write_bytes": self.dram_write_bytes,
+            "ratio": self.ratio,
+        }
+
+    def __repr__(self) -> str:
+        return (
+            f"<GroupLatency {self.index}: {self.latency_ps / PS_PER_MS:,.3f} ms, "
+            f"bound {self.bound_ps / PS_PER_MS:,.3f} ms, {len(self.ops)} ops>"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class ComponentLatency:
     """One evaluation of a component. ``stalls_ps`` maps each reason to the time that engines waited
     for it, all engines together; ``idle_ps`` is their time after their last instruction."""
@@ -92,6 +140,7 @@ class ComponentLatency:
     instructions: int
     latency_ps: int
     bound_ps: int
+    fused_bound_ps: int
     serial_bound_ps: int
     busy_ps: Mapping[EngineKind, int]
     stalls_ps: tuple[tuple[str, int], ...]
@@ -99,6 +148,7 @@ class ComponentLatency:
     dram_read_bytes: int
     dram_write_bytes: int
     ops: tuple[OpLatency, ...]
+    groups: tuple[GroupLatency, ...] = ()
 
     @property
     def latency_ms(self) -> float:
@@ -107,8 +157,13 @@ class ComponentLatency:
 
     @property
     def bound_ms(self) -> float:
-        """Milliseconds that no schedule can beat."""
+        """Milliseconds that no schedule of these groups can beat."""
         return self.bound_ps / PS_PER_MS
+
+    @property
+    def fused_bound_ms(self) -> float:
+        """Milliseconds that no schedule of any groups can beat."""
+        return self.fused_bound_ps / PS_PER_MS
 
     def to_json(self) -> dict[str, Any]:
         """The record without its ops, units in its keys."""
@@ -116,7 +171,7 @@ class ComponentLatency:
             "target": self.target,
             "schedule": self.schedule,
             "instructions": self.instructions,
-            **_milliseconds(self, "latency", "bound", "serial_bound"),
+            **_milliseconds(self, "latency", "bound", "fused_bound", "serial_bound"),
             **_busy_milliseconds(self.busy_ps),
             "stalls_ms": {reason: ps / PS_PER_MS for reason, ps in self.stalls_ps},
             "idle_ms": self.idle_ps / PS_PER_MS,
@@ -149,20 +204,31 @@ class PipelineLatency:
         return sum(component.bound_ps * count for component, count in self.components)
 
     @property
+    def fused_bound_ps(self) -> int:
+        """Picoseconds of all evaluations' bounds over all groups."""
+        return sum(component.fused_bound_ps * count for component, count in self.components)
+
+    @property
     def total_ms(self) -> float:
         """Milliseconds of all evaluations, one after another."""
         return self.total_ps / PS_PER_MS
 
     def to_json(self) -> dict[str, Any]:
-        """``pipeline``, ``components`` by name (figures of one evaluation) and ``ops``."""
+        """``pipeline``, ``components`` by name (figures of one evaluation), ``ops``
+        and ``groups``."""
         return {
             "schema_version": LATENCY_SCHEMA_VERSION,
-            "pipeline": _milliseconds(self, "total", "bound"),
+            "pipeline": _milliseconds(self, "total", "bound", "fused_bound"),
             "components": {
                 c.name: {"evaluations": count, **c.to_json()} for c, count in self.components
             },
             "ops": [
                 {"component": c.name, **op.to_json()} for c, _ in self.components for op in c.ops
+            ],
+            "groups": [
+                {"component": c.name, **group.to_json()}
+                for c, _ in self.components
+                for group in c.groups
             ],
         }
 
@@ -181,7 +247,7 @@ def total_label(components: Collection[str]) -> str:
 
 
 def _milliseconds(
-    record: OpLatency | ComponentLatency | PipelineLatency, *names: str
+    record: OpLatency | GroupLatency | ComponentLatency | PipelineLatency, *names: str
 ) -> dict[str, float]:
     """``<name>_ms`` of each ``<name>_ps`` attribute."""
     return {f"{name}_ms": getattr(record, f"{name}_ps") / PS_PER_MS for name in names}

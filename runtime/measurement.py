@@ -5,14 +5,15 @@ See there for what an op's latency and the bounds mean.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterable
 
 import numpy as np
 
 from edgefusion.runtime.compiled import compiled
 from edgefusion.runtime.cost import to_ps
+from edgefusion.runtime.groups import EngineBounds
 from edgefusion.runtime.isa import EngineKind
-from edgefusion.runtime.latency import ComponentLatency, OpLatency
+from edgefusion.runtime.latency import ComponentLatency, GroupLatency, OpLatency
 from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program import I32, I64, Program
 from edgefusion.runtime.program_columns import check_ops
@@ -28,7 +29,8 @@ def component_latency(
     """
     check_ops(program)
     timeline = simulate(program, machine) if timeline is None else timeline
-    ops = _op_latencies(program, timeline, machine)
+    spread = _spread_busy_ps(program, timeline, machine)
+    ops = _op_latencies(program, timeline, spread)
     stalls = timeline.stall_ps.sum(axis=0).tolist()
     return ComponentLatency(
         name=program.component,
@@ -36,7 +38,8 @@ def component_latency(
         schedule=program.schedule,
         instructions=len(program),
         latency_ps=timeline.total_ps,
-        bound_ps=_bound_ps(program, ops, machine),
+        bound_ps=_sum(record.least for record in program.ops).ps,
+        fused_bound_ps=program.fused.ps,
         serial_bound_ps=sum(op.bound_ps for op in ops),
         busy_ps=timeline.busy_ps_by_kind(),
         stalls_ps=tuple(zip(STALL_REASONS, stalls, strict=True)),
@@ -44,6 +47,7 @@ def component_latency(
         dram_read_bytes=sum(op.dram_read_bytes for op in ops),
         dram_write_bytes=sum(op.dram_write_bytes for op in ops),
         ops=ops,
+        groups=_group_latencies(program, ops, spread),
     )
 
 
@@ -58,11 +62,20 @@ def bound_violations(component: ComponentLatency) -> list[str]:
         for op in component.ops
         if op.reached_ps + op.instructions < op.bound_ps
     ]
-    if component.latency_ps + component.instructions < component.bound_ps:
-        lines.append(
-            f"{component.name}: takes {component.latency_ps} ps, below its bound of "
-            f"{component.bound_ps} ps"
-        )
+    lines += [
+        f"{component.name}: group {group.index} takes {group.reached_ps} ps, below its bound of "
+        f"{group.bound_ps} ps"
+        for group in component.groups
+        if group.reached_ps + group.instructions < group.bound_ps
+    ]
+    for what, bound_ps in (
+        ("its bound", component.bound_ps),
+        ("its bound over all groups", component.fused_bound_ps),
+    ):
+        if component.latency_ps + component.instructions < bound_ps:
+            lines.append(
+                f"{component.name}: takes {component.latency_ps} ps, below {what} of {bound_ps} ps"
+            )
     return lines
 
 
@@ -80,17 +93,30 @@ def attribute_ps(program: Program, timeline: Timeline) -> tuple[I64, I64]:
     return latency, stall
 
 
-def _op_latencies(program: Program, timeline: Timeline, machine: Machine) -> tuple[OpLatency, ...]:
-    op, dma = program.columns.op, timeline.work.dma
-    latency, stall = attribute_ps(program, timeline)
-    instructions = np.bincount(op, minlength=len(program.ops))
+def _busy_ps(program: Program, timeline: Timeline) -> I64:
+    """How long engines are busy, int64[kinds, ops]."""
     busy = np.zeros((len(EngineKind), len(program.ops)), dtype=np.int64)
-    np.add.at(busy, (program.columns.engine, op), timeline.duration_ps)
-    spread = busy // np.array([[machine.engines[kind]] for kind in EngineKind])
+    np.add.at(busy, (program.columns.engine, program.columns.op), timeline.duration_ps)
+    return busy
+
+
+def _spread_busy_ps(program: Program, timeline: Timeline, machine: Machine) -> I64:
+    """The least time in which engines can have been so busy, int64[kinds, ops]."""
+    op, dma = program.columns.op, timeline.work.dma
+    busy = _busy_ps(program, timeline)
+    spread: I64 = busy // np.array([[machine.engines[kind]] for kind in EngineKind])
     # DMA channels set up at the same time, but hold the bus one after another.
     setup_ps = to_ps(machine.dma_setup_ns) * np.bincount(op[dma.index], minlength=len(program.ops))
     on_bus = busy[EngineKind.DMA] - setup_ps
     spread[EngineKind.DMA] = np.maximum(spread[EngineKind.DMA], on_bus)
+    return spread
+
+
+def _op_latencies(program: Program, timeline: Timeline, spread: I64) -> tuple[OpLatency, ...]:
+    op, dma = program.columns.op, timeline.work.dma
+    latency, stall = attribute_ps(program, timeline)
+    instructions = np.bincount(op, minlength=len(program.ops))
+    busy = _busy_ps(program, timeline)
     busiest = spread.max(axis=0)
     moved = np.zeros((2, len(program.ops)), dtype=np.int64)
     np.add.at(moved, (np.where(dma.is_read, 0, 1), op[dma.index]), dma.useful_bytes)
@@ -114,24 +140,31 @@ def _op_latencies(program: Program, timeline: Timeline, machine: Machine) -> tup
     )
 
 
-def _bound_ps(program: Program, ops: tuple[OpLatency, ...], machine: Machine) -> int:
-    """The largest, over kinds of engine, of the sum of the ops' bounds on it.
+def _group_latencies(
+    program: Program, ops: tuple[OpLatency, ...], spread: I64
+) -> tuple[GroupLatency, ...]:
+    """What was measured of each group of ``program``, out of what was of its ops."""
+    members: list[list[int]] = [[] for _ in program.groups]
+    for index, record in enumerate(program.ops if program.groups else ()):
+        members[record.group].append(index)
+    return tuple(
+        GroupLatency(
+            index=index,
+            ops=tuple(ops[i].name for i in inside),
+            stripe=group.stripe,
+            instructions=sum(ops[i].instructions for i in inside),
+            latency_ps=sum(ops[i].latency_ps for i in inside),
+            busiest_ps=int(spread[:, inside].sum(axis=1).max()),
+            dram_read_bytes=sum(ops[i].dram_read_bytes for i in inside),
+            dram_write_bytes=sum(ops[i].dram_write_bytes for i in inside),
+            bound_ps=_sum(program.ops[i].least for i in inside).ps,
+        )
+        for index, (group, inside) in enumerate(zip(program.groups, members, strict=True))
+    )
 
-    On DMA that is the compulsory bytes of all ops. An op whose bound is more than its bytes explain
-    is bound by computing, on the engine that it keeps busiest.
-    """
-    ps_per_byte = 1e12 / machine.dma_bandwidth_bytes_per_s
-    sums = dict.fromkeys(EngineKind, 0)
-    sums[EngineKind.DMA] = math.floor(sum(r.bound_bytes for r in program.ops) * ps_per_byte)
-    for record, op in zip(program.ops, ops, strict=True):
-        if record.bound_ps > math.ceil(record.bound_bytes * ps_per_byte):
-            shares = {
-                kind: busy / machine.engines[kind]
-                for kind, busy in op.busy_ps.items()
-                if kind is not EngineKind.DMA
-            }
-            sums[max(shares, key=shares.__getitem__)] += record.bound_ps
-    return max(sums.values())
+
+def _sum(bounds: Iterable[EngineBounds]) -> EngineBounds:
+    return sum(bounds, start=EngineBounds())
 
 
 @compiled

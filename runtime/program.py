@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,11 +23,12 @@ import numpy as np
 import numpy.typing as npt
 
 from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.groups import NO_BOUNDS, EngineBounds, GroupRecord, ResidentRecord
 from edgefusion.runtime.isa import MAX_RANK, Cause, DType, EngineKind, Opcode, Role, Space
 from edgefusion.runtime.tensor_numbers import PLAIN, Numbers
 from edgefusion.runtime.validation import Whole, validated
 
-PROGRAM_VERSION = 2
+PROGRAM_VERSION = 3
 """Other versions are refused: a program is compiled again, not converted."""
 
 I64 = npt.NDArray[np.int64]
@@ -34,7 +36,8 @@ U8 = npt.NDArray[np.uint8]
 I32 = npt.NDArray[np.int32]
 
 
-def dense_strides(shape: Sequence[int], dtype: DType) -> tuple[int, ...]:
+@cache
+def dense_strides(shape: tuple[int, ...], dtype: DType) -> tuple[int, ...]:
     """Strides in bytes of a row-major tensor without gaps."""
     strides, stride = [], dtype.nbytes
     for count in reversed(shape):
@@ -91,7 +94,8 @@ class Instruction:
 class OpRecord:
     """An op of the compiled network. ``origin`` names the source ONNX nodes it stands for.
 
-    ``bound_*`` are lower limits that no schedule can beat (DESIGN: bounds), for reports.
+    ``least`` and ``bound_bytes`` are lower limits that no schedule can beat that has the op's
+    operands where they are, for reports. ``group`` is a place in the program's table of groups.
     """
 
     name: str
@@ -99,9 +103,15 @@ class OpRecord:
     origin: tuple[str, ...]
     scope: str = ""
     macs: Whole = 0
-    bound_ps: Whole = 0
+    least: EngineBounds = NO_BOUNDS
     bound_bytes: Whole = 0
     tile: str = ""
+    group: Whole = 0
+
+    @property
+    def bound_ps(self) -> int:
+        """The least time of its busiest engine, in picoseconds."""
+        return self.least.ps
 
     def __repr__(self) -> str:
         tile = f", {self.tile}" if self.tile else ""
@@ -112,6 +122,7 @@ class OpRecord:
 class TensorRecord:
     """A tensor of the program in DRAM.
 
+    One of shape but 0 ``nbytes`` never has a place there: it stays in SRAM (role ``SPILL``).
     ``numbers`` says what its elements stand for; ``scale_tensor`` is the tensor that holds a scale
     for each output channel of INT8 weights, -1 for none.
     """
@@ -125,6 +136,11 @@ class TensorRecord:
     numbers: Numbers = PLAIN
     scale_tensor: int = -1
     constant: str = ""
+
+    @property
+    def stays_in_sram(self) -> bool:
+        """Whether it is a value of the network that DRAM never holds."""
+        return not self.nbytes and prod(self.shape) > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,11 +210,18 @@ class _Tables:
     sram_bytes: Whole
     dram_bytes: Whole
     version: Whole
+    groups: tuple[GroupRecord, ...]
+    residents: tuple[ResidentRecord, ...]
+    fused: EngineBounds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Program:
-    """A component's program for one target and schedule."""
+    """A component's program for one target and schedule.
+
+    ``groups`` are in order (none where nobody formed any), ``residents`` what stays in SRAM between
+    them. ``fused`` are lower limits over all groups that its ops could form.
+    """
 
     component: str
     target: str
@@ -211,6 +234,9 @@ class Program:
     sram_bytes: int = 0
     dram_bytes: int = 0
     version: int = field(default=PROGRAM_VERSION)
+    groups: tuple[GroupRecord, ...] = ()
+    residents: tuple[ResidentRecord, ...] = ()
+    fused: EngineBounds = NO_BOUNDS
 
     def __len__(self) -> int:
         return len(self.columns.opcode)
@@ -267,6 +293,9 @@ class Program:
             "ops": [asdict(record) for record in self.ops],
             "tensors": [asdict(record) for record in self.tensors],
             "buffers": [asdict(record) for record in self.buffers],
+            "groups": [asdict(record) for record in self.groups],
+            "residents": [asdict(record) for record in self.residents],
+            "fused": asdict(self.fused),
         }
 
     def save(self, file: Path | BinaryIO) -> None:
@@ -301,6 +330,9 @@ class Program:
             tables.sram_bytes,
             tables.dram_bytes,
             tables.version,
+            tables.groups,
+            tables.residents,
+            tables.fused,
         )
 
     def __repr__(self) -> str:

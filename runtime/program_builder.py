@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from edgefusion.runtime.groups import EngineBounds, GroupRecord, ResidentRecord
 from edgefusion.runtime.isa import MAX_RANK, Cause, EngineKind, Opcode
 from edgefusion.runtime.opcodes import check_attributes
 from edgefusion.runtime.program import (
@@ -32,6 +33,9 @@ class ProgramBuilder:
         self.ops: list[OpRecord] = []
         self.tensors: list[TensorRecord] = []
         self.buffers: list[BufferRecord] = []
+        self.groups: list[GroupRecord] = []
+        self.residents: list[ResidentRecord] = []
+        self.fused = EngineBounds()
         self._attr_index: dict[Attrs, int] = {(): 0}
         self._checked: set[tuple[int, int]] = set()
         self._rows: list[tuple[int, int, int, int, int, int, int, int]] = []
@@ -113,6 +117,9 @@ class ProgramBuilder:
             tuple(self._attr_index),
             sram_bytes,
             dram_bytes,
+            groups=tuple(self.groups),
+            residents=tuple(self.residents),
+            fused=self.fused,
         )
 
 

@@ -93,12 +93,23 @@ def check_columns(program: Program) -> None:
 
 
 def check_ops(program: Program) -> None:
-    """Raise InputError where an instruction names an op that the program does not have."""
+    """Raise InputError where an instruction names an op that the program does not have, or an op a
+    group, or these a tensor."""
     wrong = (program.columns.op < 0) | (program.columns.op >= len(program.ops))
     if wrong.any():
         raise InputError(
             f"{describe(program, int(np.argmax(wrong)))}: the program has {len(program.ops)} ops. "
             "Compile the model again."
+        )
+    groups, tensors = len(program.groups), len(program.tensors)
+    named = [t for g in program.groups for t in (*g.rolling, *g.kept, *g.shared)]
+    named += [r.tensor for r in program.residents]
+    crossed = [index for r in program.residents for index in (r.first, r.last)]
+    crossed += [op.group for op in program.ops if groups or op.group]
+    if any(not 0 <= t < tensors for t in named) or any(not 0 <= i < groups for i in crossed):
+        raise InputError(
+            f"{program.component}: the program's table of groups is damaged: expected tensors "
+            f"below {tensors} and groups below {groups}. Compile the model again."
         )
 
 

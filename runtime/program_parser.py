@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.groups import EngineBounds, GroupRecord, ResidentRecord
 from edgefusion.runtime.isa import MAX_RANK, Cause, EngineKind, Opcode, Role, Space
 from edgefusion.runtime.program import (
     BufferRecord,
@@ -40,7 +41,7 @@ _ROLES = {role.name.lower(): role for role in Role}
 _ENGINES = {engine.name.lower(): engine for engine in EngineKind}
 _ENGINE_NAME = re.compile(r"[a-z]+(?=[0-9])")
 _SHAPE = re.compile(r"scalar\b|[0-9]+(x[0-9]+)*(?!\w)")
-_TITLES = ("tensors", "ops", "buffers", "attributes", "instructions")
+_TITLES = ("tensors", "ops", "groups", "residents", "buffers", "attributes", "instructions")
 
 
 def parse(text: str) -> Program:
@@ -65,10 +66,18 @@ class _Parser:
         check_version(version)
         line = self._take()
         sram_bytes, dram_bytes = (line.after(word).integer() for word in ("sram", "dram"))
-        line.end()
         builder = ProgramBuilder(component, target, schedule)
+        if line.accept("fused"):
+            builder.fused = _least(line)
+        line.end()
         self._section("tensors", lambda at: builder.tensors.append(_tensor(at, builder)))
         self._section("ops", lambda at: builder.ops.append(_op(at, builder)))
+        self._section(
+            "groups", lambda at: builder.groups.append(_group(at, builder)), optional=True
+        )
+        self._section(
+            "residents", lambda at: builder.residents.append(_resident(at)), optional=True
+        )
         self._section("buffers", lambda at: builder.buffers.append(_buffer(at)))
         has_table = self._section(
             "attributes", lambda at: self._attrs.append(_attrs_row(at, self._attrs)), optional=True
@@ -195,13 +204,51 @@ def _op(line: Line, builder: ProgramBuilder) -> OpRecord:
             origin.append(line.name())
     scope = line.name() if line.accept("scope") else ""
     macs = line.integer() if line.accept("macs") else 0
-    bound_ps = bound_bytes = 0
+    least, bound_bytes = EngineBounds(), 0
     if line.accept("bound"):
-        bound_ps = line.integer()
-        bound_bytes = line.after("ps").integer()
+        least, bound_bytes = _least(line), line.integer()
         line.after("bytes")
     tile = line.name() if line.accept("tile") else ""
-    return OpRecord(name, kind, tuple(origin), scope, macs, bound_ps, bound_bytes, tile)
+    group = line.integer() if line.accept("group") else 0
+    return OpRecord(name, kind, tuple(origin), scope, macs, least, bound_bytes, tile, group)
+
+
+def _least(line: Line) -> EngineBounds:
+    values = {
+        f"{kind.name.lower()}_ps": line.integer()
+        for kind in EngineKind
+        if line.accept(kind.name.lower())
+    }
+    line.after("ps")
+    return EngineBounds(**values)
+
+
+def _group(line: Line, builder: ProgramBuilder) -> GroupRecord:
+    line.after(f"g{len(builder.groups)}")
+    stripe = line.after("stripe").integer()
+    rolling, kept, shared = (_tensors(line, word) for word in ("rolls", "keeps", "shares"))
+    apart_bytes = line.after("apart").integer("a size")
+    line.after("bytes")
+    border = line.name() if line.accept("border") else ""
+    return GroupRecord(stripe, rolling, kept, shared, apart_bytes, border)
+
+
+def _tensors(line: Line, word: str) -> tuple[int, ...]:
+    found: list[int] = []
+    if line.accept(word):
+        found.append(line.reference("t", "a tensor, like t7"))
+        while line.accept(","):
+            found.append(line.reference("t", "a tensor, like t7"))
+    return tuple(found)
+
+
+def _resident(line: Line) -> ResidentRecord:
+    tensor = line.reference("t", "a tensor, like t7")
+    first = line.reference("g", "a group, like g3")
+    last = line.after("..").reference("g", "a group, like g3")
+    nbytes = line.integer("a size")
+    line.after("bytes")
+    return ResidentRecord(tensor, first, last, nbytes, line.accept("alone"))
 
 
 def _buffer(line: Line) -> BufferRecord:

@@ -7,7 +7,8 @@ import json
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from edgefusion.runtime.isa import Cause, DType, Space
+from edgefusion.runtime.groups import EngineBounds, GroupRecord, ResidentRecord
+from edgefusion.runtime.isa import Cause, DType, EngineKind, Space
 from edgefusion.runtime.program import (
     BufferRecord,
     Instruction,
@@ -93,11 +94,18 @@ def _table_lines(program: Program) -> Iterator[str]:
     p = program
     component, target, schedule = map(name_text, (p.component, p.target, p.schedule))
     yield f"program {component} for {target} schedule {schedule} version {p.version}"
-    yield f"sram {p.sram_bytes} dram {p.dram_bytes}"
+    fused = f" fused{_least_text(p.fused)}" if p.fused != EngineBounds() else ""
+    yield f"sram {p.sram_bytes} dram {p.dram_bytes}{fused}"
     yield "\ntensors"
     yield from (_tensor_text(index, record) for index, record in enumerate(p.tensors))
     yield "\nops"
     yield from (_op_text(index, record) for index, record in enumerate(p.ops))
+    if p.groups:
+        yield "\ngroups"
+        yield from (_group_text(index, record) for index, record in enumerate(p.groups))
+    if p.residents:
+        yield "\nresidents"
+        yield from (_resident_text(record) for record in p.residents)
     yield "\nbuffers"
     yield from (_buffer_text(record) for record in p.buffers)
     if not _attrs_in_order_of_use(p):
@@ -137,8 +145,30 @@ def _op_text(index: int, op: OpRecord) -> str:
     if op.macs:
         text += f" macs {op.macs}"
     if op.bound_ps or op.bound_bytes:
-        text += f" bound {op.bound_ps} ps {op.bound_bytes} bytes"
-    return f"{text} tile {name_text(op.tile)}" if op.tile else text
+        text += f" bound{_least_text(op.least)} {op.bound_bytes} bytes"
+    if op.tile:
+        text += f" tile {name_text(op.tile)}"
+    return f"{text} group {op.group}" if op.group else text
+
+
+def _least_text(least: EngineBounds) -> str:
+    """`` tensor 5 dma 900 ps``; engines without a bound are left out."""
+    named = ((kind.name.lower(), least.of(kind)) for kind in EngineKind)
+    return "".join(f" {name} {ps}" for name, ps in named if ps) + " ps"
+
+
+def _group_text(index: int, g: GroupRecord) -> str:
+    text = f"g{index} stripe {g.stripe}"
+    for word, tensors in (("rolls", g.rolling), ("keeps", g.kept), ("shares", g.shared)):
+        if tensors:
+            text += f" {word} " + ", ".join(f"t{tensor}" for tensor in tensors)
+    text += f" apart {g.apart_bytes} bytes"
+    return f"{text} border {name_text(g.border)}" if g.border else text
+
+
+def _resident_text(r: ResidentRecord) -> str:
+    text = f"t{r.tensor} g{r.first}..g{r.last} {r.nbytes} bytes"
+    return f"{text} alone" if r.alone else text
 
 
 def _buffer_text(b: BufferRecord) -> str:

@@ -4,15 +4,21 @@ One line a record. Values that are the common case are left out: strides of a co
 plain numbers, cause none, empty attributes. Names are bare words, or JSON strings where they hold
 other characters; attribute values are JSON. ``#`` begins a comment line.
 
-    program unet for exynos2400 schedule pipelined version 2
-    sram 1088 dram 65536
+    program unet for exynos2400 schedule pipelined version 3
+    sram 1088 dram 65536 fused dma 800 vector 600 ps
 
     tensors
     t0 x i16 8x64 input @0x0 1024 bytes scale 0.5
     t1 y i16 8x64 activation @0x400 1024 bytes uncalibrated
 
     ops
-    op0 silu1 Silu from /act/Sigmoid, /act/Mul bound 900 ps 2048 bytes
+    op0 silu1 Silu from /act/Sigmoid, /act/Mul bound dma 900 vector 600 ps 2048 bytes
+
+    groups
+    g0 stripe 4 rolls t1 shares t0 apart 4096 bytes border "longest group"
+
+    residents
+    t1 g0..g0 1024 bytes alone
 
     buffers
     sram 0x40 1024 bytes %0..%1 x.tile

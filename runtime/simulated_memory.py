@@ -54,7 +54,7 @@ class SimulatedMemory:
         # Zeros cost nothing until they are touched; DRAM is poisoned as its buffers come to life.
         self._bytes = {space: np.zeros(size, np.uint8) for space, size in sizes.items()}
         self._shadow: dict[Space, Bytes] = {}
-        self._consumed: dict[tuple[int, int], None] = {}  # ranges of SRAM that were read
+        self._consumed: dict[tuple[int, int, _Comb], None] = {}  # parts of SRAM that were read
         if checked:
             self._shadow = {space: np.zeros(size, np.uint8) for space, size in sizes.items()}
             self._bytes[Space.SRAM].fill(POISON)
@@ -97,7 +97,7 @@ class SimulatedMemory:
                 "report it as a defect of the compiler"
             )
         if o.space is Space.SRAM:
-            self._consumed[o.address, o.end] = None
+            self._consumed[o.address, o.end, _comb(place)] = None
 
     def mark_written(self, place: Place) -> None:
         """Note that ``place`` holds new values."""
@@ -105,12 +105,14 @@ class SimulatedMemory:
             return
         o = place.operand
         if o.space is Space.SRAM:
-            self._outdate(o.address, o.end)
+            self._outdate(o.address, o.end, _comb(place))
         _mark(self._shadow[o.space], _tag(o), o.address, place.axes, o.dtype.nbytes)
 
-    def _outdate(self, start: int, end: int) -> None:
+    def _outdate(self, start: int, end: int, comb: _Comb) -> None:
         """Forget what was read around [start, end) and is now overwritten, in part or whole."""
         for old in [r for r in self._consumed if r[0] < end and start < r[1]]:
+            if _interleaved(start, comb, old[0], old[2]):
+                continue
             del self._consumed[old]
             if old[0] < start or end < old[1]:
                 self._shadow[Space.SRAM][old[0] : old[1]] = 0
@@ -132,6 +134,35 @@ class SimulatedMemory:
         self._bytes[Space.DRAM][address : address + len(data)] = data
         if self.checked:
             self._shadow[Space.DRAM][address : address + len(data)] = 1
+
+
+_Comb = tuple[int, int]
+"""Runs of so many bytes, one every so many: columns of a matrix. (0, 0) is no such pattern."""
+
+
+def _comb(place: Place) -> _Comb:
+    """The pattern of an operand, if it is columns of a matrix."""
+    axes: list[tuple[int, int]] = []
+    for size, stride in place.axes.T.tolist():
+        if size == 1:
+            continue
+        if axes and axes[-1][1] == size * stride:
+            axes[-1] = (axes[-1][0] * size, stride)
+        else:
+            axes.append((size, stride))
+    nbytes = place.operand.dtype.nbytes
+    if len(axes) != 2 or axes[1][1] != nbytes:
+        return (0, 0)
+    return axes[1][0] * nbytes, axes[0][1]
+
+
+def _interleaved(start: int, comb: _Comb, other_start: int, other: _Comb) -> bool:
+    """Whether two operands are different columns of one matrix, and share no byte."""
+    (run, pitch), (other_run, other_pitch) = comb, other
+    if not pitch or pitch != other_pitch:
+        return False
+    offset = (other_start - start) % pitch
+    return run <= offset and offset + other_run <= pitch
 
 
 def _tag(operand: Operand) -> int:

@@ -7,8 +7,8 @@ stalls.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from edgefusion.compiler.network.kind import operand_name, shapes_of
 from edgefusion.compiler.network.network import operands, results
 from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime.cost import Array, host_ns, tensor_port_cycles, tensor_rates, to_ps
+from edgefusion.runtime.groups import EngineBounds
 from edgefusion.runtime.isa import VECTOR_FUNCTIONS, EngineKind, Opcode
 from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program import Program
@@ -43,7 +44,22 @@ class Bound:
     @property
     def time_ps(self) -> int:
         """The largest engine's bound."""
-        return max(self.compute_ps, self.vector_ps, self.dma_ps, self.host_ps)
+        return self.engines.ps
+
+    @property
+    def engines(self) -> EngineBounds:
+        """By kind of engine."""
+        return EngineBounds(self.compute_ps, self.vector_ps, self.dma_ps, self.host_ps)
+
+    def moving(self, nbytes: int, machine: Machine) -> Bound:
+        """With ``nbytes`` more over the bus."""
+        total = self.nbytes + nbytes
+        return replace(self, nbytes=total, dma_ps=_on_bus_ps(total, machine))
+
+    def part(self, size: int, total: int) -> Bound:
+        """Where ``size`` of ``total`` rows are computed: none costs less than those left out."""
+        counts = {f.name: getattr(self, f.name) * size // total for f in fields(self)}
+        return Bound(**counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +100,17 @@ def least_work(context: OpContext) -> LeastWork:
     )
 
 
-def op_bound(context: OpContext) -> Bound:
-    """The bound of one op whose operands start and end in DRAM."""
+def op_bound(context: OpContext, moves: OpContext | None = None) -> Bound:
+    """The bound of one op, with its operands where ``context`` has them. ``moves`` has in DRAM what
+    must cross the bus for it, if that is more than what is worked on there."""
     machine, work = context.machine, least_work(context)
     if not context.op.kind.on_npu:
         needed = host_ns(machine, work.host_bytes, work.host_operations)
         return Bound(0, 0, 0, 0, 0, int(to_ps(needed)))
-    least_bytes = context.op.kind.least_bytes(work.macs, machine.sram_bytes)
-    nbytes = max(_compulsory_bytes(context), least_bytes)
+    named = named_tensors(context)
+    nbytes = compulsory_bytes(moves or context, named)
+    if not any(context.view(name).in_sram for name in named):
+        nbytes = max(nbytes, context.op.kind.least_bytes(work.macs, machine.sram_bytes))
     lanes = machine.vector_lanes * machine.engines[EngineKind.VECTOR]
     cycles = sum(n * machine.vector_cycles[name] for name, n in work.elements.items())
     return Bound(
@@ -99,8 +118,12 @@ def op_bound(context: OpContext) -> Bound:
         work.macs,
         int(1e12 * work.tensor_cycles / (machine.engines[EngineKind.TENSOR] * machine.clock_hz)),
         int(1e12 * cycles / (lanes * machine.clock_hz)),
-        int(1e12 * (nbytes / machine.dma_bandwidth_bytes_per_s)),
+        _on_bus_ps(nbytes, machine),
     )
+
+
+def _on_bus_ps(nbytes: int, machine: Machine) -> int:
+    return int(1e12 * (nbytes / machine.dma_bandwidth_bytes_per_s))
 
 
 def _tensor_cycles(machine: Machine, program: Program, work: TensorWork) -> Array:
@@ -116,14 +139,23 @@ def _tensor_cycles(machine: Machine, program: Program, work: TensorWork) -> Arra
     return np.asarray(np.maximum(work.macs / peak, ports))
 
 
-def _compulsory_bytes(context: OpContext) -> int:
-    """Each operand once, as far as anything of it is read, and each result once."""
+def named_tensors(context: OpContext) -> list[str]:
+    """All tensors that the op reads and writes, each once."""
     op, tensors = context.op, context.tensors
     names = dict.fromkeys((*operands(op), *results(op)))
     names |= dict.fromkeys(tensors[n].scale_tensor for n in op.inputs if n)
-    once = sum(tensors[name].nbytes for name in names if name)
+    return [name for name in names if name]
+
+
+def compulsory_bytes(context: OpContext, names: Collection[str]) -> int:
+    """Of the tensors ``names``, each operand in DRAM once, as far as anything of it is read, and
+    each result once."""
+    op, tensors = context.op, context.tensors
+    once = {n: tensors[n].nbytes for n in names if not context.view(n).in_sram}
     shapes, result = shapes_of(op.kind, tensors), tensors[op.outputs[0]].shape
     for key, elements in op.kind.touched(shapes, result).items():
-        tensor = tensors[operand_name(op.kind, key)]
-        once -= max(0, tensor.elements - elements) * tensor.dtype.nbytes
-    return once
+        name = operand_name(op.kind, key)
+        if name in once:
+            tensor = tensors[name]
+            once[name] -= max(0, tensor.elements - elements) * tensor.dtype.nbytes
+    return sum(once.values())

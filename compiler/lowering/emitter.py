@@ -1,24 +1,26 @@
 """Emits the instructions of one op at a time; the tile search runs the same code dry.
 
 A lowering rule is written once, against this interface: it asks for SRAM buffers, loops over tiles,
-and emits loads, computations and stores. Emitting for real appends instructions with addresses and
-dependencies. Emitting dry visits one representative of each run of equal tiles and remembers how
-many it stands for, so that the cost of a candidate tiling is the cost of the very instructions that
-lowering would emit, at a price independent of the number of tiles.
+brings operands, computes, and delivers results. Operands and results may lie in SRAM already: then
+nothing is loaded, stored or reserved for them. Emitting for real appends instructions with
+addresses and dependencies. Emitting dry visits one representative of each run of equal tiles and
+remembers how many it stands for, so that the cost of a candidate tiling is the cost of the very
+instructions that lowering would emit, at a price independent of the number of tiles.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from edgefusion.compiler.lowering.view import Regions, View
 from edgefusion.compiler.schedule.dependences import Access, Region
 from edgefusion.compiler.schedule.schedule import Schedule
 from edgefusion.compiler.schedule.synchronise import Reservation
 from edgefusion.runtime.errors import DoesNotFitError
-from edgefusion.runtime.isa import ROLE_CAUSE, Cause, DType, EngineKind, Opcode, Role, Space
+from edgefusion.runtime.isa import ROLE_CAUSE, Cause, DType, EngineKind, Opcode, Space
 from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program import Operand, dense_strides
 from edgefusion.runtime.program_builder import ProgramBuilder
@@ -34,64 +36,15 @@ class Tile:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """An operand together with the region of memory whose hazards it shares."""
-
-    operand: Operand
-    region: Region
-    role: Role = Role.ACTIVATION
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape in elements."""
-        return self.operand.shape
-
-    def box(self, starts: Sequence[int], sizes: Sequence[int]) -> View:
-        """The sub-box of ``sizes`` elements that begins at ``starts``."""
-        o = self.operand
-        offset = sum(a * s for a, s in zip(starts, o.strides, strict=True))
-        return self._with(o.address + offset, tuple(sizes), o.strides)
-
-    def reshape(self, *shape: int) -> View:
-        """The same bytes under another shape; the view must be dense."""
-        o = self.operand
-        if o.strides != dense_strides(o.shape, o.dtype):
-            raise ValueError(f"cannot reshape a strided view {o}")
-        return self._with(o.address, shape, dense_strides(shape, o.dtype))
-
-    def strided(self, shape: tuple[int, ...], strides: tuple[int, ...]) -> View:
-        """The same start under any shape and byte strides (a stride of 0 broadcasts)."""
-        return self._with(self.operand.address, shape, strides)
-
-    def as_tensor(self, tensor: int) -> View:
-        """The same memory holding tensor ``tensor``: a result overwritten in place."""
-        o = self.operand
-        operand = Operand(tensor, o.space, o.address, o.dtype, o.shape, o.strides)
-        return View(operand, self.region, self.role)
-
-    def _with(self, address: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> View:
-        o = self.operand
-        return View(
-            Operand(o.tensor, o.space, address, o.dtype, shape, strides), self.region, self.role
-        )
-
-
 @dataclass(slots=True)
 class Buffer:
     """One SRAM buffer of an op: ``slots`` copies of a tile, used in turn."""
 
     name: str
-    address: int
-    slot_bytes: int
+    addresses: tuple[int, ...]
     dtype: DType
     regions: tuple[Region, ...]
     turn: int = -1
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all slots."""
-        return self.slot_bytes * len(self.regions)
 
     def next(self) -> None:
         """Move to the next slot; call it once for each tile that is filled."""
@@ -99,12 +52,30 @@ class Buffer:
 
     def view(self, tensor: int, shape: Sequence[int]) -> View:
         """A dense view of the current slot for a tile of tensor ``tensor``."""
-        slot = max(self.turn, 0) % len(self.regions)
-        address = self.address + slot * self.slot_bytes
+        slot = max(self.turn, 0) % len(self.addresses)
         shape = tuple(shape)
         strides = dense_strides(shape, self.dtype)
-        operand = Operand(tensor, Space.SRAM, address, self.dtype, shape, strides)
+        operand = Operand(tensor, Space.SRAM, self.addresses[slot], self.dtype, shape, strides)
         return View(operand, self.regions[slot])
+
+
+@dataclass(slots=True)
+class _Occupant:
+    """Bytes of SRAM and the regions that they are now."""
+
+    start: int
+    stop: int
+    regions: Regions
+
+    def outside(self, start: int, stop: int) -> Iterator[_Occupant]:
+        """What is left of it where [start, stop) is taken over."""
+        if stop <= self.start or self.stop <= start:
+            yield self
+            return
+        if self.start < start:
+            yield _Occupant(self.start, start, self.regions)
+        if stop < self.stop:
+            yield _Occupant(stop, self.stop, self.regions)
 
 
 @dataclass(slots=True)
@@ -112,7 +83,9 @@ class Emitter:
     """Emits instructions for the current op ``op`` into ``builder``; see the module docstring.
 
     ``accesses`` and ``reservations`` collect what ``synchronise`` needs. ``counts`` (dry only) says
-    how many instructions each dry one stands for.
+    how many instructions each dry one stands for. ``requests`` are the slots of SRAM asked for
+    since ``begin_group``, by label; ``layout`` says where each lies (they are stacked from the
+    bottom if there is none).
     """
 
     builder: ProgramBuilder
@@ -126,72 +99,153 @@ class Emitter:
     reservations: list[Reservation] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
     sram_peak_bytes: int = 0
+    layout: Mapping[str, int] | None = None
+    requests: dict[str, int] = field(default_factory=dict)
     _weight: int = 1
     _sram_top: int = 0
-    _in_use: list[Buffer] = field(default_factory=list)
+    _in_use: list[_Occupant] = field(default_factory=list)
 
     def begin(self, op: int, name: str, slots: int) -> None:
-        """Start an op with ``slots`` copies of each streamed buffer. Its buffers are placed from
-        the bottom of SRAM, over those before."""
-        self.op, self.op_name, self.slots, self._sram_top = op, name, slots, 0
+        """Start an op with ``slots`` copies of each streamed buffer, in a group of its own."""
+        self.begin_group()
+        self.turn_to(op, name, slots)
+
+    def begin_group(self, layout: Mapping[str, int] | None = None) -> None:
+        """Start a group: its buffers are placed over those before."""
+        self._sram_top, self.layout, self.requests = 0, layout, {}
+
+    def turn_to(self, op: int, name: str, slots: int) -> None:
+        """Go on with an op of the group."""
+        self.op, self.op_name, self.slots = op, name, slots
 
     def buffer(self, name: str, elements: int, dtype: DType, *, streamed: bool = True) -> Buffer:
         """Reserve SRAM for tiles of up to ``elements``; raises DoesNotFitError when SRAM is full.
 
         A streamed buffer is refilled for every tile and gets the op's number of slots.
         """
-        align = self.machine.sram_align_bytes
-        slot_bytes = -(-elements * dtype.nbytes // align) * align
         slots = self.slots if streamed else 1
-        address = self._sram_top
+        addresses = self.reserve(name, elements * dtype.nbytes, slots)
+        regions = tuple(Region() for _ in range(slots))
+        if not self.dry:
+            for label, address, region in zip(
+                self.labels(name, slots), addresses, regions, strict=True
+            ):
+                self.occupy(label, address, elements * dtype.nbytes, [region])
+        return Buffer(name, addresses, dtype, regions)
+
+    def input_buffer(
+        self, name: str, elements: int, source: View, *, streamed: bool = True
+    ) -> Buffer | None:
+        """A buffer for tiles of ``source``; None where it lies in SRAM already."""
+        if source.in_sram:
+            return None
+        return self.buffer(name, elements, source.operand.dtype, streamed=streamed)
+
+    def output_buffer(
+        self, name: str, elements: int, target: View, *, needed: bool = False
+    ) -> Buffer | None:
+        """A buffer for tiles of ``target``; None where they can be computed in their place in
+        SRAM, unless it is ``needed`` on the way."""
+        if target.in_sram and not needed:
+            return None
+        return self.buffer(name, elements, target.operand.dtype)
+
+    def labels(self, name: str, slots: int) -> list[str]:
+        """What the slots of a buffer of the current op are called."""
+        return [f"{self.op_name}:{name}" + (f"[{i}]" if slots > 1 else "") for i in range(slots)]
+
+    def reserve(self, name: str, nbytes: int, slots: int) -> tuple[int, ...]:
+        """Addresses of ``slots`` times ``nbytes`` of SRAM. Raises DoesNotFitError."""
+        align = self.machine.sram_align_bytes
+        slot_bytes = -(-nbytes // align) * align
+        top = self._sram_top
         self._sram_top += slot_bytes * slots
         self.sram_peak_bytes = max(self.sram_peak_bytes, self._sram_top)
-        if self._sram_top > self.machine.sram_bytes:
+        limit = self.machine.sram_bytes
+        if self.layout is None and self._sram_top > limit:
             raise DoesNotFitError(
-                f"{self.op_name}: {self._sram_top - self.machine.sram_bytes:,} bytes more than the "
+                f"{self.op_name}: {self._sram_top - limit:,} bytes more than the "
                 f"SRAM has, with buffer {name}"
             )
-        made = Buffer(name, address, slot_bytes, dtype, tuple(Region() for _ in range(slots)))
-        if not self.dry:
-            self._take_over(made)
-            for slot, region in enumerate(made.regions):
-                label = f"{self.op_name}:{name}" + (f"[{slot}]" if slots > 1 else "")
-                start = address + slot * slot_bytes
-                self.reservations.append(Reservation(label, Space.SRAM, start, slot_bytes, region))
-        return made
+        labels = self.labels(name, slots)
+        for label in labels:
+            self.requests[label] = slot_bytes
+        if self.layout is not None:
+            return tuple(self.layout[label] for label in labels)
+        return tuple(top + slot * slot_bytes for slot in range(slots))
 
-    def _take_over(self, made: Buffer) -> None:
-        """Note which earlier buffers' bytes ``made`` reuses; those covered whole are forgotten."""
-        end = made.address + made.nbytes
-        for old in self._in_use:
-            for i, old_region in enumerate(old.regions):
-                begin = old.address + i * old.slot_bytes
-                for j, region in enumerate(made.regions):
-                    mine = made.address + j * made.slot_bytes
-                    if begin < mine + made.slot_bytes and mine < begin + old.slot_bytes:
-                        region.reuses.append(old_region)
-        self._in_use = [
-            old
+    def occupy(self, label: str, address: int, nbytes: int, current: list[Region]) -> list[Region]:
+        """Note that the regions ``current`` lie there and follow whatever lay there before.
+
+        Who replaces regions by others keeps ``current`` up to date, so that later occupants wait
+        for the right ones, and adds the new ones to the list that is returned: all that were there.
+        """
+        align = self.machine.sram_align_bytes
+        stop = address + -(-nbytes // align) * align
+        for region in current:
+            region.reuses.extend(self.before(address, stop))
+        self._in_use = [part for old in self._in_use for part in old.outside(address, stop)]
+        self._in_use.append(_Occupant(address, stop, current))
+        every = list(current)
+        self.reservations.append(Reservation(label, Space.SRAM, address, stop - address, every))
+        return every
+
+    def before(self, start: int, stop: int) -> list[Region]:
+        """The regions that lay in [start, stop) last."""
+        return [
+            region
             for old in self._in_use
-            if old.address < made.address or old.address + old.nbytes > end
+            if old.start < stop and start < old.stop
+            for region in old.regions
         ]
-        self._in_use.append(made)
 
-    def tiles(self, total: int, size: int, *, edges: int = 1) -> Iterator[Tile]:
-        """Cut ``total`` into tiles of ``size`` and a ragged tail.
+    def bring(
+        self, buffer: Buffer | None, source: View, *, again: bool = False, reread_bytes: int = 0
+    ) -> View:
+        """``source`` in SRAM: where it lies, or loaded into the next slot of ``buffer``."""
+        if buffer is None:
+            return source
+        buffer.next()
+        tile = buffer.view(source.operand.tensor, source.shape)
+        self.load(tile, source, again=again, reread_bytes=reread_bytes)
+        return tile
+
+    def place(self, buffer: Buffer | None, target: View, tensor: int | None = None) -> View:
+        """Where to compute a tile of ``target``, as ``tensor`` if that is another: in place, or in
+        the next slot of ``buffer``."""
+        tensor = target.operand.tensor if tensor is None else tensor
+        if buffer is None:
+            return target.as_tensor(tensor)
+        buffer.next()
+        return buffer.view(tensor, target.shape)
+
+    def deliver(self, target: View, tile: View) -> None:
+        """Store a finished tile, if its place is in DRAM."""
+        if not target.in_sram:
+            self.store(target, tile)
+
+    def tiles(
+        self, total: int, size: int, *, edges: int = 1, period: int = 1, start: int = 0
+    ) -> Iterator[Tile]:
+        """Cut ``total``, from ``start`` on, into tiles of ``size`` and a ragged tail.
 
         ``edges`` tiles at either end may differ from the rest: one for the first visit and the
-        tail, more where padding and halo reach further in.
+        tail, more where padding and halo reach further in. Those between are alike, or repeat
+        themselves after ``period`` tiles.
         """
         count = -(-total // size)
         inner = count - 2 * edges
+        skips = self.dry and inner > period
         outer_weight = self._weight
         index = 0
         while index < count:
-            skipped = self.dry and inner > 1 and index == edges
-            self._weight = outer_weight * inner if skipped else outer_weight
-            yield Tile(index, index * size, min(size, total - index * size))
-            index += inner if skipped else 1
+            phase = index - edges
+            if skips and 0 <= phase < period:
+                self._weight = outer_weight * len(range(phase, inner, period))
+            else:
+                self._weight = outer_weight
+            yield Tile(index, start + index * size, min(size, total - index * size))
+            index += 1 + inner - period if skips and phase == period - 1 else 1
         self._weight = outer_weight
 
     def load(
@@ -235,9 +289,9 @@ class Emitter:
         if self.dry:
             self.counts.append(self._weight)
         else:
-            self.accesses.append(
-                Access(tuple(v.region for v in inputs), tuple(v.region for v in outputs))
-            )
+            reads = (region for view in inputs for region in view.regions())
+            writes = (region for view in outputs for region in view.regions())
+            self.accesses.append(Access(tuple(reads), tuple(writes)))
         self.builder.emit(
             engine,
             0,  # of several, scheduling chooses one

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgefusion.compiler.lowering.emitter import Buffer, Emitter, Tile, View
+from edgefusion.compiler.lowering.emitter import Buffer, Emitter, Tile
 from edgefusion.compiler.lowering.rule import OpContext, columns, matrix
-from edgefusion.compiler.network.network import stage_names
+from edgefusion.compiler.lowering.view import View
+from edgefusion.compiler.network.network import NetOp, stage_names
 from edgefusion.runtime.isa import Opcode, Role
 
 
@@ -20,45 +21,61 @@ class EpilogueBuffers:
     """SRAM that an op's epilogue needs: a buffer per operand, and the running statistics.
 
     ``stages`` are the tensors that a result tile holds in turn: before the epilogue, and after each
-    step.
+    step. Statistics add up rows in order, which tiles narrower than a line of the image are not in:
+    with these, finished rows are read once more at the end, through ``late``.
     """
 
     context: OpContext
     operands: list[Buffer | None]
     statistics: Buffer | None
     stages: list[int]
+    in_order: bool
+    late: Buffer | None
+
+    @staticmethod
+    def changes(op: NetOp) -> bool:
+        """Whether the finished result is another tile than the one that is computed first."""
+        return any(not step.is_statistics for step in op.epilogue)
 
     @classmethod
     def reserve(
-        cls, e: Emitter, context: OpContext, tile_elements: int, tile_columns: int
+        cls,
+        e: Emitter,
+        context: OpContext,
+        tile_elements: int,
+        tile_columns: int,
+        *,
+        in_order: bool = True,
     ) -> EpilogueBuffers:
-        """Reserve for result tiles of ``tile_elements`` in all and ``tile_columns`` channels."""
+        """Reserve for result tiles of ``tile_elements`` in all and ``tile_columns`` channels, which
+        come in the order of their rows or not."""
         made: list[Buffer | None] = []
         statistics = None
         for i, step in enumerate(context.op.epilogue):
+            buffer = None
             if step.is_statistics:
                 view = context.view(step.operand)
                 statistics = e.buffer(
                     "stats", view.operand.elements, view.operand.dtype, streamed=False
                 )
-                made.append(None)
             elif step.operand:
                 source = context.view(step.operand)
                 full = not _is_channel_vector(source)
                 elements = tile_elements if full else tile_columns
-                made.append(e.buffer(f"epilogue{i}", elements, source.operand.dtype, streamed=full))
-            else:
-                made.append(None)
+                buffer = e.input_buffer(f"epilogue{i}", elements, source, streamed=full)
+            made.append(buffer)
         stages = [context.view(name).operand.tensor for name in stage_names(context.op)]
-        return cls(context, made, statistics, stages)
+        late = None
+        if statistics is not None and not in_order:
+            late = e.input_buffer("late", matrix(context.output()).shape[1], context.output())
+        return cls(context, made, statistics, stages, in_order, late)
 
     def load_vectors(self, e: Emitter, channels: Tile, *, again: bool) -> None:
         """Load operands that hold one value a channel, for the channels of a tile."""
         for step, buffer in zip(self.context.op.epilogue, self.operands, strict=True):
             if buffer is not None and _is_channel_vector(self.context.view(step.operand)):
                 source = _channels(self.context.view(step.operand), channels)
-                buffer.next()
-                e.load(buffer.view(source.operand.tensor, source.shape), source, again=again)
+                e.bring(buffer, source, again=again)
 
     def apply(
         self,
@@ -66,33 +83,36 @@ class EpilogueBuffers:
         tile: View,
         starts: Sequence[int],
         channels: Tile,
+        target: View,
         *,
         first: bool,
     ) -> View:
-        """Run the epilogue on ``tile``, which holds the first of ``stages`` and begins at
-        ``starts`` of the whole result. Returns the tile as the finished result.
+        """Run the epilogue on ``tile``, which holds the first of ``stages``, begins at ``starts``
+        of the whole result, and will be ``target``. Returns the tile as the finished result, in
+        its place if that is in SRAM.
 
         ``first`` says that no statistics of these channels have been collected yet.
         """
         stages = self.stages[1:]
         for step, buffer in zip(self.context.op.epilogue, self.operands, strict=True):
             if step.is_statistics:
-                self._collect(e, tile, channels, first=first)
+                self.collect(e, tile, channels, first=first)
                 continue
-            result, stages = tile.as_tensor(stages[0]), stages[1:]
-            if step.operand and buffer is not None:
+            stage, stages = stages[0], stages[1:]
+            place = target if target.in_sram and not stages else tile
+            result = place.as_tensor(stage)
+            if step.operand:
                 source = self.context.view(step.operand)
                 if _is_channel_vector(source):
-                    vector = buffer.view(source.operand.tensor, (channels.size,))
+                    vector = _channels(source, channels)
+                    if buffer is not None:
+                        vector = buffer.view(source.operand.tensor, (channels.size,))
                     itemsize = source.operand.dtype.nbytes
                     zeros = (0,) * (len(tile.shape) - 1)
                     other = vector.strided(tile.shape, (*zeros, itemsize))
                 else:
                     whole = source.reshape(*self._result_shape(tile))
-                    part = whole.box(starts, tile.shape)
-                    buffer.next()
-                    other = buffer.view(source.operand.tensor, tile.shape)
-                    e.load(other, part)
+                    other = e.bring(buffer, whole.box(starts, tile.shape))
                 attrs = (("function", step.function),)
                 e.vector(Opcode.BINARY, result, [tile, other], attrs)
             else:
@@ -104,17 +124,31 @@ class EpilogueBuffers:
         """Store the statistics, once all tiles are done."""
         for step in self.context.op.epilogue:
             if step.is_statistics and self.statistics is not None:
+                if not self.in_order:
+                    self._collect_late(e)
                 target = self.context.view(step.operand)
                 e.store(target, self.statistics.view(target.operand.tensor, target.shape))
 
-    def _collect(self, e: Emitter, tile: View, channels: Tile, *, first: bool) -> None:
-        if self.statistics is None:
-            raise ValueError("statistics were not reserved")
-        step = next(s for s in self.context.op.epilogue if s.is_statistics)
-        target = self.context.view(step.operand)
-        sums = self.statistics.view(target.operand.tensor, target.shape)
-        part = columns(sums, channels.start, channels.size)
-        e.vector(Opcode.CHANNEL_STATS, part, [matrix(tile)], (("first", int(first)),))
+    def _collect_late(self, e: Emitter) -> None:
+        y = matrix(self.context.output())
+        rows = y.shape[0] if self.late is None else 1
+        self.in_order = True
+        for r in e.tiles(y.shape[0], rows):
+            part = y.box((r.start, 0), (r.size, y.shape[1]))
+            tile = e.bring(self.late, part, again=True)
+            self.collect(e, tile, Tile(0, 0, y.shape[1]), first=r.start == 0)
+
+    def collect(self, e: Emitter, tile: View, channels: Tile, *, first: bool) -> None:
+        """Add a finished tile to the statistics, if any are wanted."""
+        if self.statistics is None or not self.in_order:
+            return
+        for step in self.context.op.epilogue:
+            if step.is_statistics:
+                target = self.context.view(step.operand)
+                sums = self.statistics.view(target.operand.tensor, target.shape)
+                part = columns(sums, channels.start, channels.size)
+                attrs = (("first", int(first)),)
+                e.vector(Opcode.CHANNEL_STATS, part, [matrix(tile)], attrs)
 
     def _result_shape(self, tile: View) -> tuple[int, ...]:
         """The result's shape folded to the rank of its tiles."""

@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgefusion.compiler.lowering.bounds import Bound, op_bound
-from edgefusion.compiler.lowering.emitter import Emitter, View
+from edgefusion.compiler.lowering.early_statistics import with_early_statistics
+from edgefusion.compiler.lowering.emitter import Emitter
+from edgefusion.compiler.lowering.group import Group, Scene, emit_group
+from edgefusion.compiler.lowering.group_records import bound_again, remember, stripes_of
+from edgefusion.compiler.lowering.held import Resident
+from edgefusion.compiler.lowering.planner import (
+    Plan,
+    plan_groups,
+    plan_separately,
+    with_residents,
+)
 from edgefusion.compiler.lowering.rule import OpContext
-from edgefusion.compiler.lowering.tile_search import Candidate, best, lowered_kind, search
+from edgefusion.compiler.lowering.tile_search import Candidate, search
+from edgefusion.compiler.lowering.view import View
 from edgefusion.compiler.memory.dram import DramPlan, plan_dram
+from edgefusion.compiler.memory.placement import Lifetime
+from edgefusion.compiler.memory.sram import SramLayout, lay_out
 from edgefusion.compiler.network.network import NetOp, Network
+from edgefusion.compiler.network.rows import row_bytes, row_count
 from edgefusion.compiler.network.tensor import NetTensor
 from edgefusion.compiler.schedule.dependences import Region
 from edgefusion.compiler.schedule.schedule import Schedule
 from edgefusion.compiler.schedule.synchronise import Reservation, synchronise
 from edgefusion.runtime.errors import InputError, UnsupportedOpError
-from edgefusion.runtime.isa import MAX_RANK, DType, Space
+from edgefusion.runtime.isa import MAX_RANK, DType, Role, Space
 from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program import (
     Operand,
-    OpRecord,
     Program,
     TensorRecord,
     dense_strides,
 )
 from edgefusion.runtime.program_builder import ProgramBuilder
+from edgefusion.runtime.sram_homes import Stripes
 from edgefusion.runtime.tensor_numbers import PLAIN, ROW_NORMALISED, UNCALIBRATED, Numbers
 
 Progress = Callable[[str], None]
@@ -34,10 +47,11 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Lowered:
-    """A program and how its memory was laid out."""
+    """A program, how its DRAM was laid out, and how its ops were grouped."""
 
     program: Program
     dram: DramPlan
+    plan: Plan
 
 
 def lower(
@@ -50,56 +64,161 @@ def lower(
     """
     if not network.ops:
         raise InputError(f"{network.name}: the graph has no ops to compile")
-    plan = plan_dram(network, machine, schedule)
-    builder = ProgramBuilder(network.name, machine.name, schedule.name)
-    views = _tensor_views(builder, plan)
-    emitter = Emitter(builder, machine, schedule, dry=False)
-    chosen: dict[Any, tuple[Candidate, Bound]] = {}
-    sram_bytes = 0
+    network = as_planned(network, schedule)
     ops = [op for op in network.ops if not op.kind.is_view]
-    for index, op in enumerate(ops):
+
+    def said(index: int, count: int) -> None:
         if progress is not None and index % 25 == 0:
-            progress(f"lowering {network.name}: op {index} of {len(ops)}")
-        context = OpContext(op, machine, plan.tensors, views)
-        signature = _signature(context)
-        if signature not in chosen:
-            chosen[signature] = best(context, schedule), op_bound(context)
-        candidate, bound = chosen[signature]
-        builder.ops.append(
-            OpRecord(
-                op.name,
-                op.kind.name,
-                op.origin,
-                op.scope,
-                bound.macs,
-                bound.time_ps,
-                bound.nbytes,
-                str(candidate.tiling),
-            )
-        )
-        emitter.begin(index, op.name, candidate.slots)
-        lowered_kind(op).emit(emitter, context, candidate.tiling)
-        sram_bytes = max(sram_bytes, candidate.sram_bytes)
+            progress(f"lowering {network.name}: op {index} of {count}")
+
+    planned = _planned(network, ops, machine, schedule, said)
+    plan = plan_dram(network, machine, schedule, planned.moments, planned.plan.never_in_dram)
+    builder = ProgramBuilder(network.name, machine.name, schedule.name)
+    dram = _tensor_views(builder, plan, planned.plan.never_in_dram)
+    emitter = Emitter(builder, machine, schedule, dry=False)
+    views = dict(dram)
+    scene = scene_of(plan, machine, views, dram)
+    remember(builder, planned.plan, scene, ops)
+    first = 0
+    for index, group in enumerate(planned.plan.groups):
+        emitter.begin_group(planned.layout.buffers[index] if planned.layout else None)
+        for r in planned.plan.residencies:
+            if r.first == index:
+                assert planned.layout is not None
+                tensor = plan.tensors[r.root]
+                emitter.turn_to(first, group.members[-1].record, schedule.slots)
+                held = Resident.reserve(
+                    emitter,
+                    r.root,
+                    dram[r.root].operand.tensor,
+                    planned.layout.residents[r.root],
+                    row_count(tensor),
+                    row_bytes(tensor),
+                    _tile_of(group, tensor),
+                )
+                for name in scene.aliases.get(r.root, (r.root,)):
+                    views[name] = held.view(dram[name])
+        emit_group(emitter, group, scene, range(first, first + len(group.members)))
+        first += len(group.members)
+        for r in planned.plan.residencies:
+            if r.last == index:
+                for name in scene.aliases.get(r.root, (r.root,)):
+                    views[name] = dram[name]
+    sram_bytes = planned.layout.peak_bytes if planned.layout else emitter.sram_peak_bytes
     emitted = builder.build(sram_bytes=sram_bytes, dram_bytes=plan.total_bytes)
-    reservations = emitter.reservations + _dram_reservations(plan, views)
+    reservations = emitter.reservations + _dram_reservations(plan, dram)
     program = synchronise(emitted, emitter.accesses, reservations, machine, schedule)
-    return Lowered(program, plan)
+    return Lowered(program, plan, planned.plan)
 
 
-def bounds_of(network: Network, machine: Machine, schedule: Schedule) -> dict[str, Bound]:
-    """The bound of each op, by name, on a machine that a program need not be lowered for."""
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A plan, where its buffers lie in SRAM (None: stacked, group by group), and the moment of each
+    op by name."""
+
+    plan: Plan
+    layout: SramLayout | None
+
+    @property
+    def moments(self) -> dict[str, tuple[int, int]]:
+        """The first and the last group of each op."""
+        found: dict[str, tuple[int, int]] = {}
+        for index, group in enumerate(self.plan.groups):
+            for member in group.members:
+                for op in (member.op, *member.absorbed):
+                    first, _ = found.get(op.name, (index, index))
+                    found[op.name] = first, index
+        return found
+
+
+def _planned(
+    network: Network,
+    ops: Sequence[NetOp],
+    machine: Machine,
+    schedule: Schedule,
+    progress: Callable[[int, int], None],
+) -> _Planned:
+    """Groups and their places in SRAM: planned again, with less in SRAM, where they find none."""
     plan = plan_dram(network, machine, schedule)
     views = _tensor_views(ProgramBuilder(network.name, machine.name, schedule.name), plan)
-    bounds: dict[Any, Bound] = {}
-    found = {}
-    for op in network.ops:
-        if not op.kind.is_view:
-            context = OpContext(op, machine, plan.tensors, views)
-            signature = _signature(context)
-            if signature not in bounds:
-                bounds[signature] = op_bound(context)
-            found[op.name] = bounds[signature]
-    return found
+    scene = scene_of(plan, machine, views, views)
+    if not schedule.groups:
+        return _Planned(plan_separately(ops, scene, schedule), None)
+    never: frozenset[str] = frozenset()
+    costs: dict[Any, Any] = {}
+    while True:
+        found = plan_groups(ops, scene, schedule, alone_never=never, costs=costs, progress=progress)
+        requests = [_requests(g, i, found, scene, schedule) for i, g in enumerate(found.groups)]
+        lives = [
+            Lifetime(r.root, r.first, r.last, plan.tensors[r.root].nbytes)
+            for r in found.residencies
+        ]
+        layout = lay_out(lives, requests, machine.sram_bytes, machine.sram_align_bytes)
+        if isinstance(layout, SramLayout):
+            return _Planned(found, layout)
+        crowd = [r for r in found.residencies if r.first <= layout.group <= r.last]
+        largest = max(crowd, key=lambda r: plan.tensors[r.root].nbytes)
+        never |= {largest.root}
+
+
+def _requests(
+    group: Group, index: int, plan: Plan, scene: Scene, schedule: Schedule
+) -> dict[str, int]:
+    """The slots of SRAM that a group asks for."""
+    where = {r.root: "sram" for r in plan.residencies if r.first <= index <= r.last}
+    machine = scene.machine
+    builder = ProgramBuilder("layout", machine.name, schedule.name)
+    emitter = Emitter(builder, machine, schedule, dry=True)
+    emitter.begin_group()
+    emit_group(emitter, group, with_residents(scene, where), [0] * len(group.members))
+    return emitter.requests
+
+
+def _tile_of(group: Group, tensor: NetTensor) -> tuple[int, int]:
+    """Rows and bytes of a row of the tiles that a group's result is written in."""
+    values = dict(group.members[-1].tiling.values)
+    total, width = row_count(tensor), tensor.shape[-1]
+    rows = int(values.get("rows", values.get("queries", total)))
+    if "columns" in values:
+        rows *= int(values["columns"])
+    channels = int(values.get("channels", width))
+    return min(rows, total), min(channels, width) * tensor.dtype.nbytes
+
+
+def scene_of(
+    plan: DramPlan, machine: Machine, views: Mapping[str, View], dram: Mapping[str, View]
+) -> Scene:
+    """The scene of a network whose tensors lie where ``views`` say."""
+    aliases: dict[str, tuple[str, ...]] = {}
+    for name, root in plan.roots.items():
+        aliases[root] = (*aliases.get(root, (root,)), name)
+    return Scene(machine, plan.tensors, views, dram, plan.roots, aliases)
+
+
+def rebound(program: Program, network: Network, machine: Machine, schedule: Schedule) -> Program:
+    """The same instructions of ``network``, with the bounds that they have on ``machine``."""
+    network = as_planned(network, schedule)
+    return bound_again(program, network.ops, _unlowered(network, machine, schedule))
+
+
+def stripes(
+    program: Program, network: Network, machine: Machine, schedule: Schedule
+) -> dict[tuple[int, int], Stripes]:
+    """By group and tensor of the ``program`` of ``network``, the stripes of what rolls."""
+    network = as_planned(network, schedule)
+    return stripes_of(program, network.ops, _unlowered(network, machine, schedule))
+
+
+def as_planned(network: Network, schedule: Schedule) -> Network:
+    """The network whose ops are planned."""
+    return with_early_statistics(network) if schedule.groups else network
+
+
+def _unlowered(network: Network, machine: Machine, schedule: Schedule) -> Scene:
+    """All tensors in DRAM."""
+    plan = plan_dram(network, machine, schedule)
+    views = _tensor_views(ProgramBuilder(network.name, machine.name, schedule.name), plan)
+    return scene_of(plan, machine, views, views)
 
 
 def candidates_of(
@@ -119,8 +238,11 @@ def context_of(network: Network, op: NetOp, machine: Machine, schedule: Schedule
     return OpContext(op, machine, plan.tensors, _tensor_views(builder, plan))
 
 
-def _tensor_views(builder: ProgramBuilder, plan: DramPlan) -> dict[str, View]:
-    """Enter all tensors in the program's table; a view of each, sharing state with its root."""
+def _tensor_views(
+    builder: ProgramBuilder, plan: DramPlan, elsewhere: Collection[str] = ()
+) -> dict[str, View]:
+    """Enter all tensors in the program's table; a view of each, sharing state with its root. What
+    is ``elsewhere`` has all but bytes there."""
     index = {name: i for i, name in enumerate(plan.tensors)}
     regions: dict[str, Region] = {}
     views: dict[str, View] = {}
@@ -132,14 +254,15 @@ def _tensor_views(builder: ProgramBuilder, plan: DramPlan) -> dict[str, View]:
             )
         address = plan.addresses.get(name, 0)
         scale = index[tensor.scale_tensor] if tensor.scale_tensor else -1
+        gone = plan.roots.get(name, name) in elsewhere
         builder.tensors.append(
             TensorRecord(
                 name,
                 tensor.dtype,
                 tensor.shape,
-                tensor.role,
+                Role.SPILL if gone else tensor.role,
                 address,
-                tensor.nbytes,
+                0 if gone else tensor.nbytes,
                 _numbers(tensor),
                 scale,
                 tensor.constant,
@@ -177,24 +300,7 @@ def _dram_reservations(plan: DramPlan, views: Mapping[str, View]) -> list[Reserv
             Space.DRAM,
             plan.addresses[name],
             plan.tensors[name].nbytes,
-            views[name].region,
+            views[name].regions(),
         )
         for name in plan.lifetimes
     ]
-
-
-def _signature(context: OpContext) -> Any:
-    """What tile search and bound depend on: ops that agree in it get the same ones."""
-    op = context.op
-    named = (*op.inputs, *op.outputs, *(e.operand for e in op.epilogue))
-    shapes: list[Any] = []
-    for name in named:
-        if not name:
-            shapes.append(None)
-            continue
-        tensor = context.tensors[name]
-        shapes.append((tensor.shape, tensor.dtype, bool(tensor.scale_tensor), tensor.role))
-    same = tuple(named.index(name) for name in named)  # a tensor read twice moves once at least
-    attributes = tuple(op.kind.attributes.items())
-    functions = tuple(step.function for step in op.epilogue)
-    return op.kind.name, tuple(shapes), same, attributes, functions

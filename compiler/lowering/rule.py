@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil
+from typing import Protocol
 
-from edgefusion.compiler.lowering.emitter import Emitter, View
+from edgefusion.compiler.lowering.emitter import Emitter
+from edgefusion.compiler.lowering.view import View
 from edgefusion.compiler.network.kind import Kind
 from edgefusion.compiler.network.network import NetOp
 from edgefusion.compiler.network.tensor import Tensors
+from edgefusion.compiler.network.window import Span
 from edgefusion.runtime.machine import Machine
 
 TilingValue = int | str
@@ -49,7 +52,7 @@ def tiling(**values: TilingValue) -> Tiling:
 
 @dataclass(frozen=True, slots=True)
 class OpContext:
-    """One op with its tensors, views of DRAM by tensor name, and the machine it is tiled for."""
+    """One op with its tensors, where these lie, and the machine it is tiled for."""
 
     op: NetOp
     machine: Machine
@@ -57,12 +60,36 @@ class OpContext:
     views: Mapping[str, View]
 
     def view(self, name: str) -> View:
-        """The whole tensor ``name`` in DRAM."""
+        """The whole tensor ``name``, where it lies; of one that rolls by, some rows are there."""
         return self.views[name]
 
     def output(self, index: int = 0) -> View:
-        """Result ``index`` in DRAM."""
+        """Result ``index``, where it lies."""
         return self.views[self.op.outputs[index]]
+
+
+class Stage(Protocol):
+    """An op under way: its buffers are reserved, stripes of its result follow one another."""
+
+    def run(self, span: Span) -> None:
+        """Emit the rows ``span`` of the result, seen as a matrix."""
+
+    def finish(self) -> None:
+        """Emit what can be done only once all rows are there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """The stage of an op that is emitted in one run."""
+
+    emit: Callable[[], None]
+
+    def run(self, span: Span) -> None:
+        """Emit everything."""
+        self.emit()
+
+    def finish(self) -> None:
+        """Nothing is left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +109,25 @@ class LoweredKind(Kind):
         """What to try when none of the ``tilings`` fits."""
         return iter(())
 
+    def stripe_tilings(self, context: OpContext, size: int) -> Iterator[Tiling]:
+        """Tilings that take stripes of up to ``size`` rows of the result in one tile, most channels
+        first; none where the op cannot be emitted stripe by stripe."""
+        return iter(())
+
+    def overlaps(self, t: Tiling) -> bool:
+        """Whether the vector engine works on one tile while the tensor engine works on another."""
+        return True
+
+    def stage(self, e: Emitter, context: OpContext, t: Tiling) -> Stage:
+        """Begin to emit one tiling. Raises DoesNotFitError, here or later, when its buffers exceed
+        SRAM. Views of operands are looked up at every run, for stripes of them move."""
+        return Whole(lambda: self.emit(e, context, t))
+
     def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
-        """Emit one tiling. Raises DoesNotFitError when its buffers exceed SRAM."""
-        raise NotImplementedError
+        """Emit one tiling at once."""
+        stage = self.stage(e, context, t)
+        stage.run(Span(0, matrix(context.output()).shape[0]))
+        stage.finish()
 
 
 def row_tilings(total: int) -> Iterator[Tiling]:
@@ -101,9 +144,19 @@ def tile_sizes(total: int, *, multiple: int = 1) -> list[int]:
     return _divisions(total, multiple, (2, 3, 4, 5, 6, 8, 10, 12, 16))
 
 
+def stripe_sizes(total: int, *, multiple: int = 1) -> list[int]:
+    """Candidate sizes of the stripes of a loop, largest first: those of tiles and, among the small
+    ones, where each row counts, some between powers of two."""
+    between = {count * multiple for count in (3, 5, 6, 7)}
+    small = {size for size in between if size < total}
+    return sorted({*tile_sizes(total, multiple=multiple), *small}, reverse=True)
+
+
 def channel_sizes(total: int, *, multiple: int) -> list[int]:
     """Candidate tile sizes of output channels, largest first: fewer, as each is a family."""
-    return [size for size in _divisions(total, multiple, (2, 3, 4, 6, 8)) if size * 16 >= total]
+    return [
+        size for size in _divisions(total, multiple, (2, 4, 8, 12, 16, 24)) if size * 32 >= total
+    ]
 
 
 def _divisions(total: int, multiple: int, parts: tuple[int, ...]) -> list[int]:

@@ -7,27 +7,20 @@ by the simulator's own cost functions; there is no second model to drift from th
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
-import numpy.typing as npt
-
-from edgefusion.compiler.lowering.emitter import Emitter, counts_array
+from edgefusion.compiler.lowering.cost import measure
+from edgefusion.compiler.lowering.emitter import Emitter
 from edgefusion.compiler.lowering.rule import LoweredKind, OpContext, Tiling
 from edgefusion.compiler.network.network import NetOp
 from edgefusion.compiler.schedule.schedule import Schedule
-from edgefusion.runtime.cost import to_ps
 from edgefusion.runtime.errors import DoesNotFitError, UnsupportedOpError
-from edgefusion.runtime.isa import EngineKind
 from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program_builder import ProgramBuilder
-from edgefusion.runtime.work import derive_work, durations_ps
 
-Times = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-
+_NOT_COSTED = "not costed: larger tiles of its family fit"
 _LARGEST = 4
-_LARGEST_WITH_OVERLAP = 6
+_LARGEST_WITH_OVERLAP = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,32 +38,54 @@ class Candidate:
     dma_bytes: int = 0
     instructions: int = 0
     time_ps: int = 0
+    dma_ps: int = 0
     rejected: str = ""
 
 
-def search(context: OpContext, schedule: Schedule) -> list[Candidate]:
-    """All candidates, best first, rejected ones last.
+Known = dict[tuple[Tiling, int], Candidate]
+"""Candidates of one op that have been costed, by tiling and copies."""
+
+
+def search(
+    context: OpContext,
+    schedule: Schedule,
+    limit_bytes: int | None = None,
+    known: Known | None = None,
+) -> list[Candidate]:
+    """All candidates within ``limit_bytes`` of SRAM (all of it, if left out), best first, rejected
+    ones last.
 
     Of each family of tilings only the largest few that fit are costed: within a family, smaller
     tiles only add transfers, halo and set-up; with overlap they also shorten the first and last
-    tile, so more are tried.
+    tile, so more are tried. ``known`` carries costs from one limit to another. Within less than all
+    of SRAM nothing is tried but the kind's own ``tilings``.
     """
+    known = {} if known is None else known
+    narrow = limit_bytes is not None and limit_bytes < context.machine.sram_bytes
+    if limit_bytes is not None:
+        context = replace(context, machine=limited(context.machine, limit_bytes))
     kind, copies = lowered_kind(context.op), schedule.slot_counts(context.machine)
     tilings = list(dict.fromkeys(kind.tilings(context)))
-    found = [c for slots in copies for c in _cost(tilings, slots, kind, context, schedule)]
-    if all(c.rejected for c in found):
+    found = [c for slots in copies for c in _cost(tilings, slots, kind, context, schedule, known)]
+    if all(c.rejected for c in found) and not narrow:
         further = list(dict.fromkeys(kind.fallback(context)))
         for slots in copies:
-            found += _cost(further, slots, kind, context, schedule)
-        if schedule.overlap:
-            # Larger tiles without overlap compete with smaller ones that overlap.
-            found += _cost([*tilings, *further], 1, kind, context, schedule)
+            found += _cost(further, slots, kind, context, schedule, known)
+        tilings += further
+    if schedule.overlap and not narrow:
+        # Larger tiles without overlap compete with smaller ones that overlap.
+        found += _cost(tilings, 1, kind, context, schedule, known)
     # Equal times are common (a bound engine hides the rest): then fewer bytes, then fewer
     # instructions, then less SRAM win.
     return sorted(
         found,
         key=lambda c: (bool(c.rejected), c.time_ps, c.dma_bytes, c.instructions, c.sram_bytes),
     )
+
+
+def limited(machine: Machine, sram_bytes: int) -> Machine:
+    """The machine with so much SRAM."""
+    return machine if sram_bytes == machine.sram_bytes else replace(machine, sram_bytes=sram_bytes)
 
 
 def lowered_kind(op: NetOp) -> LoweredKind:
@@ -83,19 +98,34 @@ def lowered_kind(op: NetOp) -> LoweredKind:
 
 
 def _cost(
-    tilings: list[Tiling], slots: int, kind: LoweredKind, context: OpContext, schedule: Schedule
+    tilings: list[Tiling],
+    slots: int,
+    kind: LoweredKind,
+    context: OpContext,
+    schedule: Schedule,
+    known: Known,
 ) -> list[Candidate]:
     machine = context.machine
     builder = ProgramBuilder("search", machine.name, schedule.name)
     emitter = Emitter(builder, machine, schedule, dry=True)
     largest = _LARGEST_WITH_OVERLAP if schedule.overlap else _LARGEST
     fitting: Counter[object] = Counter()
-    sram, rejected = [0] * len(tilings), [""] * len(tilings)
+    found: list[Candidate | None] = [None] * len(tilings)
+    sram = [0] * len(tilings)
     for i, candidate in enumerate(tilings):
         # A rule proposes one size of a split reduction for each number of copies.
         most = 1 if candidate.splits else largest
         if fitting[candidate.family] >= most:
-            rejected[i] = "not costed: larger tiles of its family fit"
+            found[i] = Candidate(candidate, slots, 0, rejected=_NOT_COSTED)
+            continue
+        before = known.get((candidate, slots))
+        if before is not None and before.sram_bytes > machine.sram_bytes:
+            over = f"{before.sram_bytes - machine.sram_bytes:,} bytes more than the SRAM has"
+            found[i] = replace(before, rejected=f"{context.op.name}: {over}")
+            continue
+        if before is not None and not before.rejected:
+            fitting[candidate.family] += 1
+            found[i] = before
             continue
         emitter.begin(i, context.op.name, slots)
         emitter.sram_peak_bytes = 0
@@ -103,15 +133,26 @@ def _cost(
             kind.emit(emitter, context, candidate)
             fitting[candidate.family] += 1
         except DoesNotFitError as error:
-            rejected[i] = str(error)
+            peak = emitter.sram_peak_bytes
+            found[i] = Candidate(candidate, slots, peak, rejected=str(error))
         sram[i] = emitter.sram_peak_bytes
-    nbytes, instructions, time_ps = _measure(emitter, slots, machine, schedule, len(tilings))
-    return [
-        Candidate(t, slots, sram[i], rejected=rejected[i])
-        if rejected[i]
-        else Candidate(t, slots, sram[i], int(nbytes[i]), int(instructions[i]), int(time_ps[i]))
-        for i, t in enumerate(tilings)
-    ]
+    if None in found:
+        chained = [i for i, t in enumerate(tilings) if not kind.overlaps(t)]
+        costs = measure(emitter, slots, machine, schedule, len(tilings), chained)
+        for i, t in enumerate(tilings):
+            if found[i] is None:
+                found[i] = Candidate(
+                    t,
+                    slots,
+                    sram[i],
+                    int(costs.dma_bytes[i]),
+                    int(costs.instructions[i]),
+                    int(costs.time_ps[i]),
+                    int(costs.dma_ps[i]),
+                )
+    made = [c for c in found if c is not None]
+    known |= {(c.tiling, slots): c for c in made if c.rejected != _NOT_COSTED}
+    return made
 
 
 def best(context: OpContext, schedule: Schedule) -> Candidate:
@@ -127,51 +168,3 @@ def best(context: OpContext, schedule: Schedule) -> Candidate:
             f"a smaller model."
         )
     return candidates[0]
-
-
-def _measure(
-    emitter: Emitter, slots: int, machine: Machine, schedule: Schedule, candidates: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(DMA bytes, instructions, time in ps) of each candidate."""
-    program = emitter.builder.build()
-    counts = counts_array(emitter)
-    work = derive_work(program)
-    duration = durations_ps(program, machine, work) * counts
-    op, engine = program.columns.op, program.columns.engine
-    dma_bytes = np.zeros(len(program), dtype=np.int64)
-    dma_bytes[work.dma.index] = work.dma.useful_bytes * counts[work.dma.index]
-    total_bytes = np.bincount(op, dma_bytes, candidates)
-    instructions = np.bincount(op, counts, candidates)
-    busy = np.zeros((len(EngineKind), candidates), dtype=np.int64)
-    np.add.at(busy, (engine, op), duration)
-    # One kind of engine after the other: each change of engine costs a semaphore.
-    changes = np.zeros(len(program), dtype=bool)
-    changes[1:] = (engine[1:] != engine[:-1]) & (op[1:] == op[:-1])
-    handoffs = np.bincount(op, counts * changes, candidates) * to_ps(machine.semaphore_ns)
-    if not schedule.overlap:
-        return total_bytes, instructions, busy.sum(axis=0) + handoffs
-    by_kind = np.zeros_like(busy)
-    np.add.at(by_kind, (engine, op), counts)
-    shares = _shares(busy, by_kind, slots, machine)
-    if slots == 1:
-        return total_bytes, instructions, shares.sum(axis=0) + handoffs
-    busiest = shares.max(axis=0)
-    tiles = np.maximum(by_kind[EngineKind.DMA] / 2, 1)
-    return total_bytes, instructions, busiest + (shares.sum(axis=0) - busiest) / tiles
-
-
-def _shares(busy: Times, instructions: Times, slots: int, machine: Machine) -> Floats:
-    """What each kind's ``busy`` time comes to when its engines share its ``instructions``; all are
-    [kinds, candidates], in ps.
-
-    Engines take whole instructions. While one copy of a buffer is filled, the others are computed
-    on, each by one engine. DMA channels overlap set-ups, but the bus is one.
-    """
-    kinds = list(EngineKind)
-    computing = max(1, slots - 1)
-    units = np.array([[min(machine.engines[kind], computing)] for kind in kinds])
-    units[EngineKind.DMA] = machine.engines[EngineKind.DMA]
-    shares: Floats = busy * np.ceil(instructions / units) / np.maximum(instructions, 1)
-    setup_ps = to_ps(machine.dma_setup_ns) * instructions[EngineKind.DMA]
-    shares[EngineKind.DMA] = np.maximum(shares[EngineKind.DMA], busy[EngineKind.DMA] - setup_ps)
-    return shares

@@ -7,7 +7,7 @@ they view.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from edgefusion.compiler.memory.placement import Lifetime, place
@@ -36,8 +36,19 @@ class DramPlan:
     total_bytes: int
 
 
-def plan_dram(network: Network, machine: Machine, schedule: Schedule) -> DramPlan:
-    """Place all tensors of ``network``; DoesNotFitError if the address space is too small."""
+def plan_dram(
+    network: Network,
+    machine: Machine,
+    schedule: Schedule,
+    moments: Mapping[str, tuple[int, int]] | None = None,
+    elsewhere: Collection[str] = (),
+) -> DramPlan:
+    """Place all tensors of ``network``; DoesNotFitError if the address space is too small.
+
+    ``moments`` are the first and last at which an op runs, by name (each has its own, if left out):
+    ops of one moment run side by side, so that nothing of one takes the bytes of another. What is
+    ``elsewhere`` (roots) gets none.
+    """
     tensors = {
         **_used_tensors(network),
         **_inner_tensors(network, schedule),
@@ -45,7 +56,8 @@ def plan_dram(network: Network, machine: Machine, schedule: Schedule) -> DramPla
     }
     roots = _roots(network)
     tensors = _resolve_roles(network, tensors, roots)
-    lifetimes = _lifetimes(network, tensors, roots)
+    lifetimes = _lifetimes(network, tensors, roots, moments)
+    lifetimes = {name: life for name, life in lifetimes.items() if name not in elsewhere}
     align = machine.sram_align_bytes
     addresses: dict[str, int] = {}
     constant_bytes = _stack(tensors, roots, _CONSTANT, 0, align, addresses)
@@ -148,16 +160,22 @@ def _resolve_roles(
 
 
 def _lifetimes(
-    network: Network, tensors: Mapping[str, NetTensor], roots: Mapping[str, str]
+    network: Network,
+    tensors: Mapping[str, NetTensor],
+    roots: Mapping[str, str],
+    moments: Mapping[str, tuple[int, int]] | None,
 ) -> dict[str, tuple[int, int]]:
-    """First and last op index of every tensor in the arena."""
+    """First and last moment of every tensor in the arena."""
     lives: dict[str, tuple[int, int]] = {}
     for index, op in enumerate(network.ops):
+        if op.kind.is_view:
+            continue
+        begin, end = (index, index) if moments is None else moments[op.name]
         names = [*operands(op), *results(op)]
         names += [inner.name for inner in op.kind.inner(op.name, network.tensors)]
         for name in names:
             root = roots.get(name, name)
             if tensors[root].role in (Role.ACTIVATION, Role.SPILL) and tensors[root].nbytes:
-                first, _ = lives.get(root, (index, index))
-                lives[root] = (first, index)
+                first, last = lives.get(root, (begin, end))
+                lives[root] = (min(first, begin), max(last, end))
     return lives

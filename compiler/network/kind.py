@@ -179,6 +179,10 @@ class Kind:
         """The sums of products that must fit the accumulator whatever the values are."""
         return None
 
+    def collects_statistics(self, tensors: Tensors) -> bool:
+        """Whether sums of its result's channels can be collected with its tiles."""
+        return self.has_epilogue
+
     def tabulated(self) -> tuple[tuple[str, str], ...]:
         """Operands that go through a table, each with the function's name."""
         return ()

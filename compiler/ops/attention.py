@@ -16,7 +16,7 @@ from math import prod
 from typing import Any, ClassVar
 
 from edgefusion.compiler.graph import names
-from edgefusion.compiler.lowering.emitter import Buffer, Emitter, Tile, View
+from edgefusion.compiler.lowering.emitter import Buffer, Emitter, Tile
 from edgefusion.compiler.lowering.rule import (
     LoweredKind,
     OpContext,
@@ -27,6 +27,7 @@ from edgefusion.compiler.lowering.rule import (
     tile_sizes,
     tiling,
 )
+from edgefusion.compiler.lowering.view import View
 from edgefusion.compiler.network.kind import (
     Accumulation,
     Inner,
@@ -39,7 +40,6 @@ from edgefusion.compiler.network.tensor import Tensors, statistics_dtype
 from edgefusion.compiler.network.window import Span
 from edgefusion.compiler.ops.matmul import channel_granule, row_granule
 from edgefusion.runtime.isa import DType, Opcode
-from edgefusion.runtime.program import dense_strides
 
 MASK_MARGIN = 24.0
 """exp(-24) is below half a step of a probability, even times 4096: a masked score this far below
@@ -147,7 +147,12 @@ class Attention(LoweredKind):
         queries, keys = (matrix(context.view(name)).shape[0] for name in (self.q, self.k))
         for key_tile in tile_sizes(keys, multiple=channel_granule(context.machine, keys))[1:]:
             for size in tile_sizes(queries, multiple=row_granule(context.machine, queries)):
-                yield tiling(queries=size, keys=key_tile)
+                for ahead in (1, 0):
+                    yield tiling(queries=size, keys=key_tile, queries_ahead=ahead)
+
+    def overlaps(self, t: Tiling) -> bool:
+        """Not where one query tile has to be done with before the next."""
+        return dict(t.values).get("queries_ahead", 1) == 1
 
     def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
         """See the module."""
@@ -186,36 +191,31 @@ class _Emission:
         """Columns of head ``h``."""
         return columns(view, h.start * depth, depth)
 
-    def load(self, buffer: Buffer, source: View, *, again: bool = False) -> View:
-        """Bring ``source`` into the next slot of ``buffer``."""
-        buffer.next()
-        tile = buffer.view(source.operand.tensor, source.shape)
-        self.e.load(tile, source, again=again)
-        return tile
+    def load(self, buffer: Buffer | None, source: View, *, again: bool = False) -> View:
+        """``source`` in SRAM, in the next slot of ``buffer`` if it is not there."""
+        return self.e.bring(buffer, source, again=again)
 
     def multiply_keys(self, q: View, k: View, scores: View) -> None:
         """Scores of a query tile: q k^T, scaled."""
-        transposed = k.strided(
-            (k.shape[1], k.shape[0]), dense_strides(k.shape, k.operand.dtype)[::-1]
-        )
+        transposed = k.strided(k.shape[::-1], k.operand.strides[::-1])
         self.e.tensor(Opcode.MATMUL, scores, [q, transposed], self.qk_attrs)
 
     def mask_buffer(self, size: int) -> Buffer | None:
         """SRAM for mask rows, if there is a mask."""
         if self.mask is None:
             return None
-        return self.e.buffer("mask", size * self.keys, self.mask.operand.dtype)
+        return self.e.input_buffer("mask", size * self.keys, self.mask)
 
     def add_mask(self, buffer: Buffer | None, scores: View, h: Tile, r: Tile) -> None:
         """Add the mask rows of a query tile to its scores, in place."""
-        if buffer is None or self.mask is None:
+        if self.mask is None:
             return
         mask = self.mask.reshape(self.mask.operand.elements // self.keys, self.keys)
         per_head = mask.shape[0] // self.queries if mask.shape[0] >= self.queries else 1
         if mask.shape[0] == 1:
             source = mask
             tile = self.load(buffer, source, again=h.index + r.index > 0)
-            tile = tile.strided(scores.shape, (0, mask.operand.dtype.nbytes))
+            tile = tile.strided(scores.shape, (0, tile.operand.strides[-1]))
         else:
             base = (h.start % per_head) * self.queries
             again = h.index > 0 and per_head == 1
@@ -226,12 +226,12 @@ class _Emission:
 def _emit_tiled(a: _Emission, t: Tiling) -> None:
     """Model-level tiling: scores never leave SRAM."""
     e, size = a.e, t["queries"]
-    k_buffer = e.buffer("k", a.keys * a.depth, a.dtype)
-    v_buffer = e.buffer("v", a.keys * a.value_depth, a.dtype)
-    q_buffer = e.buffer("q", size * a.depth, a.dtype)
+    k_buffer = e.input_buffer("k", a.keys * a.depth, a.k)
+    v_buffer = e.input_buffer("v", a.keys * a.value_depth, a.v)
+    q_buffer = e.input_buffer("q", size * a.depth, a.q)
     s_buffer = e.buffer("scores", size * a.keys, a.dtype)
     m_buffer = a.mask_buffer(size)
-    y_buffer = e.buffer("y", size * a.value_depth, a.dtype)
+    y_buffer = e.output_buffer("y", size * a.value_depth, a.y)
     for h in e.tiles(a.heads, 1):
         k = a.load(k_buffer, a.head(a.k, h, a.depth))
         v = a.load(v_buffer, a.head(a.v, h, a.value_depth))
@@ -243,27 +243,30 @@ def _emit_tiled(a: _Emission, t: Tiling) -> None:
             a.multiply_keys(q, k, scores_in)
             a.add_mask(m_buffer, scores_in, h, r)
             e.vector(Opcode.SOFTMAX, scores_out, [scores_in])
-            y_buffer.next()
-            tile = y_buffer.view(a.y.operand.tensor, (r.size, a.value_depth))
+            target = rows(a.head(a.y, h, a.value_depth), r.start, r.size)
+            tile = e.place(y_buffer, target)
             e.tensor(Opcode.MATMUL, tile, [scores_out, v], (("bias", 0),))
-            e.store(rows(a.head(a.y, h, a.value_depth), r.start, r.size), tile)
+            e.deliver(target, tile)
 
 
 def _emit_streamed(a: _Emission, t: Tiling) -> None:
-    """Scores stay in SRAM, K and V stream past each query tile.
+    """Scores stay in SRAM, K and V stream past each query tile; the next query tile is there ahead,
+    if there is room for its scores as well.
 
     Integer sums are in steps of V, and their last column sums the exponentials, for the copy to
     divide by.
     """
     e, size, key_tile = a.e, t["queries"], t["keys"]
+    two = t.choice("queries_ahead") == "1"
     kv_buffer = e.buffer("kv", key_tile * max(a.depth, a.value_depth), a.dtype)
-    q_buffer = e.buffer("q", size * a.depth, a.dtype)
-    s_buffer = e.buffer("scores", size * a.keys, a.dtype)
+    k_buffer, v_buffer = (None if view.in_sram else kv_buffer for view in (a.k, a.v))
+    q_buffer = e.input_buffer("q", size * a.depth, a.q, streamed=two)
+    s_buffer = e.buffer("scores", size * a.keys, a.dtype, streamed=two)
     m_buffer = a.mask_buffer(size)
     sum_dtype = statistics_dtype(a.dtype)
     sum_columns = a.value_depth + (sum_dtype is DType.INT64)
-    sum_buffer = e.buffer("sum", size * sum_columns, sum_dtype)
-    y_buffer = e.buffer("y", size * a.value_depth, a.dtype)
+    sum_buffer = e.buffer("sum", size * sum_columns, sum_dtype, streamed=two)
+    y_buffer = e.output_buffer("y", size * a.value_depth, a.y)
     for h in e.tiles(a.heads, 1):
         for r in e.tiles(a.queries, size):
             q = a.load(q_buffer, rows(a.head(a.q, h, a.depth), r.start, r.size))
@@ -272,7 +275,7 @@ def _emit_streamed(a: _Emission, t: Tiling) -> None:
             scores_out = s_buffer.view(a.scores_out.operand.tensor, (r.size, a.keys))
             for c in e.tiles(a.keys, key_tile):
                 source = rows(a.head(a.k, h, a.depth), c.start, c.size)
-                k = a.load(kv_buffer, source, again=r.index > 0)
+                k = a.load(k_buffer, source, again=r.index > 0)
                 a.multiply_keys(q, k, columns(scores_in, c.start, c.size))
             a.add_mask(m_buffer, scores_in, h, r)
             e.vector(Opcode.SOFTMAX, scores_out, [scores_in])
@@ -280,14 +283,14 @@ def _emit_streamed(a: _Emission, t: Tiling) -> None:
             total = sum_buffer.view(a.v.operand.tensor, (r.size, sum_columns))
             for c in e.tiles(a.keys, key_tile):
                 source = rows(a.head(a.v, h, a.value_depth), c.start, c.size)
-                v = a.load(kv_buffer, source, again=r.index > 0)
+                v = a.load(v_buffer, source, again=r.index > 0)
                 part = columns(scores_out, c.start, c.size)
                 attrs = (("accumulate", int(c.index > 0)), ("bias", 0))
                 e.tensor(Opcode.MATMUL, total, [part, v], attrs)
-            y_buffer.next()
-            tile = y_buffer.view(a.y.operand.tensor, (r.size, a.value_depth))
+            target = rows(a.head(a.y, h, a.value_depth), r.start, r.size)
+            tile = e.place(y_buffer, target)
             e.vector(Opcode.COPY, tile, [total])
-            e.store(rows(a.head(a.y, h, a.value_depth), r.start, r.size), tile)
+            e.deliver(target, tile)
 
 
 def _emit_spilled(a: _Emission, t: Tiling) -> None:

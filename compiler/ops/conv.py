@@ -12,16 +12,18 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from edgefusion.compiler.lowering.channel_constants import load_constants, reserve_constants
-from edgefusion.compiler.lowering.emitter import Emitter, Tile, View
+from edgefusion.compiler.lowering.emitter import Emitter, Tile
 from edgefusion.compiler.lowering.epilogue import EpilogueBuffers
 from edgefusion.compiler.lowering.rule import (
     LoweredKind,
     OpContext,
+    Stage,
     Tiling,
     channel_sizes,
     tile_sizes,
     tiling,
 )
+from edgefusion.compiler.lowering.view import View
 from edgefusion.compiler.network.kind import Accumulation, Kind, Shape, Use, operand
 from edgefusion.compiler.network.tensor import Tensors
 from edgefusion.compiler.network.window import Source, Span, Window
@@ -150,12 +152,25 @@ class Conv(WindowedKind, LoweredKind):
         y = dense_image(context.output())
         return Filters(dense_image(x), w, y, windows, self.groups, self.w, self.bias)
 
-    def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
+    def stripe_tilings(self, context: OpContext, size: int) -> Iterator[Tiling]:
+        """Lines as wide as the image. Weights stay while the result is made in parts of its
+        channels (``rows_weights``), or pass in parts."""
+        _, _, width, channels = context.output().shape
+        granule = context.machine.tensor_granularity_n
+        rows = -(-size // width)
+        parts = [channels] if self.groups > 1 else channel_sizes(channels, multiple=granule)
+        for part in parts:
+            stays = "weights" if part == channels else "rows_weights"
+            if part * 8 >= channels:
+                yield tiling(rows=rows, columns=width, channels=part, outer=stays)
+        for part in parts[1:]:
+            yield tiling(rows=rows, columns=width, channels=part, outer="rows")
+
+    def stage(self, e: Emitter, context: OpContext, t: Tiling) -> Stage:
         """See the module."""
         if t.splits:
-            SplitConv(self._filters(context), e, context, t).emit()
-            return
-        _Emission(self, e, context, t).emit()
+            return SplitConv(self._filters(context), e, context, t)
+        return _Stage(self, e, context, t)
 
 
 def dense_image(view: View) -> View:
@@ -164,7 +179,7 @@ def dense_image(view: View) -> View:
 
 
 @dataclass
-class _Emission:
+class _Stage:
     """Buffers and views of one convolution while it is emitted."""
 
     conv: Conv
@@ -175,54 +190,80 @@ class _Emission:
 
     def __post_init__(self) -> None:
         e, context, t = self.e, self.context, self.tiling
-        self.x = dense_image(context.view(self.conv.x))
-        self.y = dense_image(context.output())
+        self.look_up()
         self.w = context.view(self.conv.w)
         shapes = {"x": context.view(self.conv.x).shape, "w": self.w.shape}
         self.row_window, self.column_window = self.conv.windows(shapes)
         rows, cols, size = t["rows"], t["columns"], t["channels"]
         taps = self.w.shape[1] * self.w.shape[2] * self.w.shape[3]
         stripe = self.row_window.largest(rows) * self.column_window.largest(cols)
-        dtype = self.x.operand.dtype
+        channels = self.y.shape[2]
+        self.in_parts = t.choice("outer") == "rows_weights"
+        self.stays = self.in_parts or size >= channels
         outer_rows = t.choice("outer") == "rows"
-        self.x_buffer = e.buffer("x", stripe * self.x.shape[2], dtype)
-        single = size >= self.y.shape[2]
-        self.w_buffer = e.buffer("w", size * taps, self.w.operand.dtype, streamed=not single)
+        held = channels if self.stays else size
+        self.x_buffer = e.input_buffer("x", stripe * self.x.shape[2], self.x)
+        self.w_buffer = e.buffer("w", held * taps, self.w.operand.dtype, streamed=not self.stays)
         self.constants = reserve_constants(
-            e, context, self.conv.w, self.conv.bias, size, streamed=outer_rows
+            e, context, self.conv.w, self.conv.bias, held, streamed=outer_rows
         )
-        self.y_buffer = e.buffer("y", rows * cols * size, self.y.operand.dtype)
-        self.epilogue = EpilogueBuffers.reserve(e, context, rows * cols * size, size)
+        changed = EpilogueBuffers.changes(context.op)
+        self.y_buffer = e.output_buffer("y", rows * cols * size, self.y, needed=changed)
+        self.epilogue = EpilogueBuffers.reserve(
+            e, context, rows * cols * size, size, in_order=cols >= self.y.shape[1]
+        )
 
-    def emit(self) -> None:
-        height, width, channels = self.y.shape
+    def look_up(self) -> None:
+        """Where x and y lie now."""
+        self.x = dense_image(self.context.view(self.conv.x))
+        self.y = dense_image(self.context.output())
+
+    def run(self, span: Span) -> None:
+        """Whole rows of the image."""
+        self.look_up()
+        _, width, channels = self.y.shape
         e, t = self.e, self.tiling
+        first, count = span.start // width, span.size // width
         if t.choice("outer") == "weights":
             for c in e.tiles(channels, t["channels"]):
-                self.load_weights(c, again=False)
-                for r in e.tiles(height, t["rows"], edges=2):
+                self.load_weights(c, again=first > 0)
+                for r in e.tiles(count, t["rows"], edges=2, start=first):
                     for q in e.tiles(width, t["columns"], edges=2):
                         x, pads = self.load_stripe(r, q, again=c.index > 0)
                         self.compute(x, pads, r, q, c)
         else:
-            for r in e.tiles(height, t["rows"], edges=2):
+            for r in e.tiles(count, t["rows"], edges=2, start=first):
                 for q in e.tiles(width, t["columns"], edges=2):
                     x, pads = self.load_stripe(r, q, again=False)
+                    again = r.start + q.start > 0
+                    if self.in_parts:
+                        self.load_weights(Tile(0, 0, channels), again=again)
                     for c in e.tiles(channels, t["channels"]):
-                        self.load_weights(c, again=r.index + q.index > 0)
+                        if self.in_parts:
+                            self.epilogue.load_vectors(e, c, again=again)
+                        else:
+                            self.load_weights(c, again=again)
                         self.compute(x, pads, r, q, c)
-        self.epilogue.finish(e)
+
+    def finish(self) -> None:
+        """Statistics."""
+        self.epilogue.finish(self.e)
 
     def load_weights(self, c: Tile, *, again: bool) -> None:
-        """Weights, bias, scales and channel vectors of channel tile ``c``."""
+        """Weights, bias, scales and channel vectors of channel tile ``c``; all of them stay."""
+        if again and self.stays:
+            return
         source = self.w.box((c.start, 0, 0, 0), (c.size, *self.w.shape[1:]))
-        self.w_buffer.next()
-        self.e.load(self.weights(c), source, again=again)
+        self.e.bring(self.w_buffer, source, again=again)
         load_constants(self.e, self.constants, c, again=again)
-        self.epilogue.load_vectors(self.e, c, again=again)
+        if not self.in_parts:
+            self.epilogue.load_vectors(self.e, c, again=again)
 
     def weights(self, c: Tile) -> View:
         """The weight tile in SRAM."""
+        if self.stays:
+            whole = self.w_buffer.view(self.w.operand.tensor, self.w.shape)
+            return whole.box((c.start, 0, 0, 0), (c.size, *self.w.shape[1:]))
         return self.w_buffer.view(self.w.operand.tensor, (c.size, *self.w.shape[1:]))
 
     def reads(self, axis: int, window: Window, tile: Tile, size: int) -> tuple[Source, int]:
@@ -242,18 +283,18 @@ class _Emission:
             (down.span.start, across.span.start, 0),
             (down.span.size, across.span.size, self.x.shape[2]),
         )
-        self.x_buffer.next()
-        tile = self.x_buffer.view(source.operand.tensor, source.shape)
         loaded = down.span.size * across.span.size
-        reread = (loaded - fresh_rows * fresh_columns) * self.x.shape[2] * tile.operand.dtype.nbytes
-        self.e.load(tile, source, again=again, reread_bytes=reread)
+        reread = (loaded - fresh_rows * fresh_columns) * self.x.shape[2]
+        reread *= source.operand.dtype.nbytes
+        tile = self.e.bring(self.x_buffer, source, again=again, reread_bytes=reread)
         pads = (down.pad_before, across.pad_before, down.pad_after, across.pad_after)
         return tile, (*pads, down.phase, across.phase)
 
     def compute(self, x: View, pads: tuple[int, ...], r: Tile, q: Tile, c: Tile) -> None:
-        """One output tile: convolve, run the epilogue, store."""
-        self.y_buffer.next()
-        tile = self.y_buffer.view(self.epilogue.stages[0], (r.size, q.size, c.size))
+        """One output tile: convolve, run the epilogue, deliver."""
+        starts = (r.start, q.start, c.start)
+        target = self.y.box(starts, (r.size, q.size, c.size))
+        tile = self.e.place(self.y_buffer, target, self.epilogue.stages[0])
         constants = [constant.current(c) for constant in self.constants]
         self.e.tensor(
             Opcode.CONV2D,
@@ -269,7 +310,6 @@ class _Emission:
                 ("upsample_phase", pads[4:]),
             ),
         )
-        starts = (r.start, q.start, c.start)
-        first = r.index == 0 and q.index == 0
-        tile = self.epilogue.apply(self.e, tile, starts, c, first=first)
-        self.e.store(self.y.box(starts, tile.shape), tile)
+        first = r.start == 0 and q.start == 0
+        tile = self.epilogue.apply(self.e, tile, starts, c, target, first=first)
+        self.e.deliver(target, tile)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import ClassVar
 
-from edgefusion.compiler.lowering.emitter import Emitter, View
+from edgefusion.compiler.lowering.emitter import Emitter
 from edgefusion.compiler.lowering.rule import (
     LoweredKind,
     OpContext,
+    Stage,
     Tiling,
     matrix,
     row_tilings,
     rows,
+    tiling,
 )
+from edgefusion.compiler.lowering.view import View
 from edgefusion.compiler.network.kind import Scaling, Shape, along, constant_or_name, operand
 from edgefusion.compiler.network.ranges import Ranges, ScaleRemark
 from edgefusion.compiler.network.tensor import Tensors
@@ -53,37 +56,76 @@ class RowKind(LoweredKind):
         """Tiles of whole rows."""
         return row_tilings(matrix(context.output()).shape[0])
 
-    def emit_rows(
-        self,
-        e: Emitter,
-        context: OpContext,
-        t: Tiling,
-        opcode: Opcode,
-        attrs: Attrs = (),
-        parameters: Mapping[str, str] | None = None,
-    ) -> None:
-        """One instruction a row tile: x in, y out. ``parameters``, by label, are one value a
-        channel and stay; '' for an absent one."""
-        x, y = matrix(context.view(self.x)), matrix(context.output())
-        m, channels = x.shape
-        x_buffer = e.buffer("x", t["rows"] * channels, x.operand.dtype)
-        y_buffer = e.buffer("y", t["rows"] * channels, y.operand.dtype)
-        loaded = []
-        for label, name in (parameters or {}).items():
-            if name:
-                source = context.view(name).reshape(channels)
-                buffer = e.buffer(label, channels, source.operand.dtype, streamed=False)
-                tile = buffer.view(source.operand.tensor, (channels,))
+    def stripe_tilings(self, context: OpContext, size: int) -> Iterator[Tiling]:
+        """Whole rows."""
+        yield tiling(rows=size)
+
+    def instruction(self) -> tuple[Opcode, Attrs]:
+        """What computes a tile of rows."""
+        raise NotImplementedError
+
+    def parameters(self) -> Mapping[str, str]:
+        """Operands with one value a channel that stay, by label; '' for an absent one."""
+        return {}
+
+    def stage(self, e: Emitter, context: OpContext, t: Tiling) -> Stage:
+        """One instruction a row tile: x in, y out."""
+        return _RowStage(self, e, context, t)
+
+
+@dataclass
+class _RowStage:
+    """Buffers of one row-wise op while it is emitted.
+
+    A result that stays in SRAM is computed over the x that was loaded there.
+    """
+
+    kind: RowKind
+    e: Emitter
+    context: OpContext
+    tiling: Tiling
+    loaded: list[View] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        e, size = self.e, self.tiling["rows"]
+        x, y = self.look_up()
+        self.in_place = y.in_sram and not x.in_sram and y.operand.dtype is x.operand.dtype
+        self.x_buffer = None
+        if not self.in_place:
+            self.x_buffer = e.input_buffer("x", size * x.shape[1], x)
+        self.y_buffer = e.output_buffer("y", size * x.shape[1], y)
+        self.buffers = {
+            label: e.input_buffer(label, x.shape[1], self.context.view(name), streamed=False)
+            for label, name in self.kind.parameters().items()
+            if name
+        }
+
+    def look_up(self) -> tuple[View, View]:
+        """Where x and y lie now."""
+        return matrix(self.context.view(self.kind.x)), matrix(self.context.output())
+
+    def run(self, span: Span) -> None:
+        """A stripe of rows."""
+        e = self.e
+        x, y = self.look_up()
+        if not self.loaded:
+            for label, buffer in self.buffers.items():
+                source = self.context.view(self.kind.parameters()[label]).reshape(x.shape[1])
+                self.loaded.append(e.bring(buffer, source))
+        opcode, attrs = self.kind.instruction()
+        for r in e.tiles(span.size, self.tiling["rows"], start=span.start):
+            source, target = rows(x, r.start, r.size), rows(y, r.start, r.size)
+            if self.in_place:
+                tile = target.as_tensor(source.operand.tensor)
                 e.load(tile, source)
-                loaded.append(tile)
-        for r in e.tiles(m, t["rows"]):
-            x_buffer.next()
-            tile = x_buffer.view(x.operand.tensor, (r.size, channels))
-            e.load(tile, rows(x, r.start, r.size))
-            y_buffer.next()
-            result = y_buffer.view(y.operand.tensor, tile.shape)
-            e.vector(opcode, result, [tile, *loaded], attrs)
-            e.store(rows(y, r.start, r.size), result)
+            else:
+                tile = e.bring(self.x_buffer, source)
+            result = e.place(self.y_buffer, target)
+            e.vector(opcode, result, [tile, *self.loaded], attrs)
+            e.deliver(target, result)
+
+    def finish(self) -> None:
+        """Nothing is left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,9 +139,9 @@ class Softmax(RowKind):
         """Probabilities."""
         return Scaling.UNIT
 
-    def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
-        """One instruction a row tile."""
-        self.emit_rows(e, context, t, Opcode.SOFTMAX)
+    def instruction(self) -> tuple[Opcode, Attrs]:
+        """Over whole rows."""
+        return Opcode.SOFTMAX, ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,9 +160,9 @@ class Unary(RowKind):
         """x goes through the function."""
         return ((self.x, self.function),)
 
-    def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
-        """One instruction a row tile."""
-        self.emit_rows(e, context, t, Opcode.UNARY, (("function", self.function),))
+    def instruction(self) -> tuple[Opcode, Attrs]:
+        """Element by element."""
+        return Opcode.UNARY, (("function", self.function),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,22 +180,42 @@ class Glu(RowKind):
         """The gate is half of x."""
         return ((self.x, self.function),)
 
-    def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
+    def stage(self, e: Emitter, context: OpContext, t: Tiling) -> Stage:
         """x[m,2n] -> value * f(gate), both halves of one row tile."""
-        x, y = matrix(context.view(self.x)), matrix(context.output())
-        m, n = y.shape
-        x_buffer = e.buffer("x", t["rows"] * 2 * n, x.operand.dtype)
-        y_buffer = e.buffer("y", t["rows"] * n, y.operand.dtype)
-        attrs = (("function", self.function),)
-        for r in e.tiles(m, t["rows"]):
-            x_buffer.next()
-            tile = x_buffer.view(x.operand.tensor, (r.size, 2 * n))
-            e.load(tile, rows(x, r.start, r.size))
-            y_buffer.next()
-            result = y_buffer.view(y.operand.tensor, (r.size, n))
+        return _GluStage(self, e, context, t)
+
+
+@dataclass
+class _GluStage:
+    """Buffers of one gated unit while it is emitted."""
+
+    kind: Glu
+    e: Emitter
+    context: OpContext
+    tiling: Tiling
+
+    def __post_init__(self) -> None:
+        x, y = matrix(self.context.view(self.kind.x)), matrix(self.context.output())
+        n = y.shape[1]
+        self.x_buffer = self.e.input_buffer("x", self.tiling["rows"] * 2 * n, x)
+        self.y_buffer = self.e.output_buffer("y", self.tiling["rows"] * n, y)
+
+    def run(self, span: Span) -> None:
+        """A stripe of rows."""
+        e = self.e
+        x, y = matrix(self.context.view(self.kind.x)), matrix(self.context.output())
+        n = y.shape[1]
+        attrs = (("function", self.kind.function),)
+        for r in e.tiles(span.size, self.tiling["rows"], start=span.start):
+            tile = e.bring(self.x_buffer, rows(x, r.start, r.size))
+            target = rows(y, r.start, r.size)
+            result = e.place(self.y_buffer, target)
             halves = [tile.box((0, start), (r.size, n)) for start in (0, n)]
             e.vector(Opcode.GLU, result, halves, attrs)
-            e.store(rows(y, r.start, r.size), result)
+            e.deliver(target, result)
+
+    def finish(self) -> None:
+        """Nothing is left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,41 +257,18 @@ class Binary(LoweredKind):
         """Tiles of whole rows."""
         return row_tilings(matrix(context.output()).shape[0])
 
-    def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
-        """An operand has the result's shape, or repeats along whole leading or last axes."""
-        y = matrix(context.output())
-        m, n = y.shape
-        sources = [self._fold(context, name, m, n) for name in (self.a, self.b)]
-        buffers = []
-        for i, source in enumerate(sources):
-            whole = source.shape[0] == 1
-            elements = source.shape[1] * (1 if whole else t["rows"])
-            buffers.append(e.buffer("ab"[i], elements, source.operand.dtype, streamed=not whole))
-        y_buffer = e.buffer("y", t["rows"] * n, y.operand.dtype)
-        attrs = (("function", self.function),)
-        resident: dict[int, View] = {}
-        for i, (source, buffer) in enumerate(zip(sources, buffers, strict=True)):
-            if source.shape[0] == 1:
-                resident[i] = buffer.view(source.operand.tensor, source.shape)
-                e.load(resident[i], source)
-        for r in e.tiles(m, t["rows"]):
-            operands = []
-            for i, (source, buffer) in enumerate(zip(sources, buffers, strict=True)):
-                if i in resident:
-                    tile = resident[i]
-                else:
-                    buffer.next()
-                    tile = buffer.view(source.operand.tensor, (r.size, source.shape[1]))
-                    e.load(tile, rows(source, r.start, r.size))
-                operands.append(_broadcast(tile, r.size, n))
-            y_buffer.next()
-            result = y_buffer.view(y.operand.tensor, (r.size, n))
-            e.vector(Opcode.BINARY, result, operands, attrs)
-            e.store(rows(y, r.start, r.size), result)
+    def stripe_tilings(self, context: OpContext, size: int) -> Iterator[Tiling]:
+        """Whole rows."""
+        yield tiling(rows=size)
 
-    def _fold(self, context: OpContext, name: str, m: int, n: int) -> View:
-        """Operand ``name`` as [m or 1, n or 1]."""
+    def stage(self, e: Emitter, context: OpContext, t: Tiling) -> Stage:
+        """An operand has the result's shape, or repeats along whole leading or last axes."""
+        return _BinaryStage(self, e, context, t)
+
+    def folded(self, context: OpContext, name: str) -> View:
+        """Operand ``name`` of a result [m, n] as [m or 1, n or 1]."""
         view = context.view(name)
+        m, n = matrix(context.output()).shape
         columns = view.shape[-1] if view.shape else 1
         leading = prod(view.shape[:-1])
         if columns in (1, n) and leading in (1, m):
@@ -240,6 +279,55 @@ class Binary(LoweredKind):
             "whole rows or single elements. Expand the operand in the model. Origin: "
             f"{', '.join(context.op.origin)}"
         )
+
+
+@dataclass
+class _BinaryStage:
+    """Buffers of one binary op while it is emitted; what repeats along rows stays."""
+
+    kind: Binary
+    e: Emitter
+    context: OpContext
+    tiling: Tiling
+    resident: dict[int, View] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        e, size = self.e, self.tiling["rows"]
+        y = matrix(self.context.output())
+        self.buffers = []
+        for i, source in enumerate(self.sources()):
+            whole = source.shape[0] == 1
+            elements = source.shape[1] * (1 if whole else size)
+            self.buffers.append(e.input_buffer("ab"[i], elements, source, streamed=not whole))
+        self.y_buffer = e.output_buffer("y", size * y.shape[1], y)
+
+    def sources(self) -> list[View]:
+        """Where the operands lie now."""
+        return [self.kind.folded(self.context, name) for name in (self.kind.a, self.kind.b)]
+
+    def run(self, span: Span) -> None:
+        """A stripe of rows."""
+        e, y, sources = self.e, matrix(self.context.output()), self.sources()
+        n = y.shape[1]
+        if span.start == 0:
+            for i, source in enumerate(sources):
+                if source.shape[0] == 1:
+                    self.resident[i] = e.bring(self.buffers[i], source)
+        attrs = (("function", self.kind.function),)
+        for r in e.tiles(span.size, self.tiling["rows"], start=span.start):
+            operands = []
+            for i, source in enumerate(sources):
+                tile = self.resident.get(i)
+                if tile is None:
+                    tile = e.bring(self.buffers[i], rows(source, r.start, r.size))
+                operands.append(_broadcast(tile, r.size, n))
+            target = rows(y, r.start, r.size)
+            result = e.place(self.y_buffer, target)
+            e.vector(Opcode.BINARY, result, operands, attrs)
+            e.deliver(target, result)
+
+    def finish(self) -> None:
+        """Nothing is left."""
 
 
 def _broadcast(tile: View, m: int, n: int) -> View:

@@ -8,11 +8,12 @@ from math import prod, sqrt
 from typing import ClassVar
 
 from edgefusion.compiler.lowering.channel_constants import load_constants, reserve_constants
-from edgefusion.compiler.lowering.emitter import Emitter, Tile, View
+from edgefusion.compiler.lowering.emitter import Emitter, Tile
 from edgefusion.compiler.lowering.epilogue import EpilogueBuffers
 from edgefusion.compiler.lowering.rule import (
     LoweredKind,
     OpContext,
+    Stage,
     Tiling,
     channel_sizes,
     columns,
@@ -21,6 +22,7 @@ from edgefusion.compiler.lowering.rule import (
     tile_sizes,
     tiling,
 )
+from edgefusion.compiler.lowering.view import View
 from edgefusion.compiler.network.kind import Accumulation, Shape, Use, along, operand
 from edgefusion.compiler.network.ranges import LEVELS
 from edgefusion.compiler.network.tensor import Tensors
@@ -97,59 +99,91 @@ class MatMul(LoweredKind):
         x, y = matrix(context.view(self.x)), matrix(context.output())
         return Factors(x, context.view(self.w), y, self.w, self.bias)
 
-    def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
+    def stripe_tilings(self, context: OpContext, size: int) -> Iterator[Tiling]:
+        """Parts of the columns pass while the rows stay."""
+        n = matrix(context.output()).shape[1]
+        for part in channel_sizes(n, multiple=channel_granule(context.machine, n)):
+            yield tiling(rows=size, channels=part, outer="weights" if part == n else "rows")
+
+    def stage(self, e: Emitter, context: OpContext, t: Tiling) -> Stage:
         """x[m,k] w[k,n]: weight column tiles against row tiles, the reduction whole or in parts."""
         if t.splits:
-            factors = self._factors(context)
-            split = SplitMatmul.reserve(e, context, factors, t)
-            split.emit(factors.x, factors.w, factors.y)
-            split.finish()
-            return
-        x, w = matrix(context.view(self.x)), context.view(self.w)
-        y = matrix(context.output())
-        (m, k), n = x.shape, y.shape[1]
+            return SplitMatmul.reserve(e, context, self._factors(context), t)
+        return _Stage(self, e, context, t)
+
+
+@dataclass
+class _Stage:
+    """Buffers and views of one product while it is emitted."""
+
+    product: MatMul
+    e: Emitter
+    context: OpContext
+    tiling: Tiling
+
+    def __post_init__(self) -> None:
+        e, context, t = self.e, self.context, self.tiling
+        self.look_up()
+        self.w = context.view(self.product.w)
+        k, n = self.w.shape
         size, channels = t["rows"], t["channels"]
         outer_rows = t.choice("outer") == "rows"
-        x_buffer = e.buffer("x", size * k, x.operand.dtype)
-        w_buffer = e.buffer("w", k * channels, w.operand.dtype, streamed=channels < n)
-        constants = reserve_constants(e, context, self.w, self.bias, channels, streamed=outer_rows)
-        y_buffer = e.buffer("y", size * channels, y.operand.dtype)
-        epilogue = EpilogueBuffers.reserve(e, context, size * channels, channels)
+        self.x_buffer = e.input_buffer("x", size * k, self.x)
+        self.w_buffer = e.buffer("w", k * channels, self.w.operand.dtype, streamed=channels < n)
+        self.constants = reserve_constants(
+            e, context, self.product.w, self.product.bias, channels, streamed=outer_rows
+        )
+        changed = EpilogueBuffers.changes(context.op)
+        self.y_buffer = e.output_buffer("y", size * channels, self.y, needed=changed)
+        self.epilogue = EpilogueBuffers.reserve(e, context, size * channels, channels)
 
-        def load_weights(c: Tile, *, again: bool) -> None:
-            w_buffer.next()
-            tile = w_buffer.view(w.operand.tensor, (k, c.size))
-            e.load(tile, columns(w, c.start, c.size), again=again)
-            load_constants(e, constants, c, again=again)
-            epilogue.load_vectors(e, c, again=again)
+    def look_up(self) -> None:
+        """Where x and y lie now."""
+        self.x, self.y = matrix(self.context.view(self.product.x)), matrix(self.context.output())
 
-        def load_rows(r: Tile, *, again: bool) -> View:
-            x_buffer.next()
-            tile = x_buffer.view(x.operand.tensor, (r.size, k))
-            e.load(tile, rows(x, r.start, r.size), again=again)
-            return tile
-
-        def compute(x_tile: View, r: Tile, c: Tile) -> None:
-            y_buffer.next()
-            tile = y_buffer.view(epilogue.stages[0], (r.size, c.size))
-            w_tile = w_buffer.view(w.operand.tensor, (k, c.size))
-            inputs = [x_tile, w_tile, *(constant.current(c) for constant in constants)]
-            e.tensor(Opcode.MATMUL, tile, inputs, (("bias", int(bool(self.bias))),))
-            tile = epilogue.apply(e, tile, (r.start, c.start), c, first=r.index == 0)
-            e.store(y.box((r.start, c.start), tile.shape), tile)
-
-        if outer_rows:
-            for r in e.tiles(m, size):
-                x_tile = load_rows(r, again=False)
+    def run(self, span: Span) -> None:
+        """Rows of the product."""
+        self.look_up()
+        e, size, channels = self.e, self.tiling["rows"], self.tiling["channels"]
+        n = self.y.shape[1]
+        if self.tiling.choice("outer") == "rows":
+            for r in e.tiles(span.size, size, start=span.start):
+                x = self.load_rows(r, again=False)
                 for c in e.tiles(n, channels):
-                    load_weights(c, again=r.index > 0)
-                    compute(x_tile, r, c)
+                    self.load_weights(c, again=r.start > 0)
+                    self.compute(x, r, c)
         else:
             for c in e.tiles(n, channels):
-                load_weights(c, again=False)
-                for r in e.tiles(m, size):
-                    compute(load_rows(r, again=c.index > 0), r, c)
-        epilogue.finish(e)
+                self.load_weights(c, again=span.start > 0)
+                for r in e.tiles(span.size, size, start=span.start):
+                    self.compute(self.load_rows(r, again=c.index > 0), r, c)
+
+    def finish(self) -> None:
+        """Statistics."""
+        self.epilogue.finish(self.e)
+
+    def load_weights(self, c: Tile, *, again: bool) -> None:
+        """Columns ``c`` of the weights and what belongs to them; all of them stay."""
+        if again and c.size >= self.y.shape[1]:
+            return
+        self.e.bring(self.w_buffer, columns(self.w, c.start, c.size), again=again)
+        load_constants(self.e, self.constants, c, again=again)
+        self.epilogue.load_vectors(self.e, c, again=again)
+
+    def load_rows(self, r: Tile, *, again: bool) -> View:
+        """Rows ``r`` of x."""
+        return self.e.bring(self.x_buffer, rows(self.x, r.start, r.size), again=again)
+
+    def compute(self, x: View, r: Tile, c: Tile) -> None:
+        """One output tile: multiply, run the epilogue, deliver."""
+        target = self.y.box((r.start, c.start), (r.size, c.size))
+        tile = self.e.place(self.y_buffer, target, self.epilogue.stages[0])
+        w = self.w_buffer.view(self.w.operand.tensor, (self.w.shape[0], c.size))
+        inputs = [x, w, *(constant.current(c) for constant in self.constants)]
+        self.e.tensor(Opcode.MATMUL, tile, inputs, (("bias", int(bool(self.product.bias))),))
+        starts = (r.start, c.start)
+        tile = self.epilogue.apply(self.e, tile, starts, c, target, first=r.start == 0)
+        self.e.deliver(target, tile)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,26 +241,23 @@ class BatchMatMul(LoweredKind):
         split = SplitMatmul.reserve(e, context, self._factors(context), t) if t.splits else None
         if split is not None:
             for batch in e.tiles(batches, 1):
-                split.emit(*(_pair(v, batch.start) for v in (a, b, y)))
+                split.product(*(_pair(v, batch.start) for v in (a, b, y)))
             return
         size, channels = t["rows"], t["channels"]
-        a_buffer = e.buffer("a", size * k, a.operand.dtype)
-        b_buffer = e.buffer("b", k * channels, b.operand.dtype)
-        y_buffer = e.buffer("y", size * channels, y.operand.dtype)
+        a_buffer = e.input_buffer("a", size * k, a)
+        b_buffer = e.input_buffer("b", k * channels, b)
+        y_buffer = e.output_buffer("y", size * channels, y)
         for batch in e.tiles(batches, 1):
             a_batch, b_batch, y_batch = (_pair(v, batch.start) for v in (a, b, y))
             for c in e.tiles(n, channels):
-                b_buffer.next()
-                b_tile = b_buffer.view(b.operand.tensor, (k, c.size))
-                e.load(b_tile, columns(b_batch, c.start, c.size))
+                b_tile = e.bring(b_buffer, columns(b_batch, c.start, c.size))
                 for r in e.tiles(m, size):
-                    a_buffer.next()
-                    a_tile = a_buffer.view(a.operand.tensor, (r.size, k))
-                    e.load(a_tile, rows(a_batch, r.start, r.size), again=c.index > 0)
-                    y_buffer.next()
-                    tile = y_buffer.view(y.operand.tensor, (r.size, c.size))
+                    a_rows = rows(a_batch, r.start, r.size)
+                    a_tile = e.bring(a_buffer, a_rows, again=c.index > 0)
+                    target = y_batch.box((r.start, c.start), (r.size, c.size))
+                    tile = e.place(y_buffer, target)
                     e.tensor(Opcode.MATMUL, tile, [a_tile, b_tile], (("bias", 0),))
-                    e.store(y_batch.box((r.start, c.start), tile.shape), tile)
+                    e.deliver(target, tile)
 
 
 def _pair(view: View, batch: int) -> View:

@@ -7,20 +7,23 @@ from dataclasses import dataclass
 from math import prod
 from typing import ClassVar
 
-from edgefusion.compiler.lowering.emitter import Emitter, View
+from edgefusion.compiler.lowering.emitter import Emitter, Tile
+from edgefusion.compiler.lowering.epilogue import EpilogueBuffers
 from edgefusion.compiler.lowering.rule import (
     LoweredKind,
     OpContext,
+    Stage,
     Tiling,
     row_tilings,
     rows,
     tiling,
 )
+from edgefusion.compiler.lowering.view import View
 from edgefusion.compiler.network.kind import Kind, Scaling, Shape, operand, operand_list
+from edgefusion.compiler.network.tensor import Tensors
 from edgefusion.compiler.network.window import Span, Window
 from edgefusion.compiler.ops.conv import dense_image
 from edgefusion.runtime.isa import DType, Opcode
-from edgefusion.runtime.program import dense_strides
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,30 +103,91 @@ class Concat(LoweredKind):
             begin += shape[axis]
         return found
 
+    def collects_statistics(self, tensors: Tensors) -> bool:
+        """Where parts lie side by side in every row."""
+        return self.axis == len(tensors[self.parts[0]].shape) - 1
+
     def tilings(self, context: OpContext) -> Iterator[Tiling]:
         """Tiles of rows, all axes before the concatenated one folded."""
         return row_tilings(prod(context.output().shape[: self.axis]))
 
-    def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
+    def stripe_tilings(self, context: OpContext, size: int) -> Iterator[Tiling]:
+        """Whole rows, if those are what is concatenated."""
+        if self.axis == len(context.output().shape) - 1:
+            yield tiling(rows=size)
+
+    def stage(self, e: Emitter, context: OpContext, t: Tiling) -> Stage:
         """Each input, folded to [outer, axis x inner], is copied into its columns of the result."""
-        axis, shape = self.axis, context.output().shape
-        outer = prod(shape[:axis])
-        y = context.output().reshape(outer, prod(shape[axis:]))
-        views = [context.view(name) for name in self.parts]
-        sources = [view.reshape(outer, prod(view.shape[axis:])) for view in views]
-        widest = max(source.shape[1] for source in sources)
-        buffer = e.buffer("x", t["rows"] * widest, y.operand.dtype)
+        return _ConcatStage(self, e, context, t)
+
+
+@dataclass
+class _ConcatStage:
+    """Buffers of one concatenation while it is emitted. Parts that go to SRAM are loaded there."""
+
+    kind: Concat
+    e: Emitter
+    context: OpContext
+    tiling: Tiling
+
+    def __post_init__(self) -> None:
+        y, sources = self.look_up()
+        self.buffer = None
+        if not y.in_sram and (self.rescales(y) or not all(v.in_sram for v in sources)):
+            widest = max(source.shape[1] for source in sources)
+            self.buffer = self.e.buffer("x", self.tiling["rows"] * widest, y.operand.dtype)
+        self.epilogue = EpilogueBuffers.reserve(self.e, self.context, 0, 0)
+
+    def rescales(self, y: View) -> bool:
+        """Whether the parts have steps of their own."""
+        return y.operand.dtype is DType.INT16
+
+    def look_up(self) -> tuple[View, list[View]]:
+        """Where the result and the parts lie now, as matrices."""
+        shape = self.context.output().shape
+        outer = prod(shape[: self.kind.axis])
+        y = self.context.output().reshape(outer, prod(shape[self.kind.axis :]))
+        views = [self.context.view(name) for name in self.kind.parts]
+        return y, [v.reshape(outer, prod(v.shape[self.kind.axis :])) for v in views]
+
+    def run(self, span: Span) -> None:
+        """A stripe of rows, or everything where rows are not what is concatenated."""
+        y, sources = self.look_up()
+        whole = self.kind.axis < len(self.context.output().shape) - 1
+        rolled = Span(0, y.shape[0]) if whole else span
         column = 0
-        for source in sources:
-            for r in e.tiles(outer, t["rows"]):
-                buffer.next()
-                tile = buffer.view(source.operand.tensor, (r.size, source.shape[1]))
-                e.load(tile, rows(source, r.start, r.size))
-                if y.operand.dtype is DType.INT16:
-                    branch, tile = tile, tile.as_tensor(y.operand.tensor)
-                    e.vector(Opcode.COPY, tile, [branch])
-                e.store(y.box((r.start, column), tile.shape), tile)
-            column += source.shape[1]
+        for number, source in enumerate(sources):
+            c = Tile(number, column, source.shape[1])
+            for r in self.e.tiles(rolled.size, self.tiling["rows"], start=rolled.start):
+                target = y.box((r.start, column), (r.size, c.size))
+                tile = self.copied(rows(source, r.start, r.size), target)
+                self.epilogue.collect(self.e, tile, c, first=r.start == 0)
+                self.e.deliver(target, tile)
+            column += c.size
+
+    def copied(self, part: View, target: View) -> View:
+        """A part in SRAM in the result's steps, in its place if that is there."""
+        e = self.e
+        if part.in_sram:
+            if not target.in_sram and not self.rescales(target):
+                return part
+            place = e.place(self.buffer, target)
+            e.vector(Opcode.COPY, place, [part])
+            return place
+        if target.in_sram:
+            tile = target.as_tensor(part.operand.tensor)
+            e.load(tile, part)
+        else:
+            tile = e.bring(self.buffer, part)
+        place = tile.as_tensor(target.operand.tensor)
+        if self.rescales(target) or target.in_sram:
+            e.vector(Opcode.COPY, place, [tile])
+            return place
+        return tile
+
+    def finish(self) -> None:
+        """Statistics."""
+        self.epilogue.finish(self.e)
 
 
 def _largest_axis(shape: tuple[int, ...]) -> int:
@@ -166,17 +230,22 @@ class Slice(MoveKind):
 
 
 def _copy(e: Emitter, source: View, target: View, size: int) -> None:
-    """DRAM to DRAM through SRAM, in slabs along the largest axis."""
+    """From where it lies to where it goes, in slabs along the largest axis."""
     axis = _largest_axis(target.shape)
     total = target.shape[axis]
-    buffer = e.buffer("x", size * (target.operand.elements // total), target.operand.dtype)
+    buffer = None
+    if not (source.in_sram or target.in_sram):
+        buffer = e.buffer("x", size * (target.operand.elements // total), target.operand.dtype)
     for r in e.tiles(total, size):
         starts = tuple(r.start if i == axis else 0 for i in range(len(target.shape)))
         shape = tuple(r.size if i == axis else n for i, n in enumerate(target.shape))
-        buffer.next()
-        tile = buffer.view(source.operand.tensor, shape)
-        e.load(tile, source.box(starts, shape))
-        e.store(target.box(starts, shape), tile)
+        part, place = source.box(starts, shape), target.box(starts, shape)
+        if source.in_sram and target.in_sram:
+            e.vector(Opcode.COPY, place, [part])
+        elif target.in_sram:
+            e.load(place, part)
+        else:
+            e.store(place, e.bring(buffer, part))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,8 +276,8 @@ class Transpose(MoveKind):
         axis = _largest_axis(y.shape)
         total = y.shape[axis]
         elements = t["rows"] * (y.operand.elements // total)
-        x_buffer = e.buffer("x", elements, x.operand.dtype)
-        y_buffer = e.buffer("y", elements, y.operand.dtype)
+        x_buffer = e.input_buffer("x", elements, x)
+        y_buffer = e.output_buffer("y", elements, y)
         for r in e.tiles(total, t["rows"]):
             starts = tuple(r.start if i == axis else 0 for i in range(len(y.shape)))
             shape = tuple(r.size if i == axis else n for i, n in enumerate(y.shape))
@@ -216,15 +285,12 @@ class Transpose(MoveKind):
             for target_axis, source_axis in enumerate(perm):
                 source_starts[source_axis] = starts[target_axis]
                 source_shape[source_axis] = shape[target_axis]
-            x_buffer.next()
-            tile = x_buffer.view(x.operand.tensor, source_shape)
-            e.load(tile, x.box(source_starts, source_shape))
-            strides = dense_strides(source_shape, x.operand.dtype)
-            turned = tile.strided(shape, tuple(strides[i] for i in perm))
-            y_buffer.next()
-            result = y_buffer.view(y.operand.tensor, shape)
+            tile = e.bring(x_buffer, x.box(source_starts, source_shape))
+            turned = tile.strided(shape, tuple(tile.operand.strides[i] for i in perm))
+            target = y.box(starts, shape)
+            result = e.place(y_buffer, target)
             e.vector(Opcode.COPY, result, [turned])
-            e.store(y.box(starts, shape), result)
+            e.deliver(target, result)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,17 +323,15 @@ class Resize(MoveKind):
         x = dense_image(context.view(self.x))
         y = dense_image(context.output())
         height, width, channels = x.shape
-        x_buffer = e.buffer("x", t["rows"] * width * channels, x.operand.dtype)
-        y_buffer = e.buffer("y", t["rows"] * width * channels * factor**2, y.operand.dtype)
+        x_buffer = e.input_buffer("x", t["rows"] * width * channels, x)
+        y_buffer = e.output_buffer("y", t["rows"] * width * channels * factor**2, y)
         for r in e.tiles(height, t["rows"]):
-            x_buffer.next()
-            tile = x_buffer.view(x.operand.tensor, (r.size, width, channels))
-            e.load(tile, x.box((r.start, 0, 0), tile.shape))
+            tile = e.bring(x_buffer, x.box((r.start, 0, 0), (r.size, width, channels)))
             shape = (r.size * factor, width * factor, channels)
-            y_buffer.next()
-            result = y_buffer.view(y.operand.tensor, shape)
+            target = y.box((r.start * factor, 0, 0), shape)
+            result = e.place(y_buffer, target)
             e.vector(Opcode.RESIZE, result, [tile], (("scale", factor),))
-            e.store(y.box((r.start * factor, 0, 0), shape), result)
+            e.deliver(target, result)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,24 +8,27 @@ else fits, from a first pass over the tensor, which is then read again.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
-from edgefusion.compiler.lowering.emitter import Emitter, Tile, View
+from edgefusion.compiler.lowering.emitter import Emitter, Tile
 from edgefusion.compiler.lowering.rule import (
     LoweredKind,
     OpContext,
+    Stage,
     Tiling,
     columns,
     matrix,
     tile_sizes,
     tiling,
 )
+from edgefusion.compiler.lowering.view import View
 from edgefusion.compiler.network.kind import Shape, Use, operand
 from edgefusion.compiler.network.tensor import statistics_dtype
 from edgefusion.compiler.network.window import Span
 from edgefusion.compiler.ops.elementwise import RowKind
 from edgefusion.runtime.isa import Opcode
+from edgefusion.runtime.specification import Attrs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,66 +80,112 @@ class GroupNorm(LoweredKind):
         for size in tile_sizes(m):
             yield tiling(rows=size, channels=channels, statistics="two_passes")
 
-    def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
+    def stripe_tilings(self, context: OpContext, size: int) -> Iterator[Tiling]:
+        """With given statistics."""
+        if self.stats:
+            channels = matrix(context.output()).shape[1]
+            yield tiling(rows=size, channels=channels, statistics="given")
+
+    def stage(self, e: Emitter, context: OpContext, t: Tiling) -> Stage:
         """See the module."""
-        x, y = matrix(context.view(self.x)), matrix(context.output())
-        m, channels = x.shape
-        size, width, way = t["rows"], t["channels"], t.choice("statistics")
-        dtype = x.operand.dtype
-        x_buffer = e.buffer("x", size * width, dtype)
-        y_buffer = e.buffer("y", size * width, y.operand.dtype)
-        gamma, beta = (context.view(name).reshape(channels) for name in (self.gamma, self.beta))
-        parameters = [
-            (e.buffer(label, width, v.operand.dtype, streamed=False), v)
-            for label, v in (("gamma", gamma), ("beta", beta))
+        return _GroupNormStage(self, e, context, t)
+
+
+@dataclass
+class _GroupNormStage:
+    """Buffers of one group normalisation while it is emitted.
+
+    A result that stays in SRAM is computed over the x that was loaded there, where statistics are
+    given.
+    """
+
+    norm: GroupNorm
+    e: Emitter
+    context: OpContext
+    tiling: Tiling
+    loaded: list[View] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        e, context = self.e, self.context
+        self.way = self.tiling.choice("statistics")
+        size, width = self.tiling["rows"], self.tiling["channels"]
+        x, y = self.look_up()
+        self.in_place = self.way == "given" and y.in_sram and not x.in_sram
+        self.x_buffer = None if self.in_place else e.input_buffer("x", size * width, x)
+        self.y_buffer = e.output_buffer("y", size * width, y)
+        self.parameters = [
+            (e.buffer(label, width, context.view(name).operand.dtype, streamed=False), name)
+            for label, name in (("gamma", self.norm.gamma), ("beta", self.norm.beta))
         ]
-        sums = e.buffer("stats", 2 * width, statistics_dtype(dtype), streamed=False)
+        self.sums = e.buffer("stats", 2 * width, statistics_dtype(x.operand.dtype), streamed=False)
 
-        def stats_view(c: Tile) -> View:
-            return sums.view(x.operand.tensor, (2, c.size))
+    def look_up(self) -> tuple[View, View]:
+        """Where x and y lie now."""
+        return matrix(self.context.view(self.norm.x)), matrix(self.context.output())
 
-        def load(r: Tile, c: Tile, *, again: bool = False) -> View:
-            source = x.box((r.start, c.start), (r.size, c.size))
-            x_buffer.next()
-            tile = x_buffer.view(x.operand.tensor, source.shape)
-            e.load(tile, source, again=again)
-            return tile
-
-        def load_parameters(c: Tile) -> list[View]:
-            loaded = []
-            for buffer, source in parameters:
-                tile = buffer.view(source.operand.tensor, (c.size,))
-                e.load(tile, source.box((c.start,), (c.size,)))
-                loaded.append(tile)
-            return loaded
-
-        def normalise(tile: View, r: Tile, c: Tile, loaded: list[View]) -> None:
-            y_buffer.next()
-            result = y_buffer.view(y.operand.tensor, tile.shape)
-            attrs = (
-                ("epsilon", self.epsilon),
-                ("function", self.function),
-                ("groups", self.groups * c.size // channels),
-                ("rows", m),
-            )
-            e.vector(Opcode.GROUP_NORM, result, [tile, stats_view(c), *loaded], attrs)
-            e.store(y.box((r.start, c.start), tile.shape), result)
-
-        def collect(tile: View, r: Tile, c: Tile) -> None:
-            e.vector(Opcode.CHANNEL_STATS, stats_view(c), [tile], (("first", int(r.index == 0)),))
-
-        for c in e.tiles(channels, width):
-            loaded = load_parameters(c)
-            if way == "given":
-                e.load(stats_view(c), columns(context.view(self.stats), c.start, c.size))
-            if way == "two_passes":
+    def run(self, span: Span) -> None:
+        """All columns, a tile after the other."""
+        e, (x, y) = self.e, self.look_up()
+        m, channels = x.shape
+        size = self.tiling["rows"]
+        for c in e.tiles(channels, self.tiling["channels"]):
+            if span.start == 0:
+                self.load_parameters(c)
+            if self.way == "two_passes":
                 for r in e.tiles(m, size):
-                    collect(load(r, c), r, c)
-            for r in e.tiles(m, size):
-                tile = load(r, c, again=way == "two_passes")
-                if way == "resident":
-                    collect(tile, r, c)
-                normalise(tile, r, c, loaded)
+                    self.collect(self.bring(x, r, c), r, c)
+            for r in e.tiles(span.size, size, start=span.start):
+                target = y.box((r.start, c.start), (r.size, c.size))
+                if self.in_place:
+                    tile = target.as_tensor(x.operand.tensor)
+                    e.load(tile, x.box((r.start, c.start), tile.shape))
+                else:
+                    tile = self.bring(x, r, c, again=self.way == "two_passes")
+                if self.way == "resident":
+                    self.collect(tile, r, c)
+                self.normalise(tile, target, c)
+
+    def finish(self) -> None:
+        """Nothing is left."""
+
+    def statistics(self, c: Tile) -> View:
+        """Sums of the channels ``c`` in SRAM."""
+        x = self.context.view(self.norm.x)
+        return self.sums.view(x.operand.tensor, (2, c.size))
+
+    def load_parameters(self, c: Tile) -> None:
+        """Scales, shifts and given statistics of the channels ``c``."""
+        self.loaded = []
+        for buffer, name in self.parameters:
+            source = self.context.view(name)
+            flat = source.reshape(source.operand.elements)
+            self.loaded.append(self.e.bring(buffer, flat.box((c.start,), (c.size,))))
+        if self.way == "given":
+            given = columns(self.context.view(self.norm.stats), c.start, c.size)
+            self.e.load(self.statistics(c), given)
+
+    def bring(self, x: View, r: Tile, c: Tile, *, again: bool = False) -> View:
+        """A tile of x."""
+        source = x.box((r.start, c.start), (r.size, c.size))
+        return self.e.bring(self.x_buffer, source, again=again)
+
+    def collect(self, tile: View, r: Tile, c: Tile) -> None:
+        """Add a tile to the sums."""
+        attrs = (("first", int(r.index == 0)),)
+        self.e.vector(Opcode.CHANNEL_STATS, self.statistics(c), [tile], attrs)
+
+    def normalise(self, tile: View, target: View, c: Tile) -> None:
+        """One tile of the result."""
+        m, channels = matrix(self.context.output()).shape
+        result = self.e.place(self.y_buffer, target)
+        attrs = (
+            ("epsilon", self.norm.epsilon),
+            ("function", self.norm.function),
+            ("groups", self.norm.groups * c.size // channels),
+            ("rows", m),
+        )
+        self.e.vector(Opcode.GROUP_NORM, result, [tile, self.statistics(c), *self.loaded], attrs)
+        self.e.deliver(target, result)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,11 +197,13 @@ class LayerNorm(RowKind):
     beta: str = operand(Use.NORM, optional=True)
     epsilon: float
 
-    def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
-        """Row tiles; the parameters stay."""
-        attrs = (("beta", int(bool(self.beta))), ("epsilon", self.epsilon))
-        parameters = {"gamma": self.gamma, "beta": self.beta}
-        self.emit_rows(e, context, t, Opcode.LAYER_NORM, attrs, parameters)
+    def instruction(self) -> tuple[Opcode, Attrs]:
+        """Over whole rows."""
+        return Opcode.LAYER_NORM, (("beta", int(bool(self.beta))), ("epsilon", self.epsilon))
+
+    def parameters(self) -> Mapping[str, str]:
+        """Scale and shift."""
+        return {"gamma": self.gamma, "beta": self.beta}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +214,10 @@ class RmsNorm(RowKind):
     gamma: str = operand(Use.NORM)
     epsilon: float
 
-    def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
-        """Row tiles; gamma stays."""
-        attrs = (("epsilon", self.epsilon),)
-        self.emit_rows(e, context, t, Opcode.RMS_NORM, attrs, {"gamma": self.gamma})
+    def instruction(self) -> tuple[Opcode, Attrs]:
+        """Over whole rows."""
+        return Opcode.RMS_NORM, (("epsilon", self.epsilon),)
+
+    def parameters(self) -> Mapping[str, str]:
+        """Scale."""
+        return {"gamma": self.gamma}

@@ -71,20 +71,17 @@ class Pool(WindowedKind, LoweredKind):
         _, width, channels = x.shape
         out_height, out_width, _ = y.shape
         x_elements = row_window.largest(t["rows"]) * width * channels
-        x_buffer = e.buffer("x", x_elements, x.operand.dtype)
-        y_buffer = e.buffer("y", t["rows"] * out_width * channels, y.operand.dtype)
+        x_buffer = e.input_buffer("x", x_elements, x)
+        y_buffer = e.output_buffer("y", t["rows"] * out_width * channels, y)
         for r in e.tiles(out_height, t["rows"], edges=2):
             span = Span(r.start, r.size)
             source = row_window.source(span)
-            x_buffer.next()
-            tile = x_buffer.view(x.operand.tensor, (source.span.size, width, channels))
             halo = source.span.size - row_window.fresh(span, t["rows"])
-            row_bytes = width * channels * tile.operand.dtype.nbytes
-            e.load(
-                tile, x.box((source.span.start, 0, 0), tile.shape), reread_bytes=halo * row_bytes
-            )
-            y_buffer.next()
-            result = y_buffer.view(y.operand.tensor, (r.size, out_width, channels))
+            part = x.box((source.span.start, 0, 0), (source.span.size, width, channels))
+            row_bytes = width * channels * part.operand.dtype.nbytes
+            tile = e.bring(x_buffer, part, reread_bytes=halo * row_bytes)
+            target = y.box((r.start, 0, 0), (r.size, out_width, channels))
+            result = e.place(y_buffer, target)
             e.vector(
                 Opcode.POOL,
                 result,
@@ -100,7 +97,7 @@ class Pool(WindowedKind, LoweredKind):
                     ("strides", self.strides),
                 ),
             )
-            e.store(y.box((r.start, 0, 0), result.shape), result)
+            e.deliver(target, result)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,21 +148,21 @@ class Reduce(LoweredKind):
         m, n = x.shape
         last = self.axes == (len(context.view(self.x).shape) - 1,)
         y = context.output().reshape(m, 1) if last else context.output().reshape(n)
-        x_buffer = e.buffer("x", t["rows"] * n, x.operand.dtype)
-        y_buffer = e.buffer("y", t["rows"] if last else n, y.operand.dtype, streamed=last)
-        whole = y_buffer.view(y.operand.tensor, (n,))
+        x_buffer = e.input_buffer("x", t["rows"] * n, x)
+        y_buffer = None
+        whole = y
+        if not y.in_sram:
+            y_buffer = e.buffer("y", t["rows"] if last else n, y.operand.dtype, streamed=last)
+            whole = y_buffer.view(y.operand.tensor, (n,))
         carried = whole
         if not last and self.function != "max" and x.operand.dtype is DType.INT16:
             sums = e.buffer("sum", n, statistics_dtype(x.operand.dtype), streamed=False)
             carried = sums.view(x.operand.tensor, (n,))
         for r in e.tiles(m, t["rows"]):
-            x_buffer.next()
-            tile = x_buffer.view(x.operand.tensor, (r.size, n))
-            e.load(tile, rows(x, r.start, r.size))
+            tile = e.bring(x_buffer, rows(x, r.start, r.size))
             result = carried
             if last:
-                y_buffer.next()
-                result = y_buffer.view(y.operand.tensor, (r.size, 1))
+                result = e.place(y_buffer, rows(y, r.start, r.size))
             attrs = (
                 ("axis", 1 if last else 0),
                 ("count", n if last else m),
@@ -175,10 +172,10 @@ class Reduce(LoweredKind):
             )
             e.vector(Opcode.REDUCE, result, [tile], attrs)
             if last:
-                e.store(rows(y, r.start, r.size), result)
+                e.deliver(rows(y, r.start, r.size), result)
         if carried is not whole:
             e.vector(
                 Opcode.COPY, whole, [carried], (("count", m if self.function == "mean" else 1),)
             )
         if not last:
-            e.store(y, whole)
+            e.deliver(y, whole)

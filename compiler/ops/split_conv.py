@@ -20,9 +20,10 @@ from edgefusion.compiler.lowering.channel_constants import (
     load_constants,
     reserve_constants,
 )
-from edgefusion.compiler.lowering.emitter import Buffer, Emitter, Tile, View
+from edgefusion.compiler.lowering.emitter import Buffer, Emitter, Tile
 from edgefusion.compiler.lowering.epilogue import EpilogueBuffers
 from edgefusion.compiler.lowering.rule import OpContext, Tiling, tile_sizes, tiling
+from edgefusion.compiler.lowering.view import View
 from edgefusion.compiler.network.window import Source, Span, Window
 from edgefusion.compiler.ops.split_reduction import (
     Largest,
@@ -36,7 +37,7 @@ from edgefusion.runtime.isa import DType, Opcode
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """A convolution's operands in DRAM, x[h,w,c], w[n,c/groups,kh,kw] and y[h',w',n], its windows
+    """A convolution's operands, x[h,w,c], w[n,c/groups,kh,kw] and y[h',w',n], its windows
     down and across, and the names of ``weights`` and ``bias`` ('' for none)."""
 
     x: View
@@ -135,18 +136,21 @@ class SplitConv:
         self.kernel = f.w.shape[2:] if t["taps"] == f.taps else (1, 1)
         stripe = f.windows[0].largest(rows) * f.windows[1].largest(cols)
         x_channels = self.together * (f.depth if keep == "x" else depth)
-        self.x_buffer: Buffer = e.buffer("x", stripe * x_channels, f.x.operand.dtype)
+        self.x_buffer: Buffer | None = e.input_buffer("x", stripe * x_channels, f.x)
         taps, deep = (f.taps, f.depth) if keep == "w" else (t["taps"], depth)
         self.w_buffer: Buffer = e.buffer("w", size * taps * deep, f.w.operand.dtype)
         self.constants: list[ChannelConstant] = reserve_constants(
             e, self.context, f.weights, f.bias, size, streamed=size < f.y.shape[2]
         )
-        self.epilogue = EpilogueBuffers.reserve(e, self.context, rows * cols * size, size)
+        self.epilogue = EpilogueBuffers.reserve(
+            e, self.context, rows * cols * size, size, in_order=cols >= f.y.shape[1]
+        )
         parts = -(-f.depth // depth) * (f.taps // t["taps"])
         self.sums = Sums.reserve(e, rows * cols * size, f.y, self.epilogue.stages[0], parts=parts)
-        self.y_buffer: Buffer = e.buffer("y", rows * cols * size, f.y.operand.dtype)
+        changed = EpilogueBuffers.changes(self.context.op)
+        self.y_buffer = e.output_buffer("y", rows * cols * size, f.y, needed=changed)
 
-    def emit(self) -> None:
+    def run(self, span: Span) -> None:
         """The whole op."""
         e, f, t = self.e, self.filters, self.tiling
         height, width, _ = f.y.shape
@@ -171,7 +175,10 @@ class SplitConv:
                 for r in e.tiles(height, t["rows"], edges=2):
                     for q in e.tiles(width, t["columns"], edges=2):
                         self._tile(r, q, c, g, w=weights)
-        self.epilogue.finish(e)
+
+    def finish(self) -> None:
+        """Statistics."""
+        self.epilogue.finish(self.e)
 
     def _channels(self, g: Tile, band: int, size: int) -> Iterator[Tile]:
         """Tiles of the filters of groups ``g``: counted from 0, placed where they lie in y."""
@@ -220,15 +227,15 @@ class SplitConv:
             if not part.last:
                 self.sums.add(e, Opcode.CONV2D, shape, [left, right], attrs, first=part.first)
                 continue
-            self.y_buffer.next()
-            tile = self.y_buffer.view(self.epilogue.stages[0], shape)
+            starts = (r.start, q.start, c.start)
+            target = f.y.box(starts, shape)
+            tile = e.place(self.y_buffer, target, self.epilogue.stages[0])
             inputs = [left, right, *(constant.current(c) for constant in self.constants)]
             attrs = (("bias", int(bool(f.bias))), *attrs)
             self.sums.finish(e, Opcode.CONV2D, tile, inputs, attrs, first=part.first)
-            starts = (r.start, q.start, c.start)
             at_first = r.index == 0 and q.index == 0
-            tile = self.epilogue.apply(e, tile, starts, c, first=at_first)
-            e.store(f.y.box(starts, shape), tile)
+            tile = self.epilogue.apply(e, tile, starts, c, target, first=at_first)
+            e.deliver(target, tile)
 
     def _attributes(
         self, r: Tile, q: Tile, part: _Part, groups: int
@@ -270,22 +277,16 @@ class SplitConv:
             (down.span.start, across.span.start, g.start * f.depth + d.start),
             (down.span.size, across.span.size, channels),
         )
-        self.x_buffer.next()
-        tile = self.x_buffer.view(source.operand.tensor, source.shape)
         loaded = down.span.size * across.span.size
-        reread = (loaded - fresh_rows * fresh_columns) * channels * tile.operand.dtype.nbytes
-        self.e.load(tile, source, again=again, reread_bytes=reread)
-        return tile
+        reread = (loaded - fresh_rows * fresh_columns) * channels * source.operand.dtype.nbytes
+        return self.e.bring(self.x_buffer, source, again=again, reread_bytes=reread)
 
     def _load_weights(
         self, c: Tile, starts: tuple[int, ...], sizes: tuple[int, ...], *, again: bool
     ) -> View:
         """Channels, kernel rows and kernel columns of the filters ``c``."""
         source = self.filters.w.box((c.start, *starts), (c.size, *sizes))
-        self.w_buffer.next()
-        tile = self.w_buffer.view(source.operand.tensor, source.shape)
-        self.e.load(tile, source, again=again)
-        return tile
+        return self.e.bring(self.w_buffer, source, again=again)
 
     def _load_constants(self, c: Tile, *, again: bool) -> None:
         load_constants(self.e, self.constants, c, again=again)

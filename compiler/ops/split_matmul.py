@@ -15,9 +15,11 @@ from edgefusion.compiler.lowering.channel_constants import (
     load_constants,
     reserve_constants,
 )
-from edgefusion.compiler.lowering.emitter import Buffer, Emitter, Tile, View
+from edgefusion.compiler.lowering.emitter import Buffer, Emitter, Tile
 from edgefusion.compiler.lowering.epilogue import EpilogueBuffers
 from edgefusion.compiler.lowering.rule import OpContext, Tiling, columns, rows, tile_sizes, tiling
+from edgefusion.compiler.lowering.view import View
+from edgefusion.compiler.network.window import Span
 from edgefusion.compiler.ops.split_reduction import (
     Largest,
     Sums,
@@ -74,16 +76,16 @@ def split_matmul_tilings(context: OpContext, f: Factors) -> Iterator[Tiling]:
 
 @dataclass(slots=True)
 class SplitMatmul:
-    """The buffers of one op; ``emit`` takes its products one after another."""
+    """The stage of an op in one run; ``product`` takes the products of one that has several."""
 
     e: Emitter
     factors: Factors
     tiling: Tiling
-    x_buffer: Buffer
-    w_buffer: Buffer
+    x_buffer: Buffer | None
+    w_buffer: Buffer | None
     constants: list[ChannelConstant]
     sums: Sums
-    y_buffer: Buffer
+    y_buffer: Buffer | None
     epilogue: EpilogueBuffers
 
     @classmethod
@@ -94,26 +96,30 @@ class SplitMatmul:
         one = f.batches == 1
         x_width, w_height = k if keep == "x" else depth, k if keep == "w" else depth
         x_once, w_once = keep == "x" and size == m, keep == "w" and channels == n
-        x_buffer = e.buffer("x", size * x_width, f.x.operand.dtype, streamed=not (one and x_once))
-        w_buffer = e.buffer(
-            "w", w_height * channels, f.w.operand.dtype, streamed=not (one and w_once)
-        )
+        x_buffer = e.input_buffer("x", size * x_width, f.x, streamed=not (one and x_once))
+        w_buffer = e.input_buffer("w", w_height * channels, f.w, streamed=not (one and w_once))
         constants = reserve_constants(
             e, context, f.weights, f.bias, channels, streamed=channels < n
         )
         epilogue = EpilogueBuffers.reserve(e, context, size * channels, channels)
         sums = Sums.reserve(e, size * channels, f.y, epilogue.stages[0], parts=-(-k // depth))
-        y_buffer = e.buffer("y", size * channels, f.y.operand.dtype)
+        changed = EpilogueBuffers.changes(context.op)
+        y_buffer = e.output_buffer("y", size * channels, f.y, needed=changed)
         return cls(e, f, t, x_buffer, w_buffer, constants, sums, y_buffer, epilogue)
 
-    def emit(self, x: View, w: View, y: View) -> None:
+    def run(self, span: Span) -> None:
+        """All rows of the only product."""
+        f = self.factors
+        self.product(f.x, f.w, f.y)
+
+    def product(self, x: View, w: View, y: View) -> None:
         """One product."""
         e, keep = self.e, self.tiling.choice("keep")
         m, _, n = self.factors.extents
         size, channels = self.tiling["rows"], self.tiling["channels"]
         if keep == "x":
             for r in e.tiles(m, size):
-                x_rows = self._load(self.x_buffer, rows(x, r.start, r.size), again=False)
+                x_rows = e.bring(self.x_buffer, rows(x, r.start, r.size), again=False)
                 for c in e.tiles(n, channels):
                     if r.index == 0 or channels < n:
                         self._load_constants(c, again=r.index > 0)
@@ -124,7 +130,7 @@ class SplitMatmul:
             w_columns = None
             if keep == "w":
                 source = columns(w, c.start, c.size)
-                w_columns = self._load(self.w_buffer, source, again=False)
+                w_columns = e.bring(self.w_buffer, source, again=False)
             for r in e.tiles(m, size):
                 self._tile(r, c, y, x, w, w_columns=w_columns)
 
@@ -149,32 +155,26 @@ class SplitMatmul:
         for d in e.tiles(k, self.tiling["depth"]):
             if x_rows is None:
                 part = x.box((r.start, d.start), (r.size, d.size))
-                left = self._load(self.x_buffer, part, again=c.index > 0)
+                left = e.bring(self.x_buffer, part, again=c.index > 0)
             else:
                 left = columns(x_rows, d.start, d.size)
             if w_columns is None:
                 part = w.box((d.start, c.start), (d.size, c.size))
-                right = self._load(self.w_buffer, part, again=r.index > 0)
+                right = e.bring(self.w_buffer, part, again=r.index > 0)
             else:
                 right = rows(w_columns, d.start, d.size)
             first, shape = d.index == 0, (r.size, c.size)
             if d.start + d.size < k:
                 self.sums.add(e, Opcode.MATMUL, shape, [left, right], (), first=first)
                 continue
-            self.y_buffer.next()
-            tile = self.y_buffer.view(self.epilogue.stages[0], shape)
+            target = y.box((r.start, c.start), shape)
+            tile = e.place(self.y_buffer, target, self.epilogue.stages[0])
             inputs = [left, right, *(constant.current(c) for constant in self.constants)]
             attrs = (("bias", int(bool(self.factors.bias))),)
             self.sums.finish(e, Opcode.MATMUL, tile, inputs, attrs, first=first)
-            tile = self.epilogue.apply(e, tile, (r.start, c.start), c, first=r.index == 0)
-            e.store(y.box((r.start, c.start), tile.shape), tile)
-
-    def _load(self, buffer: Buffer, source: View, *, again: bool) -> View:
-        """Bring ``source`` into the next slot of ``buffer``."""
-        buffer.next()
-        tile = buffer.view(source.operand.tensor, source.shape)
-        self.e.load(tile, source, again=again)
-        return tile
+            starts = (r.start, c.start)
+            tile = self.epilogue.apply(e, tile, starts, c, target, first=r.index == 0)
+            e.deliver(target, tile)
 
     def _load_constants(self, c: Tile, *, again: bool) -> None:
         load_constants(self.e, self.constants, c, again=again)

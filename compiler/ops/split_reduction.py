@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from edgefusion.compiler.lowering.emitter import Buffer, Emitter, View
+from edgefusion.compiler.lowering.emitter import Buffer, Emitter
 from edgefusion.compiler.lowering.rule import Tiling
+from edgefusion.compiler.lowering.view import View
 from edgefusion.compiler.network.tensor import statistics_dtype
 from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime.errors import DoesNotFitError
@@ -30,7 +31,7 @@ def depths(machine: Machine, total: int, taps: int = 1) -> list[int]:
     gain nothing, shallower ones than a fraction are left to ``least_depth``.
     """
     granule = least_depth(machine, total)
-    balance = machine.tensor_macs_per_cycle / machine.tensor_drain_elements_per_cycle / taps
+    balance = 2 * machine.tensor_macs_per_cycle / machine.tensor_drain_bytes_per_cycle / taps
     parts = {max(1, round(total / (balance * times))) for times in (2.0, 1.0, 0.5, 0.25)}
     sizes = {min(total, -(-total // (count * granule)) * granule) for count in parts}
     return sorted({total, *sizes}, reverse=True)

@@ -10,19 +10,32 @@ from edgefusion.runtime.machine import Machine
 
 
 @dataclass(frozen=True, slots=True)
+class Grouping:
+    """What groups may do: keep tensors in SRAM whole (``resident``) or roll them by in stripes
+    (``rolling``), compute twice at statistics (``repeats``), take a product and its gated unit as
+    one (``gated``). All of it, but to see what each is worth."""
+
+    resident: bool = True
+    rolling: bool = True
+    repeats: bool = True
+    gated: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Schedule:
     """What a schedule allows.
 
     ``attention_in_sram``: scores stay in SRAM (model-level tiling) instead of being spilled.
     ``overlap``: all engines run at the same time, ordered by data alone, over ``slots`` copies of
     each streamed tile buffer; without it every instruction waits for the one before, on one engine
-    of each kind.
+    of each kind. ``groups``: tensors may stay in SRAM between ops.
     """
 
     name: str
     attention_in_sram: bool
     overlap: bool
     slots: int
+    groups: Grouping | None = None
 
     def slot_counts(self, machine: Machine) -> range:
         """How many copies of streamed tile buffers are worth trying: ``slots`` keep one computing
@@ -42,7 +55,7 @@ _COMPUTING = (EngineKind.TENSOR, EngineKind.VECTOR)
 SCHEDULES = (
     Schedule("serial", attention_in_sram=False, overlap=False, slots=1),
     Schedule("mlt", attention_in_sram=True, overlap=False, slots=1),
-    Schedule("pipelined", attention_in_sram=True, overlap=True, slots=2),
+    Schedule("pipelined", attention_in_sram=True, overlap=True, slots=2, groups=Grouping()),
 )
 
 

@@ -24,13 +24,13 @@ from edgefusion.runtime.work import durations_ps
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Memory that the program holds while ``region`` is in use."""
+    """Memory that the program holds while one of ``regions`` is in use."""
 
     name: str
     space: Space
     address: int
     nbytes: int
-    region: Region
+    regions: Sequence[Region]
 
 
 def synchronise(
@@ -89,8 +89,10 @@ def _records(
         for region in (*access.reads, *access.writes):
             first.setdefault(id(region), index)
             last[id(region)] = index
-    return tuple(
-        BufferRecord(r.name, r.space, r.address, r.nbytes, first[id(r.region)], last[id(r.region)])
-        for r in reservations
-        if id(r.region) in first
-    )
+    records = []
+    for r in reservations:
+        touched = [id(region) for region in r.regions if id(region) in first]
+        if touched:
+            begin, end = min(first[i] for i in touched), max(last[i] for i in touched)
+            records.append(BufferRecord(r.name, r.space, r.address, r.nbytes, begin, end))
+    return tuple(records)

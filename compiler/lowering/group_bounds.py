@@ -1,0 +1,130 @@
+"""Lower limits of ops where a plan has them, and of a network over all groups it could form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, field
+from typing import Any
+
+from edgefusion.compiler.lowering.bounds import Bound, compulsory_bytes, named_tensors, op_bound
+from edgefusion.compiler.lowering.group import Group, Scene
+from edgefusion.compiler.lowering.planner import Plan, signature, with_residents
+from edgefusion.compiler.lowering.rule import OpContext
+from edgefusion.compiler.network.network import NetOp, operands, results
+from edgefusion.compiler.network.rows import row_count
+from edgefusion.runtime.groups import EngineBounds
+from edgefusion.runtime.isa import Role
+
+
+@dataclass(slots=True)
+class BoundFinder:
+    """Bounds of ops in a scene; ops that look the same are looked at once."""
+
+    scene: Scene
+    known: dict[Any, Bound] = field(default_factory=dict)
+
+    def of_plan(self, plan: Plan) -> list[list[Bound]]:
+        """The bounds of each group's members, with their operands where the plan has them."""
+        return [
+            self._of_group(group, {r.root for r in plan.residencies if r.first <= index <= r.last})
+            for index, group in enumerate(plan.groups)
+        ]
+
+    def apart(self, op: NetOp) -> Bound:
+        """From DRAM to DRAM."""
+        return self._bound(op, frozenset(), frozenset())
+
+    def fused(
+        self, ops: Sequence[NetOp], plan: Plan, placed: Sequence[Sequence[Bound]]
+    ) -> EngineBounds:
+        """What holds for whatever groups ``ops`` form: weights, inputs, outputs, and what the host
+        reads and writes, once over the bus; each op's work once, as little as it takes wherever its
+        operands are. ``placed`` are the bounds in one ``plan``."""
+        chosen: dict[str, EngineBounds] = {}
+        for group, bounds in zip(plan.groups, placed, strict=True):
+            for member, bound in zip(group.members, bounds, strict=True):
+                name = member.op.name
+                chosen[name] = _pairwise(max, chosen.get(name, EngineBounds()), bound.engines)
+        moved_ps = sum(bound.dma_ps for bounds in placed for bound in bounds)
+        sums = {step.operand for op in ops for step in op.epilogue if step.is_statistics}
+        total = EngineBounds(dma_ps=min(self._outer_ps(ops), moved_ps))  # not more by rounding
+        for op in ops:
+            named = {*operands(op), *(op.outputs if len(op.outputs) == 1 else ())} - sums
+            everywhere = frozenset(
+                root
+                for root in map(self.scene.root, named)
+                if self.scene.tensors[root].role is Role.ACTIVATION
+            )
+            least = self.apart(op).engines
+            if op.name in chosen:  # or it is done with another
+                least = _pairwise(min, chosen[op.name], least)
+            if op.kind.on_npu:
+                least = _pairwise(min, least, self._bound(op, everywhere, everywhere).engines)
+            total += EngineBounds(least.tensor_ps, least.vector_ps, 0, least.host_ps)
+        return total
+
+    def _of_group(self, group: Group, residents: set[str]) -> list[Bound]:
+        scene, loop = self.scene, group.loop
+        ops = [member.op for member in group.members]
+        rows = [row_count(scene.tensors[op.outputs[0]]) for op in ops]
+        reached = rows
+        if loop.stripe:
+            spans = scene.frontier(ops, loop).step(0, rows[-1]).spans
+            reached = [span.size for span in spans]
+        inside = residents | loop.rolling | loop.shared
+        loaded: set[str] = set()
+        found = []
+        for op, size, total in zip(ops, reached, rows, strict=True):
+            read = {scene.root(name) for name in operands(op)}
+            first = (loop.shared & read) - loaded  # whoever reads them first loads them
+            loaded |= first
+            bound = self._bound(op, frozenset(inside), frozenset(inside - first))
+            stored = scene.root(op.outputs[0])
+            if stored in loop.kept:
+                bound = bound.moving(scene.tensors[stored].nbytes, scene.machine)
+            found.append(bound if size >= total else bound.part(size, total))
+        return found
+
+    def _bound(self, op: NetOp, inside: frozenset[str], unmoved: frozenset[str]) -> Bound:
+        """With the tensors ``inside`` in SRAM, of which those ``unmoved`` are not loaded for it."""
+        own = {self.scene.root(name) for name in (*operands(op), *results(op))}
+        inside, unmoved = inside & own, unmoved & own
+        marks = dict.fromkeys(inside, "shared") | dict.fromkeys(unmoved, "sram")
+        key = signature([op], self.scene, marks)
+        if key not in self.known:
+            work, moves = (self._context(op, roots) for roots in (inside, unmoved))
+            self.known[key] = op_bound(work, moves)
+        return self.known[key]
+
+    def _context(self, op: NetOp, inside: frozenset[str]) -> OpContext:
+        scene = with_residents(self.scene, dict.fromkeys(inside, "sram"))
+        return OpContext(op, scene.machine, scene.tensors, scene.views)
+
+    def _outer_ps(self, ops: Sequence[NetOp]) -> int:
+        """The time on the bus of what must cross it."""
+        scene = self.scene
+        hosts = [op for op in ops if not op.kind.on_npu]
+        crossing = {scene.root(n) for op in hosts for n in (*operands(op), *results(op))}
+        made = {scene.root(n) for op in ops if op.kind.on_npu for n in results(op)}
+        read: dict[str, int] = {}
+        for op in ops:
+            if op.kind.on_npu:
+                context = self._context(op, frozenset())
+                for name in named_tensors(context):
+                    root = scene.root(name)
+                    outer = scene.tensors[root].role is not Role.ACTIVATION or root in crossing
+                    if outer and root not in made:
+                        nbytes = compulsory_bytes(context, [name])
+                        read[root] = max(read.get(root, 0), nbytes)
+        wanted = {root for op in hosts for root in map(scene.root, operands(op))}
+        written = sum(
+            scene.tensors[root].nbytes
+            for root in made
+            if scene.tensors[root].role is Role.OUTPUT or root in wanted
+        )
+        nbytes = sum(read.values()) + written
+        return int(1e12 * (nbytes / scene.machine.dma_bandwidth_bytes_per_s))
+
+
+def _pairwise(choose: Any, one: EngineBounds, other: EngineBounds) -> EngineBounds:
+    return EngineBounds(*map(choose, astuple(one), astuple(other)))

@@ -1,0 +1,532 @@
+"""Which ops run as a group, and which tensors stay in SRAM between groups: a search by cost.
+
+A beam walks over the ops in order. A state is where it has come to, which tensors are in SRAM
+there, and what the groups so far cost (``lowering.group_search``, ``lowering.tile_search``). From
+each state the next op runs alone, or as a group with those after it; its result goes to DRAM, stays
+in SRAM until its last use, or both. Costs are kept by signature, as networks repeat themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from edgefusion.compiler.lowering.group import (
+    Group,
+    Loop,
+    Member,
+    Overlay,
+    Scene,
+    may_join,
+    why_apart,
+)
+from edgefusion.compiler.lowering.group_search import Choice, best_loop
+from edgefusion.compiler.lowering.rule import OpContext
+from edgefusion.compiler.lowering.tile_search import Known, best, search
+from edgefusion.compiler.lowering.view import View
+from edgefusion.compiler.network.network import NetOp, operands, results
+from edgefusion.compiler.network.rows import row_count
+from edgefusion.compiler.network.window import Span
+from edgefusion.compiler.ops.gated import GatedMatMul, gated
+from edgefusion.compiler.schedule.dependences import Region
+from edgefusion.compiler.schedule.schedule import Grouping, Schedule
+from edgefusion.runtime.groups import STATISTICS
+from edgefusion.runtime.isa import Role, Space
+from edgefusion.runtime.program import Operand, dense_strides
+
+_WIDTH = 3
+"""States that are followed at each op."""
+_LONGEST = 5
+"""Ops that a group has at most."""
+_BUCKETS = 16
+"""SRAM budgets are rounded down to as many parts of SRAM, so that costs can be shared."""
+_SMALL = 4
+"""Where the tensors between ops take less than this part of SRAM, they stay there whole, and
+stripes of them are not tried."""
+_PATIENCE = 40
+"""Ops over which a tensor may stay in SRAM without a copy in DRAM."""
+_NEAR = 6
+"""Ops over which one stays that is in DRAM as well."""
+
+
+_New = tuple[str, int, bool]
+"""A tensor in SRAM: its root, the op at which it may go, and whether it has no copy in DRAM."""
+
+
+@dataclass(frozen=True, slots=True)
+class Residency:
+    """A tensor that stays in SRAM from one group to another; ``alone``: it has no copy in DRAM."""
+
+    root: str
+    first: int
+    last: int
+    alone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Groups in order, what stays in SRAM between them, and why each ends where it does."""
+
+    groups: tuple[Group, ...]
+    residencies: tuple[Residency, ...] = ()
+    borders: tuple[str, ...] = ()
+
+    @property
+    def never_in_dram(self) -> frozenset[str]:
+        """Roots of tensors that have no place in DRAM."""
+        found = {r for g in self.groups for r in g.loop.rolling - g.loop.kept}
+        found |= {r.root for r in self.residencies if r.alone}
+        members = (member for group in self.groups for member in group.members)
+        # What an op hands to one that is done with it.
+        return frozenset(
+            found | {name for m in members for op in m.absorbed for name in op.inputs if name}
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _State:
+    """Where the search has come to, and by which groups."""
+
+    cost: float
+    residents: tuple[_New, ...]
+    before: _State | None = None
+    choices: tuple[Choice, ...] = ()
+    ops: tuple[int, int] = (0, 0)
+    new: _New | None = None
+
+
+def plan_separately(ops: Sequence[NetOp], scene: Scene, schedule: Schedule) -> Plan:
+    """Every op by itself, from DRAM to DRAM."""
+    chosen: dict[Any, Any] = {}
+    groups = []
+    for op in ops:
+        key = signature([op], scene, {}), 0
+        if key not in chosen:
+            context = OpContext(op, scene.machine, scene.tensors, scene.views)
+            chosen[key] = best(context, schedule)
+        found = chosen[key]
+        member = Member(op, found.tiling, found.slots, op.name)
+        groups.append(Group((member,), Loop(0)))
+    borders = (f"{schedule.name} runs every op by itself",) * (len(groups) - 1)
+    return Plan(tuple(groups), borders=(*borders, ""))
+
+
+def plan_groups(
+    ops: Sequence[NetOp],
+    scene: Scene,
+    schedule: Schedule,
+    *,
+    alone_never: frozenset[str] = frozenset(),
+    costs: dict[Any, Choice | None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Plan:
+    """The cheapest plan that the beam finds. ``alone_never`` are tensors that must not stay in
+    SRAM; ``costs`` carries what one search learns to the next.
+
+    Raises DoesNotFitError for an op that fits no way.
+    """
+    return _Planner(ops, scene, schedule, alone_never, {} if costs is None else costs).plan(
+        progress
+    )
+
+
+class _Planner:
+    def __init__(
+        self,
+        ops: Sequence[NetOp],
+        scene: Scene,
+        schedule: Schedule,
+        never: frozenset[str],
+        costs: dict[Any, Choice | None],
+    ) -> None:
+        self.ops, self.scene, self.schedule, self.costs = ops, scene, schedule, costs
+        self.machine = scene.machine
+        self.allowed = schedule.groups or Grouping()
+        self.uses: dict[str, list[int]] = {}
+        self.must_dram = set(never)
+        for index, op in enumerate(ops):
+            for name in operands(op):
+                self.uses.setdefault(scene.root(name), []).append(index)
+            if not op.kind.on_npu:
+                named = (*operands(op), *results(op))
+                self.must_dram |= {scene.root(name) for name in named}
+            if len(op.outputs) > 1:
+                self.must_dram |= {scene.root(name) for name in op.outputs}
+        for name in scene.tensors:
+            if scene.tensors[scene.root(name)].role is not Role.ACTIVATION:
+                self.must_dram.add(scene.root(name))
+        self.tiles: dict[Any, Known] = {}
+        self.forms: dict[tuple[int, int], list[list[NetOp]]] = {}
+        self.absorbed: dict[str, tuple[NetOp, ...]] = {}
+
+    def plan(self, progress: Callable[[int, int], None] | None) -> Plan:
+        count = len(self.ops)
+        states: list[list[_State]] = [[] for _ in range(count + 1)]
+        states[0] = [_State(0.0, ())]
+        for index in range(count):
+            if progress is not None:
+                progress(index, count)
+            for state in self._kept(states[index]):
+                for following in self._following(state, index):
+                    states[following.ops[1]].append(following)
+        return self._traced(min(states[count], key=lambda s: s.cost))
+
+    def _kept(self, states: list[_State]) -> list[_State]:
+        """The best of each set of residents, and of these the most promising."""
+        distinct: dict[Any, _State] = {}
+        for state in states:
+            key = frozenset(state.residents)
+            if key not in distinct or state.cost < distinct[key].cost:
+                distinct[key] = state
+        ranked = sorted(distinct.values(), key=self._promise)
+        if not ranked:
+            return []
+        # What pays now may stand in the way of what follows: those with room are kept as well.
+        roomy = min(ranked, key=lambda s: (self._held(s), s.cost))
+        cheapest = min(ranked, key=lambda s: s.cost)
+        return list(dict.fromkeys((*ranked[:_WIDTH], roomy, cheapest)))
+
+    def _held(self, state: _State) -> int:
+        return sum(self._bytes(root) for root, _, _ in state.residents)
+
+    def _promise(self, state: _State) -> float:
+        """Cost so far, less what residents save when they are read."""
+        return state.cost - 0.7 * self._dma_ps(self._held(state))
+
+    def _bytes(self, root: str) -> int:
+        align = self.machine.sram_align_bytes
+        return -(-self.scene.tensors[root].nbytes // align) * align
+
+    def _dma_ps(self, nbytes: int) -> float:
+        return 1e12 * nbytes / self.machine.dma_bandwidth_bytes_per_s
+
+    def _following(self, state: _State, index: int) -> Iterator[_State]:
+        for stop in range(index + 1, min(index + _LONGEST, len(self.ops)) + 1):
+            found = False
+            for new in self._destinations(stop - 1):
+                for after in self._after(state, index, stop, new):
+                    found = True
+                    yield after
+            if stop == index + 1 and not found:
+                # Tells what is wrong.
+                best(self._context(self.ops[index], {}), self.schedule)
+
+    def _destinations(self, index: int) -> Iterator[_New | None]:
+        """Where the result of an op may go."""
+        yield None
+        if not self.allowed.resident:
+            return
+        op = self.ops[index]
+        root = self.scene.root(op.outputs[0])
+        readers = [use for use in self.uses.get(root, ()) if use > index]
+        if not readers or self._bytes(root) >= self.machine.sram_bytes:
+            return
+        if root not in self.must_dram and readers[-1] - index <= _PATIENCE:
+            yield root, readers[-1], True
+        if root in self.must_dram and self.scene.tensors[root].role is not Role.OUTPUT:
+            return
+        near = [use for use in readers if use - index <= _NEAR]
+        if near and (near[-1] < readers[-1] or root in self.must_dram):
+            yield root, near[-1], False
+
+    def _after(self, state: _State, start: int, stop: int, new: _New | None) -> Iterator[_State]:
+        """The ops from ``start`` on as one group; or in two, the first of which computes nothing
+        but the statistics that the second needs."""
+        where = {root: "sram" for root, _, _ in state.residents}
+        if new:
+            where[new[0]] = "sram" if new[2] else "both"
+        residents = (*state.residents, new) if new else state.residents
+        left = tuple(r for r in residents if r[1] >= stop)
+
+        def following(choices: Sequence[Choice | None]) -> Iterator[_State]:
+            found = tuple(c for c in choices if c is not None)
+            if len(found) == len(choices):
+                cost = state.cost + sum(c.time_ps + 0.1 * c.dma_ps for c in found)
+                yield _State(cost, left, state, found, (start, stop), new)
+
+        for ops in self._forms(start, stop):
+            yield from following([self._choice(ops, where, stop)])
+        for barrier in range(start, stop - 1):
+            if self._may_repeat(start, barrier, stop):
+                first = list(self.ops[start : barrier + 1])
+                bare = without_statistics(first[-1])
+                second = [*first[:-1], bare, *self.ops[barrier + 1 : stop]]
+                if may_join(second, self.scene):
+                    before = {root: "sram" for root, _, _ in state.residents}
+                    values = self._choice(second, where, stop)
+                    if values is not None:
+                        sums = self._choice(first, before, stop, drops=True)
+                        yield from following([sums, values])
+
+    def _forms(self, start: int, stop: int) -> list[list[NetOp]]:
+        """The ops as one group, if they can be and it is worth a try."""
+        if stop == start + 1:
+            return [[self.ops[start]]]
+        key = start, stop
+        if key not in self.forms:
+            if stop - start > 1 and not self.allowed.rolling and not self._is_pair(start, stop):
+                self.forms[key] = []
+                return []
+            if self._splits_pair(start) or self._splits_pair(stop):
+                self.forms[key] = []
+                return []
+            ops = self._joined(self.ops[start:stop])
+            between = (op.outputs[0] for op in ops[:-1])
+            nbytes = sum(self._bytes(self.scene.root(name)) for name in between)
+            large = nbytes * _SMALL >= self.machine.sram_bytes
+            fits = len(ops) == 1 or (large and may_join(ops, self.scene))
+            self.forms[key] = [ops] if fits else []
+        return self.forms[key]
+
+    def _splits_pair(self, index: int) -> bool:
+        """Whether a border there keeps apart two ops that can be one."""
+        if not 0 < index < len(self.ops):
+            return False
+        return self._is_pair(index - 1, index + 1)
+
+    def _is_pair(self, start: int, stop: int) -> bool:
+        return stop == start + 2 and len(self._joined(self.ops[start:stop])) == 1
+
+    def _joined(self, ops: Sequence[NetOp]) -> list[NetOp]:
+        """The ops, those that can be one as one."""
+        found: list[NetOp] = []
+        for op in ops:
+            one = gated(found[-1], op) if found and self.allowed.gated else None
+            if one is None or self._readers(found[-1]) != 1 or self._is_output(found[-1]):
+                found.append(op)
+            else:
+                self.absorbed[one.name] = (op,)
+                found[-1] = one
+        return found
+
+    def _readers(self, op: NetOp) -> int:
+        return len(self.uses.get(self.scene.root(op.outputs[0]), ()))
+
+    def _is_output(self, op: NetOp) -> bool:
+        return self.scene.root(op.outputs[0]) in self.must_dram
+
+    def _may_repeat(self, start: int, barrier: int, stop: int) -> bool:
+        """Whether the ops up to ``barrier`` can run for its statistics first, then again for its
+        values: these are read by the ops that follow alone, and SRAM cannot hold them."""
+        if not self.allowed.repeats or not self.allowed.rolling:
+            return False
+        op = self.ops[barrier]
+        root = self.scene.root(op.outputs[0])
+        if not any(step.is_statistics for step in op.epilogue) or root in self.must_dram:
+            return False
+        if 2 * self._bytes(root) < self.machine.sram_bytes:
+            return False
+        reads = [use for use in self.uses.get(root, ()) if use > barrier]
+        return (
+            bool(reads)
+            and max(reads) < stop
+            and may_join(self.ops[start : barrier + 1], self.scene)
+        )
+
+    def _loop(
+        self, ops: Sequence[NetOp], residents: Mapping[str, str], stop: int, *, drops: bool
+    ) -> Loop:
+        """What rolls, is kept and is shared in a group; ``drops``: of the last result nothing but
+        statistics is wanted."""
+        scene = self.scene
+        last = scene.root(ops[-1].outputs[0])
+        read = {scene.root(name) for op in ops for name in operands(op)}
+        made = {scene.root(op.outputs[0]) for op in ops[:-1]}
+        rolling = made & read
+        kept: set[str] = set()
+        if drops:
+            rolling |= {last}
+        else:
+            kept = {
+                root
+                for root in rolling
+                if root in self.must_dram or any(u >= stop for u in self.uses.get(root, ()))
+            }
+            if residents.get(last) == "both":
+                kept.add(last)
+        readers: dict[str, int] = {}
+        halo: set[str] = set()
+        for op in ops:
+            total = row_count(scene.tensors[op.outputs[0]])
+            needed = scene.rows_needed(op, Span(0, total))
+            overlapping = self._overlapping(op)
+            for root, name in {scene.root(n): n for n in operands(op) if n in needed}.items():
+                tensor = scene.tensors[name]
+                if root in made or root == last or root in residents or tensor.constant:
+                    continue
+                if tensor.shape[-1] != scene.tensors[root].shape[-1]:
+                    continue
+                readers[root] = readers.get(root, 0) + 1
+                if name in overlapping:
+                    halo.add(root)
+        shared = frozenset(root for root, n in readers.items() if n > 1 or root in halo)
+        return Loop(0, frozenset(rolling), frozenset(kept), shared)
+
+    def _overlapping(self, op: NetOp) -> set[str]:
+        """Operands of which stripes of the op read some rows twice."""
+        total = row_count(self.scene.tensors[op.outputs[0]])
+        half = max(1, total // 2)
+        before = self.scene.rows_needed(op, Span(0, half))
+        after = self.scene.rows_needed(op, Span(half, total - half))
+        return {name for name in before if before[name].stop > after[name].start}
+
+    def _choice(
+        self,
+        ops: Sequence[NetOp],
+        where: Mapping[str, str],
+        stop: int,
+        *,
+        drops: bool = False,
+    ) -> Choice | None:
+        """How ``ops`` run best with these tensors in SRAM."""
+        crossing = sum(self._bytes(root) for root in where)
+        limit = self.machine.sram_bytes
+        if crossing:
+            bucket = max(1, limit // _BUCKETS)
+            limit = (limit - crossing) // bucket * bucket
+        if limit <= 0:
+            return None
+        loop = Loop(0)
+        if len(ops) > 1 or drops:
+            loop = self._loop(ops, where, stop, drops=drops)
+        else:
+            last = self.scene.root(ops[0].outputs[0])
+            if where.get(last) == "both":
+                loop = Loop(0, kept=frozenset({last}))
+        marks = dict(where)
+        for mark, roots in (("rolls", loop.rolling), ("shared", loop.shared)):
+            marks |= dict.fromkeys(roots, mark)
+        marks |= {root: marks[root] + " kept" for root in loop.kept if root in marks}
+        named = signature(ops, self.scene, marks)
+        key = named, limit
+        if key not in self.costs:
+            known = self.tiles.setdefault(named, {})
+            self.costs[key] = self._search(ops, loop, where, limit, known)
+        found = self.costs[key]
+        if found is None:
+            return None
+        members = tuple(
+            replace(
+                member,
+                op=op,
+                record=op.name + STATISTICS if drops else op.name,
+                absorbed=self.absorbed.get(op.name, ()) if isinstance(op.kind, GatedMatMul) else (),
+            )
+            for member, op in zip(found.group.members, ops, strict=True)
+        )
+        bound = replace(loop, stripe=found.group.loop.stripe)
+        return replace(found, group=Group(members, bound))
+
+    def _context(self, op: NetOp, where: Mapping[str, str]) -> OpContext:
+        scene = with_residents(self.scene, where)
+        return OpContext(op, self.machine, scene.tensors, scene.views)
+
+    def _search(
+        self,
+        ops: Sequence[NetOp],
+        loop: Loop,
+        where: Mapping[str, str],
+        limit: int,
+        known: Known,
+    ) -> Choice | None:
+        scene = with_residents(self.scene, where)
+        if len(ops) > 1 or loop.rolling:
+            return best_loop([(op, op.name) for op in ops], scene, loop, self.schedule, limit)
+        (op,) = ops
+        context = OpContext(op, self.machine, scene.tensors, scene.views)
+        candidates = search(context, self.schedule, limit, known)
+        if not candidates or candidates[0].rejected:
+            return None
+        fastest = candidates[0].time_ps
+        # Room is worth more than a thousandth of time: the next group's first loads go there.
+        close = [c for c in candidates if not c.rejected and c.time_ps <= 1.001 * fastest]
+        chosen = min(close, key=lambda c: (c.sram_bytes, c.time_ps))
+        stored = sum(self._bytes(root) for root in loop.kept)
+        dma = chosen.dma_ps + self._dma_ps(stored)
+        member = Member(op, chosen.tiling, chosen.slots, op.name)
+        return Choice(
+            Group((member,), loop),
+            chosen.sram_bytes,
+            chosen.dma_bytes + stored,
+            int(max(chosen.time_ps, dma)),
+            int(dma),
+        )
+
+    def _traced(self, state: _State) -> Plan:
+        steps: list[_State] = []
+        at: _State | None = state
+        while at is not None and at.choices:
+            steps.append(at)
+            at = at.before
+        groups: list[Group] = []
+        borders: list[str] = []
+        group_of: dict[int, int] = {}
+        begins: dict[int, int] = {}
+        for step in reversed(steps):
+            groups += [choice.group for choice in step.choices]
+            borders += ["statistics first, then values"] * (len(step.choices) - 1)
+            borders.append(self._border(step))
+            group_of |= dict.fromkeys(range(*step.ops), len(groups) - 1)
+            begins[step.ops[1]] = len(groups) - 1
+        residencies = tuple(
+            Residency(s.new[0], begins[s.ops[1]], group_of[s.new[1]], s.new[2])
+            for s in reversed(steps)
+            if s.new
+        )
+        return Plan(tuple(groups), residencies, tuple(borders))
+
+    def _border(self, step: _State) -> str:
+        """Why the op that follows is not in the group; '' for the last."""
+        stop = step.ops[1]
+        if stop == len(self.ops):
+            return ""
+        members = step.choices[-1].group.members
+        joined = [*(member.op for member in members), self.ops[stop]]
+        if apart := why_apart(joined, self.scene):
+            return apart
+        if len(members) >= _LONGEST:
+            return "longest group"
+        if len(step.choices) == 1 and not self._forms(step.ops[0], stop + 1):
+            return "what lies between is small: it stays whole"
+        return "together they cost more, or exceed SRAM"
+
+
+def without_statistics(op: NetOp) -> NetOp:
+    """The op, computed for its values alone."""
+    return replace(op, epilogue=tuple(step for step in op.epilogue if not step.is_statistics))
+
+
+def with_residents(scene: Scene, where: Mapping[str, str]) -> Scene:
+    """The scene with these tensors somewhere in SRAM: for costing, any address will do."""
+    views = Overlay(scene.views)
+    nowhere = Region(partial=True)
+    for root in where:
+        for name in scene.aliases.get(root, (root,)):
+            o = scene.dram[name].operand
+            strides = dense_strides(o.shape, o.dtype)
+            views[name] = View(Operand(o.tensor, Space.SRAM, 0, o.dtype, o.shape, strides), nowhere)
+    return replace(scene, views=views)
+
+
+def signature(ops: Sequence[NetOp], scene: Scene, marks: Mapping[str, str]) -> Any:
+    """What costs and bounds depend on: ops that agree in it get the same ones. ``marks`` say where
+    tensors are, by root."""
+    numbers: dict[str, int] = {}
+    described = []
+    for op in ops:
+        named = (*op.inputs, *op.outputs, *(step.operand for step in op.epilogue))
+        entries: list[Any] = []
+        for name in named:
+            if not name:
+                entries.append(None)
+                continue
+            tensor, root = scene.tensors[name], scene.root(name)
+            number = numbers.setdefault(root, len(numbers))
+            scaled = bool(tensor.scale_tensor)
+            mark = marks.get(root, "")
+            entries.append((number, tensor.shape, tensor.dtype, scaled, tensor.role, mark))
+        attributes = tuple(op.kind.attributes.items())
+        functions = tuple(step.function for step in op.epilogue)
+        described.append((op.kind.name, tuple(entries), attributes, functions))
+    return tuple(described)
