@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 PAPER_SOURCE = "bk-sdm-tiny"
-SCHEDULES = ("serial", "mlt")
+SCHEDULES = ("serial", "mlt", "pipelined")
 CALIBRATION_PROMPTS = 1
 """At the deployed timesteps: two evaluations of the U-Net, half a minute at full size."""
 app = typer.Typer(add_completion=False)
@@ -64,10 +64,10 @@ def demo(
     ] = True,
     json_to: JsonOption = None,
 ) -> None:
-    """Compile BK-SDM-Tiny at full size with random weights, without MLT (`serial`) and with it
-    (`mlt`), simulate both, and show the paper's Tables 6 and 7 beside ours. Then execute: verify a
-    small model, draw pictures with a trained one (miniature.png), and run one full-size U-Net step
-    beside ONNX Runtime.
+    """Compile BK-SDM-Tiny at full size with random weights, without MLT (`serial`), with it (`mlt`)
+    and with overlap and fusion groups (`pipelined`), simulate all, and show the paper's Tables 6
+    and 7 beside ours. Then execute: verify a small model, draw pictures with a trained one
+    (miniature.png), and run one full-size U-Net step beside ONNX Runtime.
 
     Examples: `edgefusion demo`; `edgefusion demo --source tiny-test`; `edgefusion demo --no-values`
     (times and bytes alone, without calibration).

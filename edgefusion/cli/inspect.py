@@ -1,4 +1,4 @@
-"""``edgefusion inspect``: what is in a bundle: manifest, graph, program, memory, tile choices."""
+"""``edgefusion inspect``: what is in a bundle: manifest, graph, program, memory, groups, tiles."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgefusion.cli.component_table import component_rows, components_table
+from edgefusion.cli.groups import all_groups, group_tables, groups_document
 from edgefusion.cli.host_tables import host_call_rows, host_op_rows, host_tables
 from edgefusion.cli.memory_map import memory_table
 from edgefusion.cli.options import BundleArgument
@@ -61,6 +62,14 @@ def inspect(
         typer.Option("--range", metavar="A:B", help="Instructions A to B of the program."),
     ] = None,
     memory: Annotated[bool, typer.Option("--memory", help="Show the memory map.")] = False,
+    groups: Annotated[
+        bool,
+        typer.Option(
+            "--groups",
+            help="Show which ops run as one group, what stays in SRAM and until when, what that "
+            "saves, and why each group ends where it does.",
+        ),
+    ] = False,
     tiles: Annotated[
         str | None,
         typer.Option(
@@ -81,16 +90,20 @@ def inspect(
 
     Examples: `edgefusion inspect tiny.npub`; `edgefusion inspect tiny.npub --component unet
     --program --range 100:150`; `edgefusion inspect tiny.npub --component unet --memory --csv -`;
+    `edgefusion inspect tiny.npub --component unet --groups`;
     `edgefusion inspect tiny.npub --tiles unet.node_conv2d_3`; `edgefusion inspect tiny.npub
     --tiles 'down_blocks.0.*attn1'`.
 
-    `--csv` has the components, or the rows that `--graph`, `--memory` and `--tiles` choose.
+    `--csv` has the components, or the rows that `--graph`, `--memory`, `--groups` and
+    `--tiles` choose.
     """
     from edgefusion.api import open_bundle
 
-    wanted = sum((graph, program or rows is not None, memory, tiles is not None))
+    wanted = sum((graph, program or rows is not None, memory, groups, tiles is not None))
     if wanted > 1:
-        raise UsageError("choose one of --graph, --program, --memory and --tiles at a time.")
+        raise UsageError(
+            "choose one of --graph, --program, --memory, --groups and --tiles at a time."
+        )
     if (json_to or csv_to) and (program or rows is not None):
         raise UsageError("--program is written as text only; leave out --json and --csv.")
     first, last = _range(rows)
@@ -115,6 +128,16 @@ def inspect(
             json_to=json_to,
             csv_to=csv_to,
             shown=tile_tables(found),
+        )
+        return
+    if groups:
+        found = groups_document(opened, shown)
+        emit(
+            [all_groups(found)],
+            lambda: found,
+            json_to=json_to,
+            csv_to=csv_to,
+            shown=group_tables(found),
         )
         return
     name = _chosen(opened, component)

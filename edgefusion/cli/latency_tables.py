@@ -28,6 +28,8 @@ _COMPONENTS = (
     Column("latency_ms", "one run ms", milliseconds),
     Column("bound_ms", "bound ms", milliseconds),
     Column("ratio", "× bound", ratio),
+    Column("fused_bound_ms", "fused bound ms", milliseconds, detail=True),
+    Column("fused_ratio", "× fused", ratio),
     Column("dma_busy_ms", "DMA ms", milliseconds, detail=True),
     Column("tensor_busy_ms", "tensor ms", milliseconds, detail=True),
     Column("vector_busy_ms", "vector ms", milliseconds, detail=True),
@@ -78,12 +80,16 @@ def component_table(document: dict[str, Any], title: str) -> Table:
     """A row a component of ``latency_document``."""
     rows = []
     for name, entry in document["components"].items():
-        bound = entry["bound_ms"]
-        reached = entry["latency_ms"] / bound if bound else None
-        rows.append({"component": name, **entry, "ratio": reached})
+        ratios = {
+            key: entry["latency_ms"] / entry[bound] if entry[bound] else None
+            for key, bound in (("ratio", "bound_ms"), ("fused_ratio", "fused_bound_ms"))
+        }
+        rows.append({"component": name, **entry, **ratios})
     pipeline = document["pipeline"]
     total, bound = pipeline["total_ms"], pipeline["bound_ms"]
     times = f", {total / bound:.2f} times its bound of {bound:,.3f} ms" if bound else ""
+    if fused := pipeline["fused_bound_ms"]:
+        times += f", {total / fused:.2f} times the fused one of {fused:,.3f} ms"
     label = total_label(document["components"])
     return Table(title, _COMPONENTS, rows, f"{label}: {total:,.3f} ms{times}")
 

@@ -40,10 +40,11 @@ app = typer.Typer(add_completion=False)
 
 TERMS = (
     "An op's latency is the time in which it is the earliest op at work: what runs in the shadow "
-    "of an earlier op costs nothing. Bound: what no schedule can beat on this machine; × bound is "
-    "how far from it. Limited by: the engine that is busy longest for the op. An engine is busy, "
-    "waits (for a result of another kind of engine, a semaphore, or the DRAM bus), or is idle "
-    "after its last instruction. More in docs/reading_reports.md; JSON in docs/json_schemas.md."
+    "of an earlier op costs nothing. Bound: what no schedule of these groups of ops can beat on "
+    "this machine; fused bound: what none of any groups can; × bound and × fused: how far from "
+    "them. Limited by: the engine that is busy longest for the op. An engine is busy, waits (for a "
+    "result of another kind of engine, a semaphore, or the DRAM bus), or is idle after its last "
+    "instruction. More in docs/reading_reports.md; JSON in docs/json_schemas.md."
 )
 
 

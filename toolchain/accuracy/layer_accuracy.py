@@ -42,7 +42,8 @@ from edgefusion.runtime.kernels.exact_tables import exact_tables
 from edgefusion.runtime.opcodes import SPECIFICATIONS
 from edgefusion.runtime.partials import partial_folder
 from edgefusion.runtime.program import Program, TensorRecord
-from edgefusion.runtime.store_watch import StoreWatch, reference_name
+from edgefusion.runtime.sram_homes import Stripes
+from edgefusion.runtime.store_watch import StoreWatch, Whole, reference_name
 from edgefusion.runtime.stored_values import from_real, to_real
 from edgefusion.toolchain.accuracy.float_reference import ReferenceGraph
 from edgefusion.toolchain.accuracy.op_session import OpGraph
@@ -87,7 +88,9 @@ _TABLE_OPCODES = [code for code, each in SPECIFICATIONS.items() if each.tabulate
 
 
 class LayerProbe:
-    """Measures one component; ``executor`` runs ``program``, ``graph`` is the bundle's."""
+    """Measures one component; ``executor`` runs ``program``, ``graph`` is the bundle's.
+    ``stripes`` are those of the program's groups (``compiler.lowering.lower.stripes``): without
+    them, ops whose results roll by in SRAM are not measured."""
 
     def __init__(
         self,
@@ -96,8 +99,9 @@ class LayerProbe:
         graph: onnx.ModelProto,
         constants: Mapping[str, Array],
         reference: ReferenceGraph,
+        stripes: Mapping[tuple[int, int], Stripes] | None = None,
     ) -> None:
-        self._program, self._executor = program, executor
+        self._program, self._executor, self._stripes = program, executor, stripes
         self._ops = OpGraph(graph, constants)
         self._records = {record.name: record for record in program.tensors}
         self._tabulated = _ops_with_tables(program)
@@ -134,14 +138,17 @@ class LayerProbe:
                 add(op, LayerError(accumulated=noise))
 
             if self._tabulated:
-                watch = StoreWatch(self._program, values, keep, replace=True)
+                watch = self._watch(values, keep, replace=True)
                 with exact_tables():
                     self._executor.run(exact, observe=watch)
-            watch = StoreWatch(self._program, values, alone, replace=True)
+            watch = self._watch(values, alone, replace=True)
             self._executor.run(exact, observe=watch)
-            watch = StoreWatch(self._program, values, whole, replace=False)
+            watch = self._watch(values, whole, replace=False)
             outputs = self._executor.run(found or exact, observe=watch).outputs
         return errors, outputs
+
+    def _watch(self, values: Inputs, whole: Whole, *, replace: bool) -> StoreWatch:
+        return StoreWatch(self._program, values, whole, replace=replace, stripes=self._stripes)
 
     def _isolated(
         self,

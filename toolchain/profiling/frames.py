@@ -46,7 +46,8 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "component": "its name",
         "evaluations": "how often it runs for one image",
         **_MEASURED,
-        "bound_ps": "time that no schedule can beat",
+        "bound_ps": "time that no schedule of its groups of ops can beat",
+        "fused_bound_ps": "time that no schedule of any groups can beat",
         "serial_bound_ps": "sum of its ops' bounds",
         **_BUSY,
         **{
@@ -147,6 +148,7 @@ def components_frame(profile: Profile) -> pd.DataFrame:
             "evaluations": each.evaluations,
             **_times(latency.latency_ps, each.evaluations, total),
             "bound_ps": latency.bound_ps,
+            "fused_bound_ps": latency.fused_bound_ps,
             "serial_bound_ps": latency.serial_bound_ps,
             **_busy(latency.busy_ps),
             **{f"{reason}_stall_ps": ps for reason, ps in latency.stalls_ps},

@@ -24,7 +24,6 @@ from edgefusion.runtime.verifier import verify_program
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle
     from edgefusion.compiler.bundle.manifest import Manifest
-    from edgefusion.compiler.network.network import Network
     from edgefusion.runtime.program import Program
 
 SIZES = ("sram_bytes", "sram_align_bytes", "dram_bytes", *ENGINE_KEYS)
@@ -127,7 +126,11 @@ def program_for(
         if verify:
             verify_program(program, machine)
         return program
-    return _rebound(bundle.program(component, verify=verify), network, machine)
+    from edgefusion.compiler.lowering.lower import rebound
+
+    program = bundle.program(component, verify=verify)
+    bound = rebound(program, network, machine, schedule_named(program.schedule))
+    return replace(bound, target=machine.name)
 
 
 def lowers_again(scenario: Scenario, manifest: Manifest) -> bool:
@@ -136,15 +139,3 @@ def lowers_again(scenario: Scenario, manifest: Manifest) -> bool:
         return True
     asked, own = scenario.machine.flat_parameters(), manifest.target.flat_parameters()
     return any(asked[key] != own[key] for key in SIZES)
-
-
-def _rebound(program: Program, network: Network, machine: Machine) -> Program:
-    """The same instructions, with the bounds that their ops have on ``machine``."""
-    from edgefusion.compiler.lowering.lower import bounds_of
-
-    bounds = bounds_of(network, machine, schedule_named(program.schedule))
-    ops = tuple(
-        replace(op, bound_ps=bounds[op.name].time_ps, bound_bytes=bounds[op.name].nbytes)
-        for op in program.ops
-    )
-    return replace(program, ops=ops, target=machine.name)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgefusion.compiler.lowering.lower import candidates_of
 from edgefusion.compiler.schedule.schedule import schedule_named
+from edgefusion.runtime.groups import STATISTICS
 from edgefusion.runtime.progress import Say, silent
 from edgefusion.toolchain.profiling.scenario import Scenario, lowers_again, scenario_of
 from edgefusion.toolchain.reporting.selection import select_one_name
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from edgefusion.compiler.bundle.manifest import Manifest
     from edgefusion.compiler.lowering.tile_search import Candidate
     from edgefusion.compiler.network.network import Network
-    from edgefusion.runtime.program import OpRecord
+    from edgefusion.runtime.program import OpRecord, Program
 
 _US = 1e6
 
@@ -28,6 +29,8 @@ class BundleOp:
 
     component: str
     record: OpRecord
+    is_apart: bool = True
+    """Whether it runs alone, from DRAM to DRAM, as tilings are compared here."""
 
     @property
     def name(self) -> str:
@@ -42,11 +45,18 @@ class BundleOp:
 
 def bundle_ops(bundle: Bundle, components: Iterable[str]) -> tuple[BundleOp, ...]:
     """The ops of ``components``, in the order of the pipeline and its programs."""
+    programs = {name: bundle.program(name, verify=False) for name in components}
     return tuple(
-        BundleOp(name, record)
-        for name in components
-        for record in bundle.program(name, verify=False).ops
+        BundleOp(name, record, _is_apart(program, record))
+        for name, program in programs.items()
+        for record in program.ops
     )
+
+
+def _is_apart(program: Program, record: OpRecord) -> bool:
+    members = sum(other.group == record.group for other in program.ops)
+    stays = any(r.first <= record.group <= r.last for r in program.residents)
+    return members == 1 and not stays
 
 
 def tile_choices(
@@ -77,19 +87,22 @@ def _tile_choice(
     network: Network, op: BundleOp, scenario: Scenario, manifest: Manifest
 ) -> dict[str, Any]:
     schedule = schedule_named(scenario.schedule)
-    candidates = candidates_of(network, op.name, scenario.machine, schedule)
+    name = op.name.removesuffix(STATISTICS)
+    candidates = candidates_of(network, name, scenario.machine, schedule)
     costed = [candidate for candidate in candidates if not candidate.rejected]
     if lowers_again(scenario, manifest):
         taken = costed[0] if costed else None
     else:  # the program's own; it was made by another search where that is no longer found
         taken = next((c for c in costed if str(c.tiling) == op.record.tile), None)
     best = taken or candidates[0]
-    second = next((each for each in costed if each is not best), None)
+    # In a group, other tilings win than alone.
+    second = next((each for each in costed if each is not best and op.is_apart), None)
     return {
         "component": op.component,
         "op": op.name,
         "module": op.module,
         "kind": op.record.kind,
+        "is_apart": op.is_apart,
         "schedule": schedule.name,
         "sram_limit_bytes": scenario.machine.sram_bytes,
         "taken": str(taken.tiling) if taken else op.record.tile,

@@ -23,6 +23,7 @@ class Reason(StrEnum):
     OVERLAP = "overlap"
     COST_MODEL = "cost model"
     TOOL = "tool"
+    GROUPS = "groups"
     TILES = "tiles"
     INSTRUCTIONS = "instructions"
 

@@ -10,8 +10,9 @@ From the first profile to the second, one change at a time, component by compone
    that holds: **graph** (no partner, other MACs or shapes of tensors), **precision** (other types),
    **schedule** (another one); **overlap** (the op's own instructions are the same, what runs beside
    it is not); and, where its instructions differ, what may have made the compiler choose others:
-   **target**, **cost model**, **tool**; if nothing of these differs, **tiles** or
-   **instructions**. Whether an op has another tile is told with any of them.
+   **target**, **cost model**, **tool**; if nothing of these differs, **groups** (it runs with other
+   ops, or others of its tensors stay in SRAM), **tiles** or **instructions**. Whether an op has
+   another tile is told with any of them.
 
 Sizes of a target (SRAM, engines) act through what was chosen for them: they are told as changes,
 and what they make is what ops show under target. Time is in integer picoseconds and traffic in

@@ -16,7 +16,7 @@ from difflib import SequenceMatcher
 
 import numpy as np
 
-from edgefusion.runtime.isa import DType, Role, Space
+from edgefusion.runtime.isa import DType, Role
 from edgefusion.runtime.program import OpRecord, Program
 
 _NUMBER = re.compile(r"\d+")
@@ -26,11 +26,14 @@ _WORKED_ON = (Role.INPUT, Role.OUTPUT, Role.WEIGHT, Role.ACTIVATION)
 
 @dataclass(frozen=True, slots=True)
 class OpFacts:
-    """An op and what it works on in DRAM: shapes of tensors, and the type of each role, sorted."""
+    """An op and what it works on: shapes of tensors, and the type of each role, sorted. ``company``
+    is what it runs with: scope and kind of the ops in its group, and the shapes of those tensors
+    that DRAM never holds."""
 
     record: OpRecord
     shapes: tuple[tuple[int, ...], ...]
     types: tuple[tuple[str, str], ...]
+    company: Hashable = ()
 
     @property
     def work(self) -> Hashable:
@@ -42,18 +45,27 @@ def facts_of(program: Program) -> tuple[OpFacts, ...]:
     """Of every op of a program."""
     c = program.columns
     op = np.repeat(c.op, np.diff(c.operand_begin))
-    named = (c.operand_space == Space.DRAM) & (c.operand_tensor >= 0)
+    named = c.operand_tensor >= 0
     tensors = defaultdict(list)
     pairs = np.unique(np.stack([op[named], c.operand_tensor[named]], axis=1), axis=0)
     for number, tensor in pairs.tolist():
         record = program.tensors[tensor]
-        if record.role in _WORKED_ON:
+        if record.role in _WORKED_ON or record.stays_in_sram:
             tensors[number].append(record)
+    members = defaultdict(list)
+    for record in program.ops:
+        members[record.group].append((record.scope, record.kind))
+
+    def company(number: int, record: OpRecord) -> Hashable:
+        inside = sorted(t.shape for t in tensors[number] if t.stays_in_sram)
+        return tuple(members[record.group]), tuple(inside)
+
     return tuple(
         OpFacts(
             record,
             tuple(sorted(t.shape for t in tensors[number])),
             tuple(sorted({(_part(t.role), DType(t.dtype).name.lower()) for t in tensors[number]})),
+            company(number, record),
         )
         for number, record in enumerate(program.ops)
     )

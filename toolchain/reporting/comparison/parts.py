@@ -171,10 +171,11 @@ def _why(
         return Reason.SCHEDULE, *own
     if same:
         return Reason.OVERLAP, *own
-    return _chosen_by(a, b, tiled=one.tile != other.tile), *own
+    regrouped = old.company != new.company
+    return _chosen_by(a, b, regrouped=regrouped, tiled=one.tile != other.tile), *own
 
 
-def _chosen_by(a: Profile, b: Profile, *, tiled: bool) -> Reason:
+def _chosen_by(a: Profile, b: Profile, *, regrouped: bool, tiled: bool) -> Reason:
     """What may have made the compiler choose other instructions for the same op."""
     if a.scenario.machine.flat_parameters() != b.scenario.machine.flat_parameters():
         return Reason.TARGET
@@ -182,6 +183,8 @@ def _chosen_by(a: Profile, b: Profile, *, tiled: bool) -> Reason:
         return Reason.COST_MODEL
     if a.manifest.tool_version != b.manifest.tool_version:
         return Reason.TOOL
+    if regrouped:
+        return Reason.GROUPS
     return Reason.TILES if tiled else Reason.INSTRUCTIONS
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from edgefusion.compiler.lowering.lower import candidates_of
 from edgefusion.compiler.lowering.tile_search import Candidate
 from edgefusion.compiler.schedule.schedule import schedule_named
+from edgefusion.runtime.groups import STATISTICS
 from edgefusion.runtime.progress import Say, silent
 from edgefusion.toolchain.profiling.profile import OpProfile, Profile
 from edgefusion.toolchain.profiling.scenario import lowers_again
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from edgefusion.compiler.network.network import Network
 
 _NOT_COSTED = "not costed"
+_GROUPED = "it runs with others, or on tensors in SRAM; alone, another would win"
 
 
 def costliest_tilings(
@@ -35,7 +37,7 @@ def costliest_tilings(
         progress(f"tilings of {op.path}")
         if op.component not in networks:
             networks[op.component] = bundle.network(op.component)
-        name = op.latency.name
+        name = op.latency.name.removesuffix(STATISTICS)
         found = candidates_of(networks[op.component], name, machine, schedule)
         rows.append(_row(alike, found, machine.sram_bytes))
     return rows
@@ -57,6 +59,9 @@ def _row(alike: list[OpProfile], found: list[Candidate], sram_bytes: int) -> dic
     too_large = [c for c in found if c.rejected and not c.rejected.startswith(_NOT_COSTED)]
     taken = next((c for c in costed if str(c.tiling) == op.latency.tile), None)
     rest = [c for c in costed if c is not taken]
+    alone_best = taken is None or taken is costed[0]
+    if not alone_best:
+        rest = []  # costs are those of an op alone, from DRAM to DRAM
     return {
         "component": op.component,
         "name": op.latency.name,
@@ -68,7 +73,7 @@ def _row(alike: list[OpProfile], found: list[Candidate], sram_bytes: int) -> dic
         "sram_limit_bytes": sram_bytes,
         "taken": _candidate(taken) if taken else {"tiling": op.latency.tile},
         "runner_up": _candidate(rest[0]) if rest else None,
-        "why": _why(taken, rest[0] if rest else None, bool(too_large)),
+        "why": _why(taken, rest[0] if rest else None, bool(too_large)) if alone_best else _GROUPED,
     }
 
 
