@@ -26,6 +26,7 @@ COMMANDS = {
     "inspect": ("inspect", BUNDLE),
     "inspect --graph": ("inspect", BUNDLE, "--component", "text_encoder", "--graph"),
     "inspect --memory": ("inspect", BUNDLE, "--component", "text_encoder", "--memory"),
+    "inspect --groups": ("inspect", SMALL, "--groups"),
     "inspect --tiles": ("inspect", BUNDLE, "--tiles", "vae_decoder.node_conv2d_22"),
     "passes": ("passes",),
     "ops": ("ops",),
@@ -57,9 +58,13 @@ def places(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 
 
 def with_host_op(folder: Path) -> Path:
-    """A product, and a function that the NPU has not."""
+    """Two products, and a function that the NPU has not."""
     weights = np.random.default_rng(0).standard_normal((8, 8)).astype(np.float32)
-    nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Erf", ["h"], ["y"])]
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["g"]),
+        helper.make_node("MatMul", ["g", "w"], ["h"]),
+        helper.make_node("Erf", ["h"], ["y"]),
+    ]
     ports = [helper.make_tensor_value_info(name, FLOAT, [1, 4, 8]) for name in ("x", "y")]
     graph = helper.make_graph(
         nodes, "g", ports[:1], ports[1:], [numpy_helper.from_array(weights, "w")]

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgefusion.runtime import cost
+from edgefusion.runtime.groups import EngineBounds, GroupRecord
 from edgefusion.runtime.isa import Cause, DType, EngineKind, Opcode, Role, Space
 from edgefusion.runtime.ledger import View, traffic_ledger
 from edgefusion.runtime.measurement import attribute_ps, bound_violations, component_latency
@@ -216,13 +217,22 @@ def test_true_bounds_are_never_violated(program: Program) -> None:
         replace(
             record,
             bound_bytes=op.dram_read_bytes + op.dram_write_bytes,
-            bound_ps=max(
-                op.busy_ps[kind] // MACHINE.engines[kind]
-                if kind is not EngineKind.DMA
-                else int((op.dram_read_bytes + op.dram_write_bytes) * ps_per_byte)
-                for kind in EngineKind
+            group=min(i, 1),
+            least=EngineBounds(
+                **{
+                    f"{kind.name.lower()}_ps": op.busy_ps[kind] // MACHINE.engines[kind]
+                    if kind is not EngineKind.DMA
+                    else int((op.dram_read_bytes + op.dram_write_bytes) * ps_per_byte)
+                    for kind in EngineKind
+                }
             ),
         )
-        for record, op in zip(program.ops, busy, strict=True)
+        for i, (record, op) in enumerate(zip(program.ops, busy, strict=True))
     )
-    assert bound_violations(component_latency(replace(program, ops=records), MACHINE)) == []
+    fused = sum((record.least for record in records), start=EngineBounds())
+    groups = (GroupRecord(), GroupRecord())
+    bounded = replace(program, ops=records, groups=groups, fused=fused)
+    component = component_latency(bounded, MACHINE)
+    assert bound_violations(component) == []
+    assert sum(group.latency_ps for group in component.groups) == component.latency_ps
+    assert component.fused_bound_ps == component.bound_ps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from edgefusion.benchmarks.simulator_speed import synthetic_program
 from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.groups import EngineBounds, GroupRecord, ResidentRecord
 from edgefusion.runtime.isa import EngineKind
 from edgefusion.runtime.latency import PipelineLatency, total_label
 from edgefusion.runtime.measurement import attribute_ps, bound_violations, component_latency
@@ -67,7 +69,15 @@ def several_ops(instructions: int = 200, ops: int = 4, bound_ps: int = 0) -> Pro
     program = synthetic_program(instructions)
     op = (np.arange(len(program)) * ops // len(program)).astype(np.int32)
     records = tuple(
-        OpRecord(f"block/{i}", "attention", (f"MatMul_{i}",), "block", 7, bound_ps, tile="m256")
+        OpRecord(
+            f"block/{i}",
+            "attention",
+            (f"MatMul_{i}",),
+            "block",
+            7,
+            EngineBounds(bound_ps),
+            tile="m256",
+        )
         for i in range(ops)
     )
     return replace(program, columns=replace(program.columns, op=op), ops=records)
@@ -99,17 +109,17 @@ def test_an_op_without_instructions_is_listed_with_zeros() -> None:
 
 def test_bounds_of_overlapping_ops_add_up_by_engine() -> None:
     program = several_ops(ops=2)
-    ps_per_byte = 1e12 / MACHINE.dma_bandwidth_bytes_per_s
-    nbytes = 10_000
-    compute = OpRecord("compute", "attention", (), bound_ps=3_000_000, bound_bytes=nbytes)
-    bytes_bound_ps = int(nbytes * ps_per_byte)
-    move = OpRecord("move", "copy", (), bound_ps=bytes_bound_ps, bound_bytes=nbytes)
+    bytes_bound_ps = 200_000
+    compute = OpRecord(
+        "compute", "attention", (), least=EngineBounds(3_000_000, 20, bytes_bound_ps)
+    )
+    move = OpRecord("move", "copy", (), least=EngineBounds(0, 10, bytes_bound_ps))
     component = component_latency(replace(program, ops=(compute, move)), MACHINE)
     assert component.serial_bound_ps == 3_000_000 + bytes_bound_ps
     assert component.bound_ps == 3_000_000
-    heavy = replace(move, bound_bytes=10**6, bound_ps=int(10**6 * ps_per_byte))
+    heavy = replace(move, least=EngineBounds(dma_ps=4_000_000))
     component = component_latency(replace(program, ops=(compute, heavy)), MACHINE)
-    assert component.bound_ps == int((10**6 + nbytes) * ps_per_byte)
+    assert component.bound_ps == 4_000_000 + bytes_bound_ps  # what the other one moves as well
 
 
 def test_bounds_hold_and_violations_are_reported() -> None:
@@ -119,7 +129,7 @@ def test_bounds_hold_and_violations_are_reported() -> None:
 
     def violations(bound_ps: int) -> list[str]:
         records = list(program.ops)
-        records[1] = replace(records[1], bound_ps=bound_ps)
+        records[1] = replace(records[1], least=EngineBounds(bound_ps))
         return bound_violations(component_latency(replace(program, ops=tuple(records)), MACHINE))
 
     assert violations(op.reached_ps) == []
@@ -128,6 +138,64 @@ def test_bounds_hold_and_violations_are_reported() -> None:
     assert "op 'block/1'" in line
     assert f"bound of {op.reached_ps + op.instructions + 1} ps" in line
     assert len(violations(10**15)) == 2  # the component as well
+
+
+def grouped() -> Program:
+    """Four ops in two groups."""
+    program = several_ops(bound_ps=1000)
+    ops = tuple(replace(op, group=index // 2) for index, op in enumerate(program.ops))
+    return replace(program, ops=ops, groups=(GroupRecord(8), GroupRecord()))
+
+
+def test_groups_have_what_their_ops_have() -> None:
+    program = grouped()
+    component = component_latency(program, MACHINE)
+    first, second = component.groups
+    assert first.ops == ("block/0", "block/1")
+    assert (first.stripe, second.stripe) == (8, 0)
+    assert first.latency_ps == sum(op.latency_ps for op in component.ops[:2])
+    assert first.bound_ps == 2000
+    assert first.busiest_ps == max(
+        sum(op.busy_ps[kind] for op in component.ops[:2]) for kind in EngineKind
+    )
+    assert first.ratio == first.reached_ps / 2000
+    rows = PipelineLatency(((component, 1),)).to_json()["groups"]
+    assert [row["group"] for row in rows] == [0, 1]
+    assert rows[0]["ops"] == ["block/0", "block/1"]
+    assert rows[0]["latency_ms"] == first.latency_ps / 1e9
+
+
+def test_a_group_below_its_bound_is_reported() -> None:
+    """Two ops of one engine cannot both take as long as they take together."""
+    program = grouped()
+    together = component_latency(program, MACHINE).groups[0].reached_ps
+    ops = [replace(op, least=EngineBounds(together)) for op in program.ops[:2]]
+    program = replace(program, ops=(*ops, *program.ops[2:]))
+    (line,) = (
+        line for line in bound_violations(component_latency(program, MACHINE)) if "group" in line
+    )
+    assert "group 0" in line
+
+
+def test_a_component_below_the_bound_of_all_groups_is_reported() -> None:
+    program = replace(several_ops(), fused=EngineBounds(vector_ps=10**15))
+    (line,) = bound_violations(component_latency(program, MACHINE))
+    assert "below its bound over all groups" in line
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda p: replace(p, groups=p.groups[:1]),
+        lambda p: replace(p, groups=()),
+        lambda p: replace(p, groups=(GroupRecord(8, rolling=(10**6,)), GroupRecord())),
+        lambda p: replace(p, residents=(ResidentRecord(10**6, 0, 1, 8),)),
+        lambda p: replace(p, residents=(ResidentRecord(0, 0, 2, 8),)),
+    ],
+)
+def test_a_damaged_table_of_groups_is_refused(damage: Callable[[Program], Program]) -> None:
+    with pytest.raises(InputError, match="table of groups is damaged"):
+        component_latency(damage(grouped()), MACHINE)
 
 
 def test_ratio() -> None:

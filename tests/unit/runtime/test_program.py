@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.groups import EngineBounds
 from edgefusion.runtime.isa import MAX_RANK, Cause, DType, EngineKind, Opcode, Role, Space
 from edgefusion.runtime.program import (
     BufferRecord,
@@ -37,7 +38,9 @@ INSTRUCTIONS = (
 
 def sample() -> Program:
     builder = ProgramBuilder("unet", "exynos2400", "mlt")
-    builder.ops.append(OpRecord("silu1", "Silu", ("/act/Sigmoid",), "down.0", 12, 34, 56, "8x64"))
+    builder.ops.append(
+        OpRecord("silu1", "Silu", ("/act/Sigmoid",), "down.0", 12, EngineBounds(34), 56, "8x64")
+    )
     for numbers in (steps_of(0.1), UNCALIBRATED, ROW_NORMALISED, PLAIN):
         builder.tensors.append(
             TensorRecord("x", DType.INT16, (8, 64), Role.INPUT, 4096, 5120, numbers, 1)

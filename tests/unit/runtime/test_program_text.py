@@ -15,6 +15,7 @@ from edgefusion.compiler.lowering.lower import lower
 from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime import program_text
 from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.groups import EngineBounds, GroupRecord, ResidentRecord
 from edgefusion.runtime.isa import Cause, DType, EngineKind, Opcode, Role, Space
 from edgefusion.runtime.opcodes import SPECIFICATIONS
 from edgefusion.runtime.program import BufferRecord, Operand, OpRecord, Program, TensorRecord
@@ -34,8 +35,17 @@ def documented() -> Program:
         TensorRecord("y", DType.INT16, (8, 64), Role.ACTIVATION, 1024, 1024, UNCALIBRATED),
     ]
     builder.ops.append(
-        OpRecord("silu1", "Silu", ("/act/Sigmoid", "/act/Mul"), bound_ps=900, bound_bytes=2048)
+        OpRecord(
+            "silu1",
+            "Silu",
+            ("/act/Sigmoid", "/act/Mul"),
+            least=EngineBounds(0, 600, 900),
+            bound_bytes=2048,
+        )
     )
+    builder.groups.append(GroupRecord(4, (1,), (), (0,), 4096, "longest group"))
+    builder.residents.append(ResidentRecord(1, 0, 0, 1024, alone=True))
+    builder.fused = EngineBounds(0, 600, 800)
     builder.buffers.append(BufferRecord("x.tile", Space.SRAM, 64, 1024, 0, 1))
     sram = Operand(0, Space.SRAM, 64, DType.INT16, (8, 64), (128, 2))
     dram = replace(sram, space=Space.DRAM, address=0)
@@ -65,6 +75,7 @@ def test_an_empty_program_round_trips() -> None:
 
 NAMES = st.text(max_size=8) | st.sampled_from(["from", "scope", "a,b", "x y", '"', "#", "%1", "t1"])
 NUMBERS = st.integers(0, 2**40)
+BOUNDS = st.builds(EngineBounds, NUMBERS, NUMBERS, NUMBERS, NUMBERS)
 MEANINGS = st.sampled_from([PLAIN, UNCALIBRATED, ROW_NORMALISED]) | st.floats(
     0.0, exclude_min=True, allow_infinity=False
 ).map(steps_of)
@@ -122,13 +133,25 @@ def programs(draw: st.DrawFn) -> Program:
         )  # fmt: skip
     for _ in range(draw(st.integers(0, 3))):
         origin = tuple(draw(st.lists(NAMES, max_size=3)))
-        macs, bound_ps, bound_bytes = draw(NUMBERS), draw(NUMBERS), draw(NUMBERS)
+        macs, bound_bytes = draw(NUMBERS), draw(NUMBERS)
         builder.ops.append(
             OpRecord(
-                draw(NAMES), draw(NAMES), origin, draw(NAMES), macs, bound_ps, bound_bytes,
-                draw(NAMES),
+                draw(NAMES), draw(NAMES), origin, draw(NAMES), macs, draw(BOUNDS), bound_bytes,
+                draw(NAMES), draw(NUMBERS),
             )
         )  # fmt: skip
+    numbered = st.lists(st.integers(0, 2**30), max_size=2).map(tuple)
+    builder.groups += draw(
+        st.lists(
+            st.builds(GroupRecord, NUMBERS, numbered, numbered, numbered, NUMBERS, NAMES),
+            max_size=2,
+        )
+    )
+    small = st.integers(0, 2**30)
+    builder.residents += draw(
+        st.lists(st.builds(ResidentRecord, small, small, small, NUMBERS, st.booleans()), max_size=2)
+    )
+    builder.fused = draw(BOUNDS)
     for _ in range(draw(st.integers(0, 3))):
         numbers = [draw(st.integers(-1, 2**30)) for _ in range(4)]
         builder.buffers.append(BufferRecord(draw(NAMES), draw(st.sampled_from(Space)), *numbers))
@@ -186,28 +209,31 @@ def test_a_range_is_written_for_reading_only() -> None:
             "expected a shape, like 8x64, or scalar, found '8x act",
         ),
         ("ops\n", "opps\n", 8, "expected .*found 'opps'"),
-        ("%0..%1", "%0-%1", 12, "expected '..', found '-%1"),
-        ("dma0 load", "dma load", 15, "expected an engine and its unit, like dma0, found 'dma lo"),
-        ("dma0 load", "npu0 load", 15, r"like dma0 \(dma, tensor, vector, host\), found 'npu0"),
-        ("dma0 load", "dma999 load", 15, "expected a unit of at most 8 bits, found '999"),
-        (" load ", " fetch ", 15, r"expected an opcode \(load, store, .*found 'fetch"),
-        ("[0x0]", "[zero]", 15, "expected an address, found 'zero"),
-        ("cause input", "cause luck", 15, r"expected a cause \(none, weight.*found 'luck"),
-        ("after %0", "after 0", 16, "expected an instruction, like %7, found '0 "),
-        ('"silu"', "silu", 16, "expected a JSON value, found 'silu"),
-        ("0x40] i16 8x64 t1", "0x40] i16 1x1x1x8x64 t1", 16, "expected at most 4 dimensions"),
-        ("; op0 cause", " op0 cause", 15, "expected ';', found 'op0 cause"),
+        ("stripe 4", "strip 4", 12, "expected 'stripe', found 'strip 4"),
+        ("rolls t1", "rolls 1", 12, "expected a tensor, like t7, found '1"),
+        ("g0..g0", "g0", 15, "expected '..', found '1024"),
+        ("%0..%1", "%0-%1", 18, "expected '..', found '-%1"),
+        ("dma0 load", "dma load", 21, "expected an engine and its unit, like dma0, found 'dma lo"),
+        ("dma0 load", "npu0 load", 21, r"like dma0 \(dma, tensor, vector, host\), found 'npu0"),
+        ("dma0 load", "dma999 load", 21, "expected a unit of at most 8 bits, found '999"),
+        (" load ", " fetch ", 21, r"expected an opcode \(load, store, .*found 'fetch"),
+        ("[0x0]", "[zero]", 21, "expected an address, found 'zero"),
+        ("cause input", "cause luck", 21, r"expected a cause \(none, weight.*found 'luck"),
+        ("after %0", "after 0", 22, "expected an instruction, like %7, found '0 "),
+        ('"silu"', "silu", 22, "expected a JSON value, found 'silu"),
+        ("0x40] i16 8x64 t1", "0x40] i16 1x1x1x8x64 t1", 22, "expected at most 4 dimensions"),
+        ("; op0 cause", " op0 cause", 21, "expected ';', found 'op0 cause"),
         (
             'function="silu"',
             'funktion="silu"',
-            16,
+            22,
             r"UNARY: there is no attribute 'funktion' \(did you mean 'function'",
         ),
-        ('function="silu"', "", 16, "UNARY: the attribute 'function' is missing"),
+        ('function="silu"', "", 22, "UNARY: the attribute 'function' is missing"),
         ("scale 0.5", "scale 0", 5, "expected a scale that is positive and finite, found 0.0"),
         ("1024 bytes uncalibrated", "1024 bytes calibrated", 6, "expected the end of the line"),
-        ("version 2", "version 99", None, "version 99, this tool reads version 2. Update the tool"),
-        ("version 2", "version 1", None, "version 1, this tool reads version 2. Compile the model"),
+        ("version 3", "version 99", None, "version 99, this tool reads version 3. Update the tool"),
+        ("version 3", "version 1", None, "version 1, this tool reads version 3. Compile the model"),
     ],
 )
 def test_errors_name_the_line_and_what_was_expected(

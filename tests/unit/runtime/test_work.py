@@ -124,12 +124,14 @@ def test_first_operand_without_a_batch_is_fed_again_and_the_second_stays() -> No
     assert ports_of(derive_work(program_of(Opcode.MATMUL, [y], [a, b])).tensor) == [280, 24, 210]
 
 
-def test_raw_sums_drain_at_their_own_width() -> None:
+def test_raw_sums_drain_at_their_own_width_and_are_fed_where_they_are_added_to() -> None:
     a, b = view((7, 4), DType.INT16), view((4, 3), DType.INT16)
-    attrs = (("accumulate", 1), ("bias", 0))
-    raw = program_of(Opcode.MATMUL, [view((7, 4), DType.INT64)], [a, b], attrs)
-    assert ports_of(derive_work(raw).tensor) == [56, 24, 7 * 4 * 8]  # a column of row sums
-    assert derive_work(raw).tensor.n.tolist() == [3]
+    sums = 7 * 4 * 8  # bytes, with a column of row sums
+    for accumulate, fed in ((0, 56), (1, 56 + sums)):
+        attrs = (("accumulate", accumulate), ("bias", 0))
+        raw = program_of(Opcode.MATMUL, [view((7, 4), DType.INT64)], [a, b], attrs)
+        assert ports_of(derive_work(raw).tensor) == [fed, 24, sums]
+        assert derive_work(raw).tensor.n.tolist() == [3]
     scaled = program_of(Opcode.MATMUL, [view((7, 3), DType.INT16)], [a, b])
     assert ports_of(derive_work(scaled).tensor) == [56, 24, 7 * 3 * 2]
 

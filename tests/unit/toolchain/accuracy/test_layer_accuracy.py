@@ -12,7 +12,7 @@ import pytest
 
 from edgefusion.compiler.frontend.from_graph import network_from_graph
 from edgefusion.compiler.graph.graph import Graph
-from edgefusion.compiler.lowering.lower import lower
+from edgefusion.compiler.lowering.lower import lower, stripes
 from edgefusion.compiler.network.ranges import Range
 from edgefusion.compiler.network.scales import assign_scales, measured_tensors, with_scales
 from edgefusion.compiler.schedule.schedule import schedule_named
@@ -155,3 +155,44 @@ def test_exact_tables_round_the_function_and_leave_no_trace(name: str) -> None:
     assert np.abs(exact - expected).max() <= 0.5 + 1e-9
     assert np.abs(before.astype(int) - exact).max() <= 1
     assert lookup.lookup(name, 3e-4, 3.1e-4) is before
+
+
+LAYERS = (
+    "g (float[768, 32] x) => (float[768, 24] y) { h = MatMul(x, w) s = Sigmoid(h) m = Mul(h, s)"
+    " n = LayerNormalization <axis = -1> (m, g, b) y = MatMul(n, v) }"
+)
+
+
+@pytest.mark.parametrize("sram_bytes", [24 * 1024, 160 * 1024], ids=["stripes", "whole"])
+def test_layers_have_the_same_errors_where_their_results_stay_in_sram(
+    tmp_path: Path, sram_bytes: int
+) -> None:
+    random = np.random.default_rng(3)
+    constants = {
+        "w": weights(on_grid=False), "g": random.normal(size=48).astype(np.float32),
+        "b": random.normal(size=48).astype(np.float32),
+        "v": random.normal(size=(48, 24)).astype(np.float32),
+    }  # fmt: skip
+    graph = Graph.from_model(parse(LAYERS, constants))
+    PassManager(default_passes("w8a16")).run(graph, replace(CONTEXT, component="unet"))
+    graph.save(tmp_path / "g.onnx", tmp_path / "g.safetensors")
+    model = onnx.load(tmp_path / "g.onnx", load_external_data=False)
+    network = network_from_graph(graph, "unet")
+    stored = {t.name: np.asarray(t.values()) for t in graph.constants}
+    machine = load_target("exynos2400").machine.with_values(sram_bytes=sram_bytes)
+    scales = assign_scales(network, {name: Range(-9, 9) for name in measured_tensors(network)})
+    reference = ReferenceGraph(model, tmp_path, "source")
+    found = {}
+    for name in ("mlt", "pipelined"):
+        schedule = schedule_named(name)
+        program = with_scales(lower(network, machine, schedule).program, scales)
+        rolling = stripes(program, network, machine, schedule)
+        executor = Executor(program, machine, stored)
+        probe = LayerProbe(program, executor, model, stored, reference, rolling)
+        x = np.random.default_rng(4).uniform(-9, 9, (768, 32)).astype(np.float32)
+        found[name], _ = probe.measure({"x": x})
+    gone = [t.name for t in program.tensors if t.stays_in_sram]
+    assert gone, "something stays in SRAM"
+    assert bool(rolling) == (sram_bytes < 100_000)
+    assert found["pipelined"] == found["mlt"]
+    assert len(found["mlt"]) == len(network.ops)

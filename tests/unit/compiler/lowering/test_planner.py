@@ -1,0 +1,93 @@
+"""Plans where it is plain what is best."""
+
+from __future__ import annotations
+
+from edgefusion.compiler.lowering.lower import Lowered, lower
+from edgefusion.compiler.network.network import Network
+from edgefusion.compiler.schedule.schedule import schedule_named
+from edgefusion.runtime.ledger import traffic_ledger
+from edgefusion.runtime.simulator import simulate
+from edgefusion.runtime.target import load_target
+from tests.group_cases import KIB, ChainBuilder, ways, wide_tail
+
+MACHINE = load_target("exynos2400").machine
+
+
+def planned(
+    network: Network, sram_kib: int, bandwidth: float, schedule: str = "pipelined"
+) -> Lowered:
+    machine = MACHINE.with_values(sram_bytes=sram_kib * KIB, dma_bandwidth_bytes_per_s=bandwidth)
+    return lower(network, machine, schedule_named(schedule))
+
+
+def moved(lowered: Lowered) -> int:
+    return sum(row.bytes for row in traffic_ledger(lowered.program, MACHINE).by("cause"))
+
+
+def members(lowered: Lowered) -> list[list[str]]:
+    return [[member.record for member in group.members] for group in lowered.plan.groups]
+
+
+def test_a_map_beyond_sram_rolls_from_one_convolution_into_the_next() -> None:
+    c = ChainBuilder()
+    x = c.conv(c.input(1, 64, 32, 4), 16, function="silu")  # 64 KiB
+    network = c.build(c.conv(x, 4))
+    lowered = planned(network, 32, 2e9)
+    assert members(lowered) == [["conv1", "conv2"]]
+    (group,) = lowered.plan.groups
+    assert group.loop.rolling == {x}
+    assert lowered.plan.never_in_dram == {x}
+    apart = planned(network, 32, 2e9, "mlt")
+    assert moved(apart) - moved(lowered) >= 2 * 64 * KIB
+
+
+def test_statistics_are_the_border_and_the_norm_rolls_into_its_reader() -> None:
+    c = ChainBuilder()
+    x = c.conv(c.input(1, 64, 32, 16), 16, stats=True)
+    network = c.build(c.conv(c.group_norm(x), 4))
+    assert members(planned(network, 48, 20e9)) == [["conv1"], ["group_norm2", "conv3"]]
+
+
+def test_where_dram_is_slow_a_map_is_computed_twice_rather_than_stored() -> None:
+    slow, fast = (planned(wide_tail(), 16, bandwidth) for bandwidth in (5e8, 60e9))
+    assert "twice" in ways(slow)
+    assert "twice" not in ways(fast)
+    twice = [group for group in members(slow) if any(":statistics" in name for name in group)]
+    assert len(twice) == 1
+    macs = [sum(op.macs for op in made.program.ops) for made in (slow, fast)]
+    assert macs[0] > macs[1]
+
+
+def test_a_small_tensor_stays_until_its_last_reader_and_not_longer() -> None:
+    c = ChainBuilder()
+    x = c.linear(c.input(1, 32, 32), 32)
+    h = c.linear(c.linear(c.layer_norm(x), 32), 32, add=x)
+    network = c.build(c.linear(h, 16))
+    lowered = planned(network, 6 * 1024, 10e9)
+    (residency,) = (r for r in lowered.plan.residencies if r.root == x)
+    records = members(lowered)
+    assert residency.alone
+    assert any(name.startswith("matmul1") for name in records[residency.first])
+    assert "matmul4" in records[residency.last]
+    ledger = traffic_ledger(lowered.program, MACHINE)
+    in_dram = {row.name for row in ledger.by("tensor") if row.bytes}
+    assert not {name for name in in_dram if name.startswith("t")} - set(network.outputs)
+
+
+def test_outputs_are_stored_though_they_are_read_from_sram() -> None:
+    c = ChainBuilder()
+    x = c.linear(c.input(1, 32, 32), 32)
+    network = c.build(x, c.linear(x, 16))
+    lowered = planned(network, 6 * 1024, 1e9)
+    rows = {row.name: row.bytes for row in traffic_ledger(lowered.program, MACHINE).by("tensor")}
+    assert "near" in ways(lowered)
+    assert rows[x] == 32 * 32 * 2  # written once, never read back
+
+
+def test_more_traffic_saved_is_time_saved_where_dram_is_slow() -> None:
+    network = wide_tail()
+    machine = MACHINE.with_values(sram_bytes=24 * KIB, dma_bandwidth_bytes_per_s=1e9)
+    mlt, pipelined = (lower(network, machine, schedule_named(n)) for n in ("mlt", "pipelined"))
+    assert moved(pipelined) < moved(mlt) / 2
+    times = [simulate(made.program, machine).total_ps for made in (mlt, pipelined)]
+    assert times[1] < times[0] / 2
