@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgefusion.benchmarks import (
+    ablation,
     compile_speed,
     executor_speed,
     miniature_pictures,
@@ -31,6 +32,7 @@ def paper() -> dict[str, Any]:
 
 
 BENCHMARKS: Mapping[str, Callable[[], dict[str, Any]]] = {
+    "ablation": ablation.main,
     "compile_speed": compile_speed.main,
     "executor_speed": executor_speed.main,
     "miniature_pictures": miniature_pictures.main,
