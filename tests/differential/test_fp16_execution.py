@@ -21,7 +21,7 @@ from edgefusion.runtime.ledger import traffic_ledger
 from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program import Program
 from edgefusion.runtime.target import load_target
-from tests.fp16_reference import draw, evaluate, half_network, ulp
+from tests.fp16_reference import draw, evaluate, half_network
 from tests.lowering_cases import NetworkBuilder, all_cases, attention_case, function_case
 
 MACHINE = load_target("exynos2400").machine
@@ -123,24 +123,18 @@ def norm_of_conv() -> Network:
     return half_network(b.build())
 
 
-def test_statistics_of_an_epilogue_show_tiles_by_an_ulp_at_most() -> None:
-    """Tiles narrower than the image (pipelined, 48 KiB) add the same values in another order."""
+def test_statistics_of_an_epilogue_do_not_depend_on_tiles() -> None:
+    """Those of tiles narrower than the image are collected at the end, in the order of rows."""
     network = norm_of_conv()
-    results, tiles = {}, set()
+    results = {}
     for machine in (*MACHINES.values(), replace(MACHINE, sram_bytes=48 * 1024)):
         for schedule in SCHEDULES:
             program = lower(network, machine, schedule).program
-            tiles.add(program.ops[0].tile)
-            found = run(program, machine, network).outputs["y"]
-            results[program.ops[0].tile] = found
-    assert len(tiles) >= 3
-    assert any("columns=20 " not in tile for tile in tiles)
-    first = next(found for tile, found in results.items() if "columns=20 " in tile)
-    for tile, found in results.items():
-        if "columns=20 " in tile:
-            np.testing.assert_array_equal(found, first, err_msg=tile)
-        assert (np.abs(found - first) <= ulp(first)).all(), tile
-        assert np.mean(found == first) > 0.99, tile
+            results[program.ops[0].tile] = run(program, machine, network).outputs["y"]
+    assert len(results) >= 3
+    first, *others = results.values()
+    for found in others:
+        np.testing.assert_array_equal(found, first)
 
 
 def test_running_again_gives_the_same() -> None:
