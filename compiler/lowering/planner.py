@@ -23,7 +23,7 @@ from edgefusion.compiler.lowering.group import (
 )
 from edgefusion.compiler.lowering.group_search import Choice, best_loop
 from edgefusion.compiler.lowering.rule import OpContext
-from edgefusion.compiler.lowering.tile_search import Known, best, search
+from edgefusion.compiler.lowering.tile_search import Candidate, Known, best, search
 from edgefusion.compiler.lowering.view import View
 from edgefusion.compiler.network.network import NetOp, operands, results
 from edgefusion.compiler.network.rows import row_count
@@ -438,10 +438,7 @@ class _Planner:
         candidates = search(context, self.schedule, limit, known)
         if not candidates or candidates[0].rejected:
             return None
-        fastest = candidates[0].time_ps
-        # Room is worth more than a thousandth of time: the next group's first loads go there.
-        close = [c for c in candidates if not c.rejected and c.time_ps <= 1.001 * fastest]
-        chosen = min(close, key=lambda c: (c.sram_bytes, c.time_ps))
+        chosen = self._preferred([c for c in candidates if not c.rejected])
         stored = sum(self._bytes(root) for root in loop.kept)
         dma = chosen.dma_ps + self._dma_ps(stored)
         member = Member(op, chosen.tiling, chosen.slots, op.name)
@@ -452,6 +449,18 @@ class _Planner:
             int(max(chosen.time_ps, dma)),
             int(dma),
         )
+
+    def _preferred(self, fitting: Sequence[Candidate]) -> Candidate:
+        """The candidate to take of ``fitting``, fastest first."""
+        fastest = fitting[0].time_ps
+        if len(self.schedule.slot_counts(self.machine)) > 1:
+            # How engines of a kind share tiles is estimated coarsely: of what is about as fast,
+            # what moves least, in fewest instructions.
+            close = [c for c in fitting if c.time_ps <= 1.01 * fastest]
+            return min(close, key=lambda c: (c.dma_bytes, c.instructions, c.time_ps))
+        # Room is worth more than a thousandth of time: the next group's first loads go there.
+        close = [c for c in fitting if c.time_ps <= 1.001 * fastest]
+        return min(close, key=lambda c: (c.sram_bytes, c.time_ps))
 
     def _traced(self, state: _State) -> Plan:
         steps: list[_State] = []
