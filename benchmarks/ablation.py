@@ -127,14 +127,10 @@ def main() -> dict[str, Any]:
             add("bandwidth", label, other, schedule)
     for setting, meaning in SENSITIVITY:
         other = machine.with_values(**parse_settings([setting], machine))
-        add("sensitivity", {"setting": setting, "meaning": meaning}, other, pipelined())
+        label = {"setting": setting, "meaning": meaning}
+        add("sensitivity", label, other, schedule_named("pipelined"))
     _draw(result, Path(__file__).parent / "results" / "ablation.html")
     return result
-
-
-def pipelined() -> Schedule:
-    """The schedule that all of this is about."""
-    return schedule_named("pipelined")
 
 
 def _draw(result: Mapping[str, list[dict[str, Any]]], path: Path) -> None:

@@ -31,8 +31,27 @@ _DENOISER = "unet"
 _BESIDE_IT = ("text_encoder", "vae_decoder")
 
 
+class _Bounded:
+    """What is measured beside a bound."""
+
+    __slots__ = ()
+    latency_ps: int
+    busiest_ps: int
+    bound_ps: int
+
+    @property
+    def reached_ps(self) -> int:
+        """What stands against the bound: the latency, or the busiest engine where that is more."""
+        return max(self.latency_ps, self.busiest_ps)
+
+    @property
+    def ratio(self) -> float | None:
+        """``reached_ps`` over the bound, or None where there is none."""
+        return self.reached_ps / self.bound_ps if self.bound_ps else None
+
+
 @dataclass(frozen=True, slots=True)
-class OpLatency:
+class OpLatency(_Bounded):
     """One op of one evaluation of a component. ``busy_ps`` are sums over the engines of a kind;
     ``busiest_ps`` is the largest of them, each spread over the engines of its kind (of DMA
     channels, at least their time on the bus that they share)."""
@@ -50,16 +69,6 @@ class OpLatency:
     dram_read_bytes: int
     dram_write_bytes: int
     bound_ps: int
-
-    @property
-    def reached_ps(self) -> int:
-        """What stands against the bound: the latency, or the busiest engine where that is more."""
-        return max(self.latency_ps, self.busiest_ps)
-
-    @property
-    def ratio(self) -> float | None:
-        """``reached_ps`` over the bound, or None for an op without one."""
-        return self.reached_ps / self.bound_ps if self.bound_ps else None
 
     def to_json(self) -> dict[str, Any]:
         """The record with units in its keys."""
@@ -85,7 +94,7 @@ class OpLatency:
 
 
 @dataclass(frozen=True, slots=True)
-class GroupLatency:
+class GroupLatency(_Bounded):
     """One fusion group of a component; figures as those of its ops, the names of which are ``ops``.
     ``stripe`` counts the rows of a step, 0 where an op runs by itself."""
 
@@ -98,16 +107,6 @@ class GroupLatency:
     dram_read_bytes: int
     dram_write_bytes: int
     bound_ps: int
-
-    @property
-    def reached_ps(self) -> int:
-        """What stands against the bound: the latency, or the busiest engine where that is more."""
-        return max(self.latency_ps, self.busiest_ps)
-
-    @property
-    def ratio(self) -> float | None:
-        """``reached_ps`` over the bound, or None for a group without one."""
-        return self.reached_ps / self.bound_ps if self.bound_ps else None
 
     def to_json(self) -> dict[str, Any]:
         """The record with units in its keys."""

@@ -24,7 +24,7 @@ from edgefusion.compiler.ops.elementwise import Binary, Glu, Unary
 from edgefusion.compiler.ops.matmul import MatMul
 from edgefusion.compiler.ops.movement import Concat, Reshape
 from edgefusion.compiler.ops.norm import GroupNorm, LayerNorm
-from edgefusion.compiler.schedule.schedule import schedule_named
+from edgefusion.compiler.schedule.schedule import Grouping, Schedule, schedule_named
 from edgefusion.runtime.executor import Execution, Executor
 from edgefusion.runtime.isa import DType, Role
 from edgefusion.runtime.kernels.contract import Array
@@ -275,10 +275,14 @@ class Run:
     execution: Execution
 
 
-def execute(network: Network, machine: Machine, schedule: str) -> Run:
+EVERYTHING = replace(schedule_named("pipelined"), groups=Grouping(gated=True))
+"""``pipelined`` with all that groups may do."""
+
+
+def execute(network: Network, machine: Machine, schedule: Schedule) -> Run:
     """Compile and execute ``network`` on drawn values, verified on the way."""
     scales, inputs, constants = drawn_values(network)
-    lowered = lower(network, machine, schedule_named(schedule))
+    lowered = lower(network, machine, schedule)
     program = with_scales(lowered.program, scales)
     return Run(lowered, Executor(program, machine, constants).run(inputs))
 

@@ -11,7 +11,6 @@ from dataclasses import replace
 
 from edgefusion.compiler.network.network import Epilogue, Network
 from edgefusion.compiler.network.tensor import NetTensor, statistics_dtype
-from edgefusion.compiler.ops.norm import GroupNorm
 from edgefusion.runtime.isa import Role
 
 
@@ -21,10 +20,8 @@ def with_early_statistics(network: Network) -> Network:
     tensors = dict(network.tensors)
     makers = {name: index for index, op in enumerate(ops) for name in op.outputs}
     for index, op in enumerate(ops):
-        kind = op.kind
-        if not isinstance(kind, GroupNorm) or kind.stats:
-            continue
-        made = _maker(network, makers, kind.x)
+        summed = op.kind.summed
+        made = _maker(network, makers, summed) if summed else None
         if made is None:
             continue
         maker = ops[made]
@@ -35,7 +32,7 @@ def with_early_statistics(network: Network) -> Network:
             tensors[name] = NetTensor(name, shape, statistics_dtype(tensor.dtype), Role.ACTIVATION)
             steps = (*maker.epilogue, Epilogue("stats", name))
             ops[made] = replace(maker, epilogue=steps)
-        ops[index] = replace(op, kind=replace(kind, stats=name))
+        ops[index] = replace(op, kind=op.kind.with_statistics(name))
     return replace(network, ops=tuple(ops), tensors=tensors)
 
 

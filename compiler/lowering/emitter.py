@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgefusion.compiler.lowering.view import Regions, View
+from edgefusion.compiler.memory.placement import aligned
 from edgefusion.compiler.schedule.dependences import Access, Region
 from edgefusion.compiler.schedule.schedule import Schedule
 from edgefusion.compiler.schedule.synchronise import Reservation
@@ -156,8 +157,7 @@ class Emitter:
 
     def reserve(self, name: str, nbytes: int, slots: int) -> tuple[int, ...]:
         """Addresses of ``slots`` times ``nbytes`` of SRAM. Raises DoesNotFitError."""
-        align = self.machine.sram_align_bytes
-        slot_bytes = -(-nbytes // align) * align
+        slot_bytes = aligned(nbytes, self.machine.sram_align_bytes)
         top = self._sram_top
         self._sram_top += slot_bytes * slots
         self.sram_peak_bytes = max(self.sram_peak_bytes, self._sram_top)
@@ -180,8 +180,7 @@ class Emitter:
         Who replaces regions by others keeps ``current`` up to date, so that later occupants wait
         for the right ones, and adds the new ones to the list that is returned: all that were there.
         """
-        align = self.machine.sram_align_bytes
-        stop = address + -(-nbytes // align) * align
+        stop = address + aligned(nbytes, self.machine.sram_align_bytes)
         for region in current:
             region.reuses.extend(self.before(address, stop))
         self._in_use = [part for old in self._in_use for part in old.outside(address, stop)]
@@ -208,6 +207,12 @@ class Emitter:
         buffer.next()
         tile = buffer.view(source.operand.tensor, source.shape)
         self.load(tile, source, again=again, reread_bytes=reread_bytes)
+        return tile
+
+    def bring_into(self, place: View, source: View) -> View:
+        """``source`` loaded into the ``place`` in SRAM of a result to be computed over it."""
+        tile = place.as_tensor(source.operand.tensor)
+        self.load(tile, source)
         return tile
 
     def place(self, buffer: Buffer | None, target: View, tensor: int | None = None) -> View:

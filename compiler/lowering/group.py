@@ -108,6 +108,10 @@ class Scene:
         """The tensor whose memory ``name`` is."""
         return self.roots.get(name, name)
 
+    def names(self, root: str) -> tuple[str, ...]:
+        """What the memory of ``root`` is called: itself, and its views."""
+        return self.aliases.get(root, (root,))
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -311,7 +315,7 @@ def _advance(views: dict[str, View], scene: Scene, root: str, rolling: Rolling, 
 
 
 def _update(views: dict[str, View], scene: Scene, root: str, rolling: Rolling) -> None:
-    for name in scene.aliases.get(root, (root,)):
+    for name in scene.names(root):
         views[name] = rolling.view(scene.views[name])
 
 

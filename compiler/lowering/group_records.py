@@ -10,7 +10,6 @@ from edgefusion.compiler.lowering.group_bounds import BoundFinder
 from edgefusion.compiler.lowering.planner import Plan, Residency, without_statistics
 from edgefusion.compiler.lowering.rule import Tiling
 from edgefusion.compiler.network.network import NetOp
-from edgefusion.compiler.ops.gated import GatedMatMul, gated
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.groups import STATISTICS, GroupRecord, ResidentRecord
 from edgefusion.runtime.program import OpRecord, Program
@@ -106,8 +105,8 @@ def _remembered(program: Program, ops: dict[str, NetOp]) -> Plan:
         for name in members:
             op = ops.get(name) or ops[name.removesuffix(STATISTICS)]
             absorbed: tuple[NetOp, ...] = ()
-            if kinds[name] == GatedMatMul.name:
-                op, absorbed = _with_gate(op, ops.values())
+            if kinds[name] != op.kind.name:
+                op, absorbed = _joined(op, kinds[name], ops.values())
             op = without_statistics(op) if name in summed else op
             found.append(Member(op, Tiling(()), 1, name, absorbed))
         rolling, kept, shared = (
@@ -119,13 +118,13 @@ def _remembered(program: Program, ops: dict[str, NetOp]) -> Plan:
     return Plan(tuple(groups), tuple(stay))
 
 
-def _with_gate(product: NetOp, ops: Iterable[NetOp]) -> tuple[NetOp, tuple[NetOp, ...]]:
-    """A product and the gated unit that reads it as one op, and the unit."""
-    for unit in ops:
-        one = gated(product, unit)
-        if one is not None:
-            return one, (unit,)
-    raise InputError(f"{product.name}: nothing gates it. Compile the model again.")
+def _joined(maker: NetOp, kind: str, ops: Iterable[NetOp]) -> tuple[NetOp, tuple[NetOp, ...]]:
+    """An op and the one that reads its result as one of ``kind``, and the reader."""
+    for reader in ops:
+        one = maker.joined(reader)
+        if one is not None and one.kind.name == kind:
+            return one, (reader,)
+    raise InputError(f"{maker.name}: nothing makes it a {kind}. Compile the model again.")
 
 
 def stripes_of(

@@ -39,17 +39,17 @@ class Choice:
 
 
 def best_loop(
-    ops: Sequence[tuple[NetOp, str]],
+    ops: Sequence[NetOp],
     scene: Scene,
     loop: Loop,
     schedule: Schedule,
     limit_bytes: int,
 ) -> Choice | None:
-    """The fastest way to run ``ops`` (each with the name of its record) as one loop within
-    ``limit_bytes`` of SRAM; None if there is none. ``loop``'s own stripe counts for nothing."""
+    """The fastest way to run ``ops`` as one loop within ``limit_bytes`` of SRAM; None if there is
+    none. ``loop``'s own stripe counts for nothing."""
     machine = limited(scene.machine, limit_bytes)
     scene = replace(scene, machine=machine)
-    last = scene.tensors[ops[-1][0].outputs[0]]
+    last = scene.tensors[ops[-1].outputs[0]]
     unit = rows_per_index(last.shape)
     builder = ProgramBuilder("search", machine.name, schedule.name)
     emitter = Emitter(builder, machine, schedule, dry=True)
@@ -82,13 +82,11 @@ def best_loop(
     return min(choices, key=lambda c: (c.time_ps, c.dma_bytes, c.sram_bytes))
 
 
-def _options(
-    ops: Sequence[tuple[NetOp, str]], scene: Scene, loop: Loop
-) -> list[list[Tiling]] | None:
+def _options(ops: Sequence[NetOp], scene: Scene, loop: Loop) -> list[list[Tiling]] | None:
     """The tilings of each op for stripes of this size; None if one cannot run so."""
-    rows, _ = scene.frontier([op for op, _ in ops], loop).capacities
+    rows, _ = scene.frontier(ops, loop).capacities
     options: list[list[Tiling]] = []
-    for (op, _), size in zip(ops, rows, strict=True):
+    for op, size in zip(ops, rows, strict=True):
         context = OpContext(op, scene.machine, scene.tensors, scene.views)
         options.append(list(lowered_kind(op).stripe_tilings(context, size)))
         if not options[-1]:
@@ -97,7 +95,7 @@ def _options(
 
 
 def _fitting(
-    ops: Sequence[tuple[NetOp, str]],
+    ops: Sequence[NetOp],
     scene: Scene,
     loop: Loop,
     options: Sequence[Sequence[Tiling]],
@@ -114,8 +112,8 @@ def _fitting(
     level = [0] * len(ops)
     while True:
         members = tuple(
-            Member(op, tilings[at], emitter.schedule.slots, record)
-            for (op, record), tilings, at in zip(ops, usable, level, strict=True)
+            Member(op, tilings[at], emitter.schedule.slots, op.name)
+            for op, tilings, at in zip(ops, usable, level, strict=True)
         )
         group = Group(members, loop)
         emitter.begin_group()
@@ -126,22 +124,20 @@ def _fitting(
             movable = [i for i, tilings in enumerate(usable) if level[i] + 1 < len(tilings)]
             if not movable:
                 return None
-            taken = _result_bytes if stay else _weight_bytes
+            taken = _result_elements if stay else _weight_bytes
             level[max(movable, key=lambda i: taken(members[i], scene))] += 1
             continue
         return group
 
 
 def _weights_stay(t: Tiling) -> bool:
-    return dict(t.values).get("outer") != "rows"
+    return t.get("outer", "") != "rows"
 
 
-def _result_bytes(member: Member, scene: Scene) -> float:
-    """What a tile of the member's result takes in SRAM, to compare."""
-    values = dict(member.tiling.values)
-    width = scene.tensors[member.op.outputs[0]].shape[-1]
-    rows = int(values.get("rows", 1)) * int(values.get("columns", 1))
-    return float(rows * int(values.get("channels", width)))
+def _result_elements(member: Member, scene: Scene) -> float:
+    """Elements of a tile of the member's result."""
+    t, width = member.tiling, scene.tensors[member.op.outputs[0]].shape[-1]
+    return float(int(t.get("rows", 1)) * int(t.get("columns", 1)) * int(t.get("channels", width)))
 
 
 def _weight_bytes(member: Member, scene: Scene) -> float:
@@ -150,5 +146,5 @@ def _weight_bytes(member: Member, scene: Scene) -> float:
         t.nbytes for name in member.op.inputs if (t := scene.tensors.get(name)) and t.constant
     )
     total = scene.tensors[member.op.outputs[0]].shape[-1]
-    part = dict(member.tiling.values).get("channels", total)
+    part = member.tiling.get("channels", total)
     return nbytes * (1.0 if part == total else 2.0 * int(part) / total)

@@ -20,7 +20,7 @@ from edgefusion.compiler.lowering.planner import (
 from edgefusion.compiler.lowering.rule import OpContext
 from edgefusion.compiler.lowering.tile_search import Candidate, search
 from edgefusion.compiler.lowering.view import View
-from edgefusion.compiler.memory.dram import DramPlan, plan_dram
+from edgefusion.compiler.memory.dram import DramPlan, plan_dram, unplaced
 from edgefusion.compiler.memory.placement import Lifetime
 from edgefusion.compiler.memory.sram import SramLayout, lay_out
 from edgefusion.compiler.network.network import NetOp, Network
@@ -96,13 +96,13 @@ def lower(
                     row_bytes(tensor),
                     _tile_of(group, tensor),
                 )
-                for name in scene.aliases.get(r.root, (r.root,)):
+                for name in scene.names(r.root):
                     views[name] = held.view(dram[name])
         emit_group(emitter, group, scene, range(first, first + len(group.members)))
         first += len(group.members)
         for r in planned.plan.residencies:
             if r.last == index:
-                for name in scene.aliases.get(r.root, (r.root,)):
+                for name in scene.names(r.root):
                     views[name] = dram[name]
     sram_bytes = planned.layout.peak_bytes if planned.layout else emitter.sram_peak_bytes
     emitted = builder.build(sram_bytes=sram_bytes, dram_bytes=plan.total_bytes)
@@ -139,9 +139,7 @@ def _planned(
     progress: Callable[[int, int], None],
 ) -> _Planned:
     """Groups and their places in SRAM: planned again, with less in SRAM, where they find none."""
-    plan = plan_dram(network, machine, schedule)
-    views = _tensor_views(ProgramBuilder(network.name, machine.name, schedule.name), plan)
-    scene = scene_of(plan, machine, views, views)
+    scene = _unlowered(network, machine, schedule)
     if not schedule.groups:
         return _Planned(plan_separately(ops, scene, schedule), None)
     never: frozenset[str] = frozenset()
@@ -150,14 +148,14 @@ def _planned(
         found = plan_groups(ops, scene, schedule, alone_never=never, costs=costs, progress=progress)
         requests = [_requests(g, i, found, scene, schedule) for i, g in enumerate(found.groups)]
         lives = [
-            Lifetime(r.root, r.first, r.last, plan.tensors[r.root].nbytes)
+            Lifetime(r.root, r.first, r.last, scene.tensors[r.root].nbytes)
             for r in found.residencies
         ]
         layout = lay_out(lives, requests, machine.sram_bytes, machine.sram_align_bytes)
         if isinstance(layout, SramLayout):
             return _Planned(found, layout)
         crowd = [r for r in found.residencies if r.first <= layout.group <= r.last]
-        largest = max(crowd, key=lambda r: plan.tensors[r.root].nbytes)
+        largest = max(crowd, key=lambda r: scene.tensors[r.root].nbytes)
         never |= {largest.root}
 
 
@@ -215,8 +213,8 @@ def as_planned(network: Network, schedule: Schedule) -> Network:
 
 
 def _unlowered(network: Network, machine: Machine, schedule: Schedule) -> Scene:
-    """All tensors in DRAM."""
-    plan = plan_dram(network, machine, schedule)
+    """All tensors in DRAM, at no address yet."""
+    plan = unplaced(network, schedule)
     views = _tensor_views(ProgramBuilder(network.name, machine.name, schedule.name), plan)
     return scene_of(plan, machine, views, views)
 
@@ -233,9 +231,8 @@ def candidates_of(
 
 def context_of(network: Network, op: NetOp, machine: Machine, schedule: Schedule) -> OpContext:
     """One op of ``network`` as its lowering rule sees it."""
-    plan = plan_dram(network, machine, schedule)
-    builder = ProgramBuilder(network.name, machine.name, schedule.name)
-    return OpContext(op, machine, plan.tensors, _tensor_views(builder, plan))
+    scene = _unlowered(network, machine, schedule)
+    return OpContext(op, machine, scene.tensors, scene.views)
 
 
 def _tensor_views(

@@ -25,10 +25,11 @@ from edgefusion.compiler.lowering.group_search import Choice, best_loop
 from edgefusion.compiler.lowering.rule import OpContext
 from edgefusion.compiler.lowering.tile_search import Candidate, Known, best, search
 from edgefusion.compiler.lowering.view import View
+from edgefusion.compiler.memory.placement import aligned
+from edgefusion.compiler.network.kind import Kind
 from edgefusion.compiler.network.network import NetOp, operands, results
 from edgefusion.compiler.network.rows import row_count
 from edgefusion.compiler.network.window import Span
-from edgefusion.compiler.ops.gated import GatedMatMul, gated
 from edgefusion.compiler.schedule.dependences import Region
 from edgefusion.compiler.schedule.schedule import Grouping, Schedule
 from edgefusion.runtime.groups import STATISTICS
@@ -101,7 +102,7 @@ def plan_separately(ops: Sequence[NetOp], scene: Scene, schedule: Schedule) -> P
     chosen: dict[Any, Any] = {}
     groups = []
     for op in ops:
-        key = signature([op], scene, {}), 0
+        key = signature([op], scene, {})
         if key not in chosen:
             context = OpContext(op, scene.machine, scene.tensors, scene.views)
             chosen[key] = best(context, schedule)
@@ -157,8 +158,8 @@ class _Planner:
             if scene.tensors[scene.root(name)].role is not Role.ACTIVATION:
                 self.must_dram.add(scene.root(name))
         self.tiles: dict[Any, Known] = {}
-        self.forms: dict[tuple[int, int], list[list[NetOp]]] = {}
-        self.absorbed: dict[str, tuple[NetOp, ...]] = {}
+        self.forms: dict[tuple[int, int], Sequence[NetOp] | None] = {}
+        self.absorbed: dict[Kind, tuple[NetOp, ...]] = {}
 
     def plan(self, progress: Callable[[int, int], None] | None) -> Plan:
         count = len(self.ops)
@@ -195,8 +196,7 @@ class _Planner:
         return state.cost - 0.7 * self._dma_ps(self._held(state))
 
     def _bytes(self, root: str) -> int:
-        align = self.machine.sram_align_bytes
-        return -(-self.scene.tensors[root].nbytes // align) * align
+        return aligned(self.scene.tensors[root].nbytes, self.machine.sram_align_bytes)
 
     def _dma_ps(self, nbytes: int) -> float:
         return 1e12 * nbytes / self.machine.dma_bandwidth_bytes_per_s
@@ -245,7 +245,8 @@ class _Planner:
                 cost = state.cost + sum(c.time_ps + 0.1 * c.dma_ps for c in found)
                 yield _State(cost, left, state, found, (start, stop), new)
 
-        for ops in self._forms(start, stop):
+        ops = self._form(start, stop)
+        if ops is not None:
             yield from following([self._choice(ops, where, stop)])
         for barrier in range(start, stop - 1):
             if self._may_repeat(start, barrier, stop):
@@ -259,44 +260,41 @@ class _Planner:
                         sums = self._choice(first, before, stop, drops=True)
                         yield from following([sums, values])
 
-    def _forms(self, start: int, stop: int) -> list[list[NetOp]]:
-        """The ops as one group, if they can be and it is worth a try."""
+    def _form(self, start: int, stop: int) -> Sequence[NetOp] | None:
+        """The ops as one group; None if they cannot be, or it is not worth a try."""
         if stop == start + 1:
-            return [[self.ops[start]]]
+            return [self.ops[start]]
         key = start, stop
         if key not in self.forms:
-            if stop - start > 1 and not self.allowed.rolling and not self._is_pair(start, stop):
-                self.forms[key] = []
-                return []
-            if self._splits_pair(start) or self._splits_pair(stop):
-                self.forms[key] = []
-                return []
             ops = self._joined(self.ops[start:stop])
-            between = (op.outputs[0] for op in ops[:-1])
-            nbytes = sum(self._bytes(self.scene.root(name)) for name in between)
-            large = nbytes * _SMALL >= self.machine.sram_bytes
-            fits = len(ops) == 1 or (large and may_join(ops, self.scene))
-            self.forms[key] = [ops] if fits else []
+            self.forms[key] = ops if self._is_worth_a_try(ops, start, stop) else None
         return self.forms[key]
+
+    def _is_worth_a_try(self, ops: Sequence[NetOp], start: int, stop: int) -> bool:
+        if self._splits_pair(start) or self._splits_pair(stop):
+            return False
+        if len(ops) == 1:
+            return True
+        between = (op.outputs[0] for op in ops[:-1])
+        nbytes = sum(self._bytes(self.scene.root(name)) for name in between)
+        large = nbytes * _SMALL >= self.machine.sram_bytes
+        return self.allowed.rolling and large and may_join(ops, self.scene)
 
     def _splits_pair(self, index: int) -> bool:
         """Whether a border there keeps apart two ops that can be one."""
         if not 0 < index < len(self.ops):
             return False
-        return self._is_pair(index - 1, index + 1)
-
-    def _is_pair(self, start: int, stop: int) -> bool:
-        return stop == start + 2 and len(self._joined(self.ops[start:stop])) == 1
+        return len(self._joined(self.ops[index - 1 : index + 1])) == 1
 
     def _joined(self, ops: Sequence[NetOp]) -> list[NetOp]:
         """The ops, those that can be one as one."""
         found: list[NetOp] = []
         for op in ops:
-            one = gated(found[-1], op) if found and self.allowed.gated else None
+            one = found[-1].joined(op) if found and self.allowed.gated else None
             if one is None or self._readers(found[-1]) != 1 or self._is_output(found[-1]):
                 found.append(op)
             else:
-                self.absorbed[one.name] = (op,)
+                self.absorbed[one.kind] = (op,)
                 found[-1] = one
         return found
 
@@ -411,7 +409,7 @@ class _Planner:
                 member,
                 op=op,
                 record=op.name + STATISTICS if drops else op.name,
-                absorbed=self.absorbed.get(op.name, ()) if isinstance(op.kind, GatedMatMul) else (),
+                absorbed=self.absorbed.get(op.kind, ()),
             )
             for member, op in zip(found.group.members, ops, strict=True)
         )
@@ -430,12 +428,11 @@ class _Planner:
         limit: int,
         known: Known,
     ) -> Choice | None:
-        scene = with_residents(self.scene, where)
         if len(ops) > 1 or loop.rolling:
-            return best_loop([(op, op.name) for op in ops], scene, loop, self.schedule, limit)
+            scene = with_residents(self.scene, where)
+            return best_loop(ops, scene, loop, self.schedule, limit)
         (op,) = ops
-        context = OpContext(op, self.machine, scene.tensors, scene.views)
-        candidates = search(context, self.schedule, limit, known)
+        candidates = search(self._context(op, where), self.schedule, limit, known)
         if not candidates or candidates[0].rejected:
             return None
         chosen = self._preferred([c for c in candidates if not c.rejected])
@@ -496,7 +493,7 @@ class _Planner:
             return apart
         if len(members) >= _LONGEST:
             return "longest group"
-        if len(step.choices) == 1 and not self._forms(step.ops[0], stop + 1):
+        if len(step.choices) == 1 and self._form(step.ops[0], stop + 1) is None:
             return "what lies between is small: it stays whole"
         return "together they cost more, or exceed SRAM"
 
@@ -511,7 +508,7 @@ def with_residents(scene: Scene, where: Mapping[str, str]) -> Scene:
     views = Overlay(scene.views)
     nowhere = Region(partial=True)
     for root in where:
-        for name in scene.aliases.get(root, (root,)):
+        for name in scene.names(root):
             o = scene.dram[name].operand
             strides = dense_strides(o.shape, o.dtype)
             views[name] = View(Operand(o.tensor, Space.SRAM, 0, o.dtype, o.shape, strides), nowhere)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil
-from typing import Protocol
 
 from edgefusion.compiler.lowering.emitter import Emitter
 from edgefusion.compiler.lowering.view import View
@@ -26,6 +25,10 @@ class Tiling:
 
     def __getitem__(self, name: str) -> int:
         return int(dict(self.values)[name])
+
+    def get(self, name: str, default: TilingValue) -> TilingValue:
+        """The choice ``name``, or ``default`` where a rule has no such choice."""
+        return dict(self.values).get(name, default)
 
     @property
     def family(self) -> tuple[tuple[str, TilingValue], ...]:
@@ -68,18 +71,19 @@ class OpContext:
         return self.views[self.op.outputs[index]]
 
 
-class Stage(Protocol):
+class Stage:
     """An op under way: its buffers are reserved, stripes of its result follow one another."""
 
     def run(self, span: Span) -> None:
         """Emit the rows ``span`` of the result, seen as a matrix."""
+        raise NotImplementedError
 
     def finish(self) -> None:
         """Emit what can be done only once all rows are there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Whole:
+@dataclass(frozen=True)
+class Whole(Stage):
     """The stage of an op that is emitted in one run."""
 
     emit: Callable[[], None]
@@ -87,9 +91,6 @@ class Whole:
     def run(self, span: Span) -> None:
         """Emit everything."""
         self.emit()
-
-    def finish(self) -> None:
-        """Nothing is left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,6 @@ from edgefusion.runtime.program_builder import ProgramBuilder
 
 _NOT_COSTED = "not costed: larger tiles of its family fit"
 _LARGEST = 4
-_LARGEST_WITH_OVERLAP = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +55,8 @@ def search(
     ones last.
 
     Of each family of tilings only the largest few that fit are costed: within a family, smaller
-    tiles only add transfers, halo and set-up; with overlap they also shorten the first and last
-    tile, so more are tried. ``known`` carries costs from one limit to another. Within less than all
+    tiles add transfers, halo and set-up; with overlap they also shorten the first and last tile.
+    ``known`` carries costs from one limit to another. Within less than all
     of SRAM nothing is tried but the kind's own ``tilings``.
     """
     known = {} if known is None else known
@@ -108,13 +107,12 @@ def _cost(
     machine = context.machine
     builder = ProgramBuilder("search", machine.name, schedule.name)
     emitter = Emitter(builder, machine, schedule, dry=True)
-    largest = _LARGEST_WITH_OVERLAP if schedule.overlap else _LARGEST
     fitting: Counter[object] = Counter()
     found: list[Candidate | None] = [None] * len(tilings)
     sram = [0] * len(tilings)
     for i, candidate in enumerate(tilings):
         # A rule proposes one size of a split reduction for each number of copies.
-        most = 1 if candidate.splits else largest
+        most = 1 if candidate.splits else _LARGEST
         if fitting[candidate.family] >= most:
             found[i] = Candidate(candidate, slots, 0, rejected=_NOT_COSTED)
             continue

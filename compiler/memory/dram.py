@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
-from edgefusion.compiler.memory.placement import Lifetime, place
+from edgefusion.compiler.memory.placement import Lifetime, aligned, place
 from edgefusion.compiler.network.network import Network, operands, results, stage_names
 from edgefusion.compiler.network.tensor import NetTensor
 from edgefusion.compiler.schedule.schedule import Schedule
@@ -36,6 +36,17 @@ class DramPlan:
     total_bytes: int
 
 
+def unplaced(network: Network, schedule: Schedule) -> DramPlan:
+    """The tensors of ``network`` without addresses: all that costs and bounds ask for."""
+    tensors = {
+        **_used_tensors(network),
+        **_inner_tensors(network, schedule),
+        **_stage_tensors(network),
+    }
+    roots = _roots(network)
+    return DramPlan(_resolve_roles(network, tensors, roots), {}, roots, {}, 0, 0)
+
+
 def plan_dram(
     network: Network,
     machine: Machine,
@@ -49,13 +60,8 @@ def plan_dram(
     ops of one moment run side by side, so that nothing of one takes the bytes of another. What is
     ``elsewhere`` (roots) gets none.
     """
-    tensors = {
-        **_used_tensors(network),
-        **_inner_tensors(network, schedule),
-        **_stage_tensors(network),
-    }
-    roots = _roots(network)
-    tensors = _resolve_roles(network, tensors, roots)
+    named = unplaced(network, schedule)
+    tensors, roots = named.tensors, named.roots
     lifetimes = _lifetimes(network, tensors, roots, moments)
     lifetimes = {name: life for name, life in lifetimes.items() if name not in elsewhere}
     align = machine.sram_align_bytes
@@ -91,7 +97,7 @@ def _stack(
     for name, tensor in tensors.items():
         if tensor.role in wanted and roots.get(name, name) == name:
             addresses[name] = top
-            top += -(-tensor.nbytes // align) * align
+            top += aligned(tensor.nbytes, align)
     return top
 
 

@@ -182,7 +182,7 @@ def _arrays(lifetimes: Sequence[Lifetime], align_bytes: int) -> tuple[I64, I64, 
     return (
         np.array([b.first for b in lifetimes], dtype=np.int64),
         np.array([b.last for b in lifetimes], dtype=np.int64),
-        np.array([_round_up(b.nbytes, align_bytes) for b in lifetimes], dtype=np.int64),
+        np.array([aligned(b.nbytes, align_bytes) for b in lifetimes], dtype=np.int64),
     )
 
 
@@ -251,5 +251,6 @@ def _check(lifetimes: Sequence[Lifetime], align_bytes: int) -> None:
         raise UsageError(f"expected each name once, found repeated: {', '.join(repeated[:5])}")
 
 
-def _round_up(nbytes: int, align_bytes: int) -> int:
+def aligned(nbytes: int, align_bytes: int) -> int:
+    """``nbytes`` rounded up to whole multiples of ``align_bytes``."""
     return -(-nbytes // align_bytes) * align_bytes

@@ -12,7 +12,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from edgefusion.compiler.memory.placement import Lifetime, best_placement
+from edgefusion.compiler.memory.placement import Lifetime, aligned, best_placement
 
 Span = tuple[int, int]
 """[start, stop) in bytes."""
@@ -47,7 +47,7 @@ def lay_out(
     spans: dict[str, Span] = {}
     for r in residents:
         stop = sram_bytes - placed.offsets[r.name]
-        spans[r.name] = (stop - -(-r.nbytes // align_bytes) * align_bytes, stop)
+        spans[r.name] = (stop - aligned(r.nbytes, align_bytes), stop)
     memory = _Memory(sram_bytes)
     layouts = []
     peak = sram_bytes if residents else 0

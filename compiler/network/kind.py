@@ -183,6 +183,19 @@ class Kind:
         """Whether sums of its result's channels can be collected with its tiles."""
         return self.has_epilogue
 
+    @property
+    def summed(self) -> str:
+        """The operand of which it makes sums that another op could hand it; '' for none."""
+        return ""
+
+    def with_statistics(self, name: str) -> Kind:
+        """The kind that reads the sums of ``summed`` from the tensor ``name``."""
+        raise NotImplementedError
+
+    def joined(self, maker: Kind) -> Kind | None:
+        """The kind that computes what ``maker`` makes, and this of it; None if there is none."""
+        return None
+
     def tabulated(self) -> tuple[tuple[str, str], ...]:
         """Operands that go through a table, each with the function's name."""
         return ()

@@ -55,6 +55,16 @@ class NetOp:
         """Names of the operands in order, '' for an absent optional one."""
         return self.kind.inputs
 
+    def joined(self, reader: NetOp) -> NetOp | None:
+        """This op and the one that reads its result as one op; None where they stay two."""
+        if self.epilogue or self.outputs[0] not in reader.inputs:
+            return None
+        kind = reader.kind.joined(self.kind)
+        if kind is None:
+            return None
+        origin = (*self.origin, *reader.origin)
+        return NetOp(self.name, kind, reader.outputs, reader.epilogue, origin, self.scope)
+
     @property
     def is_move(self) -> bool:
         """Whether the results hold nothing but values of the inputs."""

@@ -152,7 +152,7 @@ class Attention(LoweredKind):
 
     def overlaps(self, t: Tiling) -> bool:
         """Not where one query tile has to be done with before the next."""
-        return dict(t.values).get("queries_ahead", 1) == 1
+        return t.get("queries_ahead", 1) == 1
 
     def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
         """See the module."""
@@ -191,10 +191,6 @@ class _Emission:
         """Columns of head ``h``."""
         return columns(view, h.start * depth, depth)
 
-    def load(self, buffer: Buffer | None, source: View, *, again: bool = False) -> View:
-        """``source`` in SRAM, in the next slot of ``buffer`` if it is not there."""
-        return self.e.bring(buffer, source, again=again)
-
     def multiply_keys(self, q: View, k: View, scores: View) -> None:
         """Scores of a query tile: q k^T, scaled."""
         transposed = k.strided(k.shape[::-1], k.operand.strides[::-1])
@@ -214,12 +210,12 @@ class _Emission:
         per_head = mask.shape[0] // self.queries if mask.shape[0] >= self.queries else 1
         if mask.shape[0] == 1:
             source = mask
-            tile = self.load(buffer, source, again=h.index + r.index > 0)
+            tile = self.e.bring(buffer, source, again=h.index + r.index > 0)
             tile = tile.strided(scores.shape, (0, tile.operand.strides[-1]))
         else:
             base = (h.start % per_head) * self.queries
             again = h.index > 0 and per_head == 1
-            tile = self.load(buffer, rows(mask, base + r.start, r.size), again=again)
+            tile = self.e.bring(buffer, rows(mask, base + r.start, r.size), again=again)
         self.e.vector(Opcode.BINARY, scores, [scores, tile], (("function", "add"),))
 
 
@@ -233,10 +229,10 @@ def _emit_tiled(a: _Emission, t: Tiling) -> None:
     m_buffer = a.mask_buffer(size)
     y_buffer = e.output_buffer("y", size * a.value_depth, a.y)
     for h in e.tiles(a.heads, 1):
-        k = a.load(k_buffer, a.head(a.k, h, a.depth))
-        v = a.load(v_buffer, a.head(a.v, h, a.value_depth))
+        k = e.bring(k_buffer, a.head(a.k, h, a.depth))
+        v = e.bring(v_buffer, a.head(a.v, h, a.value_depth))
         for r in e.tiles(a.queries, size):
-            q = a.load(q_buffer, rows(a.head(a.q, h, a.depth), r.start, r.size))
+            q = e.bring(q_buffer, rows(a.head(a.q, h, a.depth), r.start, r.size))
             s_buffer.next()
             scores_in = s_buffer.view(a.scores_in.operand.tensor, (r.size, a.keys))
             scores_out = s_buffer.view(a.scores_out.operand.tensor, (r.size, a.keys))
@@ -269,13 +265,13 @@ def _emit_streamed(a: _Emission, t: Tiling) -> None:
     y_buffer = e.output_buffer("y", size * a.value_depth, a.y)
     for h in e.tiles(a.heads, 1):
         for r in e.tiles(a.queries, size):
-            q = a.load(q_buffer, rows(a.head(a.q, h, a.depth), r.start, r.size))
+            q = e.bring(q_buffer, rows(a.head(a.q, h, a.depth), r.start, r.size))
             s_buffer.next()
             scores_in = s_buffer.view(a.scores_in.operand.tensor, (r.size, a.keys))
             scores_out = s_buffer.view(a.scores_out.operand.tensor, (r.size, a.keys))
             for c in e.tiles(a.keys, key_tile):
                 source = rows(a.head(a.k, h, a.depth), c.start, c.size)
-                k = a.load(k_buffer, source, again=r.index > 0)
+                k = e.bring(k_buffer, source, again=r.index > 0)
                 a.multiply_keys(q, k, columns(scores_in, c.start, c.size))
             a.add_mask(m_buffer, scores_in, h, r)
             e.vector(Opcode.SOFTMAX, scores_out, [scores_in])
@@ -283,7 +279,7 @@ def _emit_streamed(a: _Emission, t: Tiling) -> None:
             total = sum_buffer.view(a.v.operand.tensor, (r.size, sum_columns))
             for c in e.tiles(a.keys, key_tile):
                 source = rows(a.head(a.v, h, a.value_depth), c.start, c.size)
-                v = a.load(v_buffer, source, again=r.index > 0)
+                v = e.bring(v_buffer, source, again=r.index > 0)
                 part = columns(scores_out, c.start, c.size)
                 attrs = (("accumulate", int(c.index > 0)), ("bias", 0))
                 e.tensor(Opcode.MATMUL, total, [part, v], attrs)
@@ -303,9 +299,9 @@ def _emit_spilled(a: _Emission, t: Tiling) -> None:
     m_buffer = a.mask_buffer(size)
     scores_in, scores_out = matrix(a.scores_in), matrix(a.scores_out)
     for h in e.tiles(a.heads, 1):
-        k = a.load(kv_buffer, a.head(a.k, h, a.depth))
+        k = e.bring(kv_buffer, a.head(a.k, h, a.depth))
         for r in e.tiles(a.queries, size):
-            q = a.load(qy_buffer, rows(a.head(a.q, h, a.depth), r.start, r.size))
+            q = e.bring(qy_buffer, rows(a.head(a.q, h, a.depth), r.start, r.size))
             s_buffer.next()
             tile = s_buffer.view(scores_in.operand.tensor, (r.size, a.keys))
             a.multiply_keys(q, k, tile)
@@ -313,16 +309,16 @@ def _emit_spilled(a: _Emission, t: Tiling) -> None:
     for h in e.tiles(a.heads, 1):
         for r in e.tiles(a.queries, size):
             start = h.start * a.queries + r.start
-            tile = a.load(s_buffer, rows(scores_in, start, r.size))
+            tile = e.bring(s_buffer, rows(scores_in, start, r.size))
             a.add_mask(m_buffer, tile, h, r)
             result = s_buffer.view(scores_out.operand.tensor, (r.size, a.keys))
             e.vector(Opcode.SOFTMAX, result, [tile])
             e.store(rows(scores_out, start, r.size), result)
     for h in e.tiles(a.heads, 1):
-        v = a.load(kv_buffer, a.head(a.v, h, a.value_depth))
+        v = e.bring(kv_buffer, a.head(a.v, h, a.value_depth))
         for r in e.tiles(a.queries, size):
             start = h.start * a.queries + r.start
-            tile = a.load(s_buffer, rows(scores_out, start, r.size))
+            tile = e.bring(s_buffer, rows(scores_out, start, r.size))
             qy_buffer.next()
             y = qy_buffer.view(a.y.operand.tensor, (r.size, a.value_depth))
             e.tensor(Opcode.MATMUL, y, [tile, v], (("bias", 0),))

@@ -179,7 +179,7 @@ def dense_image(view: View) -> View:
 
 
 @dataclass
-class _Stage:
+class _Stage(Stage):
     """Buffers and views of one convolution while it is emitted."""
 
     conv: Conv

@@ -19,10 +19,19 @@ from edgefusion.compiler.lowering.rule import (
     tiling,
 )
 from edgefusion.compiler.lowering.view import View
-from edgefusion.compiler.network.kind import Scaling, Shape, along, constant_or_name, operand
+from edgefusion.compiler.network.kind import (
+    Kind,
+    Scaling,
+    Shape,
+    along,
+    constant_or_name,
+    operand,
+)
 from edgefusion.compiler.network.ranges import Ranges, ScaleRemark
 from edgefusion.compiler.network.tensor import Tensors
 from edgefusion.compiler.network.window import Span
+from edgefusion.compiler.ops.gated import GatedMatMul
+from edgefusion.compiler.ops.matmul import MatMul
 from edgefusion.runtime.errors import UnsupportedOpError
 from edgefusion.runtime.isa import Opcode
 from edgefusion.runtime.specification import Attrs
@@ -64,6 +73,10 @@ class RowKind(LoweredKind):
         """What computes a tile of rows."""
         raise NotImplementedError
 
+    def pieces(self, tile: View) -> list[View]:
+        """A tile of x as the operands that it is."""
+        return [tile]
+
     def parameters(self) -> Mapping[str, str]:
         """Operands with one value a channel that stay, by label; '' for an absent one."""
         return {}
@@ -74,7 +87,7 @@ class RowKind(LoweredKind):
 
 
 @dataclass
-class _RowStage:
+class _RowStage(Stage):
     """Buffers of one row-wise op while it is emitted.
 
     A result that stays in SRAM is computed over the x that was loaded there.
@@ -89,11 +102,12 @@ class _RowStage:
     def __post_init__(self) -> None:
         e, size = self.e, self.tiling["rows"]
         x, y = self.look_up()
-        self.in_place = y.in_sram and not x.in_sram and y.operand.dtype is x.operand.dtype
+        same = y.shape == x.shape and y.operand.dtype is x.operand.dtype
+        self.in_place = same and y.in_sram and not x.in_sram
         self.x_buffer = None
         if not self.in_place:
             self.x_buffer = e.input_buffer("x", size * x.shape[1], x)
-        self.y_buffer = e.output_buffer("y", size * x.shape[1], y)
+        self.y_buffer = e.output_buffer("y", size * y.shape[1], y)
         self.buffers = {
             label: e.input_buffer(label, x.shape[1], self.context.view(name), streamed=False)
             for label, name in self.kind.parameters().items()
@@ -115,17 +129,10 @@ class _RowStage:
         opcode, attrs = self.kind.instruction()
         for r in e.tiles(span.size, self.tiling["rows"], start=span.start):
             source, target = rows(x, r.start, r.size), rows(y, r.start, r.size)
-            if self.in_place:
-                tile = target.as_tensor(source.operand.tensor)
-                e.load(tile, source)
-            else:
-                tile = e.bring(self.x_buffer, source)
+            tile = e.bring_into(target, source) if self.in_place else e.bring(self.x_buffer, source)
             result = e.place(self.y_buffer, target)
-            e.vector(opcode, result, [tile, *self.loaded], attrs)
+            e.vector(opcode, result, [*self.kind.pieces(tile), *self.loaded], attrs)
             e.deliver(target, result)
-
-    def finish(self) -> None:
-        """Nothing is left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,42 +187,18 @@ class Glu(RowKind):
         """The gate is half of x."""
         return ((self.x, self.function),)
 
-    def stage(self, e: Emitter, context: OpContext, t: Tiling) -> Stage:
-        """x[m,2n] -> value * f(gate), both halves of one row tile."""
-        return _GluStage(self, e, context, t)
+    def instruction(self) -> tuple[Opcode, Attrs]:
+        """value * f(gate)."""
+        return Opcode.GLU, (("function", self.function),)
 
+    def joined(self, maker: Kind) -> GatedMatMul | None:
+        """With a product."""
+        return GatedMatMul.of(maker, self.x, self.function) if isinstance(maker, MatMul) else None
 
-@dataclass
-class _GluStage:
-    """Buffers of one gated unit while it is emitted."""
-
-    kind: Glu
-    e: Emitter
-    context: OpContext
-    tiling: Tiling
-
-    def __post_init__(self) -> None:
-        x, y = matrix(self.context.view(self.kind.x)), matrix(self.context.output())
-        n = y.shape[1]
-        self.x_buffer = self.e.input_buffer("x", self.tiling["rows"] * 2 * n, x)
-        self.y_buffer = self.e.output_buffer("y", self.tiling["rows"] * n, y)
-
-    def run(self, span: Span) -> None:
-        """A stripe of rows."""
-        e = self.e
-        x, y = matrix(self.context.view(self.kind.x)), matrix(self.context.output())
-        n = y.shape[1]
-        attrs = (("function", self.kind.function),)
-        for r in e.tiles(span.size, self.tiling["rows"], start=span.start):
-            tile = e.bring(self.x_buffer, rows(x, r.start, r.size))
-            target = rows(y, r.start, r.size)
-            result = e.place(self.y_buffer, target)
-            halves = [tile.box((0, start), (r.size, n)) for start in (0, n)]
-            e.vector(Opcode.GLU, result, halves, attrs)
-            e.deliver(target, result)
-
-    def finish(self) -> None:
-        """Nothing is left."""
+    def pieces(self, tile: View) -> list[View]:
+        """Both halves of every row."""
+        m, n = tile.shape
+        return [tile.box((0, start), (m, n // 2)) for start in (0, n // 2)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,7 +265,7 @@ class Binary(LoweredKind):
 
 
 @dataclass
-class _BinaryStage:
+class _BinaryStage(Stage):
     """Buffers of one binary op while it is emitted; what repeats along rows stays."""
 
     kind: Binary
@@ -325,9 +308,6 @@ class _BinaryStage:
             result = e.place(self.y_buffer, target)
             e.vector(Opcode.BINARY, result, operands, attrs)
             e.deliver(target, result)
-
-    def finish(self) -> None:
-        """Nothing is left."""
 
 
 def _broadcast(tile: View, m: int, n: int) -> View:

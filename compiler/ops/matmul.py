@@ -47,14 +47,35 @@ def row_granule(machine: Machine, count: int) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MatMul(LoweredKind):
+class ProductKind(LoweredKind):
+    """The base of products of rows with weights: tiles of rows by tiles of the result's columns."""
+
+    x: str = operand()
+    w: str = operand(Use.WEIGHT)
+    bias: str = operand(Use.BIAS, optional=True)
+
+    def tilings(self, context: OpContext) -> Iterator[Tiling]:
+        """Tiles of rows and columns, either outermost."""
+        m, n = matrix(context.output()).shape
+        machine = context.machine
+        for channels in channel_sizes(n, multiple=channel_granule(machine, n)):
+            for outer in ("weights", "rows") if channels < n else ("weights",):
+                for size in tile_sizes(m, multiple=row_granule(machine, m)):
+                    yield tiling(rows=size, channels=channels, outer=outer)
+
+    def stripe_tilings(self, context: OpContext, size: int) -> Iterator[Tiling]:
+        """Parts of the columns pass while the rows stay."""
+        n = matrix(context.output()).shape[1]
+        for part in channel_sizes(n, multiple=channel_granule(context.machine, n)):
+            yield tiling(rows=size, channels=part, outer="weights" if part == n else "rows")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatMul(ProductKind):
     """x[...,k], w[k,n], [bias[n]] -> y[...,n]"""
 
     name: ClassVar[str] = "matmul"
     has_epilogue: ClassVar[bool] = True
-    x: str = operand()
-    w: str = operand(Use.WEIGHT)
-    bias: str = operand(Use.BIAS, optional=True)
 
     def result_shape(self, shapes: Mapping[str, Shape]) -> Shape:
         """x with the columns of w."""
@@ -82,15 +103,6 @@ class MatMul(LoweredKind):
         an element keeps it a bound for mixed types."""
         return int(2 * macs / sqrt(sram_bytes) - 2 * sram_bytes)
 
-    def tilings(self, context: OpContext) -> Iterator[Tiling]:
-        """Tiles of rows and columns, either outermost."""
-        m, n = matrix(context.output()).shape
-        machine = context.machine
-        for channels in channel_sizes(n, multiple=channel_granule(machine, n)):
-            for outer in ("weights", "rows") if channels < n else ("weights",):
-                for size in tile_sizes(m, multiple=row_granule(machine, m)):
-                    yield tiling(rows=size, channels=channels, outer=outer)
-
     def fallback(self, context: OpContext) -> Iterator[Tiling]:
         """The reduction in parts, or narrower columns."""
         yield from split_matmul_tilings(context, self._factors(context))
@@ -98,12 +110,6 @@ class MatMul(LoweredKind):
     def _factors(self, context: OpContext) -> Factors:
         x, y = matrix(context.view(self.x)), matrix(context.output())
         return Factors(x, context.view(self.w), y, self.w, self.bias)
-
-    def stripe_tilings(self, context: OpContext, size: int) -> Iterator[Tiling]:
-        """Parts of the columns pass while the rows stay."""
-        n = matrix(context.output()).shape[1]
-        for part in channel_sizes(n, multiple=channel_granule(context.machine, n)):
-            yield tiling(rows=size, channels=part, outer="weights" if part == n else "rows")
 
     def stage(self, e: Emitter, context: OpContext, t: Tiling) -> Stage:
         """x[m,k] w[k,n]: weight column tiles against row tiles, the reduction whole or in parts."""
@@ -113,22 +119,73 @@ class MatMul(LoweredKind):
 
 
 @dataclass
-class _Stage:
-    """Buffers and views of one product while it is emitted."""
+class ProductStage(Stage):
+    """Buffers and views of one product with weights while it is emitted."""
 
-    product: MatMul
+    product: ProductKind
     e: Emitter
     context: OpContext
     tiling: Tiling
 
     def __post_init__(self) -> None:
-        e, context, t = self.e, self.context, self.tiling
         self.look_up()
-        self.w = context.view(self.product.w)
+        self.w = self.context.view(self.product.w)
+        elements = self.tiling["rows"] * self.w.shape[0]
+        self.x_buffer = self.e.input_buffer("x", elements, self.x)
+        self.reserve()
+
+    def reserve(self) -> None:
+        """Buffers of all but x."""
+        raise NotImplementedError
+
+    def look_up(self) -> None:
+        """Where x and y lie now."""
+        self.x, self.y = matrix(self.context.view(self.product.x)), matrix(self.context.output())
+
+    def run(self, span: Span) -> None:
+        """Rows of the result. Weights that are all there stay."""
+        self.look_up()
+        e, size, channels = self.e, self.tiling["rows"], self.tiling["channels"]
+        n = self.y.shape[1]
+        if self.tiling.choice("outer") == "rows":
+            for r in e.tiles(span.size, size, start=span.start):
+                x = self.load_rows(r, again=False)
+                for c in e.tiles(n, channels):
+                    self.load_columns(c, again=r.start > 0)
+                    self.compute(x, r, c)
+        else:
+            for c in e.tiles(n, channels):
+                self.load_columns(c, again=span.start > 0)
+                for r in e.tiles(span.size, size, start=span.start):
+                    self.compute(self.load_rows(r, again=c.index > 0), r, c)
+
+    def load_columns(self, c: Tile, *, again: bool) -> None:
+        """The weights of columns ``c`` of the result, unless all of them are there."""
+        if not again or c.size < self.y.shape[1]:
+            self.load_weights(c, again=again)
+
+    def load_rows(self, r: Tile, *, again: bool) -> View:
+        """Rows ``r`` of x."""
+        return self.e.bring(self.x_buffer, rows(self.x, r.start, r.size), again=again)
+
+    def load_weights(self, c: Tile, *, again: bool) -> None:
+        """The weights of columns ``c`` of the result and what belongs to them."""
+        raise NotImplementedError
+
+    def compute(self, x: View, r: Tile, c: Tile) -> None:
+        """One tile of the result."""
+        raise NotImplementedError
+
+
+class _Stage(ProductStage):
+    """Of a product by itself."""
+
+    def reserve(self) -> None:
+        """Weights and constants, results and what their epilogue takes."""
+        e, context, t = self.e, self.context, self.tiling
         k, n = self.w.shape
         size, channels = t["rows"], t["channels"]
         outer_rows = t.choice("outer") == "rows"
-        self.x_buffer = e.input_buffer("x", size * k, self.x)
         self.w_buffer = e.buffer("w", k * channels, self.w.operand.dtype, streamed=channels < n)
         self.constants = reserve_constants(
             e, context, self.product.w, self.product.bias, channels, streamed=outer_rows
@@ -137,45 +194,18 @@ class _Stage:
         self.y_buffer = e.output_buffer("y", size * channels, self.y, needed=changed)
         self.epilogue = EpilogueBuffers.reserve(e, context, size * channels, channels)
 
-    def look_up(self) -> None:
-        """Where x and y lie now."""
-        self.x, self.y = matrix(self.context.view(self.product.x)), matrix(self.context.output())
-
-    def run(self, span: Span) -> None:
-        """Rows of the product."""
-        self.look_up()
-        e, size, channels = self.e, self.tiling["rows"], self.tiling["channels"]
-        n = self.y.shape[1]
-        if self.tiling.choice("outer") == "rows":
-            for r in e.tiles(span.size, size, start=span.start):
-                x = self.load_rows(r, again=False)
-                for c in e.tiles(n, channels):
-                    self.load_weights(c, again=r.start > 0)
-                    self.compute(x, r, c)
-        else:
-            for c in e.tiles(n, channels):
-                self.load_weights(c, again=span.start > 0)
-                for r in e.tiles(span.size, size, start=span.start):
-                    self.compute(self.load_rows(r, again=c.index > 0), r, c)
-
     def finish(self) -> None:
         """Statistics."""
         self.epilogue.finish(self.e)
 
     def load_weights(self, c: Tile, *, again: bool) -> None:
-        """Columns ``c`` of the weights and what belongs to them; all of them stay."""
-        if again and c.size >= self.y.shape[1]:
-            return
+        """The same columns of w."""
         self.e.bring(self.w_buffer, columns(self.w, c.start, c.size), again=again)
         load_constants(self.e, self.constants, c, again=again)
         self.epilogue.load_vectors(self.e, c, again=again)
 
-    def load_rows(self, r: Tile, *, again: bool) -> View:
-        """Rows ``r`` of x."""
-        return self.e.bring(self.x_buffer, rows(self.x, r.start, r.size), again=again)
-
     def compute(self, x: View, r: Tile, c: Tile) -> None:
-        """One output tile: multiply, run the epilogue, deliver."""
+        """Multiply, run the epilogue, deliver."""
         target = self.y.box((r.start, c.start), (r.size, c.size))
         tile = self.e.place(self.y_buffer, target, self.epilogue.stages[0])
         w = self.w_buffer.view(self.w.operand.tensor, (self.w.shape[0], c.size))

@@ -122,7 +122,7 @@ class Concat(LoweredKind):
 
 
 @dataclass
-class _ConcatStage:
+class _ConcatStage(Stage):
     """Buffers of one concatenation while it is emitted. Parts that go to SRAM are loaded there."""
 
     kind: Concat
@@ -174,11 +174,7 @@ class _ConcatStage:
             place = e.place(self.buffer, target)
             e.vector(Opcode.COPY, place, [part])
             return place
-        if target.in_sram:
-            tile = target.as_tensor(part.operand.tensor)
-            e.load(tile, part)
-        else:
-            tile = e.bring(self.buffer, part)
+        tile = e.bring_into(target, part) if target.in_sram else e.bring(self.buffer, part)
         place = tile.as_tensor(target.operand.tensor)
         if self.rescales(target) or target.in_sram:
             e.vector(Opcode.COPY, place, [tile])

@@ -8,7 +8,7 @@ else fits, from a first pass over the tensor, which is then read again.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from edgefusion.compiler.lowering.emitter import Emitter, Tile
@@ -43,6 +43,15 @@ class GroupNorm(LoweredKind):
     groups: int
     epsilon: float
     function: str = ""
+
+    @property
+    def summed(self) -> str:
+        """x."""
+        return "" if self.stats else self.x
+
+    def with_statistics(self, name: str) -> GroupNorm:
+        """Sums of every channel."""
+        return replace(self, stats=name)
 
     def result_shape(self, shapes: Mapping[str, Shape]) -> Shape:
         """As x."""
@@ -92,7 +101,7 @@ class GroupNorm(LoweredKind):
 
 
 @dataclass
-class _GroupNormStage:
+class _GroupNormStage(Stage):
     """Buffers of one group normalisation while it is emitted.
 
     A result that stays in SRAM is computed over the x that was loaded there, where statistics are
@@ -137,16 +146,12 @@ class _GroupNormStage:
             for r in e.tiles(span.size, size, start=span.start):
                 target = y.box((r.start, c.start), (r.size, c.size))
                 if self.in_place:
-                    tile = target.as_tensor(x.operand.tensor)
-                    e.load(tile, x.box((r.start, c.start), tile.shape))
+                    tile = e.bring_into(target, x.box((r.start, c.start), target.shape))
                 else:
                     tile = self.bring(x, r, c, again=self.way == "two_passes")
                 if self.way == "resident":
                     self.collect(tile, r, c)
                 self.normalise(tile, target, c)
-
-    def finish(self) -> None:
-        """Nothing is left."""
 
     def statistics(self, c: Tile) -> View:
         """Sums of the channels ``c`` in SRAM."""

@@ -22,7 +22,7 @@ from edgefusion.compiler.lowering.channel_constants import (
 )
 from edgefusion.compiler.lowering.emitter import Buffer, Emitter, Tile
 from edgefusion.compiler.lowering.epilogue import EpilogueBuffers
-from edgefusion.compiler.lowering.rule import OpContext, Tiling, tile_sizes, tiling
+from edgefusion.compiler.lowering.rule import OpContext, Stage, Tiling, tile_sizes, tiling
 from edgefusion.compiler.lowering.view import View
 from edgefusion.compiler.network.window import Source, Span, Window
 from edgefusion.compiler.ops.split_reduction import (
@@ -118,7 +118,7 @@ class _Part:
 
 
 @dataclass
-class SplitConv:
+class SplitConv(Stage):
     """Buffers and views of one convolution while it is emitted; making it reserves SRAM, and raises
     DoesNotFitError."""
 

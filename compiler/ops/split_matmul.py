@@ -17,7 +17,15 @@ from edgefusion.compiler.lowering.channel_constants import (
 )
 from edgefusion.compiler.lowering.emitter import Buffer, Emitter, Tile
 from edgefusion.compiler.lowering.epilogue import EpilogueBuffers
-from edgefusion.compiler.lowering.rule import OpContext, Tiling, columns, rows, tile_sizes, tiling
+from edgefusion.compiler.lowering.rule import (
+    OpContext,
+    Stage,
+    Tiling,
+    columns,
+    rows,
+    tile_sizes,
+    tiling,
+)
 from edgefusion.compiler.lowering.view import View
 from edgefusion.compiler.network.window import Span
 from edgefusion.compiler.ops.split_reduction import (
@@ -74,8 +82,8 @@ def split_matmul_tilings(context: OpContext, f: Factors) -> Iterator[Tiling]:
         yield made(sizes[-1], row_tiles[-1], least_depth(machine, k), "none")
 
 
-@dataclass(slots=True)
-class SplitMatmul:
+@dataclass
+class SplitMatmul(Stage):
     """The stage of an op in one run; ``product`` takes the products of one that has several."""
 
     e: Emitter

@@ -30,7 +30,7 @@ from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.measurement import bound_violations, component_latency
 from edgefusion.runtime.program import Operand
 from edgefusion.runtime.target import load_target
-from tests.group_cases import CASES, KIB, Run, any_plan, execute, in_half, ways
+from tests.group_cases import CASES, EVERYTHING, KIB, Run, any_plan, execute, in_half, ways
 
 MACHINE = load_target("exynos2400").machine
 SLOW, FAST = 1e9, 60e9
@@ -73,7 +73,7 @@ class Setting:
     def executed(self) -> Run:
         """Compiled under the schedule that forms groups, verified and executed."""
         with any_plan(self.seed) if self.seed is not None else nullcontext():
-            return execute(self.network, self.machine, "pipelined")
+            return execute(self.network, self.machine, EVERYTHING)
 
 
 SETTINGS = (
@@ -98,13 +98,15 @@ SETTINGS = (
     Setting("image transformer", True, 12, seed=1),
     Setting("image transformer", False, 32, seed=1),
 )
-WAYS = ("group", "kept", "shared", "resident", "near", "twice", "split")
+WAYS = ("group", "kept", "shared", "resident", "near", "twice", "split", "gated")
 
 
 @cache
 def reference(case: str, half: bool) -> dict[str, Array]:
     """What one op after the other computes, in one piece each."""
-    return execute(Setting(case, half, 0).network, MACHINE, "serial").execution.outputs
+    return execute(
+        Setting(case, half, 0).network, MACHINE, schedule_named("serial")
+    ).execution.outputs
 
 
 @cache

@@ -14,7 +14,7 @@ from edgefusion.runtime.errors import DoesNotFitError
 from edgefusion.runtime.measurement import bound_violations, component_latency
 from edgefusion.runtime.simulator import simulate
 from edgefusion.runtime.target import load_target
-from tests.group_cases import CASES, KIB, ChainBuilder, any_plan, execute, in_half
+from tests.group_cases import CASES, EVERYTHING, KIB, ChainBuilder, any_plan, execute, in_half
 
 MACHINE = load_target("exynos2400").machine
 
@@ -55,14 +55,14 @@ def test_any_plan_gives_the_same_bits(
     network: Network, sram_kib: int, seed: int, two_engines: bool
 ) -> None:
     (name,) = network.outputs
-    wanted = execute(network, MACHINE, "serial").execution.outputs[name]
+    wanted = execute(network, MACHINE, schedule_named("serial")).execution.outputs[name]
     engines = 1 + two_engines
     machine = MACHINE.with_values(
         sram_bytes=sram_kib * KIB, tensor_engines=engines, vector_engines=engines
     )
     try:
         with any_plan(seed):
-            run = execute(network, machine, "pipelined")
+            run = execute(network, machine, EVERYTHING)
     except DoesNotFitError:
         assume(False)
     np.testing.assert_array_equal(run.execution.outputs[name], wanted)
