@@ -115,7 +115,7 @@ class SimulatedMemory:
                 continue
             del self._consumed[old]
             if old[0] < start or end < old[1]:
-                self._shadow[Space.SRAM][old[0] : old[1]] = 0
+                _runs(self._shadow[Space.SRAM], *old)[...] = 0
 
     def poison(self, space: Space, address: int, nbytes: int) -> None:
         """Begin the life of a buffer: whatever was there is no longer a value."""
@@ -154,6 +154,17 @@ def _comb(place: Place) -> _Comb:
     if len(axes) != 2 or axes[1][1] != nbytes:
         return (0, 0)
     return axes[1][0] * nbytes, axes[0][1]
+
+
+def _runs(shadow: npt.NDArray[Any], start: int, end: int, comb: _Comb) -> npt.NDArray[Any]:
+    """The bytes of ``shadow`` that the pattern covers from ``start`` to ``end``: what lies between
+    its runs may be another operand's."""
+    run, stride = comb
+    if not stride:
+        return shadow[start:end]
+    rows = (end - start - run) // stride + 1
+    strides = stride * shadow.itemsize, shadow.itemsize
+    return np.lib.stride_tricks.as_strided(shadow[start:end], (rows, run), strides)
 
 
 def _interleaved(start: int, comb: _Comb, other_start: int, other: _Comb) -> bool:

@@ -123,3 +123,20 @@ def test_unchecked_memory_remembers_nothing() -> None:
     read(memory, operand(0, 4))
     memory.poison(Space.SRAM, 0, 64)
     assert not memory.place(operand(0, 4)).values.any()
+
+
+def test_columns_that_were_read_leave_those_beside_them_alone_when_they_go(
+    memory: SimulatedMemory,
+) -> None:
+    """Scores in parts: of the next, shorter tile both parts are there, and no more."""
+    left, right = (operand(at, 6, 2, strides=(8, 2)) for at in (0, 4))
+    written(memory, left, right)
+    read(memory, left)
+    read(memory, right)
+    shorter = [operand(at, 3, 2, strides=(8, 2)) for at in (0, 4)]
+    written(memory, *shorter)
+    for half in shorter:
+        read(memory, half)
+    for half in (left, right):
+        with pytest.raises(InputError, match="found 12 of 24"):
+            read(memory, half)
