@@ -163,7 +163,7 @@ LAYERS = (
 )
 
 
-@pytest.mark.parametrize("sram_bytes", [24 * 1024, 160 * 1024], ids=["stripes", "whole"])
+@pytest.mark.parametrize("sram_bytes", [24 * 1024, 2 << 20], ids=["stripes", "whole"])
 def test_layers_have_the_same_errors_where_their_results_stay_in_sram(
     tmp_path: Path, sram_bytes: int
 ) -> None:
