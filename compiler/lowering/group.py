@@ -12,7 +12,7 @@ Where a tensor lies is the group's affair, not the ops': rules bring operands fr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import gcd, lcm
 
@@ -20,6 +20,7 @@ from edgefusion.compiler.lowering.emitter import Emitter
 from edgefusion.compiler.lowering.held import BANDS, Rolling, part
 from edgefusion.compiler.lowering.rule import LoweredKind, OpContext, Stage, Tiling
 from edgefusion.compiler.lowering.view import View
+from edgefusion.compiler.memory.placement import aligned
 from edgefusion.compiler.network.network import NetOp, operands
 from edgefusion.compiler.network.rows import (
     can_roll,
@@ -30,7 +31,10 @@ from edgefusion.compiler.network.rows import (
 )
 from edgefusion.compiler.network.tensor import Tensors
 from edgefusion.compiler.network.window import Span
+from edgefusion.compiler.schedule.dependences import Region
+from edgefusion.runtime.isa import Space
 from edgefusion.runtime.machine import Machine
+from edgefusion.runtime.program import Operand, dense_strides
 
 _EDGE_STEPS = 3
 """Steps at either end of a loop that may differ from those between: the first fills the halo, the
@@ -193,7 +197,7 @@ class Frontier:
                 for name, need in self.scene.rows_needed(op, ahead).items():
                     other = scene.root(name)
                     first[other] = min(first.get(other, need.start), need.start)
-        for root in rolls:
+        for root in sorted(rolls):  # a program does not depend on the order of a set
             begin = before.get(root, 0)
             fresh = Span(begin, now.get(root, begin) - begin)
             stripes[root] = min(first.get(root, begin), begin), fresh
@@ -296,6 +300,24 @@ class Overlay(dict[str, View]):
 
     def __missing__(self, name: str) -> View:
         return self._below[name]
+
+
+def with_residents(scene: Scene, where: Mapping[str, str]) -> Scene:
+    """The scene with these tensors somewhere in SRAM: for costing, any address will do."""
+    views = Overlay(scene.views)
+    nowhere = Region(partial=True)
+    for root in where:
+        for name in scene.names(root):
+            o = scene.dram[name].operand
+            strides = dense_strides(o.shape, o.dtype)
+            views[name] = View(Operand(o.tensor, Space.SRAM, 0, o.dtype, o.shape, strides), nowhere)
+    return replace(scene, views=views)
+
+
+def stripe_bytes(root: str, rows: int, scene: Scene, e: Emitter) -> int:
+    """What stripes of up to ``rows`` of a tensor take, all copies."""
+    nbytes = rows * row_bytes(scene.tensors[root])
+    return aligned(nbytes, e.machine.sram_align_bytes) * e.schedule.slots
 
 
 def makers(group: Group, scene: Scene) -> dict[str, Member]:

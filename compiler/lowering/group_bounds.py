@@ -7,8 +7,8 @@ from dataclasses import astuple, dataclass, field
 from typing import Any
 
 from edgefusion.compiler.lowering.bounds import Bound, compulsory_bytes, named_tensors, op_bound
-from edgefusion.compiler.lowering.group import Group, Scene
-from edgefusion.compiler.lowering.planner import Plan, signature, with_residents
+from edgefusion.compiler.lowering.group import Group, Scene, with_residents
+from edgefusion.compiler.lowering.planner import Plan, signature
 from edgefusion.compiler.lowering.rule import OpContext
 from edgefusion.compiler.network.network import NetOp, operands, results
 from edgefusion.compiler.network.rows import row_count

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from edgefusion.compiler.lowering.cost import measure
 from edgefusion.compiler.lowering.emitter import Emitter
@@ -13,9 +15,11 @@ from edgefusion.compiler.lowering.group import (
     Member,
     Scene,
     emit_group,
+    stripe_bytes,
+    with_residents,
 )
 from edgefusion.compiler.lowering.rule import OpContext, Tiling, stripe_sizes
-from edgefusion.compiler.lowering.tile_search import limited, lowered_kind
+from edgefusion.compiler.lowering.tile_search import lowered_kind
 from edgefusion.compiler.network.network import NetOp
 from edgefusion.compiler.network.rows import row_count, rows_per_index
 from edgefusion.compiler.schedule.schedule import Schedule
@@ -38,113 +42,153 @@ class Choice:
     dma_ps: int
 
 
-def best_loop(
-    ops: Sequence[NetOp],
-    scene: Scene,
-    loop: Loop,
-    schedule: Schedule,
-    limit_bytes: int,
-) -> Choice | None:
-    """The fastest way to run ``ops`` as one loop within ``limit_bytes`` of SRAM; None if there is
-    none. ``loop``'s own stripe counts for nothing."""
-    machine = limited(scene.machine, limit_bytes)
-    scene = replace(scene, machine=machine)
-    last = scene.tensors[ops[-1].outputs[0]]
-    unit = rows_per_index(last.shape)
-    builder = ProgramBuilder("search", machine.name, schedule.name)
-    emitter = Emitter(builder, machine, schedule, dry=True)
-    fitting: list[tuple[Group, int, int]] = []
-    lines = row_count(last) // unit
-    granule = min(lines, machine.tensor_granularity_m) if unit == 1 else 1
-    found = {True: 0, False: 0}
-    for count in stripe_sizes(lines, multiple=granule)[1:]:
-        sized = replace(loop, stripe=count * unit)
-        options = _options(ops, scene, sized)
-        if options is None:
-            return None
-        # With all weights in SRAM for the whole loop, and with as many as fit beside the stripes.
-        for stay in (True, False):
-            if found[stay] == _FITTING or (not stay and fitting and fitting[-1][2] == count):
-                continue
-            group = _fitting(ops, scene, sized, options, emitter, len(fitting), stay=stay)
-            if group is not None:
-                fitting.append((group, emitter.sram_peak_bytes, count))
-                found[stay] += 1
-        if min(found.values()) == _FITTING:
-            break
-    if not fitting:
-        return None
-    costs = measure(emitter, schedule.slots, machine, schedule, len(fitting))
-    choices = [
-        Choice(group, sram, int(costs.dma_bytes[i]), int(costs.time_ps[i]), int(costs.dma_ps[i]))
-        for i, (group, sram, _) in enumerate(fitting)
-    ]
-    return min(choices, key=lambda c: (c.time_ps, c.dma_bytes, c.sram_bytes))
+Reserved = dict[Tiling, int]
+"""Bytes of SRAM that an op reserves, by its tiling."""
 
 
-def _options(ops: Sequence[NetOp], scene: Scene, loop: Loop) -> list[list[Tiling]] | None:
-    """The tilings of each op for stripes of this size; None if one cannot run so."""
-    rows, _ = scene.frontier(ops, loop).capacities
-    options: list[list[Tiling]] = []
-    for op, size in zip(ops, rows, strict=True):
-        context = OpContext(op, scene.machine, scene.tensors, scene.views)
-        options.append(list(lowered_kind(op).stripe_tilings(context, size)))
-        if not options[-1]:
-            return None
-    return options
+class LoopSearch:
+    """How to run ``ops`` as one loop, for any budget of SRAM: what has been costed for one serves
+    the others. ``loop``'s own stripe counts for nothing."""
 
+    def __init__(
+        self,
+        ops: Sequence[NetOp],
+        scene: Scene,
+        loop: Loop,
+        schedule: Schedule,
+        reserved: Sequence[Reserved],
+    ) -> None:
+        """``reserved``: what has been found of each op, wherever it rolls in the same way."""
+        self.ops, self.scene, self.loop, self.schedule = ops, scene, loop, schedule
+        self.reserved = reserved
+        self.last = scene.tensors[ops[-1].outputs[0]]
+        self.scratch = self._emitter()
+        self.costed: dict[Group, Choice] = {}
+        self._options: dict[int, list[list[Tiling]] | None] = {}
 
-def _fitting(
-    ops: Sequence[NetOp],
-    scene: Scene,
-    loop: Loop,
-    options: Sequence[Sequence[Tiling]],
-    emitter: Emitter,
-    number: int,
-    *,
-    stay: bool,
-) -> Group | None:
-    """The group with all weights in SRAM for the whole loop, or with as many as fit; emitted, if it
-    fits."""
-    usable = [
-        [t for t in tilings if _weights_stay(t)] if stay else list(tilings) for tilings in options
-    ]
-    level = [0] * len(ops)
-    while True:
-        members = tuple(
-            Member(op, tilings[at], emitter.schedule.slots, op.name)
-            for op, tilings, at in zip(ops, usable, level, strict=True)
-        )
-        group = Group(members, loop)
-        emitter.begin_group()
-        emitter.sram_peak_bytes = 0
-        try:
-            emit_group(emitter, group, scene, [number] * len(ops))
-        except DoesNotFitError:
-            movable = [i for i, tilings in enumerate(usable) if level[i] + 1 < len(tilings)]
+    def best(self, limit_bytes: int) -> Choice | None:
+        """The fastest way within ``limit_bytes`` of SRAM; None if there is none."""
+        machine, unit = self.scene.machine, rows_per_index(self.last.shape)
+        lines = row_count(self.last) // unit
+        granule = min(lines, machine.tensor_granularity_m) if unit == 1 else 1
+        fitting: list[Group] = []
+        found = {True: 0, False: 0}
+        for count in stripe_sizes(lines, multiple=granule)[1:]:
+            stripe = count * unit
+            options = self._tilings(stripe)
+            if options is None:
+                return None
+            # With all weights in SRAM for the whole loop, and with as many as fit beside the
+            # stripes.
+            for stay in (True, False):
+                known = fitting and fitting[-1].loop.stripe == stripe
+                if found[stay] == _FITTING or (not stay and known):
+                    continue
+                group = self._fitting(stripe, options, limit_bytes, stay=stay)
+                if group is not None:
+                    fitting.append(group)
+                    found[stay] += 1
+            if min(found.values()) == _FITTING:
+                break
+        self._cost([group for group in fitting if group not in self.costed])
+        choices = [self.costed[group] for group in fitting]
+        return min(choices, key=lambda c: (c.time_ps, c.dma_bytes, c.sram_bytes), default=None)
+
+    def _emitter(self) -> Emitter:
+        machine = self.scene.machine
+        builder = ProgramBuilder("search", machine.name, self.schedule.name)
+        return Emitter(builder, machine, self.schedule, dry=True)
+
+    def _cost(self, groups: Sequence[Group]) -> None:
+        emitter = self._emitter()
+        peaks: list[int] = []
+        for number, group in enumerate(groups):
+            emitter.begin_group()
+            emitter.sram_peak_bytes = 0
+            emit_group(emitter, group, self.scene, [number] * len(self.ops))
+            peaks.append(emitter.sram_peak_bytes)
+        slots, machine = self.schedule.slots, self.scene.machine
+        costs = measure(emitter, slots, machine, self.schedule, len(groups))
+        for i, (group, peak) in enumerate(zip(groups, peaks, strict=True)):
+            self.costed[group] = Choice(
+                group, peak, int(costs.dma_bytes[i]), int(costs.time_ps[i]), int(costs.dma_ps[i])
+            )
+
+    def _tilings(self, stripe: int) -> list[list[Tiling]] | None:
+        """The tilings of each op for stripes of this size; None if one cannot run so."""
+        if stripe not in self._options:
+            rows, _ = self.scene.frontier(self.ops, replace(self.loop, stripe=stripe)).capacities
+            options = [
+                list(lowered_kind(c.op).stripe_tilings(c, size))
+                for c, size in zip(self._contexts, rows, strict=True)
+            ]
+            self._options[stripe] = options if all(options) else None
+        return self._options[stripe]
+
+    @cached_property
+    def _contexts(self) -> list[OpContext]:
+        """Of each op, with what rolls somewhere in SRAM."""
+        rolls = self.loop.rolling | self.loop.shared
+        scene = with_residents(self.scene, dict.fromkeys(rolls, "sram"))
+        return [OpContext(op, scene.machine, scene.tensors, scene.views) for op in self.ops]
+
+    def _fitting(
+        self, stripe: int, options: Sequence[Sequence[Tiling]], limit_bytes: int, *, stay: bool
+    ) -> Group | None:
+        """The group with all weights in SRAM for the whole loop, or with as many as fit; None if
+        it does not fit."""
+        usable = [
+            [t for t in tilings if _weights_stay(t)] if stay else tilings for tilings in options
+        ]
+        loop, scene = replace(self.loop, stripe=stripe), self.scene
+        _, held = scene.frontier(self.ops, loop).capacities
+        stripes = (stripe_bytes(root, rows, scene, self.scratch) for root, rows in held.items())
+        free = limit_bytes - sum(stripes)
+        tilings = [own[0] for own in usable]
+        level = [0] * len(usable)
+        taken = [self._bytes(i, t) for i, t in enumerate(tilings)]
+        size = _result_elements if stay else _weight_bytes
+        while sum(taken) > free:
+            movable = [i for i, own in enumerate(usable) if level[i] + 1 < len(own)]
             if not movable:
                 return None
-            taken = _result_elements if stay else _weight_bytes
-            level[max(movable, key=lambda i: taken(members[i], scene))] += 1
-            continue
-        return group
+            moved = max(movable, key=lambda i: size(self.ops[i], tilings[i], scene))
+            level[moved] += 1
+            tilings[moved] = usable[moved][level[moved]]
+            taken[moved] = self._bytes(moved, tilings[moved])
+        slots = self.schedule.slots
+        members = (Member(op, t, slots, op.name) for op, t in zip(self.ops, tilings, strict=True))
+        return Group(tuple(members), loop)
+
+    def _bytes(self, index: int, t: Tiling) -> int:
+        """What an op reserves with this tiling, which depends on nothing else; more than SRAM has
+        if it does not fit by itself."""
+        known = self.reserved[index]
+        if t not in known:
+            e, context = self.scratch, self._contexts[index]
+            e.begin_group()
+            e.turn_to(index, context.op.name, self.schedule.slots)
+            e.sram_peak_bytes = 0
+            # One that does not fit leaves the peak above what there is.
+            with suppress(DoesNotFitError):
+                lowered_kind(context.op).stage(e, context, t)
+            known[t] = e.sram_peak_bytes
+        return known[t]
 
 
 def _weights_stay(t: Tiling) -> bool:
     return t.get("outer", "") != "rows"
 
 
-def _result_elements(member: Member, scene: Scene) -> float:
-    """Elements of a tile of the member's result."""
-    t, width = member.tiling, scene.tensors[member.op.outputs[0]].shape[-1]
+def _result_elements(op: NetOp, t: Tiling, scene: Scene) -> float:
+    """Elements of a tile of the result."""
+    width = scene.tensors[op.outputs[0]].shape[-1]
     return float(int(t.get("rows", 1)) * int(t.get("columns", 1)) * int(t.get("channels", width)))
 
 
-def _weight_bytes(member: Member, scene: Scene) -> float:
-    """What the member's weights take in SRAM, about."""
-    nbytes = sum(
-        t.nbytes for name in member.op.inputs if (t := scene.tensors.get(name)) and t.constant
-    )
-    total = scene.tensors[member.op.outputs[0]].shape[-1]
-    part = member.tiling.get("channels", total)
+def _weight_bytes(op: NetOp, t: Tiling, scene: Scene) -> float:
+    """What the weights take in SRAM, about."""
+    nbytes = sum(w.nbytes for name in op.inputs if (w := scene.tensors.get(name)) and w.constant)
+    total = scene.tensors[op.outputs[0]].shape[-1]
+    part = t.get("channels", total)
     return nbytes * (1.0 if part == total else 2.0 * int(part) / total)

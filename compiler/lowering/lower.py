@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from edgefusion.compiler.lowering.early_statistics import with_early_statistics
 from edgefusion.compiler.lowering.emitter import Emitter
-from edgefusion.compiler.lowering.group import Group, Scene, emit_group
+from edgefusion.compiler.lowering.group import Group, Scene, emit_group, with_residents
 from edgefusion.compiler.lowering.group_records import bound_again, remember, stripes_of
 from edgefusion.compiler.lowering.held import Resident
 from edgefusion.compiler.lowering.planner import (
+    Learnt,
     Plan,
     plan_groups,
     plan_separately,
-    with_residents,
 )
 from edgefusion.compiler.lowering.rule import OpContext
 from edgefusion.compiler.lowering.tile_search import Candidate, search
@@ -143,9 +142,11 @@ def _planned(
     if not schedule.groups:
         return _Planned(plan_separately(ops, scene, schedule), None)
     never: frozenset[str] = frozenset()
-    costs: dict[Any, Any] = {}
+    learnt = Learnt()
     while True:
-        found = plan_groups(ops, scene, schedule, alone_never=never, costs=costs, progress=progress)
+        found = plan_groups(
+            ops, scene, schedule, alone_never=never, learnt=learnt, progress=progress
+        )
         requests = [_requests(g, i, found, scene, schedule) for i, g in enumerate(found.groups)]
         lives = [
             Lifetime(r.root, r.first, r.last, scene.tensors[r.root].nbytes)

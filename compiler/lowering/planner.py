@@ -9,32 +9,29 @@ in SRAM until its last use, or both. Costs are kept by signature, as networks re
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edgefusion.compiler.lowering.group import (
     Group,
     Loop,
     Member,
-    Overlay,
     Scene,
     may_join,
     why_apart,
+    with_residents,
 )
-from edgefusion.compiler.lowering.group_search import Choice, best_loop
+from edgefusion.compiler.lowering.group_search import Choice, LoopSearch, Reserved
 from edgefusion.compiler.lowering.rule import OpContext
 from edgefusion.compiler.lowering.tile_search import Candidate, Known, best, search
-from edgefusion.compiler.lowering.view import View
 from edgefusion.compiler.memory.placement import aligned
 from edgefusion.compiler.network.kind import Kind
 from edgefusion.compiler.network.network import NetOp, operands, results
 from edgefusion.compiler.network.rows import row_count
 from edgefusion.compiler.network.window import Span
-from edgefusion.compiler.schedule.dependences import Region
 from edgefusion.compiler.schedule.schedule import Grouping, Schedule
 from edgefusion.runtime.groups import STATISTICS
-from edgefusion.runtime.isa import Role, Space
-from edgefusion.runtime.program import Operand, dense_strides
+from edgefusion.runtime.isa import Role
 
 _WIDTH = 3
 """States that are followed at each op."""
@@ -97,6 +94,17 @@ class _State:
     new: _New | None = None
 
 
+@dataclass
+class Learnt:
+    """What searches have found, by the signature of the ops, and what costs least within a budget
+    of SRAM."""
+
+    tiles: dict[Any, Known] = field(default_factory=dict)
+    reserved: dict[Any, Reserved] = field(default_factory=dict)
+    loops: dict[Any, LoopSearch] = field(default_factory=dict)
+    choices: dict[Any, Choice | None] = field(default_factory=dict)
+
+
 def plan_separately(ops: Sequence[NetOp], scene: Scene, schedule: Schedule) -> Plan:
     """Every op by itself, from DRAM to DRAM."""
     chosen: dict[Any, Any] = {}
@@ -117,19 +125,16 @@ def plan_groups(
     ops: Sequence[NetOp],
     scene: Scene,
     schedule: Schedule,
-    *,
     alone_never: frozenset[str] = frozenset(),
-    costs: dict[Any, Choice | None] | None = None,
+    learnt: Learnt | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Plan:
     """The cheapest plan that the beam finds. ``alone_never`` are tensors that must not stay in
-    SRAM; ``costs`` carries what one search learns to the next.
+    SRAM; ``learnt`` carries what one search finds to the next.
 
     Raises DoesNotFitError for an op that fits no way.
     """
-    return _Planner(ops, scene, schedule, alone_never, {} if costs is None else costs).plan(
-        progress
-    )
+    return _Planner(ops, scene, schedule, alone_never, learnt or Learnt()).plan(progress)
 
 
 class _Planner:
@@ -139,9 +144,9 @@ class _Planner:
         scene: Scene,
         schedule: Schedule,
         never: frozenset[str],
-        costs: dict[Any, Choice | None],
+        learnt: Learnt,
     ) -> None:
-        self.ops, self.scene, self.schedule, self.costs = ops, scene, schedule, costs
+        self.ops, self.scene, self.schedule, self.learnt = ops, scene, schedule, learnt
         self.machine = scene.machine
         self.allowed = schedule.groups or Grouping()
         self.uses: dict[str, list[int]] = {}
@@ -157,7 +162,6 @@ class _Planner:
         for name in scene.tensors:
             if scene.tensors[scene.root(name)].role is not Role.ACTIVATION:
                 self.must_dram.add(scene.root(name))
-        self.tiles: dict[Any, Known] = {}
         self.forms: dict[tuple[int, int], Sequence[NetOp] | None] = {}
         self.absorbed: dict[Kind, tuple[NetOp, ...]] = {}
 
@@ -398,10 +402,9 @@ class _Planner:
         marks |= {root: marks[root] + " kept" for root in loop.kept if root in marks}
         named = signature(ops, self.scene, marks)
         key = named, limit
-        if key not in self.costs:
-            known = self.tiles.setdefault(named, {})
-            self.costs[key] = self._search(ops, loop, where, limit, known)
-        found = self.costs[key]
+        if key not in self.learnt.choices:
+            self.learnt.choices[key] = self._search(ops, loop, where, limit, named)
+        found = self.learnt.choices[key]
         if found is None:
             return None
         members = tuple(
@@ -426,12 +429,20 @@ class _Planner:
         loop: Loop,
         where: Mapping[str, str],
         limit: int,
-        known: Known,
+        named: Any,
     ) -> Choice | None:
+        learnt = self.learnt
         if len(ops) > 1 or loop.rolling:
-            scene = with_residents(self.scene, where)
-            return best_loop(ops, scene, loop, self.schedule, limit)
+            if named not in learnt.loops:
+                scene = with_residents(self.scene, where)
+                marks = dict.fromkeys(where, "sram")
+                marks |= dict.fromkeys(loop.rolling | loop.shared, "sram")
+                names = (signature([op], self.scene, marks) for op in ops)
+                reserved = [learnt.reserved.setdefault(name, {}) for name in names]
+                learnt.loops[named] = LoopSearch(ops, scene, loop, self.schedule, reserved)
+            return learnt.loops[named].best(limit)
         (op,) = ops
+        known = learnt.tiles.setdefault(named, {})
         candidates = search(self._context(op, where), self.schedule, limit, known)
         if not candidates or candidates[0].rejected:
             return None
@@ -501,18 +512,6 @@ class _Planner:
 def without_statistics(op: NetOp) -> NetOp:
     """The op, computed for its values alone."""
     return replace(op, epilogue=tuple(step for step in op.epilogue if not step.is_statistics))
-
-
-def with_residents(scene: Scene, where: Mapping[str, str]) -> Scene:
-    """The scene with these tensors somewhere in SRAM: for costing, any address will do."""
-    views = Overlay(scene.views)
-    nowhere = Region(partial=True)
-    for root in where:
-        for name in scene.names(root):
-            o = scene.dram[name].operand
-            strides = dense_strides(o.shape, o.dtype)
-            views[name] = View(Operand(o.tensor, Space.SRAM, 0, o.dtype, o.shape, strides), nowhere)
-    return replace(scene, views=views)
 
 
 def signature(ops: Sequence[NetOp], scene: Scene, marks: Mapping[str, str]) -> Any:

@@ -183,6 +183,8 @@ def test_whatever_a_step_reads_is_there(
     )
     frontier = Frontier(ops, where, loop)
     steps = steps_of(frontier)
+    # Buffers are asked for in this order: it must not be that of a set.
+    assert all(list(step.stripes) == sorted(step.stripes) for step in steps)
     for index, op in enumerate(ops):
         spans = [s.spans[index] for s in steps]
         # Each row once and in order, to the end where others want it.
