@@ -144,18 +144,21 @@ class LoopSearch:
         _, held = scene.frontier(self.ops, loop).capacities
         stripes = (stripe_bytes(root, rows, scene, self.scratch) for root, rows in held.items())
         free = limit_bytes - sum(stripes)
-        tilings = [own[0] for own in usable]
         level = [0] * len(usable)
-        taken = [self._bytes(i, t) for i, t in enumerate(tilings)]
-        size = _result_elements if stay else _weight_bytes
+        taken = [self._bytes(i, own[0]) for i, own in enumerate(usable)]
         while sum(taken) > free:
-            movable = [i for i, own in enumerate(usable) if level[i] + 1 < len(own)]
-            if not movable:
+            # What gives back most at the next step takes it.
+            smaller = {
+                i: self._bytes(i, own[level[i] + 1])
+                for i, own in enumerate(usable)
+                if level[i] + 1 < len(own)
+            }
+            if not smaller:
                 return None
-            moved = max(movable, key=lambda i: size(self.ops[i], tilings[i], scene))
+            moved = max(smaller, key=lambda i: taken[i] - smaller[i])
             level[moved] += 1
-            tilings[moved] = usable[moved][level[moved]]
-            taken[moved] = self._bytes(moved, tilings[moved])
+            taken[moved] = smaller[moved]
+        tilings = [own[at] for own, at in zip(usable, level, strict=True)]
         slots = self.schedule.slots
         members = (Member(op, t, slots, op.name) for op, t in zip(self.ops, tilings, strict=True))
         return Group(tuple(members), loop)
@@ -178,17 +181,3 @@ class LoopSearch:
 
 def _weights_stay(t: Tiling) -> bool:
     return t.get("outer", "") != "rows"
-
-
-def _result_elements(op: NetOp, t: Tiling, scene: Scene) -> float:
-    """Elements of a tile of the result."""
-    width = scene.tensors[op.outputs[0]].shape[-1]
-    return float(int(t.get("rows", 1)) * int(t.get("columns", 1)) * int(t.get("channels", width)))
-
-
-def _weight_bytes(op: NetOp, t: Tiling, scene: Scene) -> float:
-    """What the weights take in SRAM, about."""
-    nbytes = sum(w.nbytes for name in op.inputs if (w := scene.tensors.get(name)) and w.constant)
-    total = scene.tensors[op.outputs[0]].shape[-1]
-    part = t.get("channels", total)
-    return nbytes * (1.0 if part == total else 2.0 * int(part) / total)

@@ -20,6 +20,7 @@ from edgefusion.compiler.lowering.emitter import Buffer, Emitter, Tile
 from edgefusion.compiler.lowering.rule import (
     LoweredKind,
     OpContext,
+    Stage,
     Tiling,
     columns,
     matrix,
@@ -154,6 +155,16 @@ class Attention(LoweredKind):
         """Not where one query tile has to be done with before the next."""
         return t.get("queries_ahead", 1) == 1
 
+    def stripe_tilings(self, context: OpContext, size: int) -> Iterator[Tiling]:
+        """Queries by stripes, in tiles of these; K and V of all heads stay."""
+        keys = matrix(context.view(self.k)).shape[0]
+        for queries in tile_sizes(size, multiple=row_granule(context.machine, size)):
+            yield tiling(queries=queries, keys=keys)
+
+    def stage(self, e: Emitter, context: OpContext, t: Tiling) -> Stage:
+        """See the module; ``emit`` knows more ways for the whole op."""
+        return _Stage(self, e, context, t)
+
     def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
         """See the module."""
         a = _Emission(self, e, context)
@@ -196,6 +207,25 @@ class _Emission:
         transposed = k.strided(k.shape[::-1], k.operand.strides[::-1])
         self.e.tensor(Opcode.MATMUL, scores, [q, transposed], self.qk_attrs)
 
+    def attend(
+        self,
+        h: Tile,
+        r: Tile,
+        operands: tuple[View, View, View],
+        y: View,
+        s_buffer: Buffer,
+        m_buffer: Buffer | None,
+    ) -> None:
+        """One query tile of one head, all keys at once: q, k and v of the head to ``y``."""
+        q, k, v = operands
+        s_buffer.next()
+        scores_in = s_buffer.view(self.scores_in.operand.tensor, (r.size, self.keys))
+        scores_out = s_buffer.view(self.scores_out.operand.tensor, (r.size, self.keys))
+        self.multiply_keys(q, k, scores_in)
+        self.add_mask(m_buffer, scores_in, h, r)
+        self.e.vector(Opcode.SOFTMAX, scores_out, [scores_in])
+        self.e.tensor(Opcode.MATMUL, y, [scores_out, v], (("bias", 0),))
+
     def mask_buffer(self, size: int) -> Buffer | None:
         """SRAM for mask rows, if there is a mask."""
         if self.mask is None:
@@ -219,6 +249,39 @@ class _Emission:
         self.e.vector(Opcode.BINARY, scores, [scores, tile], (("function", "add"),))
 
 
+class _Stage(Stage):
+    """Queries stripe by stripe. K and V of all heads come once."""
+
+    def __init__(self, kind: Attention, e: Emitter, context: OpContext, t: Tiling) -> None:
+        self.kind, self.e, self.context, self.size = kind, e, context, t["queries"]
+        a = _Emission(kind, e, context)
+        self.k_buffer, self.v_buffer = (
+            e.input_buffer(name, view.operand.elements, view, streamed=False)
+            for name, view in (("k", a.k), ("v", a.v))
+        )
+        self.q_buffer = e.input_buffer("q", self.size * a.q.shape[1], a.q)
+        self.s_buffer = e.buffer("scores", self.size * a.keys, a.dtype)
+        self.m_buffer = a.mask_buffer(self.size)
+        self.y_buffer = e.output_buffer("y", self.size * a.y.shape[1], a.y)
+        self.kept: tuple[View, View] | None = None
+
+    def run(self, span: Span) -> None:
+        """All heads of one tile of queries after the other."""
+        e, a = self.e, _Emission(self.kind, self.e, self.context)
+        if self.kept is None:
+            self.kept = e.bring(self.k_buffer, a.k), e.bring(self.v_buffer, a.v)
+        k, v = self.kept
+        for r in e.tiles(span.size, self.size, start=span.start):
+            q = e.bring(self.q_buffer, rows(a.q, r.start, r.size))
+            target = rows(a.y, r.start, r.size)
+            y = e.place(self.y_buffer, target)
+            for h in e.tiles(a.heads, 1):
+                of_head = a.head(q, h, a.depth), a.head(k, h, a.depth), a.head(v, h, a.value_depth)
+                tile = a.head(y, h, a.value_depth)
+                a.attend(h, r, of_head, tile, self.s_buffer, self.m_buffer)
+            e.deliver(target, y)
+
+
 def _emit_tiled(a: _Emission, t: Tiling) -> None:
     """Model-level tiling: scores never leave SRAM."""
     e, size = a.e, t["queries"]
@@ -233,15 +296,9 @@ def _emit_tiled(a: _Emission, t: Tiling) -> None:
         v = e.bring(v_buffer, a.head(a.v, h, a.value_depth))
         for r in e.tiles(a.queries, size):
             q = e.bring(q_buffer, rows(a.head(a.q, h, a.depth), r.start, r.size))
-            s_buffer.next()
-            scores_in = s_buffer.view(a.scores_in.operand.tensor, (r.size, a.keys))
-            scores_out = s_buffer.view(a.scores_out.operand.tensor, (r.size, a.keys))
-            a.multiply_keys(q, k, scores_in)
-            a.add_mask(m_buffer, scores_in, h, r)
-            e.vector(Opcode.SOFTMAX, scores_out, [scores_in])
             target = rows(a.head(a.y, h, a.value_depth), r.start, r.size)
             tile = e.place(y_buffer, target)
-            e.tensor(Opcode.MATMUL, tile, [scores_out, v], (("bias", 0),))
+            a.attend(h, r, (q, k, v), tile, s_buffer, m_buffer)
             e.deliver(target, tile)
 
 
