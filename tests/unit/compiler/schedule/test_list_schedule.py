@@ -5,7 +5,12 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgefusion.compiler.schedule.dependences import Access, Region, dependence_graph
+from edgefusion.compiler.schedule.dependences import (
+    Access,
+    DependenceGraph,
+    Region,
+    dependence_graph,
+)
 from edgefusion.compiler.schedule.list_schedule import list_schedule
 from edgefusion.runtime.isa import EngineKind
 from edgefusion.runtime.target import load_target
@@ -85,3 +90,18 @@ def test_order_is_a_permutation_that_respects_every_hazard(data: st.DataObject) 
         for early in range(late):
             if conflict(accesses[early], accesses[late]):
                 assert place[early] < place[late]
+
+
+def test_what_the_rest_waits_for_goes_first() -> None:
+    """In lowering order the tensor engine would wait for both loads."""
+    graph = DependenceGraph(3, [[], [], [1]])
+    issue = list_schedule(graph, [DMA, DMA, TENSOR], [10_000_000, 10_000_000, 50_000_000], MACHINE)
+    assert issue.order == [1, 0, 2]
+
+
+def test_a_signal_takes_as_long_through_a_join() -> None:
+    """A store and a load wait for the same product: the load is not ready before."""
+    graph = DependenceGraph(3, [[], [0], [3], [0]])
+    machine = MACHINE.with_values(semaphore_ns=220)
+    issue = list_schedule(graph, [TENSOR, DMA, DMA], [10_000_000] * 3, machine)
+    assert issue.order == [0, 1, 2]
