@@ -161,7 +161,7 @@ def verify(
     every layer is measured (the U-Net when left out; all of a bundle without one).
     """
     from edgefusion.toolchain.accuracy.held_out import PROMPTS
-    from edgefusion.toolchain.accuracy.report import verification_json
+    from edgefusion.toolchain.accuracy.report import layer_ops, verification_json
     from edgefusion.toolchain.accuracy.verification import Request, verify_bundle
     from edgefusion.toolchain.running.execution import require_calibrated
 
@@ -195,6 +195,5 @@ def verify(
     named = None if source is None else str(path_of(source, "source"))
     request = Request(texts, seed, found.manifest.steps, measured, named, host)
     verification = verify_bundle(found, request, progress or silent)
-    names = {component for component, _, _ in verification.layers}
-    ops = {n: {op.name: op for op in found.program(n, verify=False).ops} for n in names}
-    return VerificationResult(verification, gates, verification_json(verification, gates, ops))
+    document = verification_json(verification, gates, layer_ops(found, verification))
+    return VerificationResult(verification, gates, document)

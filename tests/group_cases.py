@@ -24,7 +24,7 @@ from edgefusion.compiler.ops.elementwise import Binary, Glu, Unary
 from edgefusion.compiler.ops.matmul import MatMul
 from edgefusion.compiler.ops.movement import Concat, Reshape
 from edgefusion.compiler.ops.norm import GroupNorm, LayerNorm
-from edgefusion.compiler.schedule.schedule import Grouping, Schedule, schedule_named
+from edgefusion.compiler.schedule.schedule import Schedule, schedule_named
 from edgefusion.runtime.executor import Execution, Executor
 from edgefusion.runtime.isa import DType, Role
 from edgefusion.runtime.kernels.contract import Array
@@ -275,8 +275,8 @@ class Run:
     execution: Execution
 
 
-EVERYTHING = replace(schedule_named("pipelined"), groups=Grouping(gated=True))
-"""``pipelined`` with all that groups may do."""
+EVERYTHING = schedule_named("pipelined")
+"""With all that groups may do."""
 
 
 def execute(network: Network, machine: Machine, schedule: Schedule) -> Run:

@@ -106,7 +106,7 @@ def _remembered(program: Program, ops: dict[str, NetOp]) -> Plan:
             op = ops.get(name) or ops[name.removesuffix(STATISTICS)]
             absorbed: tuple[NetOp, ...] = ()
             if kinds[name] != op.kind.name:
-                op, absorbed = _joined(op, kinds[name], ops.values())
+                op, absorbed = joined_as(op, kinds[name], ops.values())
             op = without_statistics(op) if name in summed else op
             found.append(Member(op, Tiling(()), 1, name, absorbed))
         rolling, kept, shared = (
@@ -118,8 +118,11 @@ def _remembered(program: Program, ops: dict[str, NetOp]) -> Plan:
     return Plan(tuple(groups), tuple(stay))
 
 
-def _joined(maker: NetOp, kind: str, ops: Iterable[NetOp]) -> tuple[NetOp, tuple[NetOp, ...]]:
-    """An op and the one that reads its result as one of ``kind``, and the reader."""
+def joined_as(maker: NetOp, kind: str, ops: Iterable[NetOp]) -> tuple[NetOp, tuple[NetOp, ...]]:
+    """An op and the one of ``ops`` that reads its result as one of ``kind``, and the reader.
+
+    Raises InputError where there is none.
+    """
     for reader in ops:
         one = maker.joined(reader)
         if one is not None and one.kind.name == kind:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edgefusion.compiler.lowering.early_statistics import with_early_statistics
 from edgefusion.compiler.lowering.emitter import Emitter
 from edgefusion.compiler.lowering.group import Group, Scene, emit_group, with_residents
-from edgefusion.compiler.lowering.group_records import bound_again, remember, stripes_of
+from edgefusion.compiler.lowering.group_records import bound_again, joined_as, remember, stripes_of
 from edgefusion.compiler.lowering.held import Resident
 from edgefusion.compiler.lowering.planner import (
     Learnt,
@@ -221,12 +221,15 @@ def _unlowered(network: Network, machine: Machine, schedule: Schedule) -> Scene:
 
 
 def candidates_of(
-    network: Network, op_name: str, machine: Machine, schedule: Schedule
+    network: Network, op_name: str, machine: Machine, schedule: Schedule, kind: str = ""
 ) -> list[Candidate]:
-    """All tilings of one op, for inspection. Raises InputError for an unknown op."""
+    """All tilings of one op, for inspection; of another ``kind`` than its own, as one with the op
+    that reads its result. Raises InputError for an unknown op."""
     op = next((op for op in network.ops if op.name == op_name), None)
     if op is None or op.kind.is_view:
         raise InputError(f"{network.name} has no op {op_name!r} with instructions of its own")
+    if kind and kind != op.kind.name:
+        op, _ = joined_as(op, kind, network.ops)
     return search(context_of(network, op, machine, schedule), schedule)
 
 

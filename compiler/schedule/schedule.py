@@ -13,13 +13,12 @@ from edgefusion.runtime.machine import Machine
 class Grouping:
     """What groups may do: keep tensors in SRAM whole (``resident``) or roll them by in stripes
     (``rolling``), compute twice at statistics (``repeats``), take a product and its gated unit as
-    one (``gated``; not yet, as layers are measured op by op). The others are all on, but to see
-    what each is worth."""
+    one (``gated``). They are all on, but to see what each is worth."""
 
     resident: bool = True
     rolling: bool = True
     repeats: bool = True
-    gated: bool = False
+    gated: bool = True
 
 
 @dataclass(frozen=True, slots=True)

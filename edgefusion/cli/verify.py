@@ -21,7 +21,7 @@ from edgefusion.toolchain.accuracy.gates import (
     MIN_SQNR_DB,
     Gates,
 )
-from edgefusion.toolchain.accuracy.report import db, verification_json
+from edgefusion.toolchain.accuracy.report import db, layer_ops, verification_json
 from edgefusion.toolchain.reporting.number_forms import decibels, milliseconds, percent
 
 if TYPE_CHECKING:
@@ -188,9 +188,7 @@ def verify(
             contributions=suggest or recipe_out is not None,
         )
         found = verify_bundle(opened, request, say)
-        names = {component for component, _, _ in found.layers}
-        ops = {n: {op.name: op for op in opened.program(n, verify=False).ops} for n in names}
-        document = verification_json(found, gates, ops)
+        document = verification_json(found, gates, layer_ops(opened, found))
         if suggest:
             ranked = suggestions(opened, found.contributions, say)
             document["suggestions"] = [candidate.to_json() for candidate in ranked]

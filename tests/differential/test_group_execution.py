@@ -9,13 +9,14 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from edgefusion.compiler.lowering.emitter import Emitter
 from edgefusion.compiler.lowering.epilogue import EpilogueBuffers
 from edgefusion.compiler.lowering.group import Frontier, Step
 from edgefusion.compiler.lowering.held import Rolling
-from edgefusion.compiler.lowering.lower import lower
+from edgefusion.compiler.lowering.lower import lower, stripes
 from edgefusion.compiler.lowering.view import Cells, View
 from edgefusion.compiler.memory import sram
 from edgefusion.compiler.network.network import Network
@@ -30,7 +31,9 @@ from edgefusion.runtime.ledger import traffic_ledger
 from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.measurement import bound_violations, component_latency
 from edgefusion.runtime.program import Operand
+from edgefusion.runtime.store_watch import part_of
 from edgefusion.runtime.target import load_target
+from edgefusion.runtime.tiles_of_products import places_of_tiles
 from tests.group_cases import CASES, EVERYTHING, KIB, Run, any_plan, execute, in_half, ways
 
 MACHINE = load_target("exynos2400").machine
@@ -158,6 +161,22 @@ def test_what_stays_in_sram_never_meets_dram(setting: Setting) -> None:
     moved = {row.name for row in traffic_ledger(lowered.program, MACHINE).by("tensor") if row.bytes}
     assert not gone & moved
     assert gone <= {row.name for row in traffic_ledger(apart, MACHINE).by("tensor") if row.bytes}
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+def test_tiles_of_a_gated_product_are_found_once_each(setting: Setting) -> None:
+    program = grouped(setting).lowered.program
+    rolling = stripes(program, setting.network, setting.machine, EVERYTHING)
+    seen: dict[tuple[int, int], npt.NDArray[np.int64]] = {}
+    for index, place in places_of_tiles(program, rolling).items():
+        i = program.instruction(index)
+        (tile,) = i.outputs
+        record = program.tensors[tile.tensor]
+        counts = seen.setdefault((i.op, tile.tensor), np.zeros(record.shape, np.int64))
+        part_of(counts.reshape(-1), record, tile, place)[...] += 1
+    gated = [number for number, op in enumerate(program.ops) if op.kind == "gated_matmul"]
+    assert sorted(op for op, _ in seen) == gated
+    assert all((counts == 1).all() for counts in seen.values())
 
 
 def test_computing_twice_shows_in_the_products() -> None:

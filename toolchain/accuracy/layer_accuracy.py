@@ -34,15 +34,18 @@ import numpy.typing as npt
 import onnx
 
 from edgefusion.compiler.graph.expand_functions import expand_functions
+from edgefusion.compiler.lowering.lower import stripes
+from edgefusion.compiler.network.network import Network
+from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime.accuracy import NO_NOISE, Noise, noise_of
 from edgefusion.runtime.executor import Executor
 from edgefusion.runtime.functions import UNARY
 from edgefusion.runtime.isa import DType, Opcode
 from edgefusion.runtime.kernels.exact_tables import exact_tables
+from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.opcodes import SPECIFICATIONS
 from edgefusion.runtime.partials import partial_folder
 from edgefusion.runtime.program import Program, TensorRecord
-from edgefusion.runtime.sram_homes import Stripes
 from edgefusion.runtime.store_watch import StoreWatch, Whole, reference_name
 from edgefusion.runtime.stored_values import from_real, to_real
 from edgefusion.toolchain.accuracy.float_reference import ReferenceGraph
@@ -88,20 +91,23 @@ _TABLE_OPCODES = [code for code, each in SPECIFICATIONS.items() if each.tabulate
 
 
 class LayerProbe:
-    """Measures one component; ``executor`` runs ``program``, ``graph`` is the bundle's.
-    ``stripes`` are those of the program's groups (``compiler.lowering.lower.stripes``): without
-    them, ops whose results roll by in SRAM are not measured."""
+    """Measures one component; ``executor`` runs ``program``, which is that of ``network`` on
+    ``machine``, ``graph`` is the bundle's."""
 
     def __init__(
         self,
         program: Program,
         executor: Executor,
+        network: Network,
+        machine: Machine,
         graph: onnx.ModelProto,
         constants: Mapping[str, Array],
         reference: ReferenceGraph,
-        stripes: Mapping[tuple[int, int], Stripes] | None = None,
     ) -> None:
-        self._program, self._executor, self._stripes = program, executor, stripes
+        self._program, self._executor = program, executor
+        self._stripes = stripes(program, network, machine, schedule_named(program.schedule))
+        # A program may do several ops as one; whose result a tensor is, the network says.
+        self._makers = {name: op.name for op in network.ops for name in op.outputs}
         self._ops = OpGraph(graph, constants)
         self._records = {record.name: record for record in program.tensors}
         self._tabulated = _ops_with_tables(program)
@@ -114,8 +120,9 @@ class LayerProbe:
     def measure(
         self, exact: Inputs, found: Inputs | None = None
     ) -> tuple[dict[str, LayerError], Mapping[str, Array]]:
-        """The errors of every op on the reference's inputs ``exact``, accumulated from ``found``
-        (as they are in the program's own run; default the same); and the outputs of that run."""
+        """The errors of every op of the network on the reference's inputs ``exact``, accumulated
+        from ``found`` (as they are in the program's own run; default the same); and the outputs of
+        that run."""
         errors: dict[str, LayerError] = {}
 
         def add(op: str, error: LayerError) -> None:
@@ -128,14 +135,15 @@ class LayerProbe:
                 if op in self._tabulated:
                     without_tables.put(record.name, stored)
 
-            def alone(op: str, record: TensorRecord, stored: Array) -> None:
+            def alone(_op: str, record: TensorRecord, stored: Array) -> None:
+                op = self._makers[record.name]
                 plain = without_tables.get(record.name, stored)
                 add(op, self._isolated(op, record, stored, plain, values))
 
-            def whole(op: str, record: TensorRecord, stored: Array) -> None:
+            def whole(_op: str, record: TensorRecord, stored: Array) -> None:
                 exact_values = values[reference_name(record.name)].reshape(record.shape)
                 noise = noise_of(exact_values, to_real(stored, record.numbers))
-                add(op, LayerError(accumulated=noise))
+                add(self._makers[record.name], LayerError(accumulated=noise))
 
             if self._tabulated:
                 watch = self._watch(values, keep, replace=True)
@@ -198,7 +206,7 @@ class LayerProbe:
 
 
 def _ops_with_tables(program: Program) -> frozenset[str]:
-    """Names of the ops that look an integer function up."""
+    """Names of the program's ops that look an integer function up."""
     columns = program.columns
     chosen = np.flatnonzero(np.isin(columns.opcode, _TABLE_OPCODES))
     return frozenset(

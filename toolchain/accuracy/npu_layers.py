@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from edgefusion.compiler.lowering.lower import stripes
-from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.models.text_to_image import Network
 from edgefusion.runtime.progress import Say
 from edgefusion.toolchain.accuracy.float_reference import ReferenceGraph
@@ -57,10 +55,8 @@ class NpuLayers:
         program, executor = npu_executor(self.bundle, component, say=self.say, host=self.host)
         graph, weights = self.bundle.graph_model(component), self.bundle.weights(component)
         reference = self.reference(component)
-        schedule = schedule_named(program.schedule)
         network, machine = self.bundle.network(component), self.bundle.machine
-        rolling = stripes(program, network, machine, schedule)
-        probe = LayerProbe(program, executor, graph, weights, reference, rolling)
+        probe = LayerProbe(program, executor, network, machine, graph, weights, reference)
         left = list(exact)
 
         def run(found: Mapping[str, Array]) -> Mapping[str, Array]:

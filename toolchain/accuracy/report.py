@@ -15,7 +15,8 @@ from edgefusion.toolchain.accuracy.gates import Gates, avoidable_db
 from edgefusion.toolchain.accuracy.layer_accuracy import CAUSES, LayerError
 
 if TYPE_CHECKING:
-    from edgefusion.runtime.program import OpRecord
+    from edgefusion.compiler.bundle.bundle import Bundle
+    from edgefusion.compiler.network.network import NetOp
     from edgefusion.toolchain.accuracy.npu_layers import LayerKey
     from edgefusion.toolchain.accuracy.verification import ValueAccuracy, Verification
 
@@ -26,9 +27,10 @@ _NO_SIGNAL_DB = -999.0
 
 
 def verification_json(
-    found: Verification, gates: Gates, ops: Mapping[str, Mapping[str, OpRecord]]
+    found: Verification, gates: Gates, ops: Mapping[str, Mapping[str, NetOp]]
 ) -> dict[str, Any]:
-    """As ``verify --json`` writes it; ``ops`` by component and name say what ops are."""
+    """As ``verify --json`` writes it; ``ops`` by component and name say what layers are
+    (``layer_ops``)."""
     pictures = [row for row in found.values if row.kind == "picture"]
     by_source = gates.against != "bundle"
     images = [(by_source and row.source) or row.bundle for row in pictures]
@@ -54,6 +56,15 @@ def verification_json(
         "layers_by": gates.layers_by(found),
         "layers": [_layer_row(key, error, ops) for key, error in found.layers.items()],
     }
+
+
+def layer_ops(bundle: Bundle, found: Verification) -> dict[str, dict[str, NetOp]]:
+    """By component and name, the ops of those components of ``bundle`` whose layers were measured.
+
+    They are those of the network: a program may do two as one.
+    """
+    measured = dict.fromkeys(component for component, _, _ in found.layers)
+    return {name: {op.name: op for op in bundle.network(name).ops} for name in measured}
 
 
 def _value_row(row: ValueAccuracy, gates: Gates) -> dict[str, Any]:
@@ -87,10 +98,10 @@ def _value_row(row: ValueAccuracy, gates: Gates) -> dict[str, Any]:
 
 
 def _layer_row(
-    key: LayerKey, error: LayerError, ops: Mapping[str, Mapping[str, OpRecord]]
+    key: LayerKey, error: LayerError, ops: Mapping[str, Mapping[str, NetOp]]
 ) -> dict[str, Any]:
     component, op, timestep = key
-    record = ops[component][op]
+    layer = ops[component][op]
     signal, count = error.isolated.signal, max(error.isolated.count, 1)
     causes = {
         f"{name}_sqnr_db": db(decibels(signal, error.causes[name]))
@@ -101,8 +112,8 @@ def _layer_row(
     return {
         "component": component,
         "op": op,
-        "kind": record.kind,
-        "scope": record.scope,
+        "kind": layer.kind.name,
+        "scope": layer.scope,
         "timestep": timestep,
         "isolated_sqnr_db": db(error.isolated.sqnr_db),
         "avoidable_sqnr_db": db(avoidable_db(error)),

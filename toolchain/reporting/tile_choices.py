@@ -88,7 +88,9 @@ def _tile_choice(
 ) -> dict[str, Any]:
     schedule = schedule_named(scenario.schedule)
     name = op.name.removesuffix(STATISTICS)
-    candidates = candidates_of(network, name, scenario.machine, schedule)
+    # What the program does as one, a schedule without groups does not.
+    kind = op.record.kind if schedule.groups else ""
+    candidates = candidates_of(network, name, scenario.machine, schedule, kind)
     costed = [candidate for candidate in candidates if not candidate.rejected]
     if lowers_again(scenario, manifest):
         taken = costed[0] if costed else None

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from unittest.mock import patch
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgefusion.compiler.lowering.lower import candidates_of, lower
 from edgefusion.compiler.schedule.schedule import schedule_named
+from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.simulator import simulate
 from edgefusion.runtime.target import load_target
+from tests.group_cases import ChainBuilder
 from tests.lowering_cases import attention_case, conv_case, matmul_case
 
 MACHINE = load_target("exynos2400").machine
@@ -41,6 +44,22 @@ def test_wide_heads_stream_their_keys() -> None:
     best = candidates_of(network, "attention", MACHINE, MLT)[0]
     assert not best.rejected
     assert best.tiling["keys"] < 4096
+
+
+def test_candidates_of_what_a_program_does_as_one() -> None:
+    c = ChainBuilder()
+    network = c.build(c.linear(c.glu(c.linear(c.input(1, 96, 32), 256)), 32))
+    machine = MACHINE.with_values(sram_bytes=24 * 1024, dma_bandwidth_bytes_per_s=2e9)
+    pipelined = schedule_named("pipelined")
+    record = lower(network, machine, pipelined).program.ops[0]
+    assert (record.name, record.kind) == ("matmul1", "gated_matmul"), "choose another size"
+    found = candidates_of(network, record.name, machine, pipelined, record.kind)
+    assert record.tile in [str(c.tiling) for c in found if not c.rejected]
+    assert {c.tiling["channels"] for c in found} == {64, 128}, "half the columns of the product"
+    apart = candidates_of(network, record.name, machine, pipelined)
+    assert max(c.tiling["channels"] for c in apart) == 256
+    with pytest.raises(InputError, match="nothing makes it a gated_matmul"):
+        candidates_of(network, "matmul3", machine, pipelined, "gated_matmul")
 
 
 def test_families_left_out_could_not_have_won() -> None:

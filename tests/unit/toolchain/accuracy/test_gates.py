@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from edgefusion.cli.verify import layers_table, values_table
+from edgefusion.compiler.network.network import NetOp
+from edgefusion.compiler.ops.movement import Reshape
 from edgefusion.runtime.accuracy import Noise
 from edgefusion.runtime.errors import NumericGateError, UsageError
 from edgefusion.toolchain.accuracy.agreement import Agreement
@@ -81,7 +83,7 @@ def test_nothing_passes_that_was_not_asked(
     latent_db: float, source_db: float | None, against: str, row: bool | None, whole: bool | None
 ) -> None:
     gates = Gates(against=against)  # type: ignore[arg-type]
-    document = verification_json(found(latent_db, source_db), gates, {"unet": RECORDS})
+    document = verification_json(found(latent_db, source_db), gates, {"unet": LAYERS})
     noise, latent, _ = document["values"]
     assert latent["passed"] is row
     assert document["gates"]["passed"] is whole
@@ -109,7 +111,7 @@ def test_the_error_names_the_first_layer_of_the_table(latent_db: float, source_d
     causes = {"weights": 0.0, "inputs": 1e-4, "output": 0.0, "requantization": 0.0, "tables": 0.0}
     integers = LayerError(isolated=Noise(1.0, 1e-4, 1), causes=causes)
     value = replace(value, layers={**value.layers, ("unet", "fine", 999): integers})
-    document = verification_json(value, Gates(), {"unet": RECORDS})
+    document = verification_json(value, Gates(), {"unet": LAYERS})
     with pytest.raises(NumericGateError) as told:
         Gates().check(value)
     first = layers_table(document, 5).rows[0]
@@ -120,11 +122,7 @@ def test_the_error_names_the_first_layer_of_the_table(latent_db: float, source_d
     assert first["op"] == ("fine" if latent_db < 40 else "coarse")
 
 
-class _Record:
-    kind = scope = ""
-
-
-RECORDS = {"fine": _Record(), "coarse": _Record()}
+LAYERS = {name: NetOp(name, Reshape(x="x"), ("y",)) for name in ("fine", "coarse")}
 
 
 def test_indices_have_a_gate_of_their_own() -> None:
@@ -176,7 +174,7 @@ def test_prompts_are_not_those_of_calibration() -> None:
 
 
 def test_the_table_marks_what_is_not_judged() -> None:
-    document = verification_json(found(39.0), Gates(), {"unet": RECORDS})
+    document = verification_json(found(39.0), Gates(), {"unet": LAYERS})
     noise, latent, image = values_table(document, "t").rows
     assert (noise["passed"], noise["gate_db"], noise["model_gate_db"]) == ("not gated",) + (
         "none",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ import pytest
 
 from edgefusion.compiler.frontend.from_graph import network_from_graph
 from edgefusion.compiler.graph.graph import Graph
-from edgefusion.compiler.lowering.lower import lower, stripes
+from edgefusion.compiler.lowering.lower import lower
+from edgefusion.compiler.network.network import Network
 from edgefusion.compiler.network.ranges import Range
 from edgefusion.compiler.network.scales import assign_scales, measured_tensors, with_scales
 from edgefusion.compiler.schedule.schedule import schedule_named
@@ -23,6 +25,7 @@ from edgefusion.passes.quantize_w8a16 import QuantizeW8A16
 from edgefusion.runtime.executor import Executor
 from edgefusion.runtime.kernels import lookup
 from edgefusion.runtime.kernels.exact_tables import exact_tables
+from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program import Program
 from edgefusion.runtime.target import load_target
 from edgefusion.runtime.tensor_numbers import steps_of
@@ -93,7 +96,8 @@ def case(folder: Path, *, on_grid: bool = True) -> Case:
 
     def probe(changed: Program) -> LayerProbe:
         executor = Executor(changed, machine, constants)
-        return LayerProbe(changed, executor, models["rounded"], constants, reference)
+        model = models["rounded"]
+        return LayerProbe(changed, executor, network, machine, model, constants, reference)
 
     return Case(program, probe)
 
@@ -157,42 +161,119 @@ def test_exact_tables_round_the_function_and_leave_no_trace(name: str) -> None:
     assert lookup.lookup(name, 3e-4, 3.1e-4) is before
 
 
-LAYERS = (
+NORM = (
     "g (float[768, 32] x) => (float[768, 24] y) { h = MatMul(x, w) s = Sigmoid(h) m = Mul(h, s)"
     " n = LayerNormalization <axis = -1> (m, g, b) y = MatMul(n, v) }"
 )
+GATED = (
+    "g (float[768, 32] x) => (float[768, 24] y) { h = MatMul(x, w) k = Add(h, b)"
+    " l, r = Split <axis = -1, num_outputs = 2> (k) s = Sigmoid(r) t = Mul(r, s) m = Mul(l, t)"
+    " y = MatMul(m, v) }"
+)
 
 
-@pytest.mark.parametrize("sram_bytes", [24 * 1024, 2 << 20], ids=["stripes", "whole"])
-def test_layers_have_the_same_errors_where_their_results_stay_in_sram(
-    tmp_path: Path, sram_bytes: int
-) -> None:
-    random = np.random.default_rng(3)
-    constants = {
-        "w": weights(on_grid=False), "g": random.normal(size=48).astype(np.float32),
-        "b": random.normal(size=48).astype(np.float32),
-        "v": random.normal(size=(48, 24)).astype(np.float32),
-    }  # fmt: skip
-    graph = Graph.from_model(parse(LAYERS, constants))
-    PassManager(default_passes("w8a16")).run(graph, replace(CONTEXT, component="unet"))
-    graph.save(tmp_path / "g.onnx", tmp_path / "g.safetensors")
-    model = onnx.load(tmp_path / "g.onnx", load_external_data=False)
-    network = network_from_graph(graph, "unet")
-    stored = {t.name: np.asarray(t.values()) for t in graph.constants}
-    machine = load_target("exynos2400").machine.with_values(sram_bytes=sram_bytes)
-    scales = assign_scales(network, {name: Range(-9, 9) for name in measured_tensors(network)})
-    reference = ReferenceGraph(model, tmp_path, "source")
-    found = {}
-    for name in ("mlt", "pipelined"):
-        schedule = schedule_named(name)
-        program = with_scales(lower(network, machine, schedule).program, scales)
-        rolling = stripes(program, network, machine, schedule)
-        executor = Executor(program, machine, stored)
-        probe = LayerProbe(program, executor, model, stored, reference, rolling)
+@dataclass(frozen=True)
+class Layers:
+    """A graph of several ops, compiled by any schedule for so much SRAM, and what measures it."""
+
+    folder: Path
+    text: str
+    sram_kib: int
+
+    @cached_property
+    def machine(self) -> Machine:
+        """With that SRAM."""
+        return load_target("exynos2400").machine.with_values(sram_bytes=self.sram_kib * 1024)
+
+    @cached_property
+    def graph(self) -> Graph:
+        """After all passes."""
+        random = np.random.default_rng(3)
+        inner = 24 if self.text is GATED else 48
+        constants = {
+            "w": weights(on_grid=False), "g": random.normal(size=48).astype(np.float32),
+            "b": random.normal(size=48).astype(np.float32),
+            "v": random.normal(size=(inner, 24)).astype(np.float32),
+        }  # fmt: skip
+        graph = Graph.from_model(parse(self.text, constants))
+        PassManager(default_passes("w8a16")).run(graph, replace(CONTEXT, component="unet"))
+        graph.save(self.folder / "g.onnx", self.folder / "g.safetensors")
+        return graph
+
+    @cached_property
+    def network(self) -> Network:
+        """Of the graph."""
+        return network_from_graph(self.graph, "unet")
+
+    @cached_property
+    def constants(self) -> dict[str, Array]:
+        """Of the graph."""
+        return {t.name: np.asarray(t.values()) for t in self.graph.constants}
+
+    def program(self, schedule: str) -> Program:
+        """With scales."""
+        network = self.network
+        scales = assign_scales(network, {n: Range(-40, 40) for n in measured_tensors(network)})
+        return with_scales(lower(network, self.machine, schedule_named(schedule)).program, scales)
+
+    def errors(self, program: Program, changed: Mapping[str, Array]) -> dict[str, LayerError]:
+        """By op, some constants of the program being ``changed``."""
+        model = onnx.load(self.folder / "g.onnx", load_external_data=False)
+        reference = ReferenceGraph(model, self.folder, "source")
+        constants = {**self.constants, **changed}
+        executor = Executor(program, self.machine, constants)
+        probe = LayerProbe(
+            program, executor, self.network, self.machine, model, constants, reference
+        )
         x = np.random.default_rng(4).uniform(-9, 9, (768, 32)).astype(np.float32)
-        found[name], _ = probe.measure({"x": x})
-    gone = [t.name for t in program.tensors if t.stays_in_sram]
-    assert gone, "something stays in SRAM"
-    assert bool(rolling) == (sram_bytes < 100_000)
-    assert found["pipelined"] == found["mlt"]
-    assert len(found["mlt"]) == len(network.ops)
+        found, _ = probe.measure({"x": x})
+        return found
+
+
+def plan_of(program: Program) -> str:
+    """Kinds of ops, those of a group by +, and which tensors stay whole."""
+    groups: list[list[str]] = [[] for _ in program.groups]
+    for op in program.ops:
+        groups[op.group].append(op.kind)
+    whole = [program.tensors[r.tensor].name for r in program.residents]
+    return ", ".join([*map(" + ".join, groups), *(f"{name} whole" for name in whole)])
+
+
+@pytest.mark.parametrize(
+    ("text", "sram_kib", "plan"),
+    [
+        (NORM, 24, "matmul, layer_norm + matmul"),
+        (NORM, 32, "matmul + layer_norm + matmul"),
+        (NORM, 128, "matmul, layer_norm + matmul, m whole"),
+        (GATED, 16, "gated_matmul, matmul"),
+        (GATED, 24, "gated_matmul + matmul"),
+        (GATED, 64, "gated_matmul, matmul, m whole"),
+    ],
+)
+def test_layers_have_the_same_errors_where_their_results_stay_in_sram(
+    tmp_path: Path, text: str, sram_kib: int, plan: str
+) -> None:
+    layers = Layers(tmp_path, text, sram_kib)
+    program = layers.program("pipelined")
+    assert plan_of(program) == plan, "choose another size"
+    found = layers.errors(program, {})
+    assert found == layers.errors(layers.program("mlt"), {})
+    assert set(found) == {op.name for op in layers.network.ops}
+    assert all(error.causes and error.accumulated.count for error in found.values())
+
+
+@pytest.mark.parametrize("column", [5, 30], ids=["value", "gate"])
+def test_what_is_wrong_with_a_product_is_not_blamed_on_its_gated_unit(
+    tmp_path: Path, column: int
+) -> None:
+    layers = Layers(tmp_path, GATED, 24)
+    program = layers.program("pipelined")
+    (w,) = (name for name, values in layers.constants.items() if values.shape == (32, 48))
+    wrong = layers.constants[w].copy()
+    wrong[:, column] = 0
+    right, found = (layers.errors(program, changed) for changed in ({}, {w: wrong}))
+    product, unit = (op.name for op in layers.network.ops[:2])
+    assert found[product].isolated.noise > 100 * right[product].isolated.noise
+    assert found[product].causes["weights"] == pytest.approx(found[product].isolated.noise, rel=0.1)
+    assert found[unit].isolated == right[unit].isolated
+    assert found[unit].accumulated.noise > 100 * right[unit].accumulated.noise
