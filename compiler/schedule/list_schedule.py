@@ -20,10 +20,12 @@ from edgefusion.runtime.machine import Machine
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """Instructions of the graph in issue order, and for each of these the unit of its kind."""
+    """Instructions of the graph in issue order, for each of these the unit of its kind, and when
+    the last one ends."""
 
     order: list[int]
     units: list[int]
+    end_ps: int
 
 
 @dataclass(slots=True)
@@ -53,7 +55,9 @@ def list_schedule(
     home = [0] * count  # the unit of the last predecessor of the same kind
     progress = _begin(graph)
     events = progress.events
-    issue = Issue([], [])
+    order: list[int] = []
+    units: list[int] = []
+    now = 0
     while events:
         now = events[0][0]
         while events and events[0][0] == now:
@@ -70,8 +74,8 @@ def list_schedule(
                 # An operand made here needs no signal to get here.
                 unit = home[node] if home[node] in idle else idle[0]
                 idle.remove(unit)
-                issue.order.append(node)
-                issue.units.append(unit)
+                order.append(node)
+                units.append(unit)
                 end = now + durations_ps[node]
                 if kind == EngineKind.DMA:
                     end = bus_free = max(end, bus_free + durations_ps[node] - setup_ps)
@@ -82,7 +86,8 @@ def list_schedule(
                     if successor < count and not crosses:
                         home[successor] = unit
                     _release(progress, successor, end + (semaphore_ps if crosses else 0))
-    return issue
+    # An engine is set free by the last event of all.
+    return Issue(order, units, now)
 
 
 def _begin(graph: DependenceGraph) -> _Progress:
