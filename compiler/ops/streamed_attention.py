@@ -39,7 +39,7 @@ _VALUE_PARTS = (1, 2, 4)
 _QUERY_TILES = 4
 """Sizes of query tiles that are tried."""
 
-_COPIES = ((1, 1), (2, 2), (3, 2), (4, 2), (6, 2))
+_COPIES = ((1, 1), (2, 2), (3, 2), (4, 2), (5, 2), (6, 2), (8, 2))
 """Slots of the ring, and the blocks of a query tile. One slot is for
 schedules without overlap, where blocks are for nothing."""
 
