@@ -193,7 +193,7 @@ class Frontier:
                 for name, need in self.scene.rows_needed(op, ahead).items():
                     other = scene.root(name)
                     first[other] = min(first.get(other, need.start), need.start)
-        for root in rolls:
+        for root in sorted(rolls):
             begin = before.get(root, 0)
             fresh = Span(begin, now.get(root, begin) - begin)
             stripes[root] = min(first.get(root, begin), begin), fresh
