@@ -54,7 +54,8 @@ class SimulatedMemory:
         # Zeros cost nothing until they are touched; DRAM is poisoned as its buffers come to life.
         self._bytes = {space: np.zeros(size, np.uint8) for space, size in sizes.items()}
         self._shadow: dict[Space, Bytes] = {}
-        self._consumed: dict[tuple[int, int, _Comb], None] = {}  # parts of SRAM that were read
+        # Parts of SRAM that were read: their axes and the size of an element.
+        self._consumed: dict[tuple[int, int, _Comb], tuple[I64, int]] = {}
         if checked:
             self._shadow = {space: np.zeros(size, np.uint8) for space, size in sizes.items()}
             self._bytes[Space.SRAM].fill(POISON)
@@ -97,7 +98,7 @@ class SimulatedMemory:
                 "report it as a defect of the compiler"
             )
         if o.space is Space.SRAM:
-            self._consumed[o.address, o.end, _comb(place)] = None
+            self._consumed[o.address, o.end, _comb(place)] = place.axes, o.dtype.nbytes
 
     def mark_written(self, place: Place) -> None:
         """Note that ``place`` holds new values."""
@@ -113,9 +114,10 @@ class SimulatedMemory:
         for old in [r for r in self._consumed if r[0] < end and start < r[1]]:
             if _interleaved(start, comb, old[0], old[2]):
                 continue
-            del self._consumed[old]
+            axes, nbytes = self._consumed.pop(old)
             if old[0] < start or end < old[1]:
-                _runs(self._shadow[Space.SRAM], *old)[...] = 0
+                # Not what lies between its runs: that may be new.
+                _mark(self._shadow[Space.SRAM], 0, old[0], axes, nbytes)
 
     def poison(self, space: Space, address: int, nbytes: int) -> None:
         """Begin the life of a buffer: whatever was there is no longer a value."""
@@ -154,17 +156,6 @@ def _comb(place: Place) -> _Comb:
     if len(axes) != 2 or axes[1][1] != nbytes:
         return (0, 0)
     return axes[1][0] * nbytes, axes[0][1]
-
-
-def _runs(shadow: npt.NDArray[Any], start: int, end: int, comb: _Comb) -> npt.NDArray[Any]:
-    """The bytes of ``shadow`` that the pattern covers from ``start`` to ``end``: what lies between
-    its runs may be another operand's."""
-    run, stride = comb
-    if not stride:
-        return shadow[start:end]
-    rows = (end - start - run) // stride + 1
-    strides = stride * shadow.itemsize, shadow.itemsize
-    return np.lib.stride_tricks.as_strided(shadow[start:end], (rows, run), strides)
 
 
 def _interleaved(start: int, comb: _Comb, other_start: int, other: _Comb) -> bool:

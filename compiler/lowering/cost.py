@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,10 +39,10 @@ def measure(
     machine: Machine,
     schedule: Schedule,
     candidates: int,
-    chained: Sequence[int] = (),
+    pauses: Mapping[int, tuple[int, int]] | None = None,
 ) -> Costs:
-    """What was emitted dry costs; the ops of its instructions are the candidates' numbers. In those
-    that are ``chained``, tensor and vector engine take turns."""
+    """What was emitted dry costs; the ops of its instructions are the candidates' numbers.
+    ``pauses`` says in which of them DMA waits for the vector engine (``LoweredKind.pauses``)."""
     program = emitter.builder.build()
     counts = counts_array(emitter)
     work = derive_work(program)
@@ -63,9 +63,9 @@ def measure(
     by_kind = np.zeros_like(busy)
     np.add.at(by_kind, (engine, op), counts)
     shares = _shares(busy, by_kind, slots, machine)
-    for i in chained:
-        shares[EngineKind.TENSOR, i] += shares[EngineKind.VECTOR, i] + handoffs[i]
-        shares[EngineKind.VECTOR, i] = 0
+    for i, (count, nbytes) in (pauses or {}).items():
+        ahead = count * 1e12 * nbytes / machine.dma_bandwidth_bytes_per_s
+        shares[EngineKind.DMA, i] += max(0.0, shares[EngineKind.VECTOR, i] - ahead)
     if slots == 1:
         time = shares.sum(axis=0) + handoffs
     else:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edgefusion.compiler.lowering.view import Regions, View
+from edgefusion.compiler.lowering.view import Cells, Memory, Regions, View
 from edgefusion.compiler.memory.placement import aligned
 from edgefusion.compiler.schedule.dependences import Access, Region
 from edgefusion.compiler.schedule.schedule import Schedule
@@ -44,7 +44,7 @@ class Buffer:
     name: str
     addresses: tuple[int, ...]
     dtype: DType
-    regions: tuple[Region, ...]
+    memories: tuple[Memory, ...]
     turn: int = -1
 
     def next(self) -> None:
@@ -57,7 +57,7 @@ class Buffer:
         shape = tuple(shape)
         strides = dense_strides(shape, self.dtype)
         operand = Operand(tensor, Space.SRAM, self.addresses[slot], self.dtype, shape, strides)
-        return View(operand, self.regions[slot])
+        return View(operand, self.memories[slot])
 
 
 @dataclass(slots=True)
@@ -119,20 +119,32 @@ class Emitter:
         """Go on with an op of the group."""
         self.op, self.op_name, self.slots = op, name, slots
 
-    def buffer(self, name: str, elements: int, dtype: DType, *, streamed: bool = True) -> Buffer:
+    def buffer(
+        self,
+        name: str,
+        elements: int,
+        dtype: DType,
+        *,
+        streamed: bool = True,
+        copies: int = 0,
+        cells: tuple[int, Sequence[int], int] | None = None,
+    ) -> Buffer:
         """Reserve SRAM for tiles of up to ``elements``; raises DoesNotFitError when SRAM is full.
 
-        A streamed buffer is refilled for every tile and gets the op's number of slots.
+        A streamed buffer is refilled for every tile and gets the op's number of slots, or
+        ``copies``. A tile that is read in parts is cut into ``cells``: bytes of a row, first rows
+        of its bands, bytes of its columns (``view.Cells``).
         """
-        slots = self.slots if streamed else 1
+        slots = copies or (self.slots if streamed else 1)
         addresses = self.reserve(name, elements * dtype.nbytes, slots)
-        regions = tuple(Region() for _ in range(slots))
+        memories = tuple(Region() if cells is None else Cells.whole(a, *cells) for a in addresses)
         if not self.dry:
-            for label, address, region in zip(
-                self.labels(name, slots), addresses, regions, strict=True
+            for label, address, memory in zip(
+                self.labels(name, slots), addresses, memories, strict=True
             ):
-                self.occupy(label, address, elements * dtype.nbytes, [region])
-        return Buffer(name, addresses, dtype, regions)
+                regions = [memory] if isinstance(memory, Region) else list(memory.all())
+                self.occupy(label, address, elements * dtype.nbytes, regions)
+        return Buffer(name, addresses, dtype, memories)
 
     def input_buffer(
         self, name: str, elements: int, source: View, *, streamed: bool = True
@@ -143,13 +155,19 @@ class Emitter:
         return self.buffer(name, elements, source.operand.dtype, streamed=streamed)
 
     def output_buffer(
-        self, name: str, elements: int, target: View, *, needed: bool = False
+        self,
+        name: str,
+        elements: int,
+        target: View,
+        *,
+        needed: bool = False,
+        streamed: bool = True,
     ) -> Buffer | None:
         """A buffer for tiles of ``target``; None where they can be computed in their place in
         SRAM, unless it is ``needed`` on the way."""
         if target.in_sram and not needed:
             return None
-        return self.buffer(name, elements, target.operand.dtype)
+        return self.buffer(name, elements, target.operand.dtype, streamed=streamed)
 
     def labels(self, name: str, slots: int) -> list[str]:
         """What the slots of a buffer of the current op are called."""

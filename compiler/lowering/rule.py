@@ -12,6 +12,7 @@ from edgefusion.compiler.network.kind import Kind
 from edgefusion.compiler.network.network import NetOp
 from edgefusion.compiler.network.tensor import Tensors
 from edgefusion.compiler.network.window import Span
+from edgefusion.compiler.schedule.schedule import Schedule
 from edgefusion.runtime.machine import Machine
 
 TilingValue = int | str
@@ -110,14 +111,20 @@ class LoweredKind(Kind):
         """What to try when none of the ``tilings`` fits."""
         return iter(())
 
+    def is_cramped(self, context: OpContext, schedule: Schedule) -> bool:
+        """Whether ``fallback`` may be faster although one of the ``tilings`` fits."""
+        return False
+
     def stripe_tilings(self, context: OpContext, size: int) -> Iterator[Tiling]:
         """Tilings that take stripes of up to ``size`` rows of the result in one tile, most channels
         first; none where the op cannot be emitted stripe by stripe."""
         return iter(())
 
-    def overlaps(self, t: Tiling) -> bool:
-        """Whether the vector engine works on one tile while the tensor engine works on another."""
-        return True
+    def pauses(self, context: OpContext, t: Tiling) -> tuple[int, int] | None:
+        """How often DMA can load no more than so many bytes while the vector engine is at work;
+        None where buffers are enough for engines to overlap freely. The time of one that pauses is
+        found by scheduling it (``lowering.rehearsal``)."""
+        return None
 
     def stage(self, e: Emitter, context: OpContext, t: Tiling) -> Stage:
         """Begin to emit one tiling. Raises DoesNotFitError, here or later, when its buffers exceed

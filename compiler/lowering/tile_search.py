@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from edgefusion.compiler.lowering.cost import measure
 from edgefusion.compiler.lowering.emitter import Emitter
+from edgefusion.compiler.lowering.rehearsal import rehearse
 from edgefusion.compiler.lowering.rule import LoweredKind, OpContext, Tiling
 from edgefusion.compiler.network.network import NetOp
 from edgefusion.compiler.schedule.schedule import Schedule
@@ -20,6 +21,8 @@ from edgefusion.runtime.program_builder import ProgramBuilder
 
 _NOT_COSTED = "not costed: larger tiles of its family fit"
 _LARGEST = 4
+_REHEARSED = 40_000
+"""Instructions that are scheduled, of all tilings of an op together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +69,16 @@ def search(
     kind, copies = lowered_kind(context.op), schedule.slot_counts(context.machine)
     tilings = list(dict.fromkeys(kind.tilings(context)))
     found = [c for slots in copies for c in _cost(tilings, slots, kind, context, schedule, known)]
-    if all(c.rejected for c in found) and not narrow:
+    if not narrow and (all(c.rejected for c in found) or kind.is_cramped(context, schedule)):
         further = list(dict.fromkeys(kind.fallback(context)))
         for slots in copies:
             found += _cost(further, slots, kind, context, schedule, known)
         tilings += further
     if schedule.overlap and not narrow:
         # Larger tiles without overlap compete with smaller ones that overlap.
-        found += _cost(tilings, 1, kind, context, schedule, known)
+        free = [t for t in tilings if kind.pauses(context, t) is None]
+        found += _cost(free, 1, kind, context, schedule, known)
+        found = _rehearsed(found, kind, context, schedule)
     # Equal times are common (a bound engine hides the rest): then fewer bytes, then fewer
     # instructions, then less SRAM win.
     return sorted(
@@ -135,8 +140,8 @@ def _cost(
             found[i] = Candidate(candidate, slots, peak, rejected=str(error))
         sram[i] = emitter.sram_peak_bytes
     if None in found:
-        chained = [i for i, t in enumerate(tilings) if not kind.overlaps(t)]
-        costs = measure(emitter, slots, machine, schedule, len(tilings), chained)
+        pauses = {i: p for i, t in enumerate(tilings) if (p := kind.pauses(context, t))}
+        costs = measure(emitter, slots, machine, schedule, len(tilings), pauses)
         for i, t in enumerate(tilings):
             if found[i] is None:
                 found[i] = Candidate(
@@ -151,6 +156,31 @@ def _cost(
     made = [c for c in found if c is not None]
     known |= {(c.tiling, slots): c for c in made if c.rejected != _NOT_COSTED}
     return made
+
+
+def _rehearsed(
+    found: list[Candidate], kind: LoweredKind, context: OpContext, schedule: Schedule
+) -> list[Candidate]:
+    """``found``; if any of them pause, with the times that scheduling gives: to the best by their
+    estimates, which tend to be low, for as long as these are below the best time so far."""
+    fitting = [c for c in found if not c.rejected]
+    if not any(kind.pauses(context, c.tiling) for c in fitting):
+        return found
+    timed: dict[int, Candidate] = {}
+    best_ps, budget = float("inf"), _REHEARSED
+    for c in sorted(fitting, key=lambda c: (c.time_ps, c.instructions)):
+        budget -= c.instructions
+        if c.time_ps > best_ps or (timed and budget < 0):
+            break
+        time_ps = rehearse(context, c.tiling, c.slots, schedule)
+        timed[id(c)] = replace(c, time_ps=time_ps)
+        best_ps = min(best_ps, time_ps)
+    # Of the others no more is known than that they are not likely to be better.
+    worst = max(c.time_ps for c in timed.values())
+    timed |= {
+        id(c): replace(c, time_ps=max(c.time_ps, worst)) for c in fitting if id(c) not in timed
+    }
+    return [timed.get(id(c), c) for c in found]
 
 
 def best(context: OpContext, schedule: Schedule) -> Candidate:

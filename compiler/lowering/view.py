@@ -37,6 +37,14 @@ class Cells:
         ]
         return cls(origin, row_bytes, list(bands), column_bytes, grid)
 
+    @classmethod
+    def whole(cls, origin: int, row_bytes: int, bands: Sequence[int], column_bytes: int) -> Cells:
+        """New cells of a tile that is computed again and again, each cell at once or with others:
+        the next writer of one follows the last."""
+        across = -(-row_bytes // column_bytes)
+        grid = [tuple(Region() for _ in range(across)) for _ in bands]
+        return cls(origin, row_bytes, list(bands), column_bytes, grid)
+
     def all(self) -> tuple[Region, ...]:
         """Every region."""
         return tuple(region for band in self.grid for region in band)

@@ -4,8 +4,8 @@ Spilled (the paper's "without MLT"), the scores go to DRAM and back around each 
 In SRAM ("with MLT"), a tile of query rows keeps its scores on chip: K and V of one head stay
 resident while query tiles stream, so DRAM sees only Q, K, V and the result. The tile search picks
 the number of query rows that SRAM can hold. Where K and V of a head are too big to stay, they
-stream past each query tile in tiles of keys; the softmax still sees whole rows, so values do not
-depend on the tiling.
+stream past each query tile (``ops.streamed_attention``); the softmax still sees whole rows, so
+values do not depend on the tiling.
 """
 
 from __future__ import annotations
@@ -13,22 +13,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from edgefusion.compiler.graph import names
-from edgefusion.compiler.lowering.emitter import Buffer, Emitter, Tile
+from edgefusion.compiler.lowering.emitter import Emitter
 from edgefusion.compiler.lowering.rule import (
     LoweredKind,
     OpContext,
     Stage,
     Tiling,
-    columns,
     matrix,
-    rows,
     tile_sizes,
     tiling,
 )
-from edgefusion.compiler.lowering.view import View
 from edgefusion.compiler.network.kind import (
     Accumulation,
     Inner,
@@ -37,10 +34,21 @@ from edgefusion.compiler.network.kind import (
     operand,
 )
 from edgefusion.compiler.network.ranges import LEVELS, Ranges, ScaleRemark
-from edgefusion.compiler.network.tensor import Tensors, statistics_dtype
+from edgefusion.compiler.network.tensor import Tensors
 from edgefusion.compiler.network.window import Span
-from edgefusion.compiler.ops.matmul import channel_granule, row_granule
-from edgefusion.runtime.isa import DType, Opcode
+from edgefusion.compiler.ops.attention_forms import (
+    Operands,
+    RollingAttention,
+    emit_spilled,
+    emit_tiled,
+)
+from edgefusion.compiler.ops.matmul import row_granule
+from edgefusion.compiler.ops.streamed_attention import (
+    StreamedAttention,
+    slot_elements,
+    streamed_tilings,
+)
+from edgefusion.compiler.schedule.schedule import Schedule
 
 MASK_MARGIN = 24.0
 """exp(-24) is below half a step of a probability, even times 4096: a masked score this far below
@@ -144,16 +152,30 @@ class Attention(LoweredKind):
             yield tiling(queries=size, keys=keys)
 
     def fallback(self, context: OpContext) -> Iterator[Tiling]:
-        """Keys in tiles too."""
-        queries, keys = (matrix(context.view(name)).shape[0] for name in (self.q, self.k))
-        for key_tile in tile_sizes(keys, multiple=channel_granule(context.machine, keys))[1:]:
-            for size in tile_sizes(queries, multiple=row_granule(context.machine, queries)):
-                for ahead in (1, 0):
-                    yield tiling(queries=size, keys=key_tile, queries_ahead=ahead)
+        """K and V in tiles too."""
+        return streamed_tilings(self._operands(context))
 
-    def overlaps(self, t: Tiling) -> bool:
-        """Not where one query tile has to be done with before the next."""
-        return t.get("queries_ahead", 1) == 1
+    def is_cramped(self, context: OpContext, schedule: Schedule) -> bool:
+        """Where K and V of a head leave little room for the scores that stay."""
+        if not schedule.attention_in_sram:
+            return False
+        a = self._operands(context)
+        width = sum(
+            depth for view, depth in ((a.k, a.depth), (a.v, a.value_depth)) if not view.in_sram
+        )
+        copies = min(a.heads, 2)
+        return 3 * copies * a.keys * width * a.dtype.nbytes > context.machine.sram_bytes
+
+    def pauses(self, context: OpContext, t: Tiling) -> tuple[int, int] | None:
+        """What the ring has room for while a query tile is in the softmax, and K of the next tile
+        if that is ahead. One slot is full or read, not both."""
+        a = self._operands(context)
+        if t["keys"] == a.keys:
+            return None
+        slot_bytes = slot_elements(a, t) * a.dtype.nbytes
+        ring_bytes = slot_bytes * t["copies"] if t["copies"] > 1 else 0
+        next_bytes = a.keys * a.depth * a.dtype.nbytes if t["queries_ahead"] else 0
+        return a.heads * -(-a.queries // t["queries"]), ring_bytes + next_bytes
 
     def stripe_tilings(self, context: OpContext, size: int) -> Iterator[Tiling]:
         """Queries by stripes, in tiles of these; K and V of all heads stay."""
@@ -163,220 +185,19 @@ class Attention(LoweredKind):
 
     def stage(self, e: Emitter, context: OpContext, t: Tiling) -> Stage:
         """See the module; ``emit`` knows more ways for the whole op."""
-        return _Stage(self, e, context, t)
+        return RollingAttention(e, lambda: self._operands(context), t)
 
     def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
         """See the module."""
-        a = _Emission(self, e, context)
+        a = self._operands(context)
         if t["keys"] < a.keys:
-            _emit_streamed(a, t)
+            StreamedAttention(e, a, t).run()
         elif e.schedule.attention_in_sram:
-            _emit_tiled(a, t)
+            emit_tiled(e, a, t)
         else:
-            _emit_spilled(a, t)
+            emit_spilled(e, a, t)
 
-
-@dataclass
-class _Emission:
-    """Shapes and DRAM views of one attention op; k and v rows are keys."""
-
-    kind: Attention
-    e: Emitter
-    context: OpContext
-
-    def __post_init__(self) -> None:
-        context, kind = self.context, self.kind
-        self.heads = kind.heads
-        self.q, self.k, self.v = (matrix(context.view(name)) for name in (kind.q, kind.k, kind.v))
-        self.y = matrix(context.output())
-        self.mask = context.view(kind.mask) if kind.mask else None
-        self.queries, self.keys = self.q.shape[0], self.k.shape[0]
-        self.depth, self.value_depth = self.q.shape[1] // self.heads, self.v.shape[1] // self.heads
-        self.qk_attrs: tuple[tuple[str, Any], ...] = (("bias", 0), ("scale", kind.scale))
-        self.dtype = self.q.operand.dtype
-        name = context.op.name
-        self.scores_in = context.view(names.scores_in(name))
-        self.scores_out = context.view(names.scores_out(name))
-
-    def head(self, view: View, h: Tile, depth: int) -> View:
-        """Columns of head ``h``."""
-        return columns(view, h.start * depth, depth)
-
-    def multiply_keys(self, q: View, k: View, scores: View) -> None:
-        """Scores of a query tile: q k^T, scaled."""
-        transposed = k.strided(k.shape[::-1], k.operand.strides[::-1])
-        self.e.tensor(Opcode.MATMUL, scores, [q, transposed], self.qk_attrs)
-
-    def attend(
-        self,
-        h: Tile,
-        r: Tile,
-        operands: tuple[View, View, View],
-        y: View,
-        s_buffer: Buffer,
-        m_buffer: Buffer | None,
-    ) -> None:
-        """One query tile of one head, all keys at once: q, k and v of the head to ``y``."""
-        q, k, v = operands
-        s_buffer.next()
-        scores_in = s_buffer.view(self.scores_in.operand.tensor, (r.size, self.keys))
-        scores_out = s_buffer.view(self.scores_out.operand.tensor, (r.size, self.keys))
-        self.multiply_keys(q, k, scores_in)
-        self.add_mask(m_buffer, scores_in, h, r)
-        self.e.vector(Opcode.SOFTMAX, scores_out, [scores_in])
-        self.e.tensor(Opcode.MATMUL, y, [scores_out, v], (("bias", 0),))
-
-    def mask_buffer(self, size: int) -> Buffer | None:
-        """SRAM for mask rows, if there is a mask."""
-        if self.mask is None:
-            return None
-        return self.e.input_buffer("mask", size * self.keys, self.mask)
-
-    def add_mask(self, buffer: Buffer | None, scores: View, h: Tile, r: Tile) -> None:
-        """Add the mask rows of a query tile to its scores, in place."""
-        if self.mask is None:
-            return
-        mask = self.mask.reshape(self.mask.operand.elements // self.keys, self.keys)
-        per_head = mask.shape[0] // self.queries if mask.shape[0] >= self.queries else 1
-        if mask.shape[0] == 1:
-            source = mask
-            tile = self.e.bring(buffer, source, again=h.index + r.index > 0)
-            tile = tile.strided(scores.shape, (0, tile.operand.strides[-1]))
-        else:
-            base = (h.start % per_head) * self.queries
-            again = h.index > 0 and per_head == 1
-            tile = self.e.bring(buffer, rows(mask, base + r.start, r.size), again=again)
-        self.e.vector(Opcode.BINARY, scores, [scores, tile], (("function", "add"),))
-
-
-class _Stage(Stage):
-    """Queries stripe by stripe. K and V of all heads come once."""
-
-    def __init__(self, kind: Attention, e: Emitter, context: OpContext, t: Tiling) -> None:
-        self.kind, self.e, self.context, self.size = kind, e, context, t["queries"]
-        a = _Emission(kind, e, context)
-        self.k_buffer, self.v_buffer = (
-            e.input_buffer(name, view.operand.elements, view, streamed=False)
-            for name, view in (("k", a.k), ("v", a.v))
-        )
-        self.q_buffer = e.input_buffer("q", self.size * a.q.shape[1], a.q)
-        self.s_buffer = e.buffer("scores", self.size * a.keys, a.dtype)
-        self.m_buffer = a.mask_buffer(self.size)
-        self.y_buffer = e.output_buffer("y", self.size * a.y.shape[1], a.y)
-        self.kept: tuple[View, View] | None = None
-
-    def run(self, span: Span) -> None:
-        """All heads of one tile of queries after the other."""
-        e, a = self.e, _Emission(self.kind, self.e, self.context)
-        if self.kept is None:
-            self.kept = e.bring(self.k_buffer, a.k), e.bring(self.v_buffer, a.v)
-        k, v = self.kept
-        for r in e.tiles(span.size, self.size, start=span.start):
-            q = e.bring(self.q_buffer, rows(a.q, r.start, r.size))
-            target = rows(a.y, r.start, r.size)
-            y = e.place(self.y_buffer, target)
-            for h in e.tiles(a.heads, 1):
-                of_head = a.head(q, h, a.depth), a.head(k, h, a.depth), a.head(v, h, a.value_depth)
-                tile = a.head(y, h, a.value_depth)
-                a.attend(h, r, of_head, tile, self.s_buffer, self.m_buffer)
-            e.deliver(target, y)
-
-
-def _emit_tiled(a: _Emission, t: Tiling) -> None:
-    """Model-level tiling: scores never leave SRAM."""
-    e, size = a.e, t["queries"]
-    k_buffer = e.input_buffer("k", a.keys * a.depth, a.k)
-    v_buffer = e.input_buffer("v", a.keys * a.value_depth, a.v)
-    q_buffer = e.input_buffer("q", size * a.depth, a.q)
-    s_buffer = e.buffer("scores", size * a.keys, a.dtype)
-    m_buffer = a.mask_buffer(size)
-    y_buffer = e.output_buffer("y", size * a.value_depth, a.y)
-    for h in e.tiles(a.heads, 1):
-        k = e.bring(k_buffer, a.head(a.k, h, a.depth))
-        v = e.bring(v_buffer, a.head(a.v, h, a.value_depth))
-        for r in e.tiles(a.queries, size):
-            q = e.bring(q_buffer, rows(a.head(a.q, h, a.depth), r.start, r.size))
-            target = rows(a.head(a.y, h, a.value_depth), r.start, r.size)
-            tile = e.place(y_buffer, target)
-            a.attend(h, r, (q, k, v), tile, s_buffer, m_buffer)
-            e.deliver(target, tile)
-
-
-def _emit_streamed(a: _Emission, t: Tiling) -> None:
-    """Scores stay in SRAM, K and V stream past each query tile; the next query tile is there ahead,
-    if there is room for its scores as well.
-
-    Integer sums are in steps of V, and their last column sums the exponentials, for the copy to
-    divide by.
-    """
-    e, size, key_tile = a.e, t["queries"], t["keys"]
-    two = t.choice("queries_ahead") == "1"
-    kv_buffer = e.buffer("kv", key_tile * max(a.depth, a.value_depth), a.dtype)
-    k_buffer, v_buffer = (None if view.in_sram else kv_buffer for view in (a.k, a.v))
-    q_buffer = e.input_buffer("q", size * a.depth, a.q, streamed=two)
-    s_buffer = e.buffer("scores", size * a.keys, a.dtype, streamed=two)
-    m_buffer = a.mask_buffer(size)
-    sum_dtype = statistics_dtype(a.dtype)
-    sum_columns = a.value_depth + (sum_dtype is DType.INT64)
-    sum_buffer = e.buffer("sum", size * sum_columns, sum_dtype, streamed=two)
-    y_buffer = e.output_buffer("y", size * a.value_depth, a.y)
-    for h in e.tiles(a.heads, 1):
-        for r in e.tiles(a.queries, size):
-            q = e.bring(q_buffer, rows(a.head(a.q, h, a.depth), r.start, r.size))
-            s_buffer.next()
-            scores_in = s_buffer.view(a.scores_in.operand.tensor, (r.size, a.keys))
-            scores_out = s_buffer.view(a.scores_out.operand.tensor, (r.size, a.keys))
-            for c in e.tiles(a.keys, key_tile):
-                source = rows(a.head(a.k, h, a.depth), c.start, c.size)
-                k = e.bring(k_buffer, source, again=r.index > 0)
-                a.multiply_keys(q, k, columns(scores_in, c.start, c.size))
-            a.add_mask(m_buffer, scores_in, h, r)
-            e.vector(Opcode.SOFTMAX, scores_out, [scores_in])
-            sum_buffer.next()
-            total = sum_buffer.view(a.v.operand.tensor, (r.size, sum_columns))
-            for c in e.tiles(a.keys, key_tile):
-                source = rows(a.head(a.v, h, a.value_depth), c.start, c.size)
-                v = e.bring(v_buffer, source, again=r.index > 0)
-                part = columns(scores_out, c.start, c.size)
-                attrs = (("accumulate", int(c.index > 0)), ("bias", 0))
-                e.tensor(Opcode.MATMUL, total, [part, v], attrs)
-            target = rows(a.head(a.y, h, a.value_depth), r.start, r.size)
-            tile = e.place(y_buffer, target)
-            e.vector(Opcode.COPY, tile, [total])
-            e.deliver(target, tile)
-
-
-def _emit_spilled(a: _Emission, t: Tiling) -> None:
-    """Scores to DRAM and back around each step; buffers are shared by the three steps."""
-    e, size = a.e, t["queries"]
-    depth = max(a.depth, a.value_depth)
-    kv_buffer = e.buffer("kv", a.keys * depth, a.dtype)
-    qy_buffer = e.buffer("qy", size * depth, a.dtype)
-    s_buffer = e.buffer("scores", size * a.keys, a.dtype)
-    m_buffer = a.mask_buffer(size)
-    scores_in, scores_out = matrix(a.scores_in), matrix(a.scores_out)
-    for h in e.tiles(a.heads, 1):
-        k = e.bring(kv_buffer, a.head(a.k, h, a.depth))
-        for r in e.tiles(a.queries, size):
-            q = e.bring(qy_buffer, rows(a.head(a.q, h, a.depth), r.start, r.size))
-            s_buffer.next()
-            tile = s_buffer.view(scores_in.operand.tensor, (r.size, a.keys))
-            a.multiply_keys(q, k, tile)
-            e.store(rows(scores_in, h.start * a.queries + r.start, r.size), tile)
-    for h in e.tiles(a.heads, 1):
-        for r in e.tiles(a.queries, size):
-            start = h.start * a.queries + r.start
-            tile = e.bring(s_buffer, rows(scores_in, start, r.size))
-            a.add_mask(m_buffer, tile, h, r)
-            result = s_buffer.view(scores_out.operand.tensor, (r.size, a.keys))
-            e.vector(Opcode.SOFTMAX, result, [tile])
-            e.store(rows(scores_out, start, r.size), result)
-    for h in e.tiles(a.heads, 1):
-        v = e.bring(kv_buffer, a.head(a.v, h, a.value_depth))
-        for r in e.tiles(a.queries, size):
-            start = h.start * a.queries + r.start
-            tile = e.bring(s_buffer, rows(scores_out, start, r.size))
-            qy_buffer.next()
-            y = qy_buffer.view(a.y.operand.tensor, (r.size, a.value_depth))
-            e.tensor(Opcode.MATMUL, y, [tile, v], (("bias", 0),))
-            e.store(rows(a.head(a.y, h, a.value_depth), r.start, r.size), y)
+    def _operands(self, context: OpContext) -> Operands:
+        q, k, v = (matrix(context.view(name)) for name in (self.q, self.k, self.v))
+        mask = context.view(self.mask) if self.mask else None
+        return Operands(context, q, k, v, mask, self.heads, self.scale)

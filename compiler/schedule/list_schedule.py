@@ -20,10 +20,12 @@ from edgefusion.runtime.machine import Machine
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """Instructions of the graph in issue order, and for each of these the unit of its kind."""
+    """Instructions of the graph in issue order, for each of these the unit of its kind, and when
+    the last one ends."""
 
     order: list[int]
     units: list[int]
+    end_ps: int
 
 
 def list_schedule(
@@ -41,10 +43,10 @@ def list_schedule(
     for node, earlier_nodes in enumerate(before):
         for earlier in earlier_nodes:
             after[earlier].append(node)
-    first, first_ps = pool.run(before, after, range(len(before)))
-    backwards, _ = pool.run(after, before, _ranks(reversed(first.order), len(before)))
-    second, second_ps = pool.run(before, after, _ranks(reversed(backwards.order), len(before)))
-    return second if second_ps < first_ps else first
+    first = pool.run(before, after, range(len(before)))
+    backwards = pool.run(after, before, _ranks(reversed(first.order), len(before)))
+    second = pool.run(before, after, _ranks(reversed(backwards.order), len(before)))
+    return second if second.end_ps < first.end_ps else first
 
 
 def _ranks(order: Iterable[int], nodes: int) -> list[int]:
@@ -65,16 +67,16 @@ class _Pool:
 
     def run(
         self, before: Sequence[Sequence[int]], after: Sequence[Sequence[int]], ranks: Sequence[int]
-    ) -> tuple[Issue, int]:
-        """An order in which nothing precedes what is ``before`` it, and the time that it takes:
-        whenever an engine is free, it takes what is ready and has the lowest of ``ranks``. Nodes
-        beyond the instructions are joins, which do no work."""
+    ) -> Issue:
+        """An order in which nothing precedes what is ``before`` it: whenever an engine is free, it
+        takes what is ready and has the lowest of ``ranks``. Nodes beyond the instructions are
+        joins, which do no work."""
         kinds, durations_ps, machine = self.kinds, self.durations_ps, self.machine
         count = len(kinds)
         semaphore_ps, setup_ps = to_ps([machine.semaphore_ns, machine.dma_setup_ns]).tolist()
         ready: dict[int, list[tuple[int, int]]] = {kind: [] for kind in sorted(set(kinds))}
         free_at = {kind: [0] * machine.engines[EngineKind(kind)] for kind in ready}
-        bus_free = makespan_ps = 0
+        bus_free = end_ps = 0
         home = [0] * count  # the unit of the last predecessor of the same kind
         still_open = [len(nodes) for nodes in before]
         ready_at = [0] * len(before)
@@ -101,7 +103,8 @@ class _Pool:
                     last[kind] = max(last.get(kind, 0), at)
             release(node, now)
 
-        issue = Issue([], [])
+        order: list[int] = []
+        units: list[int] = []
         while events:
             now = events[0][0]
             while events and events[0][0] == now:
@@ -118,16 +121,16 @@ class _Pool:
                     # An operand made here needs no signal to get here.
                     unit = home[node] if home[node] in idle else idle[0]
                     idle.remove(unit)
-                    issue.order.append(node)
-                    issue.units.append(unit)
+                    order.append(node)
+                    units.append(unit)
                     end = now + durations_ps[node]
                     if kind == EngineKind.DMA:
                         end = bus_free = max(end, bus_free + durations_ps[node] - setup_ps)
                     free_at[kind][unit] = end
-                    makespan_ps = max(makespan_ps, end)
+                    end_ps = max(end_ps, end)
                     heapq.heappush(events, (end, -1))
                     for successor in after[node]:
                         if successor < count and kinds[successor] == kind:
                             home[successor] = unit
                         pass_on({kind: end}, successor, end)
-        return issue, makespan_ps
+        return Issue(order, units, end_ps)

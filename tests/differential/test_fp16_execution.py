@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from edgefusion.compiler.lowering.lower import lower
+from edgefusion.compiler.lowering.rule import tiling
 from edgefusion.compiler.network.network import Epilogue, Network
+from edgefusion.compiler.ops.attention import Attention
 from edgefusion.compiler.ops.conv import Conv
 from edgefusion.compiler.ops.norm import GroupNorm
 from edgefusion.compiler.schedule.schedule import SCHEDULES, Schedule, schedule_named
@@ -69,6 +71,37 @@ def test_values_are_those_of_float64_rounded_after_each_instruction(case: str) -
         error = np.abs(found - expected)
         assert (error <= tolerance).all(), f"{where}: {error.max()}"
         assert np.mean(error == 0.0) >= (0.5 if case in TILED_SUMS else 0.97), where
+
+
+STREAMED = half_network(attention_case(70, 300, heads=2, depth=40))
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+@pytest.mark.parametrize("name", ["serial", "pipelined"])
+def test_streamed_attention_is_attention_bit_for_bit(
+    name: str, ahead: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sums go on from tile to tile of V, and the last product rounds them."""
+    schedule = schedule_named(name)
+    whole = run(lower(STREAMED, MACHINE, SCHEDULES[0]).program, MACHINE, STREAMED).outputs["y"]
+    for queries, keys, values, block, copies in (
+        (70, 256, 40, 70, 1),
+        (33, 200, 24, 10, 3),
+        (70, 64, 16, 32, 6),
+        (7, 37, 7, 3, 2),
+        (16, 32, 40, 8, 2),
+    ):
+        chosen = tiling(
+            queries=queries,
+            keys=keys,
+            values=values,
+            copies=copies,
+            block=block,
+            queries_ahead=ahead,
+        )
+        monkeypatch.setattr(Attention, "tilings", lambda self, context, t=chosen: iter([t]))
+        found = run(lower(STREAMED, MACHINE, schedule).program, MACHINE, STREAMED).outputs["y"]
+        np.testing.assert_array_equal(found, whole, err_msg=str(chosen))
 
 
 @pytest.mark.parametrize("kind", ["unary", "matmul", "glu"])

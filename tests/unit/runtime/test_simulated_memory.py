@@ -102,6 +102,29 @@ def test_what_was_overwritten_whole_or_written_piece_by_piece_is_not(
         read(memory, tile)
 
 
+def test_columns_that_are_new_outlive_those_beside_them_that_are_not(
+    memory: SimulatedMemory,
+) -> None:
+    """Two rows of six columns, read in halves, written anew in thirds: the second third makes what
+    is left of both halves worthless, not the first third."""
+
+    def columns(first: int, count: int) -> Operand:
+        return operand(2 * first, 2, count, strides=(12, 2))
+
+    written(memory, columns(0, 6))
+    read(memory, columns(0, 3))
+    read(memory, columns(3, 3))
+    written(memory, columns(0, 2))
+    with pytest.raises(InputError, match="outdated"):
+        read(memory, columns(2, 1))
+    written(memory, columns(2, 2))
+    read(memory, columns(0, 4))
+    with pytest.raises(InputError, match="outdated"):
+        read(memory, columns(4, 2))
+    written(memory, columns(4, 2))
+    read(memory, columns(0, 6))
+
+
 def test_the_host_writes_to_dram(memory: SimulatedMemory) -> None:
     memory.write(16, np.arange(4, dtype=np.float16))
     there = operand(16, 4, space=Space.DRAM)

@@ -53,6 +53,7 @@ def test_engines_of_a_kind_share_the_instructions() -> None:
     issue = list_schedule(dependence_graph(accesses), [TENSOR] * 5, [30, 10, 10, 10, 5], machine)
     assert issue.order == [0, 1, 2, 3, 4]
     assert issue.units == [0, 1, 1, 1, 0]
+    assert issue.end_ps == 35
 
 
 def test_a_chain_stays_on_its_engine() -> None:
