@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from edgefusion.compiler.lowering.channel_constants import load_constants, reserve_constants
-from edgefusion.compiler.lowering.emitter import Emitter, Tile
+from edgefusion.compiler.lowering.emitter import Buffer, Emitter, Tile
 from edgefusion.compiler.lowering.epilogue import EpilogueBuffers
 from edgefusion.compiler.lowering.rule import (
     LoweredKind,
@@ -203,7 +203,17 @@ class _Stage(Stage):
         outer_rows = t.choice("outer") == "rows"
         held = channels if self.stays else size
         self.x_buffer = e.input_buffer("x", stripe * self.x.shape[2], self.x)
-        self.w_buffer = e.buffer("w", held * taps, self.w.operand.dtype, streamed=not self.stays)
+        # Weights that stay come in parts of their own: the first product waits for the first alone.
+        starts = range(0, channels, size) if self.in_parts else [0]
+        self.w_buffers = [
+            e.buffer(
+                f"w{start}" if start else "w",
+                min(size, channels - start) * taps,
+                self.w.operand.dtype,
+                streamed=not self.stays,
+            )
+            for start in starts
+        ]
         self.constants = reserve_constants(
             e, context, self.conv.w, self.conv.bias, held, streamed=outer_rows
         )
@@ -236,13 +246,8 @@ class _Stage(Stage):
                 for q in e.tiles(width, t["columns"], edges=2):
                     x, pads = self.load_stripe(r, q, again=False)
                     again = r.start + q.start > 0
-                    if self.in_parts:
-                        self.load_weights(Tile(0, 0, channels), again=again)
                     for c in e.tiles(channels, t["channels"]):
-                        if self.in_parts:
-                            self.epilogue.load_vectors(e, c, again=again)
-                        else:
-                            self.load_weights(c, again=again)
+                        self.load_weights(c, again=again)
                         self.compute(x, pads, r, q, c)
 
     def finish(self) -> None:
@@ -250,21 +255,26 @@ class _Stage(Stage):
         self.epilogue.finish(self.e)
 
     def load_weights(self, c: Tile, *, again: bool) -> None:
-        """Weights, bias, scales and channel vectors of channel tile ``c``; all of them stay."""
-        if again and self.stays:
-            return
-        source = self.w.box((c.start, 0, 0, 0), (c.size, *self.w.shape[1:]))
-        self.e.bring(self.w_buffer, source, again=again)
-        load_constants(self.e, self.constants, c, again=again)
-        if not self.in_parts:
+        """Weights, bias and scales of channel tile ``c``, unless they are there, and its channel
+        vectors."""
+        there = again and self.stays
+        if not there:
+            source = self.w.box((c.start, 0, 0, 0), (c.size, *self.w.shape[1:]))
+            self.e.bring(self.w_buffer(c), source, again=again)
+            if not self.in_parts:
+                load_constants(self.e, self.constants, c, again=again)
+            elif c.index == 0:
+                load_constants(self.e, self.constants, Tile(0, 0, self.y.shape[2]), again=again)
+        if self.in_parts or not there:
             self.epilogue.load_vectors(self.e, c, again=again)
+
+    def w_buffer(self, c: Tile) -> Buffer:
+        """What holds the weights of channel tile ``c``."""
+        return self.w_buffers[c.index if self.in_parts else 0]
 
     def weights(self, c: Tile) -> View:
         """The weight tile in SRAM."""
-        if self.stays:
-            whole = self.w_buffer.view(self.w.operand.tensor, self.w.shape)
-            return whole.box((c.start, 0, 0, 0), (c.size, *self.w.shape[1:]))
-        return self.w_buffer.view(self.w.operand.tensor, (c.size, *self.w.shape[1:]))
+        return self.w_buffer(c).view(self.w.operand.tensor, (c.size, *self.w.shape[1:]))
 
     def reads(self, axis: int, window: Window, tile: Tile, size: int) -> tuple[Source, int]:
         """What ``tile`` reads along an axis, and how much of it no earlier tile has read; kept, for
