@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import pairwise, repeat
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +32,8 @@ PRESET = "bk-sdm-tiny"
 RUNS: Mapping[Component, int] = {"text_encoder": 1, "unet": 2, "vae_decoder": 1}
 """Evaluations of each component for a two-step image."""
 MIB = 1 << 20
-SRAM_MIB = (1, 2, 4, 6, 8, 12, 16)
-BANDWIDTH_GB_PER_S = (6, 10, 14, 20, 30, 45, 68)
+SRAM_MIB = (1, 2, 4, 6, 8, 16)
+BANDWIDTH_GB_PER_S = (6, 10, 20, 40, 68)
 SENSITIVITY = (
     ("tensor_rate.w8a16=0.25", "W8A16 at half the rate"),
     ("tensor_rate.fp16=0.25", "FP16 at half the rate"),
@@ -90,47 +93,78 @@ def image_ms(rows: Mapping[Component, Mapping[str, Any]]) -> float | None:
     return float(sum(RUNS[name] * rows[name]["latency_ms"] for name in RUNS))
 
 
-def compare(
-    networks: Mapping[Component, Network], machine: Machine, schedule: Schedule
-) -> dict[str, Any]:
-    """All components under one schedule."""
-    rows = {name: lowered(network, machine, schedule) for name, network in networks.items()}
-    return {"image_ms": image_ms(rows), "components": rows}
+@dataclass(frozen=True)
+class Job:
+    """A row of one of the tables, and what it is lowered for."""
+
+    table: str
+    label: Mapping[str, Any]
+    machine: Machine
+    schedule: Schedule
 
 
-def main() -> dict[str, Any]:
-    """Ablation, curves and sensitivity; some 40 minutes of one core."""
-    machine = load_target("exynos2400").machine
-    programs = Programs(machine, print)
-    networks = {name: programs.network(PRESET, name) for name in RUNS}
-    result: dict[str, list[dict[str, Any]]] = {
-        "ablation": [],
-        "sram": [],
-        "bandwidth": [],
-        "sensitivity": [],
-    }
-
-    def add(table: str, label: dict[str, Any], on: Machine, schedule: Schedule) -> None:
-        row = {**label, **compare(networks, on, schedule)}
-        result.setdefault(table, []).append(row)
-        print(table, label, row["image_ms"], flush=True)
-
+def jobs(machine: Machine) -> Iterator[Job]:
+    """All rows, table by table."""
     for name, schedule in steps():
-        add("ablation", {"step": name}, machine, schedule)
-    for schedule in (schedule_named("mlt"), schedule_named("pipelined")):
+        yield Job("ablation", {"step": name}, machine, schedule)
+    for name in ("mlt", "pipelined"):
+        schedule = schedule_named(name)
         for size in SRAM_MIB:
             other = replace(machine, sram_bytes=size * MIB)
-            add("sram", {"sram_mib": size, "schedule": schedule.name}, other, schedule)
+            yield Job("sram", {"sram_mib": size, "schedule": name}, other, schedule)
         for rate in BANDWIDTH_GB_PER_S:
             other = replace(machine, dma_bandwidth_bytes_per_s=rate * 1e9)
-            label = {"gigabytes_per_s": rate, "schedule": schedule.name}
-            add("bandwidth", label, other, schedule)
+            label = {"gigabytes_per_s": rate, "schedule": name}
+            yield Job("bandwidth", label, other, schedule)
     for setting, meaning in SENSITIVITY:
         other = machine.with_values(**parse_settings([setting], machine))
         label = {"setting": setting, "meaning": meaning}
-        add("sensitivity", label, other, schedule_named("pipelined"))
+        yield Job("sensitivity", label, other, schedule_named("pipelined"))
+
+
+def row_of(job: Job, networks: Mapping[Component, Network]) -> dict[str, Any]:
+    """All components."""
+    rows = {name: lowered(network, job.machine, job.schedule) for name, network in networks.items()}
+    row = {**job.label, "image_ms": image_ms(rows), "components": rows}
+    print(job.table, job.label, row["image_ms"], flush=True)
+    return row
+
+
+def reversals(result: Mapping[str, list[dict[str, Any]]]) -> list[str]:
+    """Where ``pipelined`` is slower than ``mlt``, or more of something is."""
+    found = []
+    for table, key in (("sram", "sram_mib"), ("bandwidth", "gigabytes_per_s")):
+        at = {(row[key], row["schedule"]): row["components"] for row in result[table]}
+        for name in RUNS:
+            times = {place: rows[name].get("latency_ms", inf) for place, rows in at.items()}
+            values = sorted({value for value, _ in at})
+            found += [
+                f"{name}: pipelined slower than mlt at {key} {value}"
+                for value in values
+                if times[value, "pipelined"] > times[value, "mlt"]
+            ]
+            for schedule in ("mlt", "pipelined"):
+                found += [
+                    f"{name}: {schedule} slower at {key} {more} than at {less}"
+                    for less, more in pairwise(values)
+                    if times[more, schedule] > times[less, schedule]
+                ]
+    return found
+
+
+def main() -> dict[str, Any]:
+    """Ablation, curves and sensitivity; some 15 minutes of two cores."""
+    machine = load_target("exynos2400").machine
+    programs = Programs(machine, print)
+    networks = {name: programs.network(PRESET, name) for name in RUNS}
+    todo = list(jobs(machine))
+    with ProcessPoolExecutor() as pool:
+        rows = list(pool.map(row_of, todo, repeat(networks)))
+    result: dict[str, list[dict[str, Any]]] = {}
+    for job, row in zip(todo, rows, strict=True):
+        result.setdefault(job.table, []).append(row)
     _draw(result, Path(__file__).parent / "results" / "ablation.html")
-    return result
+    return {**result, "reversals": reversals(result)}
 
 
 def _draw(result: Mapping[str, list[dict[str, Any]]], path: Path) -> None:
