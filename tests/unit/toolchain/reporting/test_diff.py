@@ -108,14 +108,15 @@ def test_rates_are_told_one_by_one_and_need_force(base: Profile) -> None:
     found = checked(base, other, force=True)
     assert reasons(found) == {("target", key) for key in rates}
     assert found.ops == ()  # the programs are the same
-    of_unet = [part for part in found.parts if part.component == "unet"]
-    latency, ladder = base.component("unet").latency.latency_ps, [MACHINE]
+    of_unet = {part.what: part.latency_ps for part in found.parts if part.component == "unet"}
+    latency, machine = base.component("unet").latency.latency_ps, MACHINE
     for key, value in rates.items():
-        ladder.append(ladder[-1].with_values(**{key: value}))
-    for part, (_, machine) in zip(of_unet, pairwise(ladder), strict=True):
+        machine = machine.with_values(**{key: value})
         now = profile_of({"unet": programs["unet"]}, machine=machine).components[0]
-        assert part.latency_ps == 2 * (now.latency.latency_ps - latency)
+        # A rate may change one component alone.
+        assert of_unet.get(key, 0) == 2 * (now.latency.latency_ps - latency)
         latency = now.latency.latency_ps
+    assert any(of_unet.values())
 
 
 def test_sizes_act_through_the_tiles() -> None:
