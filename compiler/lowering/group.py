@@ -11,14 +11,13 @@ Where a tensor lies is the group's affair, not the ops': rules bring operands fr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from math import gcd, lcm
+from collections.abc import Sequence
 
 from edgefusion.compiler.lowering.emitter import Emitter
 from edgefusion.compiler.lowering.held import BANDS, Rolling, part
-from edgefusion.compiler.lowering.rule import LoweredKind, OpContext, Stage, Tiling
+from edgefusion.compiler.lowering.plan import Group, Loop, Member
+from edgefusion.compiler.lowering.rule import LoweredKind, OpContext, Stage
+from edgefusion.compiler.lowering.scene import Overlay, Scene, Step
 from edgefusion.compiler.lowering.view import View
 from edgefusion.compiler.memory.placement import aligned
 from edgefusion.compiler.network.network import NetOp, operands
@@ -26,200 +25,12 @@ from edgefusion.compiler.network.rows import (
     can_roll,
     row_bytes,
     row_count,
-    rows_needed,
-    rows_per_index,
 )
-from edgefusion.compiler.network.tensor import Tensors
 from edgefusion.compiler.network.window import Span
-from edgefusion.compiler.schedule.dependences import Region
-from edgefusion.runtime.isa import Space
-from edgefusion.runtime.machine import Machine
-from edgefusion.runtime.program import Operand, dense_strides
 
 _EDGE_STEPS = 3
 """Steps at either end of a loop that may differ from those between: the first fills the halo, the
 last find the rows exhausted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """An op of a group, with the tiling and the copies of streamed buffers that it is emitted
-    with; ``record`` is what programs and reports call it. ``absorbed`` are the ops of the network
-    that are done with it."""
-
-    op: NetOp
-    tiling: Tiling
-    slots: int
-    record: str
-    absorbed: tuple[NetOp, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Loop:
-    """How a group runs: ``stripe`` rows of the last member's result a step.
-
-    ``rolling`` are the tensors made inside that lie in SRAM by stripes, ``kept`` those of them that
-    are stored in DRAM as well (or that stay in SRAM whole), ``shared`` those read from DRAM that
-    are loaded by stripes for several readers or for their halo. All are roots of views.
-    """
-
-    stripe: int
-    rolling: frozenset[str] = frozenset()
-    kept: frozenset[str] = frozenset()
-    shared: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Members in order, and their loop."""
-
-    members: tuple[Member, ...]
-    loop: Loop
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """Where all tensors lie outside a group: whole, in DRAM or SRAM (``views``), and their places
-    in ``dram``. ``roots`` maps views to the tensors whose memory they are, ``aliases`` these to all
-    that share it."""
-
-    machine: Machine
-    tensors: Tensors
-    views: Mapping[str, View]
-    dram: Mapping[str, View]
-    roots: Mapping[str, str]
-    aliases: Mapping[str, tuple[str, ...]]
-    needs: dict[tuple[str, Span], dict[str, Span]] = field(default_factory=dict)
-    frontiers: dict[tuple[tuple[str, ...], Loop], Frontier] = field(default_factory=dict)
-    """What has been found of ``rows_needed``, by op and rows, and of loops, by ops: the same for
-    all scenes of a network."""
-
-    def rows_needed(self, op: NetOp, span: Span) -> dict[str, Span]:
-        """See ``network.rows``."""
-        key = op.name, span
-        if key not in self.needs:
-            self.needs[key] = rows_needed(op, self.tensors, span)
-        return self.needs[key]
-
-    def frontier(self, ops: Sequence[NetOp], loop: Loop) -> Frontier:
-        """The frontier of ``ops`` in ``loop``."""
-        key = tuple(op.name for op in ops), loop
-        if key not in self.frontiers:
-            self.frontiers[key] = Frontier(ops, self, loop)
-        return self.frontiers[key]
-
-    def root(self, name: str) -> str:
-        """The tensor whose memory ``name`` is."""
-        return self.roots.get(name, name)
-
-    def names(self, root: str) -> tuple[str, ...]:
-        """What the memory of ``root`` is called: itself, and its views."""
-        return self.aliases.get(root, (root,))
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What one step computes: by op the rows of its result (none if ``size`` is 0); by tensor that
-    rolls the first row that is still needed and the span of new ones."""
-
-    spans: tuple[Span, ...]
-    stripes: Mapping[str, tuple[int, Span]]
-
-
-class Frontier:
-    """How far the tensors of a group have come when its last result has come so far."""
-
-    def __init__(self, ops: Sequence[NetOp], scene: Scene, loop: Loop) -> None:
-        self.ops, self.scene, self.loop = ops, scene, loop
-        self.total = row_count(scene.tensors[ops[-1].outputs[0]])
-        made = {scene.root(op.outputs[0]) for op in ops}
-        read = {scene.root(name) for op in ops for name in operands(op)}
-        # What is not read inside, or is stored as well, has to be computed in full.
-        self.sinks = (made - read) | loop.kept
-        self._steps: dict[tuple[int, int], Step] = {}
-
-    @cached_property
-    def capacities(self) -> tuple[tuple[int, ...], dict[str, int]]:
-        """The most rows that any step computes of each op, and holds of each tensor that rolls.
-
-        Once the first rows of all tensors have been let go, steps repeat themselves, and those at
-        the end hold no more.
-        """
-        total, stripe = self.total, self.loop.stripe
-        most = [0] * len(self.ops)
-        held: dict[str, int] = {}
-        left = self.period
-        for start in range(0, total, stripe):
-            step = self.step(start, min(total, start + stripe))
-            most = [max(a, span.size) for a, span in zip(most, step.spans, strict=True)]
-            for root, (first, fresh) in step.stripes.items():
-                held[root] = max(held.get(root, 0), fresh.stop - first)
-            if all(first for first, _ in step.stripes.values()):
-                left -= 1
-                if not left:
-                    break
-        return tuple(most), held
-
-    @cached_property
-    def period(self) -> int:
-        """After how many steps they repeat themselves: under windows that enlarge, ops rest."""
-        stripe, steps = self.loop.stripe, 1
-        for op in self.ops:
-            for name in (*op.outputs, *operands(op)):
-                if self.scene.root(name) in self.loop.rolling | self.loop.shared:
-                    shape = self.scene.tensors[name].shape
-                    lines = row_count(self.scene.tensors[name]) // rows_per_index(shape)
-                    # So many rows of the last result for one line of this tensor.
-                    whole = self.total // gcd(self.total, lines)
-                    steps = lcm(steps, whole // gcd(whole, stripe))
-        return min(steps, -(-self.total // stripe))
-
-    def step(self, start: int, stop: int) -> Step:
-        """From ``start`` to ``stop`` rows of the last result."""
-        if (start, stop) not in self._steps:
-            self._steps[start, stop] = self._step(start, stop)
-        return self._steps[start, stop]
-
-    def _step(self, start: int, stop: int) -> Step:
-        scene, rolls = self.scene, self.loop.rolling | self.loop.shared
-        before = self._reach(start) if start else {}
-        now = self._reach(stop)
-        spans, stripes = [], {}
-        first: dict[str, int] = {}
-        for op in reversed(self.ops):
-            root = scene.root(op.outputs[0])
-            begin = before.get(root, 0)
-            span = Span(begin, now[root] - begin)
-            spans.append(span)
-            # One that rests at this step will need rows at a later one.
-            ahead = span if span.size else Span(begin, rows_per_index(shape_of(op, scene)))
-            if begin < row_count(scene.tensors[op.outputs[0]]):
-                for name, need in self.scene.rows_needed(op, ahead).items():
-                    other = scene.root(name)
-                    first[other] = min(first.get(other, need.start), need.start)
-        for root in sorted(rolls):  # a program does not depend on the order of a set
-            begin = before.get(root, 0)
-            fresh = Span(begin, now.get(root, begin) - begin)
-            stripes[root] = min(first.get(root, begin), begin), fresh
-        return Step(tuple(reversed(spans)), stripes)
-
-    def _reach(self, stop: int) -> dict[str, int]:
-        """By root, the end of the rows that are needed for ``stop`` rows of the last result."""
-        scene = self.scene
-        reach: dict[str, int] = {}
-        for op in reversed(self.ops):
-            name = op.outputs[0]
-            root, tensor = scene.root(name), scene.tensors[name]
-            if root in self.sinks:
-                own = -(-stop * row_count(tensor) // self.total)
-                step = rows_per_index(tensor.shape)
-                reach[root] = max(reach.get(root, 0), -(-own // step) * step)
-            end = reach.setdefault(root, 0)
-            if end:
-                for other, need in self.scene.rows_needed(op, Span(0, end)).items():
-                    source = scene.root(other)
-                    reach[source] = max(reach.get(source, 0), need.stop)
-        return reach
 
 
 def emit_group(e: Emitter, group: Group, scene: Scene, numbers: Sequence[int]) -> None:
@@ -291,29 +102,6 @@ def _store_whole(e: Emitter, op: NetOp, scene: Scene, loop: Loop) -> None:
             e.store(part(scene.dram[root], *ends), part(scene.views[root], *ends))
 
 
-class Overlay(dict[str, View]):
-    """Views of a group over those of its scene, which are not copied."""
-
-    def __init__(self, below: Mapping[str, View]) -> None:
-        super().__init__()
-        self._below = below
-
-    def __missing__(self, name: str) -> View:
-        return self._below[name]
-
-
-def with_residents(scene: Scene, where: Mapping[str, str]) -> Scene:
-    """The scene with these tensors somewhere in SRAM: for costing, any address will do."""
-    views = Overlay(scene.views)
-    nowhere = Region(partial=True)
-    for root in where:
-        for name in scene.names(root):
-            o = scene.dram[name].operand
-            strides = dense_strides(o.shape, o.dtype)
-            views[name] = View(Operand(o.tensor, Space.SRAM, 0, o.dtype, o.shape, strides), nowhere)
-    return replace(scene, views=views)
-
-
 def stripe_bytes(root: str, rows: int, scene: Scene, e: Emitter) -> int:
     """What stripes of up to ``rows`` of a tensor take, all copies."""
     nbytes = rows * row_bytes(scene.tensors[root])
@@ -345,11 +133,6 @@ def _load(e: Emitter, source: View, rolling: Rolling, fresh: Span) -> None:
     if fresh.size:
         whole = rolling.view(source)
         e.load(part(whole, fresh.start, fresh.stop), part(source, fresh.start, fresh.stop))
-
-
-def shape_of(op: NetOp, scene: Scene) -> tuple[int, ...]:
-    """The shape of an op's result."""
-    return scene.tensors[op.outputs[0]].shape
 
 
 def _kind(op: NetOp) -> LoweredKind:

@@ -7,9 +7,9 @@ from dataclasses import astuple, dataclass, field
 from typing import Any
 
 from edgefusion.compiler.lowering.bounds import Bound, compulsory_bytes, named_tensors, op_bound
-from edgefusion.compiler.lowering.group import Group, Scene, with_residents
-from edgefusion.compiler.lowering.planner import Plan, signature
+from edgefusion.compiler.lowering.plan import Group, Plan
 from edgefusion.compiler.lowering.rule import OpContext
+from edgefusion.compiler.lowering.scene import Scene, signature, with_residents
 from edgefusion.compiler.network.network import NetOp, operands, results
 from edgefusion.compiler.network.rows import row_count
 from edgefusion.runtime.groups import EngineBounds

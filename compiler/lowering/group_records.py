@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from edgefusion.compiler.lowering.group import Group, Loop, Member, Scene
 from edgefusion.compiler.lowering.group_bounds import BoundFinder
-from edgefusion.compiler.lowering.planner import Plan, Residency, without_statistics
+from edgefusion.compiler.lowering.plan import Group, Loop, Member, Plan, Residency
+from edgefusion.compiler.lowering.planner import without_statistics
 from edgefusion.compiler.lowering.rule import Tiling
+from edgefusion.compiler.lowering.scene import Scene
 from edgefusion.compiler.network.network import NetOp
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.groups import STATISTICS, GroupRecord, ResidentRecord

@@ -9,16 +9,10 @@ from functools import cached_property
 
 from edgefusion.compiler.lowering.cost import measure
 from edgefusion.compiler.lowering.emitter import Emitter
-from edgefusion.compiler.lowering.group import (
-    Group,
-    Loop,
-    Member,
-    Scene,
-    emit_group,
-    stripe_bytes,
-    with_residents,
-)
+from edgefusion.compiler.lowering.group import emit_group, stripe_bytes
+from edgefusion.compiler.lowering.plan import Group, Loop, Member
 from edgefusion.compiler.lowering.rule import OpContext, Tiling, stripe_sizes
+from edgefusion.compiler.lowering.scene import Scene, with_residents
 from edgefusion.compiler.lowering.tile_search import lowered_kind
 from edgefusion.compiler.network.network import NetOp
 from edgefusion.compiler.network.rows import row_count, rows_per_index

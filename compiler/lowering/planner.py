@@ -12,17 +12,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from edgefusion.compiler.lowering.group import (
-    Group,
-    Loop,
-    Member,
-    Scene,
-    may_join,
-    why_apart,
-    with_residents,
-)
+from edgefusion.compiler.lowering.group import may_join, why_apart
 from edgefusion.compiler.lowering.group_search import Choice, LoopSearch, Reserved
+from edgefusion.compiler.lowering.plan import Group, Loop, Member, Plan, Residency
 from edgefusion.compiler.lowering.rule import OpContext
+from edgefusion.compiler.lowering.scene import Scene, signature, with_residents
 from edgefusion.compiler.lowering.tile_search import Candidate, Known, best, search
 from edgefusion.compiler.memory.placement import aligned
 from edgefusion.compiler.network.kind import Kind
@@ -50,36 +44,6 @@ _NEAR = 6
 
 _New = tuple[str, int, bool]
 """A tensor in SRAM: its root, the op at which it may go, and whether it has no copy in DRAM."""
-
-
-@dataclass(frozen=True, slots=True)
-class Residency:
-    """A tensor that stays in SRAM from one group to another; ``alone``: it has no copy in DRAM."""
-
-    root: str
-    first: int
-    last: int
-    alone: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Groups in order, what stays in SRAM between them, and why each ends where it does."""
-
-    groups: tuple[Group, ...]
-    residencies: tuple[Residency, ...] = ()
-    borders: tuple[str, ...] = ()
-
-    @property
-    def never_in_dram(self) -> frozenset[str]:
-        """Roots of tensors that have no place in DRAM."""
-        found = {r for g in self.groups for r in g.loop.rolling - g.loop.kept}
-        found |= {r.root for r in self.residencies if r.alone}
-        members = (member for group in self.groups for member in group.members)
-        # What an op hands to one that is done with it.
-        return frozenset(
-            found | {name for m in members for op in m.absorbed for name in op.inputs if name}
-        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -512,26 +476,3 @@ class _Planner:
 def without_statistics(op: NetOp) -> NetOp:
     """The op, computed for its values alone."""
     return replace(op, epilogue=tuple(step for step in op.epilogue if not step.is_statistics))
-
-
-def signature(ops: Sequence[NetOp], scene: Scene, marks: Mapping[str, str]) -> Any:
-    """What costs and bounds depend on: ops that agree in it get the same ones. ``marks`` say where
-    tensors are, by root."""
-    numbers: dict[str, int] = {}
-    described = []
-    for op in ops:
-        named = (*op.inputs, *op.outputs, *(step.operand for step in op.epilogue))
-        entries: list[Any] = []
-        for name in named:
-            if not name:
-                entries.append(None)
-                continue
-            tensor, root = scene.tensors[name], scene.root(name)
-            number = numbers.setdefault(root, len(numbers))
-            scaled = bool(tensor.scale_tensor)
-            mark = marks.get(root, "")
-            entries.append((number, tensor.shape, tensor.dtype, scaled, tensor.role, mark))
-        attributes = tuple(op.kind.attributes.items())
-        functions = tuple(step.function for step in op.epilogue)
-        described.append((op.kind.name, tuple(entries), attributes, functions))
-    return tuple(described)

@@ -14,9 +14,9 @@ import pytest
 
 from edgefusion.compiler.lowering.emitter import Emitter
 from edgefusion.compiler.lowering.epilogue import EpilogueBuffers
-from edgefusion.compiler.lowering.group import Frontier, Step
 from edgefusion.compiler.lowering.held import Rolling
 from edgefusion.compiler.lowering.lower import lower, stripes
+from edgefusion.compiler.lowering.scene import Frontier, Step
 from edgefusion.compiler.lowering.view import Cells, View
 from edgefusion.compiler.memory import sram
 from edgefusion.compiler.network.network import Network

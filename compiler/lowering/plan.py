@@ -1,0 +1,74 @@
+"""What a plan says: groups in order with their loops, and what stays in SRAM between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgefusion.compiler.lowering.rule import Tiling
+from edgefusion.compiler.network.network import NetOp
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An op of a group, with the tiling and the copies of streamed buffers that it is emitted
+    with; ``record`` is what programs and reports call it. ``absorbed`` are the ops of the network
+    that are done with it."""
+
+    op: NetOp
+    tiling: Tiling
+    slots: int
+    record: str
+    absorbed: tuple[NetOp, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """How a group runs: ``stripe`` rows of the last member's result a step.
+
+    ``rolling`` are the tensors made inside that lie in SRAM by stripes, ``kept`` those of them that
+    are stored in DRAM as well (or that stay in SRAM whole), ``shared`` those read from DRAM that
+    are loaded by stripes for several readers or for their halo. All are roots of views.
+    """
+
+    stripe: int
+    rolling: frozenset[str] = frozenset()
+    kept: frozenset[str] = frozenset()
+    shared: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Members in order, and their loop."""
+
+    members: tuple[Member, ...]
+    loop: Loop
+
+
+@dataclass(frozen=True, slots=True)
+class Residency:
+    """A tensor that stays in SRAM from one group to another; ``alone``: it has no copy in DRAM."""
+
+    root: str
+    first: int
+    last: int
+    alone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Groups in order, what stays in SRAM between them, and why each ends where it does."""
+
+    groups: tuple[Group, ...]
+    residencies: tuple[Residency, ...] = ()
+    borders: tuple[str, ...] = ()
+
+    @property
+    def never_in_dram(self) -> frozenset[str]:
+        """Roots of tensors that have no place in DRAM."""
+        found = {r for g in self.groups for r in g.loop.rolling - g.loop.kept}
+        found |= {r.root for r in self.residencies if r.alone}
+        members = (member for group in self.groups for member in group.members)
+        # What an op hands to one that is done with it.
+        return frozenset(
+            found | {name for m in members for op in m.absorbed for name in op.inputs if name}
+        )
