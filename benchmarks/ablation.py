@@ -184,7 +184,14 @@ def _draw(result: Mapping[str, list[dict[str, Any]]], path: Path) -> None:
         for schedule in ("mlt", "pipelined"):
             rows = [row for row in result[table] if row["schedule"] == schedule]
             x, y = [row[key] for row in rows], [row["image_ms"] for row in rows]
-            figure.add_trace(go.Scatter(x=x, y=y, name=schedule), row=1, col=column)
+            line = go.Scatter(
+                x=x,
+                y=y,
+                name=schedule,
+                line_color={"mlt": "gray", "pipelined": "black"}[schedule],
+                showlegend=table == "sram",
+            )
+            figure.add_trace(line, row=1, col=column)
     figure.update_layout(barmode="stack", title="Two-step image, ms", height=520)
     figure.update_yaxes(rangemode="tozero")
     figure.write_html(path, include_plotlyjs="cdn")
