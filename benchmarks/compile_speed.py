@@ -54,7 +54,10 @@ def simulation_seconds(path: Path) -> float:
 
 def measure(schedule: str, folder: Path, source: str = "bk-sdm-tiny") -> dict[str, Any]:
     """Compile ``source`` twice under ``schedule`` and simulate both bundles."""
-    bundles = [folder / f"{schedule}-{i}.npub" for i in (1, 2)]
+    # Under one name, which documents tell.
+    bundles = [folder / str(i) / f"{schedule}.npub" for i in (1, 2)]
+    for path in bundles:
+        path.parent.mkdir(exist_ok=True)
     # Calibration runs the network; it is no part of compiling and would hide what is.
     options = ["--schedule", schedule, "--calibration-prompts", "0"]
     compiled = [run(["compile", source, "-o", str(path), *options]) for path in bundles]
