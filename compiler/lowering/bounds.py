@@ -22,7 +22,6 @@ from edgefusion.runtime.groups import EngineBounds
 from edgefusion.runtime.isa import VECTOR_FUNCTIONS, EngineKind, Opcode
 from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program import Program
-from edgefusion.runtime.program_builder import ProgramBuilder
 from edgefusion.runtime.work import TensorWork, derive_work
 
 _ENDLESS_BYTES = 1 << 60
@@ -81,7 +80,7 @@ def least_work(context: OpContext) -> LeastWork:
     assert isinstance(kind, LoweredKind)
     machine = context.machine.with_values(sram_bytes=_ENDLESS_BYTES)
     schedule = schedule_named("mlt")
-    emitter = Emitter(ProgramBuilder("bound", machine.name, schedule.name), machine, schedule, True)
+    emitter = Emitter.of_costs(machine, schedule)
     emitter.begin(0, context.op.name, schedule.slots)
     kind.emit(emitter, context, next(iter(kind.tilings(context))))
     program = emitter.builder.build()

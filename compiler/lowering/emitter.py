@@ -106,6 +106,13 @@ class Emitter:
     _sram_top: int = 0
     _in_use: list[_Occupant] = field(default_factory=list)
 
+    @classmethod
+    def of_costs(cls, machine: Machine, schedule: Schedule) -> Emitter:
+        """A dry one, whose program is no component's: it is asked for costs and room."""
+        return cls(
+            ProgramBuilder("costs", machine.name, schedule.name), machine, schedule, dry=True
+        )
+
     def begin(self, op: int, name: str, slots: int) -> None:
         """Start an op with ``slots`` copies of each streamed buffer, in a group of its own."""
         self.begin_group()

@@ -18,7 +18,6 @@ from edgefusion.compiler.network.network import NetOp
 from edgefusion.compiler.network.rows import row_count, rows_per_index
 from edgefusion.compiler.schedule.schedule import Schedule
 from edgefusion.runtime.errors import DoesNotFitError
-from edgefusion.runtime.program_builder import ProgramBuilder
 
 _FITTING = 3
 """Stripe sizes that are costed, from the largest that fits on: smaller ones only add halo, set-up
@@ -56,7 +55,7 @@ class LoopSearch:
         self.ops, self.scene, self.loop, self.schedule = ops, scene, loop, schedule
         self.reserved = reserved
         self.last = scene.tensors[ops[-1].outputs[0]]
-        self.scratch = self._emitter()
+        self.scratch = Emitter.of_costs(scene.machine, schedule)
         self.costed: dict[Group, Choice] = {}
         self._options: dict[int, list[list[Tiling]] | None] = {}
 
@@ -88,13 +87,8 @@ class LoopSearch:
         choices = [self.costed[group] for group in fitting]
         return min(choices, key=lambda c: (c.time_ps, c.dma_bytes, c.sram_bytes), default=None)
 
-    def _emitter(self) -> Emitter:
-        machine = self.scene.machine
-        builder = ProgramBuilder("search", machine.name, self.schedule.name)
-        return Emitter(builder, machine, self.schedule, dry=True)
-
     def _cost(self, groups: Sequence[Group]) -> None:
-        emitter = self._emitter()
+        emitter = Emitter.of_costs(self.scene.machine, self.schedule)
         peaks: list[int] = []
         for number, group in enumerate(groups):
             emitter.begin_group()

@@ -162,9 +162,7 @@ def _requests(
 ) -> dict[str, int]:
     """The slots of SRAM that a group asks for."""
     where = {r.root: "sram" for r in plan.residencies if r.first <= index <= r.last}
-    machine = scene.machine
-    builder = ProgramBuilder("layout", machine.name, schedule.name)
-    emitter = Emitter(builder, machine, schedule, dry=True)
+    emitter = Emitter.of_costs(scene.machine, schedule)
     emitter.begin_group()
     emit_group(emitter, group, with_residents(scene, where), [0] * len(group.members))
     return emitter.requests

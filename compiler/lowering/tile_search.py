@@ -17,7 +17,6 @@ from edgefusion.compiler.network.network import NetOp
 from edgefusion.compiler.schedule.schedule import Schedule
 from edgefusion.runtime.errors import DoesNotFitError, UnsupportedOpError
 from edgefusion.runtime.machine import Machine
-from edgefusion.runtime.program_builder import ProgramBuilder
 
 _NOT_COSTED = "not costed: larger tiles of its family fit"
 _LARGEST = 4
@@ -110,8 +109,7 @@ def _cost(
     known: Known,
 ) -> list[Candidate]:
     machine = context.machine
-    builder = ProgramBuilder("search", machine.name, schedule.name)
-    emitter = Emitter(builder, machine, schedule, dry=True)
+    emitter = Emitter.of_costs(machine, schedule)
     fitting: Counter[object] = Counter()
     found: list[Candidate | None] = [None] * len(tilings)
     sram = [0] * len(tilings)

@@ -19,7 +19,6 @@ from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime.errors import DoesNotFitError
 from edgefusion.runtime.isa import EngineKind, Opcode
 from edgefusion.runtime.machine import Machine
-from edgefusion.runtime.program_builder import ProgramBuilder
 from edgefusion.runtime.specification import Attrs
 
 
@@ -115,8 +114,7 @@ class Largest:
 
     def __init__(self, machine: Machine, reserve: Callable[[Emitter, Tiling], object]) -> None:
         schedule = schedule_named("mlt")
-        builder = ProgramBuilder("fit", machine.name, schedule.name)
-        self._emitter = Emitter(builder, machine, schedule, dry=True)
+        self._emitter = Emitter.of_costs(machine, schedule)
         self._reserve = reserve
         units = max(machine.engines[kind] for kind in (EngineKind.TENSOR, EngineKind.VECTOR))
         self._slots = sorted({1, 2, 1 + units})
