@@ -29,8 +29,9 @@ def component_latency(
     """
     check_ops(program)
     timeline = simulate(program, machine) if timeline is None else timeline
-    spread = _spread_busy_ps(program, timeline, machine)
-    ops = _op_latencies(program, timeline, spread)
+    busy = _busy_ps(program, timeline)
+    spread = _spread_ps(busy, program, timeline, machine)
+    ops = _op_latencies(program, timeline, busy, spread)
     stalls = timeline.stall_ps.sum(axis=0).tolist()
     return ComponentLatency(
         name=program.component,
@@ -100,10 +101,9 @@ def _busy_ps(program: Program, timeline: Timeline) -> I64:
     return busy
 
 
-def _spread_busy_ps(program: Program, timeline: Timeline, machine: Machine) -> I64:
-    """The least time in which engines can have been so busy, int64[kinds, ops]."""
+def _spread_ps(busy: I64, program: Program, timeline: Timeline, machine: Machine) -> I64:
+    """The least time in which engines can have been so ``busy``, int64[kinds, ops]."""
     op, dma = program.columns.op, timeline.work.dma
-    busy = _busy_ps(program, timeline)
     spread: I64 = busy // np.array([[machine.engines[kind]] for kind in EngineKind])
     # DMA channels set up at the same time, but hold the bus one after another.
     setup_ps = to_ps(machine.dma_setup_ns) * np.bincount(op[dma.index], minlength=len(program.ops))
@@ -112,11 +112,12 @@ def _spread_busy_ps(program: Program, timeline: Timeline, machine: Machine) -> I
     return spread
 
 
-def _op_latencies(program: Program, timeline: Timeline, spread: I64) -> tuple[OpLatency, ...]:
+def _op_latencies(
+    program: Program, timeline: Timeline, busy: I64, spread: I64
+) -> tuple[OpLatency, ...]:
     op, dma = program.columns.op, timeline.work.dma
     latency, stall = attribute_ps(program, timeline)
     instructions = np.bincount(op, minlength=len(program.ops))
-    busy = _busy_ps(program, timeline)
     busiest = spread.max(axis=0)
     moved = np.zeros((2, len(program.ops)), dtype=np.int64)
     np.add.at(moved, (np.where(dma.is_read, 0, 1), op[dma.index]), dma.useful_bytes)
