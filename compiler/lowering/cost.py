@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,61 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Tally:
+    """What engines do for each candidate: ``dma_bytes`` and how often one kind of engine hands over
+    to another, [candidates]; by kind of engine ``busy_ps`` and ``instructions``, [kinds,
+    candidates]."""
+
+    dma_bytes: Times
+    handoffs: Times
+    busy_ps: Times
+    instructions: Times
+
+    @classmethod
+    def of(cls, emitter: Emitter, machine: Machine, candidates: int) -> Tally:
+        """Of what was emitted dry; the ops of its instructions are the candidates' numbers."""
+        program = emitter.builder.build()
+        counts = counts_array(emitter)
+        work = derive_work(program)
+        duration = durations_ps(program, machine, work) * counts
+        op, engine = program.columns.op, program.columns.engine
+        nbytes = np.zeros(len(program), dtype=np.int64)
+        nbytes[work.dma.index] = work.dma.useful_bytes * counts[work.dma.index]
+        # One kind of engine after the other: each change of engine costs a semaphore.
+        changes = np.zeros(len(program), dtype=bool)
+        changes[1:] = (engine[1:] != engine[:-1]) & (op[1:] == op[:-1])
+        made = cls.nothing(candidates)
+        np.add.at(made.dma_bytes, op, nbytes)
+        np.add.at(made.handoffs, op, counts * changes)
+        np.add.at(made.busy_ps, (engine, op), duration)
+        np.add.at(made.instructions, (engine, op), counts)
+        return made
+
+    @classmethod
+    def nothing(cls, candidates: int) -> Tally:
+        """Before anything is counted."""
+        flat, by_kind = candidates, (len(EngineKind), candidates)
+        return cls(*(np.zeros(shape, dtype=np.int64) for shape in (flat, flat, by_kind, by_kind)))
+
+    def __add__(self, other: Tally) -> Tally:
+        pairs = zip(self._counts(), other._counts(), strict=True)
+        return Tally(*(one + more for one, more in pairs))
+
+    def only(self, candidate: int) -> Tally:
+        """Of one candidate alone."""
+        return Tally(*(counts[..., candidate : candidate + 1] for counts in self._counts()))
+
+    @staticmethod
+    def beside(tallies: Sequence[Tally]) -> Tally:
+        """Of all candidates of the ``tallies``, in this order."""
+        columns = zip(*(tally._counts() for tally in tallies), strict=True)
+        return Tally(*(np.concatenate(counts, axis=-1) for counts in columns))
+
+    def _counts(self) -> tuple[Times, Times, Times, Times]:
+        return self.dma_bytes, self.handoffs, self.busy_ps, self.instructions
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Costs:
     """By candidate: bytes that DMA moves, instructions, time and DMA time in picoseconds.
 
@@ -33,46 +88,31 @@ class Costs:
     dma_ps: Times
 
 
-def measure(
-    emitter: Emitter,
+def costs_of(
+    tally: Tally,
     slots: int,
     machine: Machine,
     schedule: Schedule,
-    candidates: int,
     pauses: Mapping[int, tuple[int, int]] | None = None,
 ) -> Costs:
-    """What was emitted dry costs; the ops of its instructions are the candidates' numbers.
-    ``pauses`` says in which of them DMA waits for the vector engine (``LoweredKind.pauses``)."""
-    program = emitter.builder.build()
-    counts = counts_array(emitter)
-    work = derive_work(program)
-    duration = durations_ps(program, machine, work) * counts
-    op, engine = program.columns.op, program.columns.engine
-    dma_bytes = np.zeros(len(program), dtype=np.int64)
-    dma_bytes[work.dma.index] = work.dma.useful_bytes * counts[work.dma.index]
-    total_bytes = np.bincount(op, dma_bytes, candidates).astype(np.int64)
-    instructions = np.bincount(op, counts, candidates).astype(np.int64)
-    busy = np.zeros((len(EngineKind), candidates), dtype=np.int64)
-    np.add.at(busy, (engine, op), duration)
-    # One kind of engine after the other: each change of engine costs a semaphore.
-    changes = np.zeros(len(program), dtype=bool)
-    changes[1:] = (engine[1:] != engine[:-1]) & (op[1:] == op[:-1])
-    handoffs = np.bincount(op, counts * changes, candidates) * to_ps(machine.semaphore_ns)
+    """What candidates with ``slots`` copies of streamed buffers cost. ``pauses`` says in which of
+    them DMA waits for the vector engine (``LoweredKind.pauses``)."""
+    busy, by_kind = tally.busy_ps, tally.instructions
+    handoff_ps = tally.handoffs * to_ps(machine.semaphore_ns)
     if not schedule.overlap:
-        return Costs(total_bytes, instructions, busy.sum(axis=0) + handoffs, busy[EngineKind.DMA])
-    by_kind = np.zeros_like(busy)
-    np.add.at(by_kind, (engine, op), counts)
-    shares = _shares(busy, by_kind, slots, machine)
-    for i, (count, nbytes) in (pauses or {}).items():
-        ahead = count * 1e12 * nbytes / machine.dma_bandwidth_bytes_per_s
-        shares[EngineKind.DMA, i] += max(0.0, shares[EngineKind.VECTOR, i] - ahead)
-    if slots == 1:
-        time = shares.sum(axis=0) + handoffs
+        time: Floats = busy.sum(axis=0) + handoff_ps
     else:
-        busiest = shares.max(axis=0)
-        most = by_kind[[EngineKind.DMA, EngineKind.TENSOR, EngineKind.VECTOR]].max(axis=0)
-        time = busiest + (shares.sum(axis=0) - busiest) / np.maximum(most / 2, 1)
-    return Costs(total_bytes, instructions, time, busy[EngineKind.DMA])
+        shares = _shares(busy, by_kind, slots, machine)
+        for i, (count, nbytes) in (pauses or {}).items():
+            ahead = count * 1e12 * nbytes / machine.dma_bandwidth_bytes_per_s
+            shares[EngineKind.DMA, i] += max(0.0, shares[EngineKind.VECTOR, i] - ahead)
+        if slots == 1:
+            time = shares.sum(axis=0) + handoff_ps
+        else:
+            busiest = shares.max(axis=0)
+            most = by_kind[[EngineKind.DMA, EngineKind.TENSOR, EngineKind.VECTOR]].max(axis=0)
+            time = busiest + (shares.sum(axis=0) - busiest) / np.maximum(most / 2, 1)
+    return Costs(tally.dma_bytes, by_kind.sum(axis=0), time, busy[EngineKind.DMA])
 
 
 def _shares(busy: Times, instructions: Times, slots: int, machine: Machine) -> Floats:

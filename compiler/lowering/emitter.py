@@ -84,9 +84,9 @@ class Emitter:
     """Emits instructions for the current op ``op`` into ``builder``; see the module docstring.
 
     ``accesses`` and ``reservations`` collect what ``synchronise`` needs. ``counts`` (dry only) says
-    how many instructions each dry one stands for. ``requests`` are the slots of SRAM asked for
-    since ``begin_group``, by label; ``layout`` says where each lies (they are stacked from the
-    bottom if there is none).
+    how many instructions each dry one stands for; ``weight`` is that number for the next one.
+    ``requests`` are the slots of SRAM asked for since ``begin_group``, by label; ``layout`` says
+    where each lies (they are stacked from the bottom if there is none).
     """
 
     builder: ProgramBuilder
@@ -102,7 +102,7 @@ class Emitter:
     sram_peak_bytes: int = 0
     layout: Mapping[str, int] | None = None
     requests: dict[str, int] = field(default_factory=dict)
-    _weight: int = 1
+    weight: int = 1
     _sram_top: int = 0
     _in_use: list[_Occupant] = field(default_factory=list)
 
@@ -266,17 +266,17 @@ class Emitter:
         count = -(-total // size)
         inner = count - 2 * edges
         skips = self.dry and inner > period
-        outer_weight = self._weight
+        outer_weight = self.weight
         index = 0
         while index < count:
             phase = index - edges
             if skips and 0 <= phase < period:
-                self._weight = outer_weight * len(range(phase, inner, period))
+                self.weight = outer_weight * len(range(phase, inner, period))
             else:
-                self._weight = outer_weight
+                self.weight = outer_weight
             yield Tile(index, start + index * size, min(size, total - index * size))
             index += 1 + inner - period if skips and phase == period - 1 else 1
-        self._weight = outer_weight
+        self.weight = outer_weight
 
     def load(
         self, target: View, source: View, *, again: bool = False, reread_bytes: int = 0
@@ -317,7 +317,7 @@ class Emitter:
         cause: Cause = Cause.NONE,
     ) -> None:
         if self.dry:
-            self.counts.append(self._weight)
+            self.counts.append(self.weight)
         else:
             reads = (region for view in inputs for region in view.regions())
             writes = (region for view in outputs for region in view.regions())

@@ -11,13 +11,13 @@ Where a tensor lies is the group's affair, not the ops': rules bring operands fr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from edgefusion.compiler.lowering.emitter import Emitter
 from edgefusion.compiler.lowering.held import BANDS, Rolling, part
-from edgefusion.compiler.lowering.plan import Group, Loop, Member
+from edgefusion.compiler.lowering.plan import Group, Loop
 from edgefusion.compiler.lowering.rule import LoweredKind, OpContext, Stage
-from edgefusion.compiler.lowering.scene import Overlay, Scene, Step
+from edgefusion.compiler.lowering.scene import Frontier, Overlay, Scene, Step
 from edgefusion.compiler.lowering.view import View
 from edgefusion.compiler.memory.placement import aligned
 from edgefusion.compiler.network.network import NetOp, operands
@@ -33,14 +33,17 @@ _EDGE_STEPS = 3
 last find the rows exhausted."""
 
 
-def emit_group(e: Emitter, group: Group, scene: Scene, numbers: Sequence[int]) -> None:
-    """Emit a group. ``numbers`` are its members' ops in the program.
+def emit_group(
+    e: Emitter, group: Group, scene: Scene, numbers: Sequence[int], only: int | None = None
+) -> None:
+    """Emit a group, or ``only`` what one of its members does in the loop: then what it finds in
+    SRAM has to lie there in the ``scene``. ``numbers`` are the members' ops in the program.
 
     Raises DoesNotFitError where its buffers exceed SRAM.
     """
     ops = [member.op for member in group.members]
     loop = group.loop
-    if len(ops) == 1 and not (loop.rolling or loop.shared):
+    if only is None and len(ops) == 1 and not (loop.rolling or loop.shared):
         (member,) = group.members
         e.turn_to(numbers[0], member.record, member.slots)
         context = OpContext(member.op, scene.machine, scene.tensors, scene.views)
@@ -51,10 +54,13 @@ def emit_group(e: Emitter, group: Group, scene: Scene, numbers: Sequence[int]) -
     _, held = frontier.capacities
     views = Overlay(scene.views)
     rolling = {}
-    made_by = makers(group, scene)
+    chosen = range(len(ops)) if only is None else [only]
+    owner = owners(ops, scene)
     for root, rows in held.items():
-        member = made_by[root]
-        e.turn_to(numbers[group.members.index(member)], member.record, member.slots)
+        if owner[root] not in chosen:
+            continue
+        member = group.members[owner[root]]
+        e.turn_to(numbers[owner[root]], member.record, member.slots)
         slots = e.schedule.slots
         prototype = scene.views[root]
         label = "in" if root in loop.shared else "out"
@@ -63,22 +69,21 @@ def emit_group(e: Emitter, group: Group, scene: Scene, numbers: Sequence[int]) -
         )
         rolling[root].advance(0, 0)
         _update(views, scene, root, rolling[root])
-    stages: list[Stage] = []
-    for number, member in zip(numbers, group.members, strict=True):
-        e.turn_to(number, member.record, member.slots)
+    stages: dict[int, Stage] = {}
+    for index in chosen:
+        member = group.members[index]
+        e.turn_to(numbers[index], member.record, member.slots)
         context = OpContext(member.op, scene.machine, scene.tensors, views)
-        stages.append(_kind(member.op).stage(e, context, member.tiling))
-    for tile in e.tiles(frontier.total, loop.stripe, edges=_EDGE_STEPS, period=frontier.period):
-        step = frontier.step(tile.start, tile.start + tile.size)
-        for number, member, stage, span in zip(
-            numbers, group.members, stages, step.spans, strict=True
-        ):
-            e.turn_to(number, member.record, member.slots)
+        stages[index] = _kind(member.op).stage(e, context, member.tiling)
+    for step in steps(e, frontier):
+        for index, stage in stages.items():
+            member, span = group.members[index], step.spans[index]
+            e.turn_to(numbers[index], member.record, member.slots)
             for name in operands(member.op):
                 root = scene.root(name)
-                if root in loop.shared and made_by[root] is member:
+                if root in loop.shared and owner[root] == index:
                     _advance(views, scene, root, rolling[root], step)
-                    _load(e, scene.views[root], rolling[root], step.stripes[root][1])
+                    _load(e, scene.dram[root], rolling[root], step.stripes[root][1])
             root = scene.root(member.op.outputs[0])
             if root in rolling:
                 _advance(views, scene, root, rolling[root], step)
@@ -87,9 +92,17 @@ def emit_group(e: Emitter, group: Group, scene: Scene, numbers: Sequence[int]) -
             if root in loop.kept and span.size:
                 ends = span.start, span.stop
                 e.store(part(scene.dram[root], *ends), part(views[root], *ends))
-    for number, member, stage in zip(numbers, group.members, stages, strict=True):
-        e.turn_to(number, member.record, member.slots)
+    for index, stage in stages.items():
+        member = group.members[index]
+        e.turn_to(numbers[index], member.record, member.slots)
         stage.finish()
+
+
+def steps(e: Emitter, frontier: Frontier) -> Iterator[Step]:
+    """The steps of a loop; of those alike, a dry emitter sees few (``Emitter.tiles``)."""
+    stripe = frontier.loop.stripe
+    for tile in e.tiles(frontier.total, stripe, edges=_EDGE_STEPS, period=frontier.period):
+        yield frontier.step(tile.start, tile.start + tile.size)
 
 
 def _store_whole(e: Emitter, op: NetOp, scene: Scene, loop: Loop) -> None:
@@ -108,12 +121,12 @@ def stripe_bytes(root: str, rows: int, scene: Scene, e: Emitter) -> int:
     return aligned(nbytes, e.machine.sram_align_bytes) * e.schedule.slots
 
 
-def makers(group: Group, scene: Scene) -> dict[str, Member]:
-    """Who makes each tensor, or reads it first."""
-    found: dict[str, Member] = {}
-    for member in group.members:
-        for name in (*operands(member.op), *member.op.outputs):
-            found.setdefault(scene.root(name), member)
+def owners(ops: Sequence[NetOp], scene: Scene) -> dict[str, int]:
+    """Which op of a group makes each tensor, or reads it first."""
+    found: dict[str, int] = {}
+    for index, op in enumerate(ops):
+        for name in (*operands(op), *op.outputs):
+            found.setdefault(scene.root(name), index)
     return found
 
 

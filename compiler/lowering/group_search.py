@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from edgefusion.compiler.lowering.cost import measure
+from edgefusion.compiler.lowering.cost import Tally, costs_of
 from edgefusion.compiler.lowering.emitter import Emitter
-from edgefusion.compiler.lowering.group import emit_group, stripe_bytes
+from edgefusion.compiler.lowering.group import emit_group, owners, steps, stripe_bytes
 from edgefusion.compiler.lowering.plan import Group, Loop, Member
 from edgefusion.compiler.lowering.rule import OpContext, Tiling, stripe_sizes
-from edgefusion.compiler.lowering.scene import Scene, with_residents
+from edgefusion.compiler.lowering.scene import Scene, Step, with_residents
 from edgefusion.compiler.lowering.tile_search import lowered_kind
-from edgefusion.compiler.network.network import NetOp
+from edgefusion.compiler.network.network import NetOp, operands
 from edgefusion.compiler.network.rows import row_count, rows_per_index
+from edgefusion.compiler.network.window import Span
 from edgefusion.compiler.schedule.schedule import Schedule
 from edgefusion.runtime.errors import DoesNotFitError
 
@@ -35,13 +36,34 @@ class Choice:
     dma_ps: int
 
 
-Reserved = dict[Tiling, int]
-"""Bytes of SRAM that an op reserves, by its tiling."""
+@dataclass(frozen=True, slots=True)
+class OpInLoops:
+    """What has been found of an op whose operands lie in one way, in whatever loops it is: bytes of
+    SRAM that it ``reserved``, by its tiling; what it does, by its ``Turns``."""
+
+    reserved: dict[Tiling, int] = field(default_factory=dict)
+    done: dict[Turns, Tally] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """All that decides what an op does in a loop, but for where its operands lie: for each step how
+    many it stands for, the rows to compute, and the stripes of the tensors that it makes or loads
+    for all; these tensors' places among its operands; whether its result is stored."""
+
+    tiling: Tiling
+    steps: tuple[tuple[int, Span, tuple[tuple[int, Span], ...]], ...]
+    own: tuple[int, ...]
+    kept: bool
 
 
 class LoopSearch:
-    """How to run ``ops`` as one loop, for any budget of SRAM: what has been costed for one serves
-    the others. ``loop``'s own stripe counts for nothing."""
+    """How to run ``ops`` as one loop, for any budget of SRAM. ``loop``'s own stripe counts for
+    nothing.
+
+    What engines do in a loop adds up over its ops. Each is emitted by itself, and what it does is
+    looked up wherever it does the same: in other groups, under other budgets.
+    """
 
     def __init__(
         self,
@@ -49,22 +71,28 @@ class LoopSearch:
         scene: Scene,
         loop: Loop,
         schedule: Schedule,
-        reserved: Sequence[Reserved],
+        known: Sequence[OpInLoops],
     ) -> None:
-        """``reserved``: what has been found of each op, wherever it rolls in the same way."""
-        self.ops, self.scene, self.loop, self.schedule = ops, scene, loop, schedule
-        self.reserved = reserved
+        """``known``: what has been found of each op."""
+        self.ops, self.scene, self.loop, self.schedule, self.known = (
+            ops,
+            scene,
+            loop,
+            schedule,
+            known,
+        )
         self.last = scene.tensors[ops[-1].outputs[0]]
         self.scratch = Emitter.of_costs(scene.machine, schedule)
-        self.costed: dict[Group, Choice] = {}
+        self.inside = with_residents(scene, dict.fromkeys(loop.rolling | loop.shared, "sram"))
         self._options: dict[int, list[list[Tiling]] | None] = {}
+        self._steps: dict[int, list[tuple[int, Step]]] = {}
 
     def best(self, limit_bytes: int) -> Choice | None:
         """The fastest way within ``limit_bytes`` of SRAM; None if there is none."""
         machine, unit = self.scene.machine, rows_per_index(self.last.shape)
         lines = row_count(self.last) // unit
         granule = min(lines, machine.tensor_granularity_m) if unit == 1 else 1
-        fitting: list[Group] = []
+        fitting: list[tuple[Group, int]] = []
         found = {True: 0, False: 0}
         for count in stripe_sizes(lines, multiple=granule)[1:]:
             stripe = count * unit
@@ -74,7 +102,7 @@ class LoopSearch:
             # With all weights in SRAM for the whole loop, and with as many as fit beside the
             # stripes.
             for stay in (True, False):
-                known = fitting and fitting[-1].loop.stripe == stripe
+                known = fitting and fitting[-1][0].loop.stripe == stripe
                 if found[stay] == _FITTING or (not stay and known):
                     continue
                 group = self._fitting(stripe, options, limit_bytes, stay=stay)
@@ -83,24 +111,68 @@ class LoopSearch:
                     found[stay] += 1
             if min(found.values()) == _FITTING:
                 break
-        self._cost([group for group in fitting if group not in self.costed])
-        choices = [self.costed[group] for group in fitting]
-        return min(choices, key=lambda c: (c.time_ps, c.dma_bytes, c.sram_bytes), default=None)
+        if not fitting:
+            return None
+        choices = self._costed(fitting)
+        return min(choices, key=lambda c: (c.time_ps, c.dma_bytes, c.sram_bytes))
 
-    def _cost(self, groups: Sequence[Group]) -> None:
+    def _costed(self, fitting: Sequence[tuple[Group, int]]) -> list[Choice]:
+        """Groups that take so many bytes of SRAM, with what they cost."""
         emitter = Emitter.of_costs(self.scene.machine, self.schedule)
-        peaks: list[int] = []
-        for number, group in enumerate(groups):
-            emitter.begin_group()
-            emitter.sram_peak_bytes = 0
-            emit_group(emitter, group, self.scene, [number] * len(self.ops))
-            peaks.append(emitter.sram_peak_bytes)
+        turns = [self._turns(group) for group, _ in fitting]
+        missing: dict[tuple[int, Turns], int] = {}
+        for (group, _), own in zip(fitting, turns, strict=True):
+            for index, (turn, known) in enumerate(zip(own, self.known, strict=True)):
+                if turn not in known.done and (index, turn) not in missing:
+                    number = missing[index, turn] = len(missing)
+                    emitter.begin_group()
+                    emit_group(emitter, group, self.inside, [number] * len(own), only=index)
         slots, machine = self.schedule.slots, self.scene.machine
-        costs = measure(emitter, slots, machine, self.schedule, len(groups))
-        for i, (group, peak) in enumerate(zip(groups, peaks, strict=True)):
-            self.costed[group] = Choice(
-                group, peak, int(costs.dma_bytes[i]), int(costs.time_ps[i]), int(costs.dma_ps[i])
+        tally = Tally.of(emitter, machine, len(missing))
+        for (index, turn), number in missing.items():
+            self.known[index].done[turn] = tally.only(number)
+        total = Tally.nothing(len(fitting))
+        for index, known in enumerate(self.known):
+            total += Tally.beside([known.done[own[index]] for own in turns])
+        costs = costs_of(total, slots, machine, self.schedule)
+        return [
+            Choice(
+                group, sram, int(costs.dma_bytes[i]), int(costs.time_ps[i]), int(costs.dma_ps[i])
             )
+            for i, (group, sram) in enumerate(fitting)
+        ]
+
+    def _turns(self, group: Group) -> list[Turns]:
+        """What each member of a group does."""
+        scene, stripe = self.scene, group.loop.stripe
+        if stripe not in self._steps:
+            frontier = scene.frontier(self.ops, group.loop)
+            e = self.scratch
+            self._steps[stripe] = [(e.weight, step) for step in steps(e, frontier)]
+        found = []
+        for index, (member, own) in enumerate(zip(group.members, self._own, strict=True)):
+            made = tuple(
+                (weight, step.spans[index], tuple(step.stripes[root] for root in own))
+                for weight, step in self._steps[stripe]
+            )
+            kept = scene.root(member.op.outputs[0]) in group.loop.kept
+            found.append(Turns(member.tiling, made, tuple(own.values()), kept))
+        return found
+
+    @cached_property
+    def _own(self) -> list[dict[str, int]]:
+        """For each op the tensors that roll by and that it makes, or loads for all, with their
+        places among its operands."""
+        scene, rolls = self.scene, self.loop.rolling | self.loop.shared
+        owner = owners(self.ops, scene)
+        return [
+            {
+                root: place
+                for place, root in enumerate(map(scene.root, (*operands(op), op.outputs[0])))
+                if root in rolls and owner[root] == index
+            }
+            for index, op in enumerate(self.ops)
+        ]
 
     def _tilings(self, stripe: int) -> list[list[Tiling]] | None:
         """The tilings of each op for stripes of this size; None if one cannot run so."""
@@ -116,25 +188,23 @@ class LoopSearch:
     @cached_property
     def _contexts(self) -> list[OpContext]:
         """Of each op, with what rolls somewhere in SRAM."""
-        rolls = self.loop.rolling | self.loop.shared
-        scene = with_residents(self.scene, dict.fromkeys(rolls, "sram"))
+        scene = self.inside
         return [OpContext(op, scene.machine, scene.tensors, scene.views) for op in self.ops]
 
     def _fitting(
         self, stripe: int, options: Sequence[Sequence[Tiling]], limit_bytes: int, *, stay: bool
-    ) -> Group | None:
-        """The group with all weights in SRAM for the whole loop, or with as many as fit; None if
-        it does not fit."""
+    ) -> tuple[Group, int] | None:
+        """The group and what it takes of SRAM, with all weights in SRAM for the whole loop, or with
+        as many as fit; None if it does not fit."""
         usable = [
             [t for t in tilings if _weights_stay(t)] if stay else tilings for tilings in options
         ]
         loop, scene = replace(self.loop, stripe=stripe), self.scene
         _, held = scene.frontier(self.ops, loop).capacities
-        stripes = (stripe_bytes(root, rows, scene, self.scratch) for root, rows in held.items())
-        free = limit_bytes - sum(stripes)
+        stripes = sum(stripe_bytes(root, rows, scene, self.scratch) for root, rows in held.items())
         level = [0] * len(usable)
         taken = [self._bytes(i, own[0]) for i, own in enumerate(usable)]
-        while sum(taken) > free:
+        while stripes + sum(taken) > limit_bytes:
             # What gives back most at the next step takes it.
             smaller = {
                 i: self._bytes(i, own[level[i] + 1])
@@ -149,12 +219,12 @@ class LoopSearch:
         tilings = [own[at] for own, at in zip(usable, level, strict=True)]
         slots = self.schedule.slots
         members = (Member(op, t, slots, op.name) for op, t in zip(self.ops, tilings, strict=True))
-        return Group(tuple(members), loop)
+        return Group(tuple(members), loop), stripes + sum(taken)
 
     def _bytes(self, index: int, t: Tiling) -> int:
         """What an op reserves with this tiling, which depends on nothing else; more than SRAM has
         if it does not fit by itself."""
-        known = self.reserved[index]
+        known = self.known[index].reserved
         if t not in known:
             e, context = self.scratch, self._contexts[index]
             e.begin_group()

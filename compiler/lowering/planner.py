@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edgefusion.compiler.lowering.group import may_join, why_apart
-from edgefusion.compiler.lowering.group_search import Choice, LoopSearch, Reserved
+from edgefusion.compiler.lowering.group_search import Choice, LoopSearch, OpInLoops
 from edgefusion.compiler.lowering.plan import Group, Loop, Member, Plan, Residency
 from edgefusion.compiler.lowering.rule import OpContext
 from edgefusion.compiler.lowering.scene import Scene, signature, with_residents
@@ -64,7 +64,7 @@ class Learnt:
     of SRAM."""
 
     tiles: dict[Any, Known] = field(default_factory=dict)
-    reserved: dict[Any, Reserved] = field(default_factory=dict)
+    in_loops: dict[Any, OpInLoops] = field(default_factory=dict)
     loops: dict[Any, LoopSearch] = field(default_factory=dict)
     choices: dict[Any, Choice | None] = field(default_factory=dict)
 
@@ -402,12 +402,12 @@ class _Planner:
                 marks = dict.fromkeys(where, "sram")
                 marks |= dict.fromkeys(loop.rolling | loop.shared, "sram")
                 names = (signature([op], self.scene, marks) for op in ops)
-                reserved = [learnt.reserved.setdefault(name, {}) for name in names]
-                learnt.loops[named] = LoopSearch(ops, scene, loop, self.schedule, reserved)
+                known = [learnt.in_loops.setdefault(name, OpInLoops()) for name in names]
+                learnt.loops[named] = LoopSearch(ops, scene, loop, self.schedule, known)
             return learnt.loops[named].best(limit)
         (op,) = ops
-        known = learnt.tiles.setdefault(named, {})
-        candidates = search(self._context(op, where), self.schedule, limit, known)
+        tiles = learnt.tiles.setdefault(named, {})
+        candidates = search(self._context(op, where), self.schedule, limit, tiles)
         if not candidates or candidates[0].rejected:
             return None
         chosen = self._preferred([c for c in candidates if not c.rejected])

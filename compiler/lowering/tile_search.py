@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from edgefusion.compiler.lowering.cost import measure
+from edgefusion.compiler.lowering.cost import Tally, costs_of
 from edgefusion.compiler.lowering.emitter import Emitter
 from edgefusion.compiler.lowering.rehearsal import rehearse
 from edgefusion.compiler.lowering.rule import LoweredKind, OpContext, Tiling
@@ -139,7 +139,8 @@ def _cost(
         sram[i] = emitter.sram_peak_bytes
     if None in found:
         pauses = {i: p for i, t in enumerate(tilings) if (p := kind.pauses(context, t))}
-        costs = measure(emitter, slots, machine, schedule, len(tilings), pauses)
+        tally = Tally.of(emitter, machine, len(tilings))
+        costs = costs_of(tally, slots, machine, schedule, pauses)
         for i, t in enumerate(tilings):
             if found[i] is None:
                 found[i] = Candidate(

@@ -28,8 +28,8 @@ def test_representatives_stand_for_all_tiles(
     assert [tile.start - 7 for tile in every] == list(range(0, total, size))
     assert sum(tile.size for tile in every) == total
     e = emitter(dry=True)
-    visited = [(tile, e._weight) for tile in e.tiles(total, size, edges=edges, period=period)]
-    assert e._weight == 1
+    visited = [(tile, e.weight) for tile in e.tiles(total, size, edges=edges, period=period)]
+    assert e.weight == 1
 
     def kind(tile: Tile) -> tuple[str, int]:
         if edges <= tile.index < len(every) - edges:
@@ -47,5 +47,5 @@ def test_representatives_stand_for_all_tiles(
 @pytest.mark.parametrize(("stripes", "weights"), [(7, [1, 5, 1]), (3, [1, 1, 1]), (2, [1, 1])])
 def test_loops_within_loops_multiply(stripes: int, weights: list[int]) -> None:
     e = emitter(dry=True)
-    seen = [e._weight for _ in e.tiles(stripes, 1) for _ in e.tiles(5, 1)]
+    seen = [e.weight for _ in e.tiles(stripes, 1) for _ in e.tiles(5, 1)]
     assert seen == [weight * inner for weight in weights for inner in (1, 3, 1)]
