@@ -48,7 +48,8 @@ class GroupRecord:
     ``kept`` (stored in DRAM although they are read from SRAM), and those ``shared`` (loaded in
     stripes for several readers, or for rows that stripes have in common). ``apart_bytes`` is what
     its ops have to move at least where each goes from DRAM to DRAM; ``border`` says why the op that
-    follows is in another group.
+    follows is in another group. The loop runs ``sweeps`` times, each for another part of the
+    channels of the last op's result.
     """
 
     stripe: Whole = 0
@@ -57,6 +58,7 @@ class GroupRecord:
     shared: tuple[Whole, ...] = ()
     apart_bytes: Whole = 0
     border: str = ""
+    sweeps: Whole = 1
 
 
 @dataclass(frozen=True, slots=True)

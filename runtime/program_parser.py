@@ -226,11 +226,12 @@ def _least(line: Line) -> EngineBounds:
 def _group(line: Line, builder: ProgramBuilder) -> GroupRecord:
     line.after(f"g{len(builder.groups)}")
     stripe = line.after("stripe").integer()
+    sweeps = line.integer() if line.accept("sweeps") else 1
     rolling, kept, shared = (_tensors(line, word) for word in ("rolls", "keeps", "shares"))
     apart_bytes = line.after("apart").integer("a size")
     line.after("bytes")
     border = line.name() if line.accept("border") else ""
-    return GroupRecord(stripe, rolling, kept, shared, apart_bytes, border)
+    return GroupRecord(stripe, rolling, kept, shared, apart_bytes, border, sweeps)
 
 
 def _tensors(line: Line, word: str) -> tuple[int, ...]:

@@ -159,6 +159,8 @@ def _least_text(least: EngineBounds) -> str:
 
 def _group_text(index: int, g: GroupRecord) -> str:
     text = f"g{index} stripe {g.stripe}"
+    if g.sweeps != 1:
+        text += f" sweeps {g.sweeps}"
     for word, tensors in (("rolls", g.rolling), ("keeps", g.kept), ("shares", g.shared)):
         if tensors:
             text += f" {word} " + ", ".join(f"t{tensor}" for tensor in tensors)

@@ -15,7 +15,7 @@ other characters; attribute values are JSON. ``#`` begins a comment line.
     op0 silu1 Silu from /act/Sigmoid, /act/Mul bound dma 900 vector 600 ps 2048 bytes
 
     groups
-    g0 stripe 4 rolls t1 shares t0 apart 4096 bytes border "longest group"
+    g0 stripe 4 sweeps 2 rolls t1 shares t0 apart 4096 bytes border "longest group"
 
     residents
     t1 g0..g0 1024 bytes alone

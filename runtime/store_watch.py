@@ -37,7 +37,8 @@ class StoreWatch:
 
     ``references`` hold real values by tensor name; tensors without one pass unseen. Attention
     scores that a schedule spills, and statistics of norms, are part of their op and pass as well,
-    and so do values that an op computes for its statistics alone, before it does so again.
+    and so do values that an op computes for its statistics alone, before it does so again, and
+    those that it computes again for other channels of a later op.
     ``stripes`` are those of the program's groups, by group and tensor.
     """
 
@@ -53,6 +54,7 @@ class StoreWatch:
         self._program, self._whole, self._replace = program, whole, replace
         self._references = references
         self._partial: dict[int, tuple[Array, int]] = {}
+        self._seen: set[int] = set()
         self._homes = SramHomes(program, stripes or {})
         self._tiles = places_of_tiles(program, stripes or {})
 
@@ -95,6 +97,8 @@ class StoreWatch:
     def _note(
         self, op: str, record: TensorRecord, operand: Operand, view: Array, place: Place
     ) -> None:
+        if operand.tensor in self._seen:
+            return
         if operand.tensor not in self._partial:
             self._partial[operand.tensor] = (np.empty(record.shape, record.dtype.numpy), 0)
         values, count = self._partial.pop(operand.tensor)
@@ -103,6 +107,7 @@ class StoreWatch:
         if count < values.size:
             self._partial[operand.tensor] = (values, count)
         else:
+            self._seen.add(operand.tensor)
             self._whole(op, record, values)
 
 

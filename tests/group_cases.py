@@ -3,19 +3,18 @@ all the ways in which ops hang together do."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import pytest
 
 from edgefusion.compiler.lowering.group_search import Choice
 from edgefusion.compiler.lowering.lower import Lowered, lower
-from edgefusion.compiler.lowering.planner import _Planner
+from edgefusion.compiler.lowering.planner import _Planner, _Question
 from edgefusion.compiler.network.kind import Kind
-from edgefusion.compiler.network.network import Epilogue, NetOp, Network
+from edgefusion.compiler.network.network import Epilogue, Network
 from edgefusion.compiler.network.ranges import Range
 from edgefusion.compiler.network.scales import assign_scales, measured_tensors, with_scales
 from edgefusion.compiler.ops.attention import Attention
@@ -194,6 +193,13 @@ def wide_tail(height: int = 24, width: int = 20, channels: int = 16) -> Network:
     return c.build(c.conv(c.group_norm(h), 4, function="silu"))
 
 
+def heavy_tail(height: int = 20, width: int = 16, channels: int = 128) -> Network:
+    """Filters that are large beside the maps: they need more of SRAM than there is."""
+    c = ChainBuilder()
+    x = c.conv(c.input(1, height, width, 8), channels, kernel=1, stats=True)
+    return c.build(c.conv(c.group_norm(x), channels, add=x))
+
+
 def down_and_up(height: int = 20, width: int = 16, channels: int = 24) -> Network:
     """Stride two, upsampling by two, and a skip over both, concatenated."""
     c = ChainBuilder()
@@ -232,6 +238,7 @@ CASES: Mapping[str, Callable[[], Network]] = {
     "residual": residual_block,
     "wide tail": wide_tail,
     "down and up": down_and_up,
+    "heavy tail": heavy_tail,
     "transformer": transformer,
     "image transformer": image_transformer,
 }
@@ -300,6 +307,7 @@ def ways(lowered: Lowered) -> set[str]:
         "group": any(len(group.members) > 1 for group in groups),
         "kept": any(group.loop.rolling & group.loop.kept for group in groups),
         "shared": any(group.loop.shared for group in groups),
+        "swept": any(group.loop.sweeps > 1 for group in groups),
         "twice": any(member.record.endswith(":statistics") for member in members),
         "split": any(member.tiling.splits for member in members),
         "gated": any(member.absorbed for member in members),
@@ -315,8 +323,8 @@ def any_plan(seed: int) -> Iterator[None]:
     rng = np.random.default_rng(seed)
     choice = _Planner._choice
 
-    def drawn(self: _Planner, ops: Sequence[NetOp], *args: Any, **others: Any) -> Choice | None:
-        found = choice(self, ops, *args, **others)
+    def drawn(self: _Planner, question: _Question) -> Choice | None:
+        found, ops = choice(self, question), question.ops
         return found and replace(found, time_ps=int(rng.integers(10**9)) * len(ops), dma_ps=0)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -86,7 +86,8 @@ class Emitter:
     ``accesses`` and ``reservations`` collect what ``synchronise`` needs. ``counts`` (dry only) says
     how many instructions each dry one stands for; ``weight`` is that number for the next one.
     ``requests`` are the slots of SRAM asked for since ``begin_group``, by label; ``layout`` says
-    where each lies (they are stacked from the bottom if there is none).
+    where each lies (they are stacked from the bottom if there is none). ``repeats``: what is
+    loaded now has been loaded before.
     """
 
     builder: ProgramBuilder
@@ -102,6 +103,7 @@ class Emitter:
     sram_peak_bytes: int = 0
     layout: Mapping[str, int] | None = None
     requests: dict[str, int] = field(default_factory=dict)
+    repeats: bool = False
     weight: int = 1
     _sram_top: int = 0
     _in_use: list[_Occupant] = field(default_factory=list)
@@ -283,6 +285,7 @@ class Emitter:
     ) -> None:
         """DMA from DRAM to SRAM; ``again`` marks a transfer of what this op has loaded before,
         ``reread_bytes`` how much of a new one it has."""
+        again = again or self.repeats
         cause = Cause.REREAD if again else ROLE_CAUSE[source.role]
         attrs: Attrs = (("reread_bytes", reread_bytes),) if reread_bytes and not again else ()
         self._emit(EngineKind.DMA, Opcode.LOAD, [target], [source], attrs, cause)

@@ -75,10 +75,11 @@ def emit_group(
         e.turn_to(numbers[index], member.record, member.slots)
         context = OpContext(member.op, scene.machine, scene.tensors, views)
         stages[index] = _kind(member.op).stage(e, context, member.tiling)
-    for step in steps(e, frontier):
+    for sweep, step in turns(e, frontier):
         for index, stage in stages.items():
             member, span = group.members[index], step.spans[index]
             e.turn_to(numbers[index], member.record, member.slots)
+            e.repeats = sweep > 0
             for name in operands(member.op):
                 root = scene.root(name)
                 if root in loop.shared and owner[root] == index:
@@ -87,22 +88,28 @@ def emit_group(
             root = scene.root(member.op.outputs[0])
             if root in rolling:
                 _advance(views, scene, root, rolling[root], step)
+            if index == len(ops) - 1:
+                stage.sweep = sweep
+                e.repeats = False  # it makes other channels, of operands that belong to them
             if span.size:
                 stage.run(span)
             if root in loop.kept and span.size:
                 ends = span.start, span.stop
                 e.store(part(scene.dram[root], *ends), part(views[root], *ends))
+    e.repeats = False
     for index, stage in stages.items():
         member = group.members[index]
         e.turn_to(numbers[index], member.record, member.slots)
         stage.finish()
 
 
-def steps(e: Emitter, frontier: Frontier) -> Iterator[Step]:
-    """The steps of a loop; of those alike, a dry emitter sees few (``Emitter.tiles``)."""
-    stripe = frontier.loop.stripe
-    for tile in e.tiles(frontier.total, stripe, edges=_EDGE_STEPS, period=frontier.period):
-        yield frontier.step(tile.start, tile.start + tile.size)
+def turns(e: Emitter, frontier: Frontier) -> Iterator[tuple[int, Step]]:
+    """The steps of a loop with the number of the sweep that they are of; of those alike, a dry
+    emitter sees few (``Emitter.tiles``)."""
+    loop = frontier.loop
+    for sweep in range(loop.sweeps):
+        for tile in e.tiles(frontier.total, loop.stripe, edges=_EDGE_STEPS, period=frontier.period):
+            yield sweep, frontier.step(tile.start, tile.start + tile.size)
 
 
 def _store_whole(e: Emitter, op: NetOp, scene: Scene, loop: Loop) -> None:

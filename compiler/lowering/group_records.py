@@ -57,6 +57,7 @@ def remember(builder: ProgramBuilder, plan: Plan, scene: Scene, ops: Sequence[Ne
                 shared=tuple(sorted(number[root] for root in loop.shared)),
                 apart_bytes=sum(finder.apart(op).nbytes for op in apart),
                 border=plan.borders[index],
+                sweeps=loop.sweeps,
             )
         )
     builder.residents += [
@@ -114,7 +115,8 @@ def _remembered(program: Program, ops: dict[str, NetOp]) -> Plan:
             frozenset(names[tensor] for tensor in tensors)
             for tensors in (remembered.rolling, remembered.kept, remembered.shared)
         )
-        groups.append(Group(tuple(found), Loop(remembered.stripe, rolling, kept, shared)))
+        loop = Loop(remembered.stripe, rolling, kept, shared, remembered.sweeps)
+        groups.append(Group(tuple(found), loop))
     stay = (Residency(names[r.tensor], r.first, r.last, r.alone) for r in program.residents)
     return Plan(tuple(groups), tuple(stay))
 
@@ -150,7 +152,7 @@ def stripes_of(
         starts = range(0, frontier.total, loop.stripe)
         steps = [frontier.step(at, min(at + loop.stripe, frontier.total)) for at in starts]
         for root in loop.rolling:
-            made = (step.stripes[root] for step in steps)
+            made = (step.stripes[root] for _ in range(loop.sweeps) for step in steps)
             found[index, number[root]] = tuple(
                 Stripe(first, fresh.start, fresh.start + fresh.size)
                 for first, fresh in made

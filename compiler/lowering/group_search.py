@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from enum import Enum, auto
 from functools import cached_property
 
 from edgefusion.compiler.lowering.cost import Tally, costs_of
 from edgefusion.compiler.lowering.emitter import Emitter
-from edgefusion.compiler.lowering.group import emit_group, owners, steps, stripe_bytes
+from edgefusion.compiler.lowering.group import emit_group, owners, stripe_bytes, turns
 from edgefusion.compiler.lowering.plan import Group, Loop, Member
 from edgefusion.compiler.lowering.rule import OpContext, Tiling, stripe_sizes
 from edgefusion.compiler.lowering.scene import Scene, Step, with_residents
@@ -32,8 +33,24 @@ class Choice:
     group: Group
     sram_bytes: int
     dma_bytes: int
+    instructions: int
     time_ps: int
     dma_ps: int
+
+
+class _Weights(Enum):
+    """Where weights are while a loop runs: all stay in SRAM for all of it; those of the last op
+    stay in parts, each for a sweep; or as many stay as fit beside the stripes, and the rest pass
+    again and again."""
+
+    STAY = auto()
+    SWEPT = auto()
+    PASS = auto()
+
+    def allows(self, t: Tiling, *, last: bool) -> bool:
+        """Whether an op, the ``last`` or not, may be tiled so."""
+        stays = self is _Weights.PASS or t.get("outer", "") != "rows"
+        return stays and (t.sweeps > 1) == (last and self is _Weights.SWEPT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +66,11 @@ class OpInLoops:
 class Turns:
     """All that decides what an op does in a loop, but for where its operands lie: for each step how
     many it stands for, the rows to compute, and the stripes of the tensors that it makes or loads
-    for all; these tensors' places among its operands; whether its result is stored."""
+    for all; these tensors' places among its operands; how many sweeps there are; whether its result
+    is stored."""
 
     tiling: Tiling
+    sweeps: int
     steps: tuple[tuple[int, Span, tuple[tuple[int, Span], ...]], ...]
     own: tuple[int, ...]
     kept: bool
@@ -85,36 +104,44 @@ class LoopSearch:
         self.scratch = Emitter.of_costs(scene.machine, schedule)
         self.inside = with_residents(scene, dict.fromkeys(loop.rolling | loop.shared, "sram"))
         self._options: dict[int, list[list[Tiling]] | None] = {}
+        # What is stored, or summed up, must come by once.
+        sums = any(step.is_statistics for op in ops[:-1] for step in op.epilogue)
+        once = sums or loop.kept or scene.root(ops[-1].outputs[0]) in loop.rolling
+        self._ways = [way for way in _Weights if not (once and way is _Weights.SWEPT)]
         self._steps: dict[int, list[tuple[int, Step]]] = {}
 
     def best(self, limit_bytes: int) -> Choice | None:
         """The fastest way within ``limit_bytes`` of SRAM; None if there is none."""
+        choices = self.within(limit_bytes)
+        return min(choices, key=lambda c: (c.time_ps, c.dma_bytes, c.sram_bytes), default=None)
+
+    def within(self, limit_bytes: int, sizes: int = _FITTING) -> list[Choice]:
+        """The ways that fit within ``limit_bytes`` of SRAM, of each kind those with the largest
+        stripes, so many ``sizes``."""
         machine, unit = self.scene.machine, rows_per_index(self.last.shape)
         lines = row_count(self.last) // unit
         granule = min(lines, machine.tensor_granularity_m) if unit == 1 else 1
         fitting: list[tuple[Group, int]] = []
-        found = {True: 0, False: 0}
+        found = dict.fromkeys(self._ways, 0)
         for count in stripe_sizes(lines, multiple=granule)[1:]:
             stripe = count * unit
             options = self._tilings(stripe)
             if options is None:
-                return None
-            # With all weights in SRAM for the whole loop, and with as many as fit beside the
-            # stripes.
-            for stay in (True, False):
-                known = fitting and fitting[-1][0].loop.stripe == stripe
-                if found[stay] == _FITTING or (not stay and known):
+                return []
+            if options[-1][-1].sweeps == 1:
+                found.pop(_Weights.SWEPT, None)
+            for way in found:
+                if found[way] == sizes:
                     continue
-                group = self._fitting(stripe, options, limit_bytes, stay=stay)
+                group = self._fitting(stripe, options, limit_bytes, way)
                 if group is not None:
                     fitting.append(group)
-                    found[stay] += 1
-            if min(found.values()) == _FITTING:
+                    found[way] += 1
+                    if way is _Weights.STAY:
+                        break  # there is nothing to gain by another
+            if min(found.values()) == sizes:
                 break
-        if not fitting:
-            return None
-        choices = self._costed(fitting)
-        return min(choices, key=lambda c: (c.time_ps, c.dma_bytes, c.sram_bytes))
+        return self._costed(fitting) if fitting else []
 
     def _costed(self, fitting: Sequence[tuple[Group, int]]) -> list[Choice]:
         """Groups that take so many bytes of SRAM, with what they cost."""
@@ -137,7 +164,12 @@ class LoopSearch:
         costs = costs_of(total, slots, machine, self.schedule)
         return [
             Choice(
-                group, sram, int(costs.dma_bytes[i]), int(costs.time_ps[i]), int(costs.dma_ps[i])
+                group,
+                sram,
+                int(costs.dma_bytes[i]),
+                int(costs.instructions[i]),
+                int(costs.time_ps[i]),
+                int(costs.dma_ps[i]),
             )
             for i, (group, sram) in enumerate(fitting)
         ]
@@ -146,9 +178,9 @@ class LoopSearch:
         """What each member of a group does."""
         scene, stripe = self.scene, group.loop.stripe
         if stripe not in self._steps:
-            frontier = scene.frontier(self.ops, group.loop)
+            frontier = scene.frontier(self.ops, replace(group.loop, sweeps=1))
             e = self.scratch
-            self._steps[stripe] = [(e.weight, step) for step in steps(e, frontier)]
+            self._steps[stripe] = [(e.weight, step) for _, step in turns(e, frontier)]
         found = []
         for index, (member, own) in enumerate(zip(group.members, self._own, strict=True)):
             made = tuple(
@@ -156,7 +188,8 @@ class LoopSearch:
                 for weight, step in self._steps[stripe]
             )
             kept = scene.root(member.op.outputs[0]) in group.loop.kept
-            found.append(Turns(member.tiling, made, tuple(own.values()), kept))
+            sweeps = group.loop.sweeps
+            found.append(Turns(member.tiling, sweeps, made, tuple(own.values()), kept))
         return found
 
     @cached_property
@@ -192,13 +225,16 @@ class LoopSearch:
         return [OpContext(op, scene.machine, scene.tensors, scene.views) for op in self.ops]
 
     def _fitting(
-        self, stripe: int, options: Sequence[Sequence[Tiling]], limit_bytes: int, *, stay: bool
+        self, stripe: int, options: Sequence[Sequence[Tiling]], limit_bytes: int, way: _Weights
     ) -> tuple[Group, int] | None:
-        """The group and what it takes of SRAM, with all weights in SRAM for the whole loop, or with
-        as many as fit; None if it does not fit."""
+        """The group and what it takes of SRAM, with weights in one ``way``; None if it does not
+        fit."""
         usable = [
-            [t for t in tilings if _weights_stay(t)] if stay else tilings for tilings in options
+            [t for t in tilings if way.allows(t, last=i == len(options) - 1)]
+            for i, tilings in enumerate(options)
         ]
+        if not all(usable):
+            return None
         loop, scene = replace(self.loop, stripe=stripe), self.scene
         _, held = scene.frontier(self.ops, loop).capacities
         stripes = sum(stripe_bytes(root, rows, scene, self.scratch) for root, rows in held.items())
@@ -217,6 +253,7 @@ class LoopSearch:
             level[moved] += 1
             taken[moved] = smaller[moved]
         tilings = [own[at] for own, at in zip(usable, level, strict=True)]
+        loop = replace(loop, sweeps=tilings[-1].sweeps)
         slots = self.schedule.slots
         members = (Member(op, t, slots, op.name) for op, t in zip(self.ops, tilings, strict=True))
         return Group(tuple(members), loop), stripes + sum(taken)
@@ -235,7 +272,3 @@ class LoopSearch:
                 lowered_kind(context.op).stage(e, context, t)
             known[t] = e.sram_peak_bytes
         return known[t]
-
-
-def _weights_stay(t: Tiling) -> bool:
-    return t.get("outer", "") != "rows"

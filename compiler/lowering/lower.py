@@ -18,7 +18,7 @@ from edgefusion.compiler.lowering.tile_search import Candidate, search
 from edgefusion.compiler.lowering.view import View
 from edgefusion.compiler.memory.dram import DramPlan, plan_dram, unplaced
 from edgefusion.compiler.memory.placement import Lifetime
-from edgefusion.compiler.memory.sram import SramLayout, lay_out
+from edgefusion.compiler.memory.sram import Crowded, SramLayout, lay_out
 from edgefusion.compiler.network.network import NetOp, Network
 from edgefusion.compiler.network.rows import row_bytes, row_count
 from edgefusion.compiler.network.tensor import NetTensor
@@ -35,6 +35,7 @@ from edgefusion.runtime.program import (
     dense_strides,
 )
 from edgefusion.runtime.program_builder import ProgramBuilder
+from edgefusion.runtime.simulator import simulate
 from edgefusion.runtime.sram_homes import Stripes
 from edgefusion.runtime.tensor_numbers import PLAIN, ROW_NORMALISED, UNCALIBRATED, Numbers
 
@@ -67,7 +68,21 @@ def lower(
         if progress is not None and index % 25 == 0:
             progress(f"lowering {network.name}: op {index} of {count}")
 
-    planned = _planned(network, ops, machine, schedule, said)
+    found = _planned(network, ops, machine, schedule, said)
+    made = [_emitted(network, ops, machine, schedule, planned) for planned in found]
+    if len(made) == 1:
+        return made[0]
+    return min(made, key=lambda lowered: simulate(lowered.program, machine).total_ps)
+
+
+def _emitted(
+    network: Network,
+    ops: Sequence[NetOp],
+    machine: Machine,
+    schedule: Schedule,
+    planned: _Planned,
+) -> Lowered:
+    """The program of a plan."""
     plan = plan_dram(network, machine, schedule, planned.moments, planned.plan.never_in_dram)
     builder = ProgramBuilder(network.name, machine.name, schedule.name)
     dram = _tensor_views(builder, plan, planned.plan.never_in_dram)
@@ -133,28 +148,37 @@ def _planned(
     machine: Machine,
     schedule: Schedule,
     progress: Callable[[int, int], None],
-) -> _Planned:
-    """Groups and their places in SRAM: planned again, with less in SRAM, where they find none."""
+) -> list[_Planned]:
+    """Groups and their places in SRAM, in all ways that may be the fastest: planned again, with
+    less in SRAM, where they find none."""
     scene = _unlowered(network, machine, schedule)
     if not schedule.groups:
-        return _Planned(plan_separately(ops, scene, schedule), None)
+        return [_Planned(plan_separately(ops, scene, schedule), None)]
     never: frozenset[str] = frozenset()
     learnt = Learnt()
     while True:
-        found = plan_groups(
+        plans = plan_groups(
             ops, scene, schedule, alone_never=never, learnt=learnt, progress=progress
         )
-        requests = [_requests(g, i, found, scene, schedule) for i, g in enumerate(found.groups)]
-        lives = [
-            Lifetime(r.root, r.first, r.last, scene.tensors[r.root].nbytes)
-            for r in found.residencies
-        ]
-        layout = lay_out(lives, requests, machine.sram_bytes, machine.sram_align_bytes)
-        if isinstance(layout, SramLayout):
-            return _Planned(found, layout)
-        crowd = [r for r in found.residencies if r.first <= layout.group <= r.last]
-        largest = max(crowd, key=lambda r: scene.tensors[r.root].nbytes)
-        never |= {largest.root}
+        layouts = [(plan, _laid_out(plan, scene, schedule)) for plan in dict.fromkeys(plans)]
+        found = [_Planned(p, layout) for p, layout in layouts if isinstance(layout, SramLayout)]
+        if found:
+            return found
+        for plan, layout in layouts:
+            assert isinstance(layout, Crowded)
+            crowd = [r for r in plan.residencies if r.first <= layout.group <= r.last]
+            largest = max(crowd, key=lambda r: scene.tensors[r.root].nbytes)
+            never |= {largest.root}
+
+
+def _laid_out(plan: Plan, scene: Scene, schedule: Schedule) -> SramLayout | Crowded:
+    """Where the buffers of a plan lie in SRAM, and what stays there."""
+    requests = [_requests(g, i, plan, scene, schedule) for i, g in enumerate(plan.groups)]
+    lives = [
+        Lifetime(r.root, r.first, r.last, scene.tensors[r.root].nbytes) for r in plan.residencies
+    ]
+    machine = scene.machine
+    return lay_out(lives, requests, machine.sram_bytes, machine.sram_align_bytes)
 
 
 def _requests(

@@ -23,7 +23,8 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """How a group runs: ``stripe`` rows of the last member's result a step.
+    """How a group runs: ``stripe`` rows of the last member's result a step. It is swept ``sweeps``
+    times, each for another part of that result's channels; what goes before is computed again.
 
     ``rolling`` are the tensors made inside that lie in SRAM by stripes, ``kept`` those of them that
     are stored in DRAM as well (or that stay in SRAM whole), ``shared`` those read from DRAM that
@@ -34,6 +35,7 @@ class Loop:
     rolling: frozenset[str] = frozenset()
     kept: frozenset[str] = frozenset()
     shared: frozenset[str] = frozenset()
+    sweeps: int = 1
 
 
 @dataclass(frozen=True, slots=True)

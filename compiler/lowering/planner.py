@@ -4,6 +4,9 @@ A beam walks over the ops in order. A state is where it has come to, which tenso
 there, and what the groups so far cost (``lowering.group_search``, ``lowering.tile_search``). From
 each state the next op runs alone, or as a group with those after it; its result goes to DRAM, stays
 in SRAM until its last use, or both. Costs are kept by signature, as networks repeat themselves.
+
+These costs are estimates. The groups of the plan are rehearsed in the end (``lowering.rehearsal``):
+another plan has them run with the stripes and tilings that take least when each is scheduled.
 """
 
 from __future__ import annotations
@@ -12,9 +15,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from edgefusion.compiler.lowering.group import may_join, why_apart
+from edgefusion.compiler.lowering.emitter import Emitter
+from edgefusion.compiler.lowering.group import emit_group, may_join, why_apart
 from edgefusion.compiler.lowering.group_search import Choice, LoopSearch, OpInLoops
 from edgefusion.compiler.lowering.plan import Group, Loop, Member, Plan, Residency
+from edgefusion.compiler.lowering.rehearsal import rehearse_best
 from edgefusion.compiler.lowering.rule import OpContext
 from edgefusion.compiler.lowering.scene import Scene, signature, with_residents
 from edgefusion.compiler.lowering.tile_search import Candidate, Known, best, search
@@ -40,10 +45,37 @@ _PATIENCE = 40
 """Ops over which a tensor may stay in SRAM without a copy in DRAM."""
 _NEAR = 6
 """Ops over which one stays that is in DRAM as well."""
+_REHEARSED_SIZES = 8
+"""Stripe sizes of a group among which those to rehearse are found."""
+_ROOM = 1.001
+"""By how much what takes less room may take longer: the next group's first loads go there."""
 
 
 _New = tuple[str, int, bool]
 """A tensor in SRAM: its root, the op at which it may go, and whether it has no copy in DRAM."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Question:
+    """How ``ops`` run best as a group with the tensors of ``where`` in SRAM, within a limit of it;
+    ``drops``: for the sake of statistics alone. Questions of one ``key`` have the same answer."""
+
+    ops: Sequence[NetOp]
+    loop: Loop
+    where: Mapping[str, str]
+    limit_bytes: int
+    named: Any
+    drops: bool
+
+    @property
+    def is_loop(self) -> bool:
+        """Whether stripes roll by."""
+        return len(self.ops) > 1 or bool(self.loop.rolling)
+
+    @property
+    def key(self) -> Any:
+        """The signature of all that the answer depends on."""
+        return self.named, self.limit_bytes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,7 +85,7 @@ class _State:
     cost: float
     residents: tuple[_New, ...]
     before: _State | None = None
-    choices: tuple[Choice, ...] = ()
+    choices: tuple[tuple[_Question, Choice], ...] = ()
     ops: tuple[int, int] = (0, 0)
     new: _New | None = None
 
@@ -67,6 +99,7 @@ class Learnt:
     in_loops: dict[Any, OpInLoops] = field(default_factory=dict)
     loops: dict[Any, LoopSearch] = field(default_factory=dict)
     choices: dict[Any, Choice | None] = field(default_factory=dict)
+    rehearsed: dict[Any, Choice] = field(default_factory=dict)
 
 
 def plan_separately(ops: Sequence[NetOp], scene: Scene, schedule: Schedule) -> Plan:
@@ -92,9 +125,10 @@ def plan_groups(
     alone_never: frozenset[str] = frozenset(),
     learnt: Learnt | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Plan:
-    """The cheapest plan that the beam finds. ``alone_never`` are tensors that must not stay in
-    SRAM; ``learnt`` carries what one search finds to the next.
+) -> tuple[Plan, Plan]:
+    """The cheapest plan that the beam finds, and the same with its groups rehearsed, one by one.
+    ``alone_never`` are tensors that must not stay in SRAM; ``learnt`` carries what one search finds
+    to the next.
 
     Raises DoesNotFitError for an op that fits no way.
     """
@@ -129,7 +163,7 @@ class _Planner:
         self.forms: dict[tuple[int, int], Sequence[NetOp] | None] = {}
         self.absorbed: dict[Kind, tuple[NetOp, ...]] = {}
 
-    def plan(self, progress: Callable[[int, int], None] | None) -> Plan:
+    def plan(self, progress: Callable[[int, int], None] | None) -> tuple[Plan, Plan]:
         count = len(self.ops)
         states: list[list[_State]] = [[] for _ in range(count + 1)]
         states[0] = [_State(0.0, ())]
@@ -139,7 +173,8 @@ class _Planner:
             for state in self._kept(states[index]):
                 for following in self._following(state, index):
                     states[following.ops[1]].append(following)
-        return self._traced(min(states[count], key=lambda s: s.cost))
+        best = min(states[count], key=lambda s: s.cost)
+        return self._traced(best, lambda _, choice: choice), self._traced(best, self._rehearsed)
 
     def _kept(self, states: list[_State]) -> list[_State]:
         """The best of each set of residents, and of these the most promising."""
@@ -207,15 +242,15 @@ class _Planner:
         residents = (*state.residents, new) if new else state.residents
         left = tuple(r for r in residents if r[1] >= stop)
 
-        def following(choices: Sequence[Choice | None]) -> Iterator[_State]:
-            found = tuple(c for c in choices if c is not None)
-            if len(found) == len(choices):
-                cost = state.cost + sum(c.time_ps + 0.1 * c.dma_ps for c in found)
-                yield _State(cost, left, state, found, (start, stop), new)
+        def following(asked: Sequence[_Question | None]) -> Iterator[_State]:
+            found = [(q, c) for q in asked if q is not None and (c := self._choice(q)) is not None]
+            if len(found) == len(asked):
+                cost = state.cost + sum(c.time_ps + 0.1 * c.dma_ps for _, c in found)
+                yield _State(cost, left, state, tuple(found), (start, stop), new)
 
         ops = self._form(start, stop)
         if ops is not None:
-            yield from following([self._choice(ops, where, stop)])
+            yield from following([self._asked(ops, where, stop)])
         for barrier in range(start, stop - 1):
             if self._may_repeat(start, barrier, stop):
                 first = list(self.ops[start : barrier + 1])
@@ -223,10 +258,9 @@ class _Planner:
                 second = [*first[:-1], bare, *self.ops[barrier + 1 : stop]]
                 if may_join(second, self.scene):
                     before = {root: "sram" for root, _, _ in state.residents}
-                    values = self._choice(second, where, stop)
-                    if values is not None:
-                        sums = self._choice(first, before, stop, drops=True)
-                        yield from following([sums, values])
+                    values = self._asked(second, where, stop)
+                    if values is not None and self._choice(values) is not None:
+                        yield from following([self._asked(first, before, stop, drops=True), values])
 
     def _form(self, start: int, stop: int) -> Sequence[NetOp] | None:
         """The ops as one group; None if they cannot be, or it is not worth a try."""
@@ -337,15 +371,15 @@ class _Planner:
         after = self.scene.rows_needed(op, Span(half, total - half))
         return {name for name in before if before[name].stop > after[name].start}
 
-    def _choice(
+    def _asked(
         self,
         ops: Sequence[NetOp],
         where: Mapping[str, str],
         stop: int,
         *,
         drops: bool = False,
-    ) -> Choice | None:
-        """How ``ops`` run best with these tensors in SRAM."""
+    ) -> _Question | None:
+        """What to ask for ``ops``; None where SRAM is full."""
         crossing = sum(self._bytes(root) for root in where)
         limit = self.machine.sram_bytes
         if crossing:
@@ -364,61 +398,102 @@ class _Planner:
         for mark, roots in (("rolls", loop.rolling), ("shared", loop.shared)):
             marks |= dict.fromkeys(roots, mark)
         marks |= {root: marks[root] + " kept" for root in loop.kept if root in marks}
-        named = signature(ops, self.scene, marks)
-        key = named, limit
-        if key not in self.learnt.choices:
-            self.learnt.choices[key] = self._search(ops, loop, where, limit, named)
-        found = self.learnt.choices[key]
-        if found is None:
-            return None
+        return _Question(ops, loop, where, limit, signature(ops, self.scene, marks), drops)
+
+    def _choice(self, question: _Question) -> Choice | None:
+        """The answer, for some ops of this signature; None where nothing fits."""
+        known = self.learnt.choices
+        if question.key not in known:
+            known[question.key] = self._search(question)
+        return known[question.key]
+
+    def _rehearsed(self, question: _Question, chosen: Choice) -> Choice:
+        """The answer again, of the candidates that are scheduled, and of about the fastest the one
+        that takes the least room."""
+        known = self.learnt.rehearsed
+        if question.key not in known:
+            candidates, scene = self._candidates(question)
+
+            def emit(choice: Choice, e: Emitter) -> None:
+                e.begin_group()
+                emit_group(e, choice.group, scene, [0] * len(choice.group.members))
+
+            timed = rehearse_best(
+                [chosen, *candidates],
+                lambda c: c.time_ps,
+                lambda c: c.instructions,
+                emit,
+                self.machine,
+                self.schedule,
+            )
+            fastest = min(time_ps for _, time_ps in timed)
+            close = [c for c, time_ps in timed if time_ps <= _ROOM * fastest]
+            known[question.key] = min(close, key=lambda c: c.sram_bytes)
+        return known[question.key]
+
+    def _bound(self, question: _Question, choice: Choice) -> Group:
+        """The group of the ``question``'s own ops that is as the ``choice``."""
         members = tuple(
             replace(
                 member,
                 op=op,
-                record=op.name + STATISTICS if drops else op.name,
+                record=op.name + STATISTICS if question.drops else op.name,
                 absorbed=self.absorbed.get(op.kind, ()),
             )
-            for member, op in zip(found.group.members, ops, strict=True)
+            for member, op in zip(choice.group.members, question.ops, strict=True)
         )
-        bound = replace(loop, stripe=found.group.loop.stripe)
-        return replace(found, group=Group(members, bound))
+        chosen = choice.group.loop
+        return Group(members, replace(question.loop, stripe=chosen.stripe, sweeps=chosen.sweeps))
 
     def _context(self, op: NetOp, where: Mapping[str, str]) -> OpContext:
         scene = with_residents(self.scene, where)
         return OpContext(op, self.machine, scene.tensors, scene.views)
 
-    def _search(
-        self,
-        ops: Sequence[NetOp],
-        loop: Loop,
-        where: Mapping[str, str],
-        limit: int,
-        named: Any,
-    ) -> Choice | None:
-        learnt = self.learnt
-        if len(ops) > 1 or loop.rolling:
-            if named not in learnt.loops:
-                scene = with_residents(self.scene, where)
-                marks = dict.fromkeys(where, "sram")
-                marks |= dict.fromkeys(loop.rolling | loop.shared, "sram")
-                names = (signature([op], self.scene, marks) for op in ops)
-                known = [learnt.in_loops.setdefault(name, OpInLoops()) for name in names]
-                learnt.loops[named] = LoopSearch(ops, scene, loop, self.schedule, known)
-            return learnt.loops[named].best(limit)
-        (op,) = ops
-        tiles = learnt.tiles.setdefault(named, {})
-        candidates = search(self._context(op, where), self.schedule, limit, tiles)
-        if not candidates or candidates[0].rejected:
-            return None
-        chosen = self._preferred([c for c in candidates if not c.rejected])
-        stored = sum(self._bytes(root) for root in loop.kept)
-        dma = chosen.dma_ps + self._dma_ps(stored)
-        member = Member(op, chosen.tiling, chosen.slots, op.name)
+    def _search(self, question: _Question) -> Choice | None:
+        if question.is_loop:
+            return self._loop_search(question).best(question.limit_bytes)
+        found = self._alone(question)
+        return self._as_choice(question, self._preferred(found)) if found else None
+
+    def _candidates(self, question: _Question) -> tuple[list[Choice], Scene]:
+        """More of the ways that have been costed, or are near them, and where tensors lie."""
+        if question.is_loop:
+            loops = self._loop_search(question)
+            return loops.within(question.limit_bytes, _REHEARSED_SIZES), loops.scene
+        found = [self._as_choice(question, candidate) for candidate in self._alone(question)]
+        return found, with_residents(self.scene, question.where)
+
+    def _loop_search(self, question: _Question) -> LoopSearch:
+        learnt, loop = self.learnt, question.loop
+        if question.named not in learnt.loops:
+            scene = with_residents(self.scene, question.where)
+            marks = dict.fromkeys(question.where, "sram")
+            marks |= dict.fromkeys(loop.rolling | loop.shared, "sram")
+            names = (signature([op], self.scene, marks) for op in question.ops)
+            known = [learnt.in_loops.setdefault(name, OpInLoops()) for name in names]
+            search = LoopSearch(question.ops, scene, loop, self.schedule, known)
+            learnt.loops[question.named] = search
+        return learnt.loops[question.named]
+
+    def _alone(self, question: _Question) -> list[Candidate]:
+        """The tilings that fit of an op by itself, fastest first."""
+        (op,) = question.ops
+        known = self.learnt.tiles.setdefault(question.named, {})
+        context = self._context(op, question.where)
+        found = search(context, self.schedule, question.limit_bytes, known)
+        return [candidate for candidate in found if not candidate.rejected]
+
+    def _as_choice(self, question: _Question, candidate: Candidate) -> Choice:
+        (op,) = question.ops
+        stored = sum(self._bytes(root) for root in question.loop.kept)
+        dma = candidate.dma_ps + self._dma_ps(stored)
+        member = Member(op, candidate.tiling, candidate.slots, op.name)
         return Choice(
-            Group((member,), loop),
-            chosen.sram_bytes,
-            chosen.dma_bytes + stored,
-            int(max(chosen.time_ps, dma)),
+            Group((member,), question.loop),
+            candidate.sram_bytes,
+            candidate.dma_bytes + stored,
+            candidate.instructions,
+            int(max(candidate.time_ps, dma)),
             int(dma),
         )
 
@@ -430,11 +505,11 @@ class _Planner:
             # what moves least, in fewest instructions.
             close = [c for c in fitting if c.time_ps <= 1.01 * fastest]
             return min(close, key=lambda c: (c.dma_bytes, c.instructions, c.time_ps))
-        # Room is worth more than a thousandth of time: the next group's first loads go there.
-        close = [c for c in fitting if c.time_ps <= 1.001 * fastest]
+        close = [c for c in fitting if c.time_ps <= _ROOM * fastest]
         return min(close, key=lambda c: (c.sram_bytes, c.time_ps))
 
-    def _traced(self, state: _State) -> Plan:
+    def _traced(self, state: _State, final: Callable[[_Question, Choice], Choice]) -> Plan:
+        """The plan that has come to ``state``, with its choices made ``final``."""
         steps: list[_State] = []
         at: _State | None = state
         while at is not None and at.choices:
@@ -445,7 +520,7 @@ class _Planner:
         group_of: dict[int, int] = {}
         begins: dict[int, int] = {}
         for step in reversed(steps):
-            groups += [choice.group for choice in step.choices]
+            groups += [self._bound(q, final(q, choice)) for q, choice in step.choices]
             borders += ["statistics first, then values"] * (len(step.choices) - 1)
             borders.append(self._border(step))
             group_of |= dict.fromkeys(range(*step.ops), len(groups) - 1)
@@ -462,8 +537,8 @@ class _Planner:
         stop = step.ops[1]
         if stop == len(self.ops):
             return ""
-        members = step.choices[-1].group.members
-        joined = [*(member.op for member in members), self.ops[stop]]
+        members = step.choices[-1][0].ops
+        joined = [*members, self.ops[stop]]
         if apart := why_apart(joined, self.scene):
             return apart
         if len(members) >= _LONGEST:

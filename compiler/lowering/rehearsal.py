@@ -1,30 +1,59 @@
-"""How long a tiling takes when engines overlap, found by emitting and scheduling it.
+"""How long a group takes when engines overlap, found by emitting and scheduling it.
 
-Estimates add up what engines do (``lowering.cost``). Where buffers are few, what counts is who
-waits for a slot, and that is the scheduler's to say. It costs milliseconds a tiling, so the search
-asks for the most promising ones alone.
+Estimates add up what engines do (``lowering.cost``). Where buffers are few, or one long transfer
+holds up short ones, what counts is who waits for whom, and that is the scheduler's to say. It costs
+milliseconds a group, so searches ask for the most promising ones alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TypeVar
+
 from edgefusion.compiler.lowering.emitter import Emitter
-from edgefusion.compiler.lowering.rule import LoweredKind, OpContext, Tiling
 from edgefusion.compiler.schedule.dependences import dependence_graph
 from edgefusion.compiler.schedule.list_schedule import list_schedule
 from edgefusion.compiler.schedule.schedule import Schedule
+from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program_builder import ProgramBuilder
 from edgefusion.runtime.work import durations_ps
 
+_MOST_INSTRUCTIONS = 40_000
+"""Instructions that are scheduled for one question, all of its candidates together."""
 
-def rehearse(context: OpContext, t: Tiling, slots: int, schedule: Schedule) -> int:
-    """Picoseconds from the first instruction of the op, alone on the machine, to the end of its
-    last. Raises DoesNotFitError."""
-    kind, machine = context.op.kind, context.machine
-    assert isinstance(kind, LoweredKind)
+T = TypeVar("T")
+
+
+def rehearse_best(
+    candidates: Iterable[T],
+    estimated_ps: Callable[[T], float],
+    instructions: Callable[[T], int],
+    emit: Callable[[T, Emitter], None],
+    machine: Machine,
+    schedule: Schedule,
+) -> list[tuple[T, int]]:
+    """The times, in picoseconds, of those ``candidates`` that may be the fastest: the best by their
+    estimates, which tend to be low, for as long as these are below the best time so far. At least
+    one is timed."""
+    timed: list[tuple[T, int]] = []
+    best_ps, budget = float("inf"), _MOST_INSTRUCTIONS
+    for candidate in sorted(candidates, key=lambda c: (estimated_ps(c), instructions(c))):
+        budget -= instructions(candidate)
+        if estimated_ps(candidate) > best_ps or (timed and budget < 0):
+            break
+        time_ps = rehearse(partial(emit, candidate), machine, schedule)
+        timed.append((candidate, time_ps))
+        best_ps = min(best_ps, time_ps)
+    return timed
+
+
+def rehearse(emit: Callable[[Emitter], None], machine: Machine, schedule: Schedule) -> int:
+    """Picoseconds from the first instruction that ``emit`` emits, alone on the machine, to the end
+    of the last. Raises DoesNotFitError."""
     builder = ProgramBuilder("rehearsal", machine.name, schedule.name)
     emitter = Emitter(builder, machine, schedule, dry=False)
-    emitter.begin(0, context.op.name, slots)
-    kind.emit(emitter, context, t)
+    emit(emitter)
     program = builder.build()
     graph = dependence_graph(emitter.accesses)
     kinds = program.columns.engine.tolist()

@@ -37,6 +37,12 @@ class Tiling:
         return self.values[1:]
 
     @property
+    def sweeps(self) -> int:
+        """Into how many parts the result's channels are divided that are made one after the other,
+        each over all rows."""
+        return int(self.get("sweeps", 1))
+
+    @property
     def splits(self) -> bool:
         """Whether it says how deep the parts of a reduction are (``ops.split_reduction``)."""
         return any(name == "depth" for name, _ in self.values)
@@ -73,7 +79,12 @@ class OpContext:
 
 
 class Stage:
-    """An op under way: its buffers are reserved, stripes of its result follow one another."""
+    """An op under way: its buffers are reserved, stripes of its result follow one another.
+
+    ``sweep`` says which part of the result's channels they are of (``Tiling.sweeps``).
+    """
+
+    sweep: int = 0
 
     def run(self, span: Span) -> None:
         """Emit the rows ``span`` of the result, seen as a matrix."""
@@ -83,7 +94,7 @@ class Stage:
         """Emit what can be done only once all rows are there."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Whole(Stage):
     """The stage of an op that is emitted in one run."""
 
@@ -117,7 +128,7 @@ class LoweredKind(Kind):
 
     def stripe_tilings(self, context: OpContext, size: int) -> Iterator[Tiling]:
         """Tilings that take stripes of up to ``size`` rows of the result in one tile, most channels
-        first; none where the op cannot be emitted stripe by stripe."""
+        first, those with ``sweeps`` last; none where the op cannot be emitted stripe by stripe."""
         return iter(())
 
     def pauses(self, context: OpContext, t: Tiling) -> tuple[int, int] | None:

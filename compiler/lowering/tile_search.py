@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from edgefusion.compiler.lowering.cost import Tally, costs_of
 from edgefusion.compiler.lowering.emitter import Emitter
-from edgefusion.compiler.lowering.rehearsal import rehearse
+from edgefusion.compiler.lowering.rehearsal import rehearse_best
 from edgefusion.compiler.lowering.rule import LoweredKind, OpContext, Tiling
 from edgefusion.compiler.network.network import NetOp
 from edgefusion.compiler.schedule.schedule import Schedule
@@ -20,8 +20,6 @@ from edgefusion.runtime.machine import Machine
 
 _NOT_COSTED = "not costed: larger tiles of its family fit"
 _LARGEST = 4
-_REHEARSED = 40_000
-"""Instructions that are scheduled, of all tilings of an op together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,20 +158,19 @@ def _cost(
 def _rehearsed(
     found: list[Candidate], kind: LoweredKind, context: OpContext, schedule: Schedule
 ) -> list[Candidate]:
-    """``found``; if any of them pause, with the times that scheduling gives: to the best by their
-    estimates, which tend to be low, for as long as these are below the best time so far."""
+    """``found``; if any of them pause, with the times that scheduling gives to the best of them."""
     fitting = [c for c in found if not c.rejected]
     if not any(kind.pauses(context, c.tiling) for c in fitting):
         return found
-    timed: dict[int, Candidate] = {}
-    best_ps, budget = float("inf"), _REHEARSED
-    for c in sorted(fitting, key=lambda c: (c.time_ps, c.instructions)):
-        budget -= c.instructions
-        if c.time_ps > best_ps or (timed and budget < 0):
-            break
-        time_ps = rehearse(context, c.tiling, c.slots, schedule)
-        timed[id(c)] = replace(c, time_ps=time_ps)
-        best_ps = min(best_ps, time_ps)
+
+    def emit(c: Candidate, e: Emitter) -> None:
+        e.begin(0, context.op.name, c.slots)
+        kind.emit(e, context, c.tiling)
+
+    times = rehearse_best(
+        fitting, lambda c: c.time_ps, lambda c: c.instructions, emit, context.machine, schedule
+    )
+    timed = {id(c): replace(c, time_ps=time_ps) for c, time_ps in times}
     # Of the others no more is known than that they are not likely to be better.
     worst = max(c.time_ps for c in timed.values())
     timed |= {

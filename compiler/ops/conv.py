@@ -33,6 +33,9 @@ from edgefusion.runtime.isa import Opcode
 
 Pair = tuple[int, int]
 
+_HEAVY = 4
+"""Weights that take less than this part of SRAM leave room enough to stay while rows pass once."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowedKind(Kind):
@@ -165,6 +168,15 @@ class Conv(WindowedKind, LoweredKind):
                 yield tiling(rows=rows, columns=width, channels=part, outer=stays)
         for part in parts[1:]:
             yield tiling(rows=rows, columns=width, channels=part, outer="rows")
+        if context.tensors[self.w].nbytes * _HEAVY < context.machine.sram_bytes:
+            return
+        for sweeps in (2, 4):
+            swept, uneven = divmod(channels, sweeps)
+            if self.groups > 1 or uneven or swept % granule:
+                continue
+            for part in channel_sizes(swept, multiple=granule):
+                stays = "weights" if part == swept else "rows_weights"
+                yield tiling(rows=rows, columns=width, channels=part, outer=stays, sweeps=sweeps)
 
     def stage(self, e: Emitter, context: OpContext, t: Tiling) -> Stage:
         """See the module."""
@@ -198,17 +210,18 @@ class _Stage(Stage):
         taps = self.w.shape[1] * self.w.shape[2] * self.w.shape[3]
         stripe = self.row_window.largest(rows) * self.column_window.largest(cols)
         channels = self.y.shape[2]
+        self.channels = channels // t.sweeps
         self.in_parts = t.choice("outer") == "rows_weights"
-        self.stays = self.in_parts or size >= channels
+        self.stays = self.in_parts or size >= self.channels
         outer_rows = t.choice("outer") == "rows"
         held = channels if self.stays else size
         self.x_buffer = e.input_buffer("x", stripe * self.x.shape[2], self.x)
         # Weights that stay come in parts of their own: the first product waits for the first alone.
-        starts = range(0, channels, size) if self.in_parts else [0]
+        starts = range(0, self.channels, size) if self.in_parts else [0]
         self.w_buffers = [
             e.buffer(
                 f"w{start}" if start else "w",
-                min(size, channels - start) * taps,
+                min(size, self.channels - start) * taps,
                 self.w.operand.dtype,
                 streamed=not self.stays,
             )
@@ -231,24 +244,30 @@ class _Stage(Stage):
     def run(self, span: Span) -> None:
         """Whole rows of the image."""
         self.look_up()
-        _, width, channels = self.y.shape
+        width = self.y.shape[1]
         e, t = self.e, self.tiling
         first, count = span.start // width, span.size // width
+        swept = self.sweep > 0
         if t.choice("outer") == "weights":
-            for c in e.tiles(channels, t["channels"]):
+            for c in self.channel_tiles():
                 self.load_weights(c, again=first > 0)
                 for r in e.tiles(count, t["rows"], edges=2, start=first):
                     for q in e.tiles(width, t["columns"], edges=2):
-                        x, pads = self.load_stripe(r, q, again=c.index > 0)
+                        x, pads = self.load_stripe(r, q, again=swept or c.index > 0)
                         self.compute(x, pads, r, q, c)
         else:
             for r in e.tiles(count, t["rows"], edges=2, start=first):
                 for q in e.tiles(width, t["columns"], edges=2):
-                    x, pads = self.load_stripe(r, q, again=False)
+                    x, pads = self.load_stripe(r, q, again=swept)
                     again = r.start + q.start > 0
-                    for c in e.tiles(channels, t["channels"]):
+                    for c in self.channel_tiles():
                         self.load_weights(c, again=again)
                         self.compute(x, pads, r, q, c)
+
+    def channel_tiles(self) -> Iterator[Tile]:
+        """Tiles of the channels that are made now."""
+        start = self.sweep * self.channels
+        return self.e.tiles(self.channels, self.tiling["channels"], start=start)
 
     def finish(self) -> None:
         """Statistics."""
@@ -264,7 +283,8 @@ class _Stage(Stage):
             if not self.in_parts:
                 load_constants(self.e, self.constants, c, again=again)
             elif c.index == 0:
-                load_constants(self.e, self.constants, Tile(0, 0, self.y.shape[2]), again=again)
+                part = Tile(0, self.sweep * self.channels, self.channels)
+                load_constants(self.e, self.constants, part, again=again)
         if self.in_parts or not there:
             self.epilogue.load_vectors(self.e, c, again=again)
 

@@ -93,6 +93,10 @@ SETTINGS = (
     Setting("wide tail", False, 12, seed=0),
     Setting("wide tail", False, 24, seed=0, engines=2),
     Setting("wide tail", True, 24, seed=0),
+    Setting("heavy tail", True, 160),
+    Setting("heavy tail", True, 192, dram=14e9),
+    Setting("heavy tail", False, 128, engines=2),
+    Setting("heavy tail", False, 160, dram=14e9),
     Setting("down and up", False, 32),
     Setting("down and up", False, 12),
     Setting("down and up", True, 48, seed=1),
@@ -103,7 +107,7 @@ SETTINGS = (
     Setting("image transformer", True, 12, seed=1),
     Setting("image transformer", False, 32, seed=1),
 )
-WAYS = ("group", "kept", "shared", "resident", "near", "twice", "split", "gated")
+WAYS = ("group", "kept", "shared", "resident", "near", "twice", "swept", "split", "gated")
 
 
 @cache

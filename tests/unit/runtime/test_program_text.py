@@ -43,7 +43,7 @@ def documented() -> Program:
             bound_bytes=2048,
         )
     )
-    builder.groups.append(GroupRecord(4, (1,), (), (0,), 4096, "longest group"))
+    builder.groups.append(GroupRecord(4, (1,), (), (0,), 4096, "longest group", sweeps=2))
     builder.residents.append(ResidentRecord(1, 0, 0, 1024, alone=True))
     builder.fused = EngineBounds(0, 600, 800)
     builder.buffers.append(BufferRecord("x.tile", Space.SRAM, 64, 1024, 0, 1))
@@ -143,7 +143,7 @@ def programs(draw: st.DrawFn) -> Program:
     numbered = st.lists(st.integers(0, 2**30), max_size=2).map(tuple)
     builder.groups += draw(
         st.lists(
-            st.builds(GroupRecord, NUMBERS, numbered, numbered, numbered, NUMBERS, NAMES),
+            st.builds(GroupRecord, NUMBERS, numbered, numbered, numbered, NUMBERS, NAMES, NUMBERS),
             max_size=2,
         )
     )

@@ -16,7 +16,7 @@ from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program import Program
 from edgefusion.runtime.store_watch import StoreWatch
 from tests.fp16_reference import draw, half_network
-from tests.group_cases import ChainBuilder
+from tests.group_cases import ChainBuilder, heavy_tail
 from tests.grouped_cases import MACHINE, conv_chain, norm_chain
 
 
@@ -31,9 +31,15 @@ HALVES = {
     "chain": conv_chain(24, 16, 16),
     "norms": norm_chain(48, 16, 16),
     "gated": gated_chain(),
+    "heavy": heavy_tail(),
 }
 HALVES = {name: half_network(network) for name, network in HALVES.items()}
-BETWEEN = {"chain": ("a", "b", "c", "y"), "norms": ("a", "n", "y"), "gated": ("t1", "t2", "t3")}
+BETWEEN = {
+    "chain": ("a", "b", "c", "y"),
+    "norms": ("a", "n", "y"),
+    "gated": ("t1", "t2", "t3"),
+    "heavy": ("t1", "t2", "t3"),
+}
 DONE_BY = {"glu2": "matmul1"}
 """The op of the program that does another's work as well."""
 
@@ -81,6 +87,7 @@ def seen(
         ("norms", 28, 2e9, "conv1, norm conv2"),
         ("gated", 24, 2e9, "matmul1, matmul3"),  # by columns too, its result to DRAM
         ("gated", 64, 2e9, "matmul1, matmul3"),  # the result stays whole
+        ("heavy", 192, 2e9, "conv1, group_norm2 conv3"),  # the norm runs for each sweep
     ],
 )
 def test_values_in_sram_are_those_that_others_store(
@@ -103,7 +110,12 @@ def test_values_in_sram_are_those_that_others_store(
 
 @pytest.mark.parametrize(
     ("case", "sram_kib", "rate"),
-    [("chain", 20, 2e9), ("chain", 24, 68e9), ("gated", 24, 2e9), ("gated", 64, 2e9)],
+    [
+        ("chain", 20, 2e9),
+        ("chain", 24, 68e9),
+        ("gated", 24, 2e9),
+        ("gated", 64, 2e9),
+    ],
 )
 def test_every_op_reads_what_replaced_them(case: str, sram_kib: int, rate: float) -> None:
     network, machine = HALVES[case], machine_of(sram_kib, rate)

@@ -12,6 +12,7 @@ from edgefusion.compiler.lowering.emitter import Emitter
 from edgefusion.compiler.lowering.lower import candidates_of, context_of, lower
 from edgefusion.compiler.lowering.rehearsal import rehearse
 from edgefusion.compiler.lowering.rule import OpContext, Tiling, tiling
+from edgefusion.compiler.lowering.tile_search import lowered_kind
 from edgefusion.compiler.lowering.view import View
 from edgefusion.compiler.network.network import Network
 from edgefusion.compiler.ops.attention import Attention
@@ -70,6 +71,16 @@ def taken_bytes(context: OpContext, t: Tiling) -> int:
     return emitter.sram_peak_bytes
 
 
+def scheduled_ps(context: OpContext, t: Tiling) -> int:
+    """What the op takes by itself."""
+
+    def emit(e: Emitter) -> None:
+        e.begin(0, context.op.name, PIPELINED.slots)
+        lowered_kind(context.op).emit(e, context, t)
+
+    return rehearse(emit, context.machine, PIPELINED)
+
+
 @pytest.mark.parametrize(("network", "kib"), [(SMALL, 1280), (INTEGER, 448)], ids=["fp16", "int16"])
 def test_the_choice_is_within_a_hundredth_of_the_best(network: Network, kib: int) -> None:
     machine = MACHINE.with_values(sram_bytes=kib * KIB)
@@ -81,8 +92,8 @@ def test_the_choice_is_within_a_hundredth_of_the_best(network: Network, kib: int
         if 0.93 * machine.sram_bytes < taken_bytes(context, t) <= machine.sram_bytes
     ]
     assert len(tried) > 100
-    least = min(tried, key=lambda t: rehearse(context, t, PIPELINED.slots, PIPELINED))
-    assert best.time_ps <= 1.01 * rehearse(context, least, PIPELINED.slots, PIPELINED), least
+    least = min(tried, key=lambda t: scheduled_ps(context, t))
+    assert best.time_ps <= 1.01 * scheduled_ps(context, least), least
 
 
 def test_the_decoder_reads_k_and_v_eight_times() -> None:
