@@ -213,6 +213,7 @@ class _Tables:
     groups: tuple[GroupRecord, ...]
     residents: tuple[ResidentRecord, ...]
     fused: EngineBounds
+    chain_ps: Whole = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -220,7 +221,8 @@ class Program:
     """A component's program for one target and schedule.
 
     ``groups`` are in order (none where nobody formed any), ``residents`` what stays in SRAM between
-    them. ``fused`` are lower limits over all groups that its ops could form.
+    them. ``fused`` are lower limits over all groups that its ops could form, by engine, and
+    ``chain_ps`` is one of the time that they take one after the other where data demand it.
     """
 
     component: str
@@ -237,6 +239,7 @@ class Program:
     groups: tuple[GroupRecord, ...] = ()
     residents: tuple[ResidentRecord, ...] = ()
     fused: EngineBounds = NO_BOUNDS
+    chain_ps: int = 0
 
     def __len__(self) -> int:
         return len(self.columns.opcode)
@@ -296,6 +299,7 @@ class Program:
             "groups": [asdict(record) for record in self.groups],
             "residents": [asdict(record) for record in self.residents],
             "fused": asdict(self.fused),
+            "chain_ps": self.chain_ps,
         }
 
     def save(self, file: Path | BinaryIO) -> None:
@@ -333,6 +337,7 @@ class Program:
             tables.groups,
             tables.residents,
             tables.fused,
+            tables.chain_ps,
         )
 
     def __repr__(self) -> str:

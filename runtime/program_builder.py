@@ -36,6 +36,7 @@ class ProgramBuilder:
         self.groups: list[GroupRecord] = []
         self.residents: list[ResidentRecord] = []
         self.fused = EngineBounds()
+        self.chain_ps = 0
         self._attr_index: dict[Attrs, int] = {(): 0}
         self._checked: set[tuple[int, int]] = set()
         self._rows: list[tuple[int, int, int, int, int, int, int, int]] = []
@@ -120,6 +121,7 @@ class ProgramBuilder:
             groups=tuple(self.groups),
             residents=tuple(self.residents),
             fused=self.fused,
+            chain_ps=self.chain_ps,
         )
 
 

@@ -69,6 +69,9 @@ class _Parser:
         builder = ProgramBuilder(component, target, schedule)
         if line.accept("fused"):
             builder.fused = _least(line)
+        if line.accept("chain"):
+            builder.chain_ps = line.integer()
+            line.after("ps")
         line.end()
         self._section("tensors", lambda at: builder.tensors.append(_tensor(at, builder)))
         self._section("ops", lambda at: builder.ops.append(_op(at, builder)))

@@ -95,7 +95,8 @@ def _table_lines(program: Program) -> Iterator[str]:
     component, target, schedule = map(name_text, (p.component, p.target, p.schedule))
     yield f"program {component} for {target} schedule {schedule} version {p.version}"
     fused = f" fused{_least_text(p.fused)}" if p.fused != EngineBounds() else ""
-    yield f"sram {p.sram_bytes} dram {p.dram_bytes}{fused}"
+    chain = f" chain {p.chain_ps} ps" if p.chain_ps else ""
+    yield f"sram {p.sram_bytes} dram {p.dram_bytes}{fused}{chain}"
     yield "\ntensors"
     yield from (_tensor_text(index, record) for index, record in enumerate(p.tensors))
     yield "\nops"

@@ -7,6 +7,7 @@ from dataclasses import astuple, dataclass, field
 from typing import Any
 
 from edgefusion.compiler.lowering.bounds import Bound, compulsory_bytes, named_tensors, op_bound
+from edgefusion.compiler.lowering.chain_bound import chain_ps
 from edgefusion.compiler.lowering.plan import Group, Plan
 from edgefusion.compiler.lowering.rule import OpContext
 from edgefusion.compiler.lowering.scene import Scene, signature, with_residents
@@ -36,10 +37,11 @@ class BoundFinder:
 
     def fused(
         self, ops: Sequence[NetOp], plan: Plan, placed: Sequence[Sequence[Bound]]
-    ) -> EngineBounds:
-        """What holds for whatever groups ``ops`` form: weights, inputs, outputs, and what the host
-        reads and writes, once over the bus; each op's work once, as little as it takes wherever its
-        operands are. ``placed`` are the bounds in one ``plan``."""
+    ) -> tuple[EngineBounds, int]:
+        """What holds for whatever groups ``ops`` form. By engine: weights, inputs, outputs, and
+        what the host reads and writes, once over the bus; each op's work once, as little as it
+        takes wherever its operands are. And the picoseconds that they take in order
+        (``lowering.chain_bound``). ``placed`` are the bounds in one ``plan``."""
         chosen: dict[str, EngineBounds] = {}
         for group, bounds in zip(plan.groups, placed, strict=True):
             for member, bound in zip(group.members, bounds, strict=True):
@@ -48,6 +50,7 @@ class BoundFinder:
         moved_ps = sum(bound.dma_ps for bounds in placed for bound in bounds)
         sums = {step.operand for op in ops for step in op.epilogue if step.is_statistics}
         total = EngineBounds(dma_ps=min(self._outer_ps(ops), moved_ps))  # not more by rounding
+        alone: dict[str, EngineBounds] = {}
         for op in ops:
             named = {*operands(op), *(op.outputs if len(op.outputs) == 1 else ())} - sums
             everywhere = frozenset(
@@ -60,8 +63,9 @@ class BoundFinder:
                 least = _pairwise(min, chosen[op.name], least)
             if op.kind.on_npu:
                 least = _pairwise(min, least, self._bound(op, everywhere, everywhere).engines)
-            total += EngineBounds(least.tensor_ps, least.vector_ps, 0, least.host_ps)
-        return total
+            alone[op.name] = EngineBounds(least.tensor_ps, least.vector_ps, 0, least.host_ps)
+            total += alone[op.name]
+        return total, chain_ps(ops, self.scene, alone)
 
     def _of_group(self, group: Group, residents: set[str]) -> list[Bound]:
         scene, loop = self.scene, group.loop

@@ -64,7 +64,7 @@ def remember(builder: ProgramBuilder, plan: Plan, scene: Scene, ops: Sequence[Ne
         ResidentRecord(number[r.root], r.first, r.last, scene.tensors[r.root].nbytes, r.alone)
         for r in plan.residencies
     ]
-    builder.fused = finder.fused(ops, plan, placed)
+    builder.fused, builder.chain_ps = finder.fused(ops, plan, placed)
 
 
 def bound_again(program: Program, ops: Sequence[NetOp], scene: Scene) -> Program:
@@ -82,7 +82,8 @@ def bound_again(program: Program, ops: Sequence[NetOp], scene: Scene) -> Program
         replace(record, least=bound.engines, bound_bytes=bound.nbytes)
         for record, bound in zip(program.ops, found, strict=True)
     )
-    return replace(program, ops=records, fused=finder.fused(ops, plan, placed))
+    fused, chain = finder.fused(ops, plan, placed)
+    return replace(program, ops=records, fused=fused, chain_ps=chain)
 
 
 def _remembered(program: Program, ops: dict[str, NetOp]) -> Plan:
