@@ -17,7 +17,7 @@ from edgefusion.compiler.lowering.group_search import Choice, LoopSearch, OpInLo
 from edgefusion.compiler.lowering.plan import Group, Loop, Member, Plan, Residency
 from edgefusion.compiler.lowering.rule import OpContext
 from edgefusion.compiler.lowering.scene import Scene, signature, with_residents
-from edgefusion.compiler.lowering.tile_search import Candidate, Known, best, search
+from edgefusion.compiler.lowering.tile_search import CLOSE, Candidate, Known, best, search
 from edgefusion.compiler.memory.placement import aligned
 from edgefusion.compiler.network.kind import Kind
 from edgefusion.compiler.network.network import NetOp, operands, results
@@ -428,7 +428,7 @@ class _Planner:
         if len(self.schedule.slot_counts(self.machine)) > 1:
             # How engines of a kind share tiles is estimated coarsely: of what is about as fast,
             # what moves least, in fewest instructions.
-            close = [c for c in fitting if c.time_ps <= 1.01 * fastest]
+            close = [c for c in fitting if c.time_ps <= CLOSE * fastest]
             return min(close, key=lambda c: (c.dma_bytes, c.instructions, c.time_ps))
         # Room is worth more than a thousandth of time: the next group's first loads go there.
         close = [c for c in fitting if c.time_ps <= 1.001 * fastest]

@@ -6,8 +6,9 @@ by the simulator's own cost functions; there is no second model to drift from th
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 
 from edgefusion.compiler.lowering.cost import Tally, costs_of
 from edgefusion.compiler.lowering.emitter import Emitter
@@ -20,6 +21,8 @@ from edgefusion.runtime.machine import Machine
 
 _NOT_COSTED = "not costed: larger tiles of its family fit"
 _LARGEST = 4
+CLOSE = 1.01
+"""What takes up to so many times the fastest candidate's time may be preferred to it."""
 _REHEARSED = 40_000
 """Instructions that are scheduled, of all tilings of an op together."""
 
@@ -31,6 +34,7 @@ class Candidate:
 
     ``time_ps`` is exact for schedules without overlap, an estimate with it: the busiest engine's
     time plus one tile of everything else. One copy overlaps little, and is taken not to.
+    ``least_ps`` is what smaller tiles of its family take at least.
     """
 
     tiling: Tiling
@@ -40,6 +44,7 @@ class Candidate:
     instructions: int = 0
     time_ps: int = 0
     dma_ps: int = 0
+    least_ps: int = 0
     rejected: str = ""
 
 
@@ -58,8 +63,9 @@ def search(
 
     Of each family of tilings only the largest few that fit are costed: within a family, smaller
     tiles add transfers, halo and set-up; with overlap they also shorten the first and last tile.
-    ``known`` carries costs from one limit to another. Within less than all
-    of SRAM nothing is tried but the kind's own ``tilings``.
+    Where that work alone takes longer than a tiling of another family, the largest is enough.
+    ``known`` carries costs from one limit to another. Within less than all of SRAM nothing is tried
+    but the kind's own ``tilings``.
     """
     known = {} if known is None else known
     narrow = limit_bytes is not None and limit_bytes < context.machine.sram_bytes
@@ -67,16 +73,25 @@ def search(
         context = replace(context, machine=limited(context.machine, limit_bytes))
     kind, copies = lowered_kind(context.op), schedule.slot_counts(context.machine)
     tilings = list(dict.fromkeys(kind.tilings(context)))
-    found = [c for slots in copies for c in _cost(tilings, slots, kind, context, schedule, known)]
+    found: list[Candidate] = []
+
+    def cost(wanted: Sequence[Tiling], slots: int) -> None:
+        # The estimates of those that pause tell little of how long they take.
+        sure = all(kind.pauses(context, t) is None for t in (*tilings, *wanted))
+        fastest_ps = _fastest_ps(found) if sure else None
+        found.extend(_cost(wanted, slots, kind, context, schedule, known, fastest_ps))
+
+    for slots in copies:
+        cost(tilings, slots)
     if not narrow and (all(c.rejected for c in found) or kind.is_cramped(context, schedule)):
         further = list(dict.fromkeys(kind.fallback(context)))
         for slots in copies:
-            found += _cost(further, slots, kind, context, schedule, known)
+            cost(further, slots)
         tilings += further
     if schedule.overlap and not narrow:
         # Larger tiles without overlap compete with smaller ones that overlap.
         free = [t for t in tilings if kind.pauses(context, t) is None]
-        found += _cost(free, 1, kind, context, schedule, known)
+        cost(free, 1)
         found = _rehearsed(found, kind, context, schedule)
     # Equal times are common (a bound engine hides the rest): then fewer bytes, then fewer
     # instructions, then less SRAM win.
@@ -101,60 +116,102 @@ def lowered_kind(op: NetOp) -> LoweredKind:
 
 
 def _cost(
-    tilings: list[Tiling],
+    tilings: Sequence[Tiling],
     slots: int,
     kind: LoweredKind,
     context: OpContext,
     schedule: Schedule,
     known: Known,
+    fastest_ps: float | None,
 ) -> list[Candidate]:
-    machine = context.machine
-    emitter = Emitter.of_costs(machine, schedule)
-    fitting: Counter[object] = Counter()
-    found: list[Candidate | None] = [None] * len(tilings)
-    sram = [0] * len(tilings)
-    for i, candidate in enumerate(tilings):
-        # A rule proposes one size of a split reduction for each number of copies.
-        most = 1 if candidate.splits else _LARGEST
-        if fitting[candidate.family] >= most:
-            found[i] = Candidate(candidate, slots, 0, rejected=_NOT_COSTED)
-            continue
-        before = known.get((candidate, slots))
-        if before is not None and before.sram_bytes > machine.sram_bytes:
-            over = f"{before.sram_bytes - machine.sram_bytes:,} bytes more than the SRAM has"
-            found[i] = replace(before, rejected=f"{context.op.name}: {over}")
-            continue
-        if before is not None and not before.rejected:
-            fitting[candidate.family] += 1
-            found[i] = before
-            continue
-        emitter.begin(i, context.op.name, slots)
-        emitter.sram_peak_bytes = 0
-        try:
-            kind.emit(emitter, context, candidate)
-            fitting[candidate.family] += 1
-        except DoesNotFitError as error:
-            peak = emitter.sram_peak_bytes
-            found[i] = Candidate(candidate, slots, peak, rejected=str(error))
-        sram[i] = emitter.sram_peak_bytes
-    if None in found:
-        pauses = {i: p for i, t in enumerate(tilings) if (p := kind.pauses(context, t))}
-        tally = Tally.of(emitter, machine, len(tilings))
-        costs = costs_of(tally, slots, machine, schedule, pauses)
-        for i, t in enumerate(tilings):
-            if found[i] is None:
-                found[i] = Candidate(
-                    t,
-                    slots,
-                    sram[i],
-                    int(costs.dma_bytes[i]),
-                    int(costs.instructions[i]),
-                    int(costs.time_ps[i]),
-                    int(costs.dma_ps[i]),
-                )
-    made = [c for c in found if c is not None]
-    known |= {(c.tiling, slots): c for c in made if c.rejected != _NOT_COSTED}
-    return made
+    """Candidates of the ``tilings``. ``fastest_ps`` is what another one takes; None if times are
+    not to be relied on."""
+    families: dict[object, list[Tiling]] = {}
+    for t in tilings:
+        families.setdefault(t.family, []).append(t)
+    pauses = {t: p for t in tilings if (p := kind.pauses(context, t))}
+    found: dict[Tiling, Candidate] = {}
+    for most in (_LARGEST,) if fastest_ps is None else (1, _LARGEST):
+        fastest_ps = min(fastest_ps or inf, _fastest_ps(found.values()))
+        emitter = Emitter.of_costs(context.machine, schedule)
+        emitted: dict[Tiling, int] = {}
+        for own in families.values():
+            fitting = [found[t] for t in own if t in found and not found[t].rejected]
+            if fitting and fitting[0].least_ps > CLOSE * fastest_ps:
+                continue
+            # A rule proposes one size of a split reduction for each number of copies.
+            room = (1 if own[0].splits else most) - len(fitting)
+            for t in own:
+                if room and t not in found:
+                    before = _within(known.get((t, slots)), context)
+                    candidate = before or _emitted(t, slots, emitter, len(emitted), kind, context)
+                    if candidate is None:
+                        emitted[t] = emitter.sram_peak_bytes
+                    else:
+                        found[t] = candidate
+                    room -= not (candidate and candidate.rejected)
+        found |= _measured(emitted, slots, emitter, context.machine, schedule, pauses)
+    known |= {(t, slots): c for t, c in found.items()}
+    left = (Candidate(t, slots, 0, rejected=_NOT_COSTED) for t in tilings if t not in found)
+    found |= {c.tiling: c for c in left}
+    return [found[t] for t in tilings]
+
+
+def _fastest_ps(candidates: Iterable[Candidate]) -> float:
+    return min((c.time_ps for c in candidates if not c.rejected), default=inf)
+
+
+def _within(before: Candidate | None, context: OpContext) -> Candidate | None:
+    """What is known of a candidate, where SRAM has another size than when it was found."""
+    if before is None:
+        return None
+    over = before.sram_bytes - context.machine.sram_bytes
+    if over > 0:
+        reason = f"{context.op.name}: {over:,} bytes more than the SRAM has"
+        return replace(before, rejected=reason)
+    return None if before.rejected else before
+
+
+def _emitted(
+    t: Tiling, slots: int, e: Emitter, number: int, kind: LoweredKind, context: OpContext
+) -> Candidate | None:
+    """Emit a tiling dry as op ``number``; the candidate if it does not fit."""
+    e.begin(number, context.op.name, slots)
+    e.sram_peak_bytes = 0
+    try:
+        kind.emit(e, context, t)
+    except DoesNotFitError as error:
+        return Candidate(t, slots, e.sram_peak_bytes, rejected=str(error))
+    return None
+
+
+def _measured(
+    emitted: Mapping[Tiling, int],
+    slots: int,
+    emitter: Emitter,
+    machine: Machine,
+    schedule: Schedule,
+    pauses: Mapping[Tiling, tuple[int, int]],
+) -> dict[Tiling, Candidate]:
+    """What was emitted, in this order and with these bytes of SRAM, costs."""
+    if not emitted:
+        return {}
+    tally = Tally.of(emitter, machine, len(emitted))
+    waits = {i: pauses[t] for i, t in enumerate(emitted) if t in pauses}
+    costs = costs_of(tally, slots, machine, schedule, waits)
+    return {
+        t: Candidate(
+            t,
+            slots,
+            sram_bytes,
+            int(costs.dma_bytes[i]),
+            int(costs.instructions[i]),
+            int(costs.time_ps[i]),
+            int(costs.dma_ps[i]),
+            int(costs.least_ps[i]),
+        )
+        for i, (t, sram_bytes) in enumerate(emitted.items())
+    }
 
 
 def _rehearsed(
