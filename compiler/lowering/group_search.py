@@ -38,9 +38,11 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class OpInLoops:
-    """What has been found of an op whose operands lie in one way, in whatever loops it is: bytes of
-    SRAM that it ``reserved``, by its tiling; what it does, by its ``Turns``."""
+    """What has been found of an op whose operands lie in one way, in whatever loops it is: its
+    ``tilings`` for stripes, by the most rows of these; bytes of SRAM that it ``reserved``, by its
+    tiling; what it does, by its ``Turns``."""
 
+    tilings: dict[int, list[Tiling]] = field(default_factory=dict)
     reserved: dict[Tiling, int] = field(default_factory=dict)
     done: dict[Turns, Tally] = field(default_factory=dict)
 
@@ -178,10 +180,11 @@ class LoopSearch:
         """The tilings of each op for stripes of this size; None if one cannot run so."""
         if stripe not in self._options:
             rows, _ = self.scene.frontier(self.ops, replace(self.loop, stripe=stripe)).capacities
-            options = [
-                list(lowered_kind(c.op).stripe_tilings(c, size))
-                for c, size in zip(self._contexts, rows, strict=True)
-            ]
+            for context, known, size in zip(self._contexts, self.known, rows, strict=True):
+                if size not in known.tilings:
+                    tilings = lowered_kind(context.op).stripe_tilings(context, size)
+                    known.tilings[size] = list(tilings)
+            options = [known.tilings[size] for known, size in zip(self.known, rows, strict=True)]
             self._options[stripe] = options if all(options) else None
         return self._options[stripe]
 
@@ -204,18 +207,17 @@ class LoopSearch:
         stripes = sum(stripe_bytes(root, rows, scene, self.scratch) for root, rows in held.items())
         level = [0] * len(usable)
         taken = [self._bytes(i, own[0]) for i, own in enumerate(usable)]
+        smaller = {i: self._bytes(i, own[1]) for i, own in enumerate(usable) if len(own) > 1}
         while stripes + sum(taken) > limit_bytes:
-            # What gives back most at the next step takes it.
-            smaller = {
-                i: self._bytes(i, own[level[i] + 1])
-                for i, own in enumerate(usable)
-                if level[i] + 1 < len(own)
-            }
             if not smaller:
                 return None
-            moved = max(smaller, key=lambda i: taken[i] - smaller[i])
+            # What gives back most at the next step takes it.
+            moved = max(smaller, key=lambda i: (taken[i] - smaller[i], -i))
             level[moved] += 1
-            taken[moved] = smaller[moved]
+            taken[moved] = smaller.pop(moved)
+            left = usable[moved][level[moved] + 1 :]
+            if left:
+                smaller[moved] = self._bytes(moved, left[0])
         tilings = [own[at] for own, at in zip(usable, level, strict=True)]
         slots = self.schedule.slots
         members = (Member(op, t, slots, op.name) for op, t in zip(self.ops, tilings, strict=True))

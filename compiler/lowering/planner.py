@@ -176,9 +176,10 @@ class _Planner:
                 for after in self._after(state, index, stop, new):
                     found = True
                     yield after
-            if stop == index + 1 and not found:
+            op = self.ops[index]
+            if stop == index + 1 and not found and self._choice([op], {}, stop) is None:
                 # Tells what is wrong.
-                best(self._context(self.ops[index], {}), self.schedule)
+                best(self._context(op, {}), self.schedule)
 
     def _destinations(self, index: int) -> Iterator[_New | None]:
         """Where the result of an op may go."""
