@@ -407,7 +407,7 @@ class _Planner:
                 learnt.loops[named] = LoopSearch(ops, scene, loop, self.schedule, known)
             return learnt.loops[named].best(limit)
         (op,) = ops
-        tiles = learnt.tiles.setdefault(named, {})
+        tiles = learnt.tiles.setdefault(named, Known())
         candidates = search(self._context(op, where), self.schedule, limit, tiles)
         if not candidates or candidates[0].rejected:
             return None
