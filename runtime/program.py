@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
@@ -46,9 +46,11 @@ def dense_strides(shape: tuple[int, ...], dtype: DType) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
-@dataclass(frozen=True, slots=True)
-class Operand:
-    """A strided view of memory: ``shape`` in elements, ``strides`` and ``address`` in bytes."""
+class Operand(NamedTuple):
+    """A strided view of memory: ``shape`` in elements, ``strides`` and ``address`` in bytes.
+
+    The compiler makes millions, and a tuple is made three times as fast as a frozen dataclass.
+    """
 
     tensor: int
     space: Space

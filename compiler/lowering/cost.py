@@ -79,13 +79,15 @@ class Costs:
     """By candidate: bytes that DMA moves, instructions, time and DMA time in picoseconds.
 
     Times are exact for schedules without overlap, estimates with it: the busiest engine's time
-    plus one tile of everything else. One copy overlaps little, and is taken not to.
+    plus one tile of everything else. One copy overlaps little, and is taken not to. ``least_ps`` is
+    what of it is left when the same work is cut as evenly as engines could wish.
     """
 
     dma_bytes: Times
     instructions: Times
     time_ps: Floats
     dma_ps: Times
+    least_ps: Floats
 
 
 def costs_of(
@@ -100,9 +102,11 @@ def costs_of(
     busy, by_kind = tally.busy_ps, tally.instructions
     handoff_ps = tally.handoffs * to_ps(machine.semaphore_ns)
     if not schedule.overlap:
-        time: Floats = busy.sum(axis=0) + handoff_ps
+        least: Floats = busy.sum(axis=0).astype(np.float64)
+        time = least + handoff_ps
     else:
-        shares = _shares(busy, by_kind, slots, machine)
+        even, shares = _shares(busy, by_kind, slots, machine)
+        least = even.sum(axis=0) if slots == 1 else even.max(axis=0)
         for i, (count, nbytes) in (pauses or {}).items():
             ahead = count * 1e12 * nbytes / machine.dma_bandwidth_bytes_per_s
             shares[EngineKind.DMA, i] += max(0.0, shares[EngineKind.VECTOR, i] - ahead)
@@ -112,12 +116,14 @@ def costs_of(
             busiest = shares.max(axis=0)
             most = by_kind[[EngineKind.DMA, EngineKind.TENSOR, EngineKind.VECTOR]].max(axis=0)
             time = busiest + (shares.sum(axis=0) - busiest) / np.maximum(most / 2, 1)
-    return Costs(tally.dma_bytes, by_kind.sum(axis=0), time, busy[EngineKind.DMA])
+    return Costs(tally.dma_bytes, by_kind.sum(axis=0), time, busy[EngineKind.DMA], least)
 
 
-def _shares(busy: Times, instructions: Times, slots: int, machine: Machine) -> Floats:
+def _shares(
+    busy: Times, instructions: Times, slots: int, machine: Machine
+) -> tuple[Floats, Floats]:
     """What each kind's ``busy`` time comes to when its engines share its ``instructions``; all are
-    [kinds, candidates], in ps.
+    [kinds, candidates], in ps. First as if instructions could be cut, then as they are.
 
     Engines take whole instructions. While one copy of a buffer is filled, the others are computed
     on, each by one engine. DMA channels overlap set-ups, but the bus is one.
@@ -126,7 +132,10 @@ def _shares(busy: Times, instructions: Times, slots: int, machine: Machine) -> F
     computing = max(1, slots - 1)
     units = np.array([[min(machine.engines[kind], computing)] for kind in kinds])
     units[EngineKind.DMA] = machine.engines[EngineKind.DMA]
-    shares: Floats = busy * np.ceil(instructions / units) / np.maximum(instructions, 1)
+    even: Floats = busy / units
+    whole: Floats = busy * np.ceil(instructions / units) / np.maximum(instructions, 1)
     setup_ps = to_ps(machine.dma_setup_ns) * instructions[EngineKind.DMA]
-    shares[EngineKind.DMA] = np.maximum(shares[EngineKind.DMA], busy[EngineKind.DMA] - setup_ps)
-    return shares
+    for shares in (even, whole):
+        on_bus = busy[EngineKind.DMA] - setup_ps
+        shares[EngineKind.DMA] = np.maximum(shares[EngineKind.DMA], on_bus)
+    return even, whole

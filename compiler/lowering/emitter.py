@@ -85,7 +85,8 @@ class Emitter:
 
     ``accesses`` and ``reservations`` collect what ``synchronise`` needs. ``counts`` (dry only) says
     how many instructions each dry one stands for; ``weight`` is that number for the next one.
-    ``requests`` are the slots of SRAM asked for since ``begin_group``, by label; ``layout`` says
+    ``requests`` are the slots of SRAM asked for since ``begin_group``, by label, and
+    ``streamed_bytes`` one copy of those that come in the op's number of slots; ``layout`` says
     where each lies (they are stacked from the bottom if there is none). ``repeats``: what is
     loaded now has been loaded before.
     """
@@ -101,6 +102,7 @@ class Emitter:
     reservations: list[Reservation] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
     sram_peak_bytes: int = 0
+    streamed_bytes: int = 0
     layout: Mapping[str, int] | None = None
     requests: dict[str, int] = field(default_factory=dict)
     repeats: bool = False
@@ -122,7 +124,7 @@ class Emitter:
 
     def begin_group(self, layout: Mapping[str, int] | None = None) -> None:
         """Start a group: its buffers are placed over those before."""
-        self._sram_top, self.layout, self.requests = 0, layout, {}
+        self._sram_top, self.streamed_bytes, self.layout, self.requests = 0, 0, layout, {}
 
     def turn_to(self, op: int, name: str, slots: int) -> None:
         """Go on with an op of the group."""
@@ -146,6 +148,9 @@ class Emitter:
         """
         slots = copies or (self.slots if streamed else 1)
         addresses = self.reserve(name, elements * dtype.nbytes, slots)
+        if streamed and not copies:
+            nbytes = elements * dtype.nbytes
+            self.streamed_bytes += aligned(nbytes, self.machine.sram_align_bytes)
         memories = tuple(Region() if cells is None else Cells.whole(a, *cells) for a in addresses)
         if not self.dry:
             for label, address, memory in zip(

@@ -38,6 +38,10 @@ class Choice:
     dma_ps: int
 
 
+Sized = tuple[Tiling, int]
+"""A tiling, and the bytes of SRAM that an op reserves with it, which depend on nothing else."""
+
+
 class _Weights(Enum):
     """Where weights are while a loop runs: all stay in SRAM for all of it; those of the last op
     stay in parts, each for a sweep; or as many stay as fit beside the stripes, and the rest pass
@@ -55,10 +59,11 @@ class _Weights(Enum):
 
 @dataclass(frozen=True, slots=True)
 class OpInLoops:
-    """What has been found of an op whose operands lie in one way, in whatever loops it is: bytes of
-    SRAM that it ``reserved``, by its tiling; what it does, by its ``Turns``."""
+    """What has been found of an op whose operands lie in one way, in whatever loops it is: its
+    ``tilings`` for stripes, by the most rows of these, with the bytes of SRAM that it reserves with
+    each (more than there are if it does not fit by itself); what it does, by its ``Turns``."""
 
-    reserved: dict[Tiling, int] = field(default_factory=dict)
+    tilings: dict[int, list[Sized]] = field(default_factory=dict)
     done: dict[Turns, Tally] = field(default_factory=dict)
 
 
@@ -103,7 +108,7 @@ class LoopSearch:
         self.last = scene.tensors[ops[-1].outputs[0]]
         self.scratch = Emitter.of_costs(scene.machine, schedule)
         self.inside = with_residents(scene, dict.fromkeys(loop.rolling | loop.shared, "sram"))
-        self._options: dict[int, list[list[Tiling]] | None] = {}
+        self._options: dict[int, list[list[Sized]] | None] = {}
         # What is stored, or summed up, must come by once.
         sums = any(step.is_statistics for op in ops[:-1] for step in op.epilogue)
         once = sums or loop.kept or scene.root(ops[-1].outputs[0]) in loop.rolling
@@ -128,7 +133,7 @@ class LoopSearch:
             options = self._tilings(stripe)
             if options is None:
                 return []
-            if options[-1][-1].sweeps == 1:
+            if options[-1][-1][0].sweeps == 1:
                 found.pop(_Weights.SWEPT, None)
             for way in found:
                 if found[way] == sizes:
@@ -207,30 +212,38 @@ class LoopSearch:
             for index, op in enumerate(self.ops)
         ]
 
-    def _tilings(self, stripe: int) -> list[list[Tiling]] | None:
+    def _tilings(self, stripe: int) -> list[list[Sized]] | None:
         """The tilings of each op for stripes of this size; None if one cannot run so."""
         if stripe not in self._options:
             rows, _ = self.scene.frontier(self.ops, replace(self.loop, stripe=stripe)).capacities
-            options = [
-                list(lowered_kind(c.op).stripe_tilings(c, size))
-                for c, size in zip(self._contexts, rows, strict=True)
-            ]
+            for op, known, size in zip(self.ops, self.known, rows, strict=True):
+                if size not in known.tilings:
+                    known.tilings[size] = self._sized(op, size)
+            options = [known.tilings[size] for known, size in zip(self.known, rows, strict=True)]
             self._options[stripe] = options if all(options) else None
         return self._options[stripe]
 
-    @cached_property
-    def _contexts(self) -> list[OpContext]:
-        """Of each op, with what rolls somewhere in SRAM."""
-        scene = self.inside
-        return [OpContext(op, scene.machine, scene.tensors, scene.views) for op in self.ops]
+    def _sized(self, op: NetOp, size: int) -> list[Sized]:
+        """The tilings of an op for stripes of up to ``size`` rows."""
+        e, scene, kind = self.scratch, self.inside, lowered_kind(op)
+        context = OpContext(op, scene.machine, scene.tensors, scene.views)
+        found = []
+        for t in kind.stripe_tilings(context, size):
+            e.begin(0, op.name, self.schedule.slots)
+            e.sram_peak_bytes = 0
+            # One that does not fit leaves the peak above what there is.
+            with suppress(DoesNotFitError):
+                kind.stage(e, context, t)
+            found.append((t, e.sram_peak_bytes))
+        return found
 
     def _fitting(
-        self, stripe: int, options: Sequence[Sequence[Tiling]], limit_bytes: int, way: _Weights
+        self, stripe: int, options: Sequence[Sequence[Sized]], limit_bytes: int, way: _Weights
     ) -> tuple[Group, int] | None:
         """The group and what it takes of SRAM, with weights in one ``way``; None if it does not
         fit."""
         usable = [
-            [t for t in tilings if way.allows(t, last=i == len(options) - 1)]
+            [(t, n) for t, n in tilings if way.allows(t, last=i == len(options) - 1)]
             for i, tilings in enumerate(options)
         ]
         if not all(usable):
@@ -239,36 +252,21 @@ class LoopSearch:
         _, held = scene.frontier(self.ops, loop).capacities
         stripes = sum(stripe_bytes(root, rows, scene, self.scratch) for root, rows in held.items())
         level = [0] * len(usable)
-        taken = [self._bytes(i, own[0]) for i, own in enumerate(usable)]
+        taken = [own[0][1] for own in usable]
         while stripes + sum(taken) > limit_bytes:
-            # What gives back most at the next step takes it.
-            smaller = {
-                i: self._bytes(i, own[level[i] + 1])
+            gains = [
+                (taken[i] - own[level[i] + 1][1], -i)
                 for i, own in enumerate(usable)
                 if level[i] + 1 < len(own)
-            }
-            if not smaller:
+            ]
+            if not gains:
                 return None
-            moved = max(smaller, key=lambda i: taken[i] - smaller[i])
-            level[moved] += 1
-            taken[moved] = smaller[moved]
-        tilings = [own[at] for own, at in zip(usable, level, strict=True)]
-        loop = replace(loop, sweeps=tilings[-1].sweeps)
+            # What gives back most at the next step takes it.
+            gained, moved = max(gains)
+            level[-moved] += 1
+            taken[-moved] -= gained
         slots = self.schedule.slots
+        tilings = [own[at][0] for own, at in zip(usable, level, strict=True)]
         members = (Member(op, t, slots, op.name) for op, t in zip(self.ops, tilings, strict=True))
+        loop = replace(loop, sweeps=tilings[-1].sweeps)
         return Group(tuple(members), loop), stripes + sum(taken)
-
-    def _bytes(self, index: int, t: Tiling) -> int:
-        """What an op reserves with this tiling, which depends on nothing else; more than SRAM has
-        if it does not fit by itself."""
-        known = self.known[index].reserved
-        if t not in known:
-            e, context = self.scratch, self._contexts[index]
-            e.begin_group()
-            e.turn_to(index, context.op.name, self.schedule.slots)
-            e.sram_peak_bytes = 0
-            # One that does not fit leaves the peak above what there is.
-            with suppress(DoesNotFitError):
-                lowered_kind(context.op).stage(e, context, t)
-            known[t] = e.sram_peak_bytes
-        return known[t]

@@ -22,7 +22,7 @@ from edgefusion.compiler.lowering.plan import Group, Loop, Member, Plan, Residen
 from edgefusion.compiler.lowering.rehearsal import rehearse_best
 from edgefusion.compiler.lowering.rule import OpContext
 from edgefusion.compiler.lowering.scene import Scene, signature, with_residents
-from edgefusion.compiler.lowering.tile_search import Candidate, Known, best, search
+from edgefusion.compiler.lowering.tile_search import CLOSE, Candidate, Known, best, search
 from edgefusion.compiler.memory.placement import aligned
 from edgefusion.compiler.network.kind import Kind
 from edgefusion.compiler.network.network import NetOp, operands, results
@@ -211,9 +211,15 @@ class _Planner:
                 for after in self._after(state, index, stop, new):
                     found = True
                     yield after
-            if stop == index + 1 and not found:
+            op = self.ops[index]
+            if stop == index + 1 and not found and not self._fits(op, stop):
                 # Tells what is wrong.
-                best(self._context(self.ops[index], {}), self.schedule)
+                best(self._context(op, {}), self.schedule)
+
+    def _fits(self, op: NetOp, stop: int) -> bool:
+        """Whether the op by itself fits all of SRAM."""
+        asked = self._asked([op], {}, stop)
+        return asked is not None and self._choice(asked) is not None
 
     def _destinations(self, index: int) -> Iterator[_New | None]:
         """Where the result of an op may go."""
@@ -478,7 +484,7 @@ class _Planner:
     def _alone(self, question: _Question) -> list[Candidate]:
         """The tilings that fit of an op by itself, fastest first."""
         (op,) = question.ops
-        known = self.learnt.tiles.setdefault(question.named, {})
+        known = self.learnt.tiles.setdefault(question.named, Known())
         context = self._context(op, question.where)
         found = search(context, self.schedule, question.limit_bytes, known)
         return [candidate for candidate in found if not candidate.rejected]
@@ -503,7 +509,7 @@ class _Planner:
         if len(self.schedule.slot_counts(self.machine)) > 1:
             # How engines of a kind share tiles is estimated coarsely: of what is about as fast,
             # what moves least, in fewest instructions.
-            close = [c for c in fitting if c.time_ps <= 1.01 * fastest]
+            close = [c for c in fitting if c.time_ps <= CLOSE * fastest]
             return min(close, key=lambda c: (c.dma_bytes, c.instructions, c.time_ps))
         close = [c for c in fitting if c.time_ps <= _ROOM * fastest]
         return min(close, key=lambda c: (c.sram_bytes, c.time_ps))

@@ -6,8 +6,11 @@ by the simulator's own cost functions; there is no second model to drift from th
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from math import inf
+
+import numpy as np
 
 from edgefusion.compiler.lowering.cost import Tally, costs_of
 from edgefusion.compiler.lowering.emitter import Emitter
@@ -20,6 +23,8 @@ from edgefusion.runtime.machine import Machine
 
 _NOT_COSTED = "not costed: larger tiles of its family fit"
 _LARGEST = 4
+CLOSE = 1.01
+"""What takes up to so many times the fastest candidate's time may be preferred to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,7 @@ class Candidate:
 
     ``time_ps`` is exact for schedules without overlap, an estimate with it: the busiest engine's
     time plus one tile of everything else. One copy overlaps little, and is taken not to.
+    ``least_ps`` is what smaller tiles of its family take at least.
     """
 
     tiling: Tiling
@@ -38,11 +44,30 @@ class Candidate:
     instructions: int = 0
     time_ps: int = 0
     dma_ps: int = 0
+    least_ps: int = 0
     rejected: str = ""
 
 
-Known = dict[tuple[Tiling, int], Candidate]
-"""Candidates of one op that have been costed, by tiling and copies."""
+@dataclass(frozen=True, slots=True)
+class _Emission:
+    """What engines do for a tiling, however many copies of streamed buffers it has, and the SRAM
+    that it takes: ``streamed_bytes`` a copy, ``fixed_bytes`` besides."""
+
+    tally: Tally
+    fixed_bytes: int
+    streamed_bytes: int
+
+    def sram_bytes(self, slots: int) -> int:
+        """With so many copies."""
+        return self.fixed_bytes + slots * self.streamed_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What has been found of one op: candidates by tiling and copies, emissions by tiling."""
+
+    candidates: dict[tuple[Tiling, int], Candidate] = field(default_factory=dict)
+    emissions: dict[Tiling, _Emission] = field(default_factory=dict)
 
 
 def search(
@@ -56,25 +81,35 @@ def search(
 
     Of each family of tilings only the largest few that fit are costed: within a family, smaller
     tiles add transfers, halo and set-up; with overlap they also shorten the first and last tile.
-    ``known`` carries costs from one limit to another. Within less than all
-    of SRAM nothing is tried but the kind's own ``tilings``.
+    Where that work alone takes longer than a tiling of another family, the largest is enough.
+    ``known`` carries costs from one limit to another. Within less than all of SRAM nothing is tried
+    but the kind's own ``tilings``.
     """
-    known = {} if known is None else known
     narrow = limit_bytes is not None and limit_bytes < context.machine.sram_bytes
     if limit_bytes is not None:
         context = replace(context, machine=limited(context.machine, limit_bytes))
     kind, copies = lowered_kind(context.op), schedule.slot_counts(context.machine)
+    costing = _Costing(kind, context, schedule, Known() if known is None else known)
     tilings = list(dict.fromkeys(kind.tilings(context)))
-    found = [c for slots in copies for c in _cost(tilings, slots, kind, context, schedule, known)]
+    found: list[Candidate] = []
+
+    def cost(wanted: Sequence[Tiling], slots: int) -> None:
+        # The estimates of those that pause tell little of how long they take.
+        sure = all(kind.pauses(context, t) is None for t in (*tilings, *wanted))
+        fastest_ps = _fastest_ps(found) if sure else None
+        found.extend(costing.candidates(wanted, slots, fastest_ps))
+
+    for slots in copies:
+        cost(tilings, slots)
     if not narrow and (all(c.rejected for c in found) or kind.is_cramped(context, schedule)):
         further = list(dict.fromkeys(kind.fallback(context)))
         for slots in copies:
-            found += _cost(further, slots, kind, context, schedule, known)
+            cost(further, slots)
         tilings += further
     if schedule.overlap and not narrow:
         # Larger tiles without overlap compete with smaller ones that overlap.
         free = [t for t in tilings if kind.pauses(context, t) is None]
-        found += _cost(free, 1, kind, context, schedule, known)
+        cost(free, 1)
         found = _rehearsed(found, kind, context, schedule)
     # Equal times are common (a bound engine hides the rest): then fewer bytes, then fewer
     # instructions, then less SRAM win.
@@ -98,61 +133,110 @@ def lowered_kind(op: NetOp) -> LoweredKind:
     )
 
 
-def _cost(
-    tilings: list[Tiling],
-    slots: int,
-    kind: LoweredKind,
-    context: OpContext,
-    schedule: Schedule,
-    known: Known,
-) -> list[Candidate]:
-    machine = context.machine
-    emitter = Emitter.of_costs(machine, schedule)
-    fitting: Counter[object] = Counter()
-    found: list[Candidate | None] = [None] * len(tilings)
-    sram = [0] * len(tilings)
-    for i, candidate in enumerate(tilings):
-        # A rule proposes one size of a split reduction for each number of copies.
-        most = 1 if candidate.splits else _LARGEST
-        if fitting[candidate.family] >= most:
-            found[i] = Candidate(candidate, slots, 0, rejected=_NOT_COSTED)
-            continue
-        before = known.get((candidate, slots))
-        if before is not None and before.sram_bytes > machine.sram_bytes:
-            over = f"{before.sram_bytes - machine.sram_bytes:,} bytes more than the SRAM has"
-            found[i] = replace(before, rejected=f"{context.op.name}: {over}")
-            continue
-        if before is not None and not before.rejected:
-            fitting[candidate.family] += 1
-            found[i] = before
-            continue
-        emitter.begin(i, context.op.name, slots)
-        emitter.sram_peak_bytes = 0
-        try:
-            kind.emit(emitter, context, candidate)
-            fitting[candidate.family] += 1
-        except DoesNotFitError as error:
-            peak = emitter.sram_peak_bytes
-            found[i] = Candidate(candidate, slots, peak, rejected=str(error))
-        sram[i] = emitter.sram_peak_bytes
-    if None in found:
-        pauses = {i: p for i, t in enumerate(tilings) if (p := kind.pauses(context, t))}
-        tally = Tally.of(emitter, machine, len(tilings))
-        costs = costs_of(tally, slots, machine, schedule, pauses)
-        for i, t in enumerate(tilings):
-            if found[i] is None:
-                found[i] = Candidate(
-                    t,
-                    slots,
-                    sram[i],
-                    int(costs.dma_bytes[i]),
-                    int(costs.instructions[i]),
-                    int(costs.time_ps[i]),
-                    int(costs.dma_ps[i]),
-                )
-    made = [c for c in found if c is not None]
-    known |= {(c.tiling, slots): c for c in made if c.rejected != _NOT_COSTED}
-    return made
+@dataclass(frozen=True, slots=True)
+class _Costing:
+    """Costs tilings of one op."""
+
+    kind: LoweredKind
+    context: OpContext
+    schedule: Schedule
+    known: Known
+
+    def candidates(
+        self, tilings: Sequence[Tiling], slots: int, fastest_ps: float | None
+    ) -> list[Candidate]:
+        """Of each family the largest that fits, and a few more if it can be among the best.
+        ``fastest_ps`` is what another candidate takes; None if times are not to be relied on."""
+        families: dict[object, list[Tiling]] = {}
+        for t in tilings:
+            families.setdefault(t.family, []).append(t)
+        found: dict[Tiling, Candidate] = {}
+        for most in (_LARGEST,) if fastest_ps is None else (1, _LARGEST):
+            fastest_ps = min(fastest_ps or inf, _fastest_ps(found.values()))
+            fitting: list[Tiling] = []
+            batch = _Batch(Emitter.of_costs(self.context.machine, self.schedule))
+            for own in families.values():
+                before = [found[t] for t in own if t in found and not found[t].rejected]
+                if before and before[0].least_ps > CLOSE * fastest_ps:
+                    continue
+                # A rule proposes one size of a split reduction for each number of copies.
+                room = (1 if own[0].splits else most) - len(before)
+                for t in own:
+                    if room and t not in found:
+                        rejected = self._rejected(t, slots, batch)
+                        if rejected is not None:
+                            found[t] = rejected
+                        else:
+                            fitting.append(t)
+                            room -= 1
+            batch.remember(self.known)
+            found |= self._costed(fitting, slots)
+            self.known.candidates.update({(t, slots): c for t, c in found.items()})
+        return [found.get(t) or Candidate(t, slots, 0, rejected=_NOT_COSTED) for t in tilings]
+
+    def _rejected(self, t: Tiling, slots: int, batch: _Batch) -> Candidate | None:
+        """The candidate if it does not fit. Else it is emitted, unless that has been done."""
+        limit, name = self.context.machine.sram_bytes, self.context.op.name
+        before = self.known.candidates.get((t, slots))
+        if before is not None and before.sram_bytes > limit:
+            over = before.sram_bytes - limit
+            return replace(before, rejected=f"{name}: {over:,} bytes more than the SRAM has")
+        emission = self.known.emissions.get(t)
+        if emission is None or emission.sram_bytes(slots) > limit:
+            try:
+                batch.emit(self.kind, self.context, t, slots)
+            except DoesNotFitError as error:
+                return Candidate(t, slots, batch.emitter.sram_peak_bytes, rejected=str(error))
+        return None
+
+    def _costed(self, fitting: Sequence[Tiling], slots: int) -> dict[Tiling, Candidate]:
+        """Candidates that have been emitted."""
+        known = self.known.candidates
+        found = {t: known[t, slots] for t in fitting if (t, slots) in known}
+        found = {t: c for t, c in found.items() if not c.rejected}
+        new = [t for t in fitting if t not in found]
+        if new:
+            pauses = {i: p for i, t in enumerate(new) if (p := self.kind.pauses(self.context, t))}
+            emissions = [self.known.emissions[t] for t in new]
+            tally = Tally.beside([emission.tally for emission in emissions])
+            costs = costs_of(tally, slots, self.context.machine, self.schedule, pauses)
+            numbers = (costs.dma_bytes, costs.instructions, costs.time_ps, costs.dma_ps)
+            columns = np.array([*numbers, costs.least_ps]).astype(np.int64).T.tolist()
+            for t, emission, row in zip(new, emissions, columns, strict=True):
+                found[t] = Candidate(t, slots, emission.sram_bytes(slots), *row)
+        return found
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Tilings that are emitted dry one after another, to be tallied at once: how many were
+    ``tried``, and of those that fit the number, the bytes of SRAM besides streamed buffers, and
+    those of one copy of them."""
+
+    emitter: Emitter
+    tried: int = 0
+    fitting: dict[Tiling, tuple[int, int, int]] = field(default_factory=dict)
+
+    def emit(self, kind: LoweredKind, context: OpContext, t: Tiling, slots: int) -> None:
+        """Emit one. Raises DoesNotFitError."""
+        e, number = self.emitter, self.tried
+        self.tried += 1
+        e.begin(number, context.op.name, slots)
+        e.sram_peak_bytes = 0
+        kind.emit(e, context, t)
+        streamed = e.streamed_bytes
+        self.fitting[t] = number, e.sram_peak_bytes - slots * streamed, streamed
+
+    def remember(self, known: Known) -> None:
+        """Enter what has been emitted."""
+        if self.fitting:
+            tally = Tally.of(self.emitter, self.emitter.machine, self.tried)
+            for t, (number, *sizes) in self.fitting.items():
+                known.emissions[t] = _Emission(tally.only(number), *sizes)
+
+
+def _fastest_ps(candidates: Iterable[Candidate]) -> float:
+    return min((c.time_ps for c in candidates if not c.rejected), default=inf)
 
 
 def _rehearsed(

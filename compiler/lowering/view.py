@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from edgefusion.compiler.schedule.dependences import Region
 from edgefusion.runtime.isa import Role, Space
@@ -73,8 +74,7 @@ Regions = Sequence[Region]
 Memory = Region | Cells
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(NamedTuple):
     """An operand together with the memory whose hazards it shares."""
 
     operand: Operand

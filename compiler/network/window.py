@@ -7,10 +7,10 @@ the element itself. Stripes, halos and untouched bytes all follow from it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """``[start, start + size)`` along one axis, in elements."""
 
     start: int
