@@ -69,6 +69,7 @@ def figures(program: Program, machine: Machine) -> dict[str, Any]:
     return {
         "latency_ms": latency.latency_ms,
         "bound_ms": latency.bound_ps / 1e9,
+        "fused_bound_ms": latency.fused_bound_ms,
         "dram_megabytes": (latency.dram_read_bytes + latency.dram_write_bytes) / 1e6,
         **{f"{kind.name.lower()}_busy_ms": ps / 1e9 for kind, ps in latency.busy_ps.items()},
         "macs": sum(op.macs for op in program.ops),

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from edgefusion.models.architectures import COMPONENTS, PRESETS, Component
+from edgefusion.models.architectures import COMPONENTS, PRESETS, Architecture, Component
 from edgefusion.models.checkpoint import folder_digest, load_from_folder, load_whole
 from edgefusion.models.folder_index import INDEX, read_index
 from edgefusion.models.onnx_component import component_of_onnx
@@ -46,6 +46,8 @@ class Source:
     """The pipeline folder or the .onnx file; None for a preset."""
     seed: int | None = None
     """Seed of a preset's random weights."""
+    architecture: Architecture | None = None
+    """Its networks."""
 
     @cached_property
     def digest(self) -> str:
@@ -53,12 +55,12 @@ class Source:
 
         Reads every file of a folder or .onnx once (about a second a gigabyte).
         """
-        if self.kind == "preset":
+        if self.architecture is not None:
             from edgefusion.models.random_weights import SCHEME, STRESS_SCHEME
 
-            stress = PRESETS[self.name].stress
+            stress = self.architecture.stress
             identity = {
-                "preset": asdict(PRESETS[self.name]),
+                "preset": asdict(self.architecture),
                 "seed": self.seed,
                 "initialisation": [SCHEME, STRESS_SCHEME] if stress else SCHEME,
             }
@@ -90,8 +92,8 @@ class Source:
                 f"{self.name} has no torch component {component}; it holds "
                 f"{', '.join(self.components)} ({self.kind}). Choose among these."
             )
-        if self.kind == "preset":
-            return _random_module(self.name, component, self.seed or 0, whole=whole)
+        if self.architecture is not None:
+            return _random_module(self.architecture, component, self.seed or 0, whole=whole)
         assert self.path is not None
         load = load_whole if whole else load_from_folder
         return load(self.path, component)
@@ -105,7 +107,8 @@ def resolve_source(text: str, *, random_weights_seed: int | None = None) -> Sour
     beside real weights, InputError for what cannot be found or read.
     """
     if text in PRESETS:
-        return Source("preset", text, COMPONENTS, seed=random_weights_seed or 0)
+        seed = random_weights_seed or 0
+        return Source("preset", text, COMPONENTS, seed=seed, architecture=PRESETS[text])
     if random_weights_seed is not None:
         raise UsageError(
             f"--random-weights {random_weights_seed} was given with {text}, which brings its own "
@@ -176,13 +179,14 @@ def _download(hub_id: str) -> Path:
     return Path(folder)
 
 
-def _random_module(preset: str, component: Component, seed: int, *, whole: bool) -> nn.Module:
+def _random_module(
+    architecture: Architecture, component: Component, seed: int, *, whole: bool
+) -> nn.Module:
     from accelerate import init_empty_weights
 
     from edgefusion.models.components import VaeDecoder
     from edgefusion.models.random_weights import fill_with_random_weights
 
-    architecture = PRESETS[preset]
     # Parameters on the meta device, so that the library's own initialisation costs nothing;
     # buffers are real: they are computed, not drawn.
     with init_empty_weights(include_buffers=False):

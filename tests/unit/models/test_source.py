@@ -236,6 +236,7 @@ def test_seed_beside_real_weights(folder: Path) -> None:
 
 
 def test_component_the_source_has_not() -> None:
-    source = Source("preset", "tiny-test", ("unet",), seed=0)
+    networks = PRESETS["tiny-test"]
+    source = Source("preset", "tiny-test", ("unet",), seed=0, architecture=networks)
     with pytest.raises(UsageError, match="no torch component vae_decoder; it holds unet"):
         source.load("vae_decoder")
