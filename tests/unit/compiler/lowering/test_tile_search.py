@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgefusion.compiler.lowering import tile_search
 from edgefusion.compiler.lowering.lower import candidates_of, lower
 from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.isa import EngineKind
 from edgefusion.runtime.simulator import simulate
 from edgefusion.runtime.target import load_target
 from tests.group_cases import ChainBuilder
@@ -73,6 +75,30 @@ def test_families_left_out_could_not_have_won() -> None:
         assert skipped
         for candidate in skipped:
             assert cost_of(network, candidate.tiling, machine) >= best
+
+
+@pytest.mark.parametrize("engines", [1, 2])
+@pytest.mark.parametrize("schedule", ["mlt", "pipelined"])
+def test_families_left_off_early_hold_nothing_that_is_close(schedule: str, engines: int) -> None:
+    """With all of each family costed as well, what is among the fastest is the same."""
+    units = dict.fromkeys((EngineKind.TENSOR, EngineKind.VECTOR, EngineKind.DMA), engines)
+    machine = replace(MACHINE, sram_bytes=1 << 20, engines={**MACHINE.engines, **units})
+    skipped = 0
+    for network in (conv_case(96, 96, 64, 128), conv_case(17, 23, 96, 72), matmul_case(2048)):
+        name, how = network.ops[0].name, schedule_named(schedule)
+        found = candidates_of(network, name, machine, how)
+        with patch.object(tile_search, "CLOSE", float("inf")):
+            every = candidates_of(network, name, machine, how)
+        assert close(found) == close(every)
+        costed, all_costed = (len([c for c in cs if not c.rejected]) for cs in (found, every))
+        skipped += all_costed - costed
+    assert skipped > 0
+
+
+def close(found: list[tile_search.Candidate]) -> list[tile_search.Candidate]:
+    """What may be preferred to the fastest, and it."""
+    fitting = [c for c in found if not c.rejected]
+    return [c for c in fitting if c.time_ps <= tile_search.CLOSE * fitting[0].time_ps]
 
 
 def cost_of(network, tiling, machine):  # type: ignore[no-untyped-def]
