@@ -56,7 +56,8 @@ class Programs:
 
 
 def build_network(preset: str, component: Component, machine: Machine, say: Say) -> Network:
-    """Export a preset's component and run all passes for ``machine``."""
+    """Export a preset's component and run the passes of the paper's method for ``machine``: its
+    convolutions of doubled images stay convolutions."""
     from edgefusion.compiler.frontend.from_graph import network_from_graph
     from edgefusion.models.export import export_component
     from edgefusion.models.source import resolve_source
@@ -68,6 +69,6 @@ def build_network(preset: str, component: Component, machine: Machine, say: Say)
     timesteps = tabulated_timesteps(source) if component == "unet" else ()
     with partial_folder() as folder:
         exported = export_component(source, component, folder)
-        passes = default_passes(timesteps=timesteps)
+        passes = default_passes(timesteps=timesteps, transposing=False)
         graph, _ = optimise(exported, component, machine, passes, say)
         return network_from_graph(graph, component)
