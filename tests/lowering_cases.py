@@ -82,8 +82,8 @@ def conv_case(
 def transposed_conv_case(
     height: int = 12,
     width: int = 10,
-    channels_in: int = 48,
-    channels_out: int = 96,
+    channels_in: int = 24,
+    channels_out: int = 64,
     *,
     kernel: tuple[int, int] = (4, 4),
     strides: tuple[int, int] = (2, 2),

@@ -1,7 +1,8 @@
 """Convolutions under way: tiles of rows and columns of the result times tiles of its channels.
 
 With the weights outermost, each weight tile is loaded once and the input stripes are read again for
-every weight tile; with the rows outermost it is the other way round.
+every weight tile; with the rows outermost it is the other way round. Tiles of the result may have
+fewer ``lines`` than the stripe of the input serves.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ class ConvStage(Stage):
         self.in_parts = t.choice("outer") == "rows_weights"
         self.stays = self.in_parts or size >= channels
         outer_rows = t.choice("outer") == "rows"
+        self.lines = int(t.get("lines", rows))
         held = channels if self.stays else size
         self.x_buffer = e.input_buffer("x", stripe * self.x.shape[2], self.x)
         # Weights that stay come in parts of their own: the first product waits for the first alone.
@@ -66,6 +68,7 @@ class ConvStage(Stage):
                 min(size, channels - start) * taps,
                 self.w.operand.dtype,
                 streamed=not self.stays,
+                copies=int(t.choice("outer") == "weights_once"),
             )
             for start in starts
         ]
@@ -73,9 +76,10 @@ class ConvStage(Stage):
             e, context, self.w_name, self.bias_name, held, streamed=outer_rows
         )
         changed = EpilogueBuffers.changes(context.op)
-        self.y_buffer = e.output_buffer("y", rows * cols * size, self.y, needed=changed)
+        elements = self.lines * cols * size
+        self.y_buffer = e.output_buffer("y", elements, self.y, needed=changed)
         self.epilogue = EpilogueBuffers.reserve(
-            e, context, rows * cols * size, size, in_order=cols >= self.y.shape[1]
+            e, context, elements, size, in_order=cols >= self.y.shape[1]
         )
 
     def look_up(self) -> None:
@@ -89,24 +93,26 @@ class ConvStage(Stage):
         _, width, channels = self.y.shape
         e, t = self.e, self.tiling
         first, count = span.start // width, span.size // width
-        if t.choice("outer") == "weights":
+        if t.choice("outer") in ("weights", "weights_once"):
             for c in e.tiles(channels, t["channels"]):
                 self.load_weights(c, again=first > 0)
-                for r in self.row_tiles(first, count):
+                for r in self.row_tiles(first, count, t["rows"]):
                     for q in self.column_tiles(width):
-                        self.compute(*self.load_stripe(r, q, again=c.index > 0), r, q, c)
+                        stripe = self.load_stripe(r, q, again=c.index > 0)
+                        for line in self.row_tiles(r.start, r.size, self.lines):
+                            self.compute(*stripe, line, q, c)
         else:
-            for r in self.row_tiles(first, count):
+            for r in self.row_tiles(first, count, t["rows"]):
                 for q in self.column_tiles(width):
                     stripe = self.load_stripe(r, q, again=False)
                     again = r.start + q.start > 0
                     for c in e.tiles(channels, t["channels"]):
                         self.load_weights(c, again=again)
-                        self.compute(*stripe, r, q, c)
+                        for line in self.row_tiles(r.start, r.size, self.lines):
+                            self.compute(*stripe, line, q, c)
 
-    def row_tiles(self, first: int, count: int) -> Iterator[Tile]:
-        """Tiles of ``count`` rows of the result from ``first`` on."""
-        size = self.tiling["rows"]
+    def row_tiles(self, first: int, count: int, size: int) -> Iterator[Tile]:
+        """Tiles of up to ``size`` of the ``count`` rows of the result from ``first`` on."""
         period = self.period[0] // gcd(self.period[0], size)
         return self.e.tiles(count, size, edges=2, period=period, start=first)
 
@@ -180,7 +186,7 @@ class ConvStage(Stage):
         self, tile: View, x: View, down: Source, across: Source, r: Tile, q: Tile, c: Tile
     ) -> None:
         """Fill ``tile``, rows ``r``, columns ``q`` and channels ``c`` of the result, from ``x``,
-        which is what they read ``down`` and ``across``."""
+        which is what the stripe that they are in reads ``down`` and ``across``."""
         self.product(tile, x, self.weights(c), c, down, across)
 
     def product(self, tile: View, x: View, w: View, c: Tile, down: Source, across: Source) -> None:

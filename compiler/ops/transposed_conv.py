@@ -11,15 +11,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import ceil
 from typing import ClassVar
 
 from edgefusion.compiler.lowering.emitter import Emitter, Tile
-from edgefusion.compiler.lowering.rule import OpContext, Stage, Tiling
+from edgefusion.compiler.lowering.rule import (
+    OpContext,
+    Stage,
+    Tiling,
+    channel_sizes,
+    tile_sizes,
+    tiling,
+)
 from edgefusion.compiler.lowering.view import View
 from edgefusion.compiler.network.kind import Shape
 from edgefusion.compiler.network.window import Source, Span, Window
 from edgefusion.compiler.ops.conv import Convolving, Pair
 from edgefusion.compiler.ops.conv_stage import ConvStage
+from edgefusion.runtime.isa import DType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +69,42 @@ class TransposedConv(Convolving):
     def period(self) -> Pair:
         """The stride's phases."""
         return self.strides
+
+    def tilings(self, context: OpContext) -> Iterator[Tiling]:
+        """Stripes of whole rows; then such as serve tiles of a few lines, which leave room for more
+        of x and of the weights."""
+        yield from Convolving.tilings(self, context)
+        _, height, width, channels = context.output().shape
+        for size in channel_sizes(channels, multiple=context.machine.tensor_granularity_n):
+            outers = ("weights", "weights_once", "rows") if size < channels else ("weights",)
+            for outer in outers if size * 8 >= channels else ():
+                for lines in self._lines(context):
+                    for rows in tile_sizes(height, multiple=self.period[0]):
+                        if rows > lines:
+                            yield tiling(
+                                rows=rows, lines=lines, columns=width, channels=size, outer=outer
+                            )
+
+    def stripe_tilings(self, context: OpContext, size: int) -> Iterator[Tiling]:
+        """Those of a convolution, each followed by ones whose tiles have fewer lines than the
+        stripe: before channels are made in parts, each of which reads x for every phase."""
+        for t in Convolving.stripe_tilings(self, context, size):
+            yield t
+            for lines in self._lines(context):
+                if t["rows"] > lines:
+                    yield Tiling((t.values[0], ("lines", lines), *t.values[1:]))
+
+    def _lines(self, context: OpContext) -> tuple[int, ...]:
+        """Lines of a tile, most first: as many as keep the array busy with the taps of a phase for
+        as long as those of the next take to load, and half of them."""
+        machine, w = context.machine, context.tensors[self.w].dtype
+        rate = machine.tensor_rate["fp16" if w is DType.FP16 else "w8a16"]
+        pixels = (
+            machine.tensor_macs_per_cycle * rate * w.nbytes / machine.tensor_load_bytes_per_cycle
+        )
+        across = -(-context.output().shape[2] // self.strides[1])
+        enough = ceil(pixels / across)
+        return tuple(dict.fromkeys(self.strides[0] * n for n in (enough, -(-enough // 2))))
 
     def stage(self, e: Emitter, context: OpContext, t: Tiling) -> Stage:
         """See the module."""
