@@ -20,13 +20,14 @@ from edgefusion.compiler.lowering.lower import lower
 from edgefusion.compiler.network.network import Network
 from edgefusion.compiler.schedule.schedule import Grouping, Schedule, schedule_named
 from edgefusion.models.architectures import Component
+from edgefusion.models.source import resolve_source
 from edgefusion.runtime.errors import DoesNotFitError
 from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.measurement import component_latency
 from edgefusion.runtime.program import Program
 from edgefusion.runtime.settings import parse_settings
 from edgefusion.runtime.target import load_target
-from edgefusion.toolchain.paper.programs import Programs
+from edgefusion.toolchain.paper.programs import build_network
 
 PRESET = "bk-sdm-tiny"
 RUNS: Mapping[Component, int] = {"text_encoder": 1, "unet": 2, "vae_decoder": 1}
@@ -61,6 +62,11 @@ def steps() -> Iterator[tuple[str, Schedule]]:
         "gated products as one",
         replace(pipelined, groups=replace(rolling, repeats=True, gated=True)),
     )
+    yield PHASES, pipelined
+
+
+PHASES = "convolutions of doubled images by phases"
+"""The one mechanism that is a pass: the network is another (``transpose_upsampled_conv``)."""
 
 
 def figures(program: Program, machine: Machine) -> dict[str, Any]:
@@ -123,8 +129,12 @@ def jobs(machine: Machine) -> Iterator[Job]:
         yield Job("sensitivity", label, other, schedule_named("pipelined"))
 
 
-def row_of(job: Job, networks: Mapping[Component, Network]) -> dict[str, Any]:
-    """All components."""
+def row_of(
+    job: Job, plain: Mapping[Component, Network], all_passes: Mapping[Component, Network]
+) -> dict[str, Any]:
+    """All components: the network of ``plain`` up to the last mechanism and for ``mlt``."""
+    method = job.label.get("schedule") == "mlt" or job.label.get("step", PHASES) != PHASES
+    networks = plain if method else all_passes
     rows = {name: lowered(network, job.machine, job.schedule) for name, network in networks.items()}
     row = {**job.label, "image_ms": image_ms(rows), "components": rows}
     print(job.table, job.label, row["image_ms"], flush=True)
@@ -156,11 +166,17 @@ def reversals(result: Mapping[str, list[dict[str, Any]]]) -> list[str]:
 def main() -> dict[str, Any]:
     """Ablation, curves and sensitivity; some 15 minutes of two cores."""
     machine = load_target("exynos2400").machine
-    programs = Programs(machine, print)
-    networks = {name: programs.network(PRESET, name) for name in RUNS}
+    source = resolve_source(PRESET, random_weights_seed=0)
+    plain, all_passes = (
+        {
+            name: build_network(source, name, machine, print, transposing=transposing)
+            for name in RUNS
+        }
+        for transposing in (False, True)
+    )
     todo = list(jobs(machine))
     with ProcessPoolExecutor() as pool:
-        rows = list(pool.map(row_of, todo, repeat(networks)))
+        rows = list(pool.map(row_of, todo, repeat(plain), repeat(all_passes)))
     result: dict[str, list[dict[str, Any]]] = {}
     for job, row in zip(todo, rows, strict=True):
         result.setdefault(job.table, []).append(row)

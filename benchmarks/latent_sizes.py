@@ -14,8 +14,9 @@ from typing import Any
 from edgefusion.benchmarks.ablation import PRESET, lowered
 from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.models.architectures import PRESETS, Component
+from edgefusion.models.source import resolve_source
 from edgefusion.runtime.target import load_target
-from edgefusion.toolchain.paper.programs import Programs
+from edgefusion.toolchain.paper.programs import build_network
 
 SIDES = (32, 48, 64, 96, 128)
 GROWING: tuple[Component, ...] = ("unet", "vae_decoder")
@@ -26,17 +27,15 @@ def rows_of(side: int) -> list[dict[str, Any]]:
     """Both components, under both schedules."""
     machine = load_target("exynos2400").machine
     tiny = PRESETS[PRESET]
-    name = f"{PRESET} with latents of {side}"
-    PRESETS[name] = replace(
+    architecture = replace(
         tiny,
-        name=name,
         unet=replace(tiny.unet, latent_size=side),
         vae_decoder=replace(tiny.vae_decoder, latent_size=side),
     )
-    programs = Programs(machine, transposing=True)
+    source = replace(resolve_source(PRESET, random_weights_seed=0), architecture=architecture)
     rows = []
     for component in GROWING:
-        network = programs.network(name, component)
+        network = build_network(source, component, machine, print, transposing=True)
         for schedule in ("mlt", "pipelined"):
             row = lowered(network, machine, schedule_named(schedule))
             rows.append({"side": side, "component": component, "schedule": schedule, **row})

@@ -15,6 +15,7 @@ from edgefusion.benchmarks import (
     ablation,
     compile_speed,
     executor_speed,
+    latent_sizes,
     miniature_pictures,
     simulator_speed,
 )
@@ -35,6 +36,7 @@ BENCHMARKS: Mapping[str, Callable[[], dict[str, Any]]] = {
     "ablation": ablation.main,
     "compile_speed": compile_speed.main,
     "executor_speed": executor_speed.main,
+    "latent_sizes": latent_sizes.main,
     "miniature_pictures": miniature_pictures.main,
     "paper": paper,
     "simulator_speed": simulator_speed.main,

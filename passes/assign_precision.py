@@ -56,7 +56,7 @@ class AssignPrecision:
             InputError: a weight that is not finite or exceeds FP16.
             UsageError: a rule or default that is no precision.
         """
-        default = self.default or self.components.get(context.component, FP16)
+        default = self._default_of(context.component)
         for precision in (default, *(precision for _, precision in self.rules)):
             if precision not in (FP16, W8A16):
                 raise UsageError(
@@ -69,14 +69,22 @@ class AssignPrecision:
         for node in graph.nodes:
             if node in on_host:
                 continue
-            rule = next((rule for rule in self.rules if _matches(node, rule[0])), None)
-            precision = rule[1] if rule else default
+            precision, why = self.of(node, context.component)
             node.annotations[PRECISION] = precision
-            why = f"rule '{rule[0]}'" if rule else f"default of {context.component or 'graphs'}"
             remarks.matched(node, f"{precision} ({why})")
             if precision == FP16:
                 _store_halves(graph, node, halves)
         return remarks.result()
+
+    def of(self, node: Node, component: str) -> tuple[str, str]:
+        """The precision that ``node`` of ``component`` gets, and why."""
+        for pattern, precision in self.rules:
+            if _matches(node, pattern):
+                return precision, f"rule '{pattern}'"
+        return self._default_of(component), f"default of {component or 'graphs'}"
+
+    def _default_of(self, component: str) -> str:
+        return self.default or self.components.get(component, FP16)
 
 
 def _matches(node: Node, pattern: str) -> bool:

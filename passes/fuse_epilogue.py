@@ -24,14 +24,15 @@ from edgefusion.passes.pass_base import PassContext, PassResult, Remarks
 def is_contraction(node: Node) -> bool:
     """Whether ``node`` is a channels-last convolution or a matmul with constant weights."""
     kind, _ = kind_and_tokens(node.op)
-    if kind == "ConvLast":
+    if kind in ("ConvLast", "ConvTransposeLast"):
         return True
     return kind == "MatMul" and node.inputs[1].is_constant and node.inputs[1].rank == 2
 
 
 @dataclass(frozen=True)
 class FuseEpilogue:
-    """Fuse Add and unary ops into ConvLast and MatMul of constant weights, SiLU into GroupNorm."""
+    """Fuse Add and unary ops into convolutions and MatMul of constant weights, SiLU into
+    GroupNorm."""
 
     name: ClassVar[str] = "fuse-epilogue"
 

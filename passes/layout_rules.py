@@ -16,6 +16,7 @@ import onnx
 from edgefusion.compiler.frontend.nearest import nearest_factor
 from edgefusion.compiler.graph.functions import function_for, kind_and_tokens
 from edgefusion.compiler.graph.graph import Attribute, Node, Tensor
+from edgefusion.compiler.graph.weights import Array
 from edgefusion.passes.layout_forms import Forms, last_axis_of, permuted, to_last
 from edgefusion.runtime.functions import BINARY_BY_OP, UNARY_BY_OP
 
@@ -71,6 +72,42 @@ def conv(forms: Forms, node: Node) -> str:
         attrs,
     )
     return ""
+
+
+def conv_transpose(forms: Forms, node: Node) -> str:
+    """ConvTranspose: filters come first, their taps in the order in which a result meets them."""
+    x, weight, *rest = node.inputs
+    if x.rank != 4:
+        return f"the NPU convolves over two spatial axes, this has {x.rank - 2}"
+    if x.shape[0] != 1:
+        return f"the batch size is {x.shape[0]}, the NPU runs one"
+    if not weight.is_constant:
+        return "its weights are computed at run time"
+    if node.get_int("group", 1) != 1 or node.get_ints("dilations", (1, 1)) != (1, 1):
+        return "the NPU transposes convolutions without groups and dilation"
+    mode = node.get_str("auto_pad", "NOTSET") if "auto_pad" in node.attrs else "NOTSET"
+    if mode not in ("NOTSET", "VALID", "") or "output_shape" in node.attrs:
+        return "its padding follows from the shape of its result"
+    values = weight.lazy
+    shape = (weight.shape[1], weight.shape[0], *weight.shape[2:])
+    filters = forms.graph.deferred_constant(
+        f"{weight.name}_filters", shape, weight.dtype, lambda: turned(values.load())
+    )
+    pads = (0, 0, 0, 0) if mode == "VALID" else node.get_ints("pads", (0, 0, 0, 0))
+    attrs: dict[str, Attribute] = {
+        "strides": list(node.get_ints("strides", (1, 1))),
+        "pads": list(pads),
+        "output_padding": list(node.get_ints("output_padding", (0, 0))),
+    }
+    bias = [tensor for tensor in rest if not tensor.is_absent]
+    function = function_for("ConvTransposeLast", ("bias",) if bias else ())
+    twin(forms, node, function, [forms.last(x, node), filters, *bias], attrs)
+    return ""
+
+
+def turned(filters: Array) -> Array:
+    """Filters [ci, co, kh, kw] of ConvTranspose as ConvTransposeLast's [co, ci, kh, kw]."""
+    return np.ascontiguousarray(filters[:, :, ::-1, ::-1].transpose(1, 0, 2, 3))
 
 
 def group_norm(forms: Forms, node: Node) -> str:
@@ -251,6 +288,7 @@ def twin(
 
 ANCHORS: Mapping[str, Rule] = {
     "Conv": conv,
+    "ConvTranspose": conv_transpose,
     "GroupNorm": group_norm,
     "MaxPool": pool,
     "AveragePool": pool,

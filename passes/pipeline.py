@@ -29,6 +29,7 @@ from edgefusion.passes.quantize_w8a16 import QuantizeW8A16
 from edgefusion.passes.remove_identities import RemoveIdentities
 from edgefusion.passes.remove_qdq import RemoveQdq
 from edgefusion.passes.tabulate_timestep import TabulateTimestep
+from edgefusion.passes.transpose_upsampled_conv import TransposeUpsampledConv
 
 
 def recognition_passes(timesteps: Sequence[int] = ()) -> tuple[Pass, ...]:
@@ -55,15 +56,18 @@ def recognition_passes(timesteps: Sequence[int] = ()) -> tuple[Pass, ...]:
 
 
 def deployment_passes(
-    precision: str = "", rules: Sequence[tuple[str, str]] = ()
+    precision: str = "", rules: Sequence[tuple[str, str]] = (), *, transposing: bool = True
 ) -> tuple[Pass, ...]:
     """From recognised ops to what the NPU runs: layout, epilogues, precision, host groups.
 
     ``precision`` of ops that no (pattern, precision) rule matches; '' takes the component's own.
+    ``transposing`` says whether convolutions of doubled images become transposed ones.
     """
+    transposed = (TransposeUpsampledConv(precision, tuple(rules)),) if transposing else ()
     return (
         ChannelsLast(),
         FoldResize(),  # before epilogues: doubling is a convolution's first step
+        *transposed,
         FuseEpilogue(),
         FuseNormStats(),  # after epilogues: statistics are of the finished result
         AssignPrecision(precision, tuple(rules)),
@@ -76,6 +80,11 @@ def default_passes(
     precision: str = "",
     rules: Sequence[tuple[str, str]] = (),
     timesteps: Sequence[int] = (),
+    *,
+    transposing: bool = True,
 ) -> tuple[Pass, ...]:
     """Everything that ``edgefusion compile`` runs."""
-    return (*recognition_passes(timesteps), *deployment_passes(precision, rules))
+    return (
+        *recognition_passes(timesteps),
+        *deployment_passes(precision, rules, transposing=transposing),
+    )

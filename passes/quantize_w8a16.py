@@ -48,7 +48,7 @@ class QuantizeW8A16:
             weight = node.inputs[1]
             if not weight.is_constant:
                 continue  # quantized already
-            axis = 0 if kind_and_tokens(node.op)[0] == "ConvLast" else 1
+            axis = 1 if kind_and_tokens(node.op)[0] == "MatMul" else 0
             if (weight, axis) not in quantized:
                 quantized[weight, axis] = _quantize(graph, node, weight, axis)
             tensor, quality = quantized[weight, axis]

@@ -120,6 +120,24 @@ def _conv(a: Attributes, v: Mapping[str, F64], shape: tuple[int, ...]) -> tuple[
     return _once(y[None], chain_error(w[0].size, magnitude[None]))
 
 
+def _transposed_conv(
+    a: Attributes, v: Mapping[str, F64], shape: tuple[int, ...]
+) -> tuple[F64, F64]:
+    """Each pixel times the whole kernel, turned back as ONNX has it, added up where it falls."""
+    x, w = v["x"][0], v["w"][:, :, ::-1, ::-1]
+    (sh, sw), (top, left, *_), (height, width, _) = a["strides"], a["pads"], x.shape
+    y = np.zeros((2, shape[1] + top + w.shape[2] + sh, shape[2] + left + w.shape[3] + sw, len(w)))
+    for i in range(w.shape[2]):
+        for j in range(w.shape[3]):
+            rows = slice(i, i + (height - 1) * sh + 1, sh)
+            columns = slice(j, j + (width - 1) * sw + 1, sw)
+            y[0, rows, columns] += x @ w[:, :, i, j].T
+            y[1, rows, columns] += np.abs(x) @ np.abs(w[:, :, i, j].T)
+    y = y[:, top : top + shape[1], left : left + shape[2]]
+    magnitude = y[1] + np.abs(v["bias"])
+    return _once((y[0] + v["bias"])[None], chain_error(w[0].size, magnitude[None]))
+
+
 def _all_channels(w: F64, groups: int) -> F64:
     """Filters over the channels of all groups: zeros but for their own."""
     made = np.zeros((len(w), groups * w.shape[1], *w.shape[2:]))
@@ -204,6 +222,7 @@ def _reduce(a: Attributes, v: Mapping[str, F64], shape: tuple[int, ...]) -> tupl
 
 _KINDS: Mapping[str, Callable[..., tuple[F64, F64]]] = {
     "conv": _conv,
+    "transposed_conv": _transposed_conv,
     "matmul": lambda a, v, shape: _product(v["x"], v["w"], v["bias"]),
     "batch_matmul": lambda a, v, shape: _product(v["x"], v["other"]),
     "attention": _attention,

@@ -23,6 +23,7 @@ from edgefusion.compiler.ops.elementwise import Binary, Glu, Unary
 from edgefusion.compiler.ops.matmul import MatMul
 from edgefusion.compiler.ops.movement import Concat, Reshape
 from edgefusion.compiler.ops.norm import GroupNorm, LayerNorm
+from edgefusion.compiler.ops.transposed_conv import TransposedConv
 from edgefusion.compiler.schedule.schedule import Schedule, schedule_named
 from edgefusion.runtime.executor import Execution, Executor
 from edgefusion.runtime.isa import DType, Role
@@ -98,6 +99,19 @@ class ChainBuilder:
         )
         steps = self._steps(channels, add, function, stats)
         return self._op(kind, 1, rows, columns, channels, steps=steps)
+
+    def transposed(
+        self, x: str, channels: int, *, kernel: int = 4, stride: int = 2, stats: bool = False
+    ) -> str:
+        """A transposed convolution whose result is ``stride`` times as large."""
+        _, height, width, inner = self.shape(x)
+        n, cut = self.count + 1, kernel - stride
+        self.b.weight(f"w{n}", channels, inner, kernel, kernel)
+        self.b.add(f"b{n}", channels, dtype=DType.INT64, role=Role.WEIGHT)
+        pads = (cut // 2, cut // 2, cut - cut // 2, cut - cut // 2)
+        kind = TransposedConv(x=x, w=f"w{n}", bias=f"b{n}", strides=(stride, stride), pads=pads)
+        steps = self._steps(channels, "", "", stats)
+        return self._op(kind, 1, height * stride, width * stride, channels, steps=steps)
 
     def linear(self, x: str, channels: int, *, add: str = "", function: str = "") -> str:
         """A matrix product with weights."""
@@ -210,6 +224,15 @@ def down_and_up(height: int = 20, width: int = 16, channels: int = 24) -> Networ
     return c.build(c.conv(c.concat(h, x), 8, kernel=1))
 
 
+def up_by_phases(height: int = 10, width: int = 8, channels: int = 24) -> Network:
+    """A transposed convolution between convolutions, with statistics, and one of stride three."""
+    c = ChainBuilder()
+    x = c.conv(c.input(1, height, width, 8), channels, function="silu")
+    x = c.transposed(x, channels, stats=True)
+    x = c.conv(c.group_norm(x), channels, kernel=1)
+    return c.build(c.conv(c.transposed(x, 8, kernel=5, stride=3), 4))
+
+
 def transformer(tokens: int = 96, channels: int = 32, heads: int = 2) -> Network:
     """Attention with LayerNorm, then a gated feed-forward network, each with its addition."""
     c = ChainBuilder()
@@ -239,6 +262,7 @@ CASES: Mapping[str, Callable[[], Network]] = {
     "wide tail": wide_tail,
     "down and up": down_and_up,
     "heavy tail": heavy_tail,
+    "up by phases": up_by_phases,
     "transformer": transformer,
     "image transformer": image_transformer,
 }

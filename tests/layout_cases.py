@@ -8,6 +8,7 @@ from dataclasses import replace
 from edgefusion.compiler.graph.graph import Graph
 from edgefusion.passes.pass_base import Pass
 from edgefusion.passes.pass_manager import PassManager
+from edgefusion.runtime.machine import Machine
 from tests.graph_cases import CONTEXT, Outcome, Weights, assert_same, execute, parse, random_feeds
 
 
@@ -18,6 +19,7 @@ def chained(
     *,
     component: str = "",
     tolerance: float = 2e-5,
+    machine: Machine = CONTEXT.machine,
 ) -> Outcome:
     """Run ``passes`` over a case and compare its values with the source's after each."""
     model = parse(text, weights)
@@ -28,7 +30,8 @@ def chained(
     def compare(_: str, now: Graph) -> None:
         assert_same(execute(now.to_model(), feeds), wanted, tolerance)
 
-    records = PassManager(passes, observe=compare).run(graph, replace(CONTEXT, component=component))
+    context = replace(CONTEXT, component=component, machine=machine)
+    records = PassManager(passes, observe=compare).run(graph, context)
     return Outcome(graph, records[-1])
 
 

@@ -15,6 +15,7 @@ from edgefusion.compiler.ops.matmul import BatchMatMul, MatMul
 from edgefusion.compiler.ops.movement import Concat, Host, Resize, Slice, Transpose
 from edgefusion.compiler.ops.norm import GroupNorm, LayerNorm, RmsNorm
 from edgefusion.compiler.ops.pooling import Pool, Reduce
+from edgefusion.compiler.ops.transposed_conv import TransposedConv
 from edgefusion.runtime.isa import DType, Role
 
 
@@ -65,23 +66,7 @@ def conv_case(
     upsample: int = 1,
     epilogue: bool = True,
 ) -> Network:
-    b = NetworkBuilder()
     out = [(n * upsample + 2 * pad - kernel) // stride + 1 for n in (height, width)]
-    b.add("x", 1, height, width, channels_in, role=Role.INPUT)
-    b.weight("w", channels_out, channels_in, kernel, kernel)
-    b.add("bias", channels_out, dtype=DType.INT64, role=Role.WEIGHT)
-    steps: tuple[Epilogue, ...] = ()
-    if epilogue:
-        b.add("time", 1, 1, 1, channels_out, role=Role.INPUT)
-        b.add("residual", 1, *out, channels_out, role=Role.INPUT)
-        b.add("stats", 2, channels_out, dtype=DType.INT64)
-        steps = (
-            Epilogue("add", "time"),
-            Epilogue("silu"),
-            Epilogue("add", "residual"),
-            Epilogue("stats", "stats"),
-        )
-    b.add("y", 1, *out, channels_out, role=Role.OUTPUT)
     conv = Conv(
         x="x",
         w="w",
@@ -90,7 +75,56 @@ def conv_case(
         pads=(pad, pad, pad, pad),
         upsample=upsample,
     )
-    b.op("conv", conv, "y", steps)
+    x = height, width, channels_in
+    return _convolution(conv, x, (kernel, kernel), (*out, channels_out), epilogue=epilogue)
+
+
+def transposed_conv_case(
+    height: int = 12,
+    width: int = 10,
+    channels_in: int = 24,
+    channels_out: int = 64,
+    *,
+    kernel: tuple[int, int] = (4, 4),
+    strides: tuple[int, int] = (2, 2),
+    pads: tuple[int, int, int, int] = (1, 1, 1, 1),
+    output_padding: tuple[int, int] = (0, 0),
+    epilogue: bool = True,
+) -> Network:
+    conv = TransposedConv(
+        x="x", w="w", bias="bias", strides=strides, pads=pads, output_padding=output_padding
+    )
+    shapes = {"x": (1, height, width, channels_in), "w": (channels_out, channels_in, *kernel)}
+    out = (*conv.window_shape(shapes), channels_out)
+    return _convolution(conv, (height, width, channels_in), kernel, out, epilogue=epilogue)
+
+
+def _convolution(
+    kind: Conv | TransposedConv,
+    x: tuple[int, int, int],
+    kernel: tuple[int, int],
+    out: tuple[int, ...],
+    *,
+    epilogue: bool,
+) -> Network:
+    *size, channels_out = out
+    b = NetworkBuilder()
+    b.add("x", 1, *x, role=Role.INPUT)
+    b.weight("w", channels_out, x[2], *kernel)
+    b.add("bias", channels_out, dtype=DType.INT64, role=Role.WEIGHT)
+    steps: tuple[Epilogue, ...] = ()
+    if epilogue:
+        b.add("time", 1, 1, 1, channels_out, role=Role.INPUT)
+        b.add("residual", 1, *size, channels_out, role=Role.INPUT)
+        b.add("stats", 2, channels_out, dtype=DType.INT64)
+        steps = (
+            Epilogue("add", "time"),
+            Epilogue("silu"),
+            Epilogue("add", "residual"),
+            Epilogue("stats", "stats"),
+        )
+    b.add("y", 1, *size, channels_out, role=Role.OUTPUT)
+    b.op("conv", kind, "y", steps)
     return b.build()
 
 
@@ -219,6 +253,16 @@ def all_cases() -> dict[str, Network]:
         "conv_1x1": conv_case(kernel=1, pad=0),
         "conv_1x1_stride": conv_case(kernel=1, pad=0, stride=2, epilogue=False),
         "conv_7x7": conv_case(channels_in=8, kernel=7, pad=3, stride=2),
+        "transposed_conv": transposed_conv_case(),
+        "transposed_conv_odd": transposed_conv_case(
+            7,
+            9,
+            kernel=(3, 5),
+            strides=(2, 3),
+            pads=(1, 0, 1, 2),
+            output_padding=(1, 2),
+            epilogue=False,
+        ),
         "matmul": matmul_case(),
         "attention": attention_case(),
         "attention_mask": attention_case(77, 77, mask=True),

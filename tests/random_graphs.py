@@ -618,9 +618,42 @@ def _other_types(d: _Drawing) -> None:
 _TARGETS = (TensorProto.INT16, TensorProto.UINT16, TensorProto.DOUBLE, TensorProto.BOOL)
 
 
+def _conv_transpose(d: _Drawing) -> None:
+    x = d.some(3, 4, 4)
+    channels, *sizes = d.shape(x)[1:]
+    group = d.pick([g for g in range(1, channels + 1) if channels % g == 0]) if d.chance(0.2) else 1
+    kernel = [d.pick((1, 2, 3, 4)) for _ in sizes]
+    strides = [d.pick((1, 2, 2, 3)) for _ in sizes]
+    settings: dict[str, Any] = {"strides": strides, "group": group}
+    way = d.pick(("pads", "pads", "none", "VALID", "output_shape"))
+    if way == "pads":
+        settings["pads"] = [d.pick(range(k)) for k in kernel * 2]
+        settings["output_padding"] = [d.pick(range(stride)) for stride in strides]
+    elif way == "output_shape":
+        settings["output_shape"] = [n * s for n, s in zip(sizes, strides, strict=True)]
+    elif way != "none":
+        settings["auto_pad"] = way
+    made = d.pick((1, 2, 3))
+    bias = [d.constant(d.normal((made * group,)))] if d.chance(0.5) else []
+    y = d.add("ConvTranspose", x, d.weights(channels, made, *kernel), *bias, **settings)
+    if d.chance(0.4):
+        d.add(d.pick(("Relu", "HardSwish", "Tanh")), y)
+
+
 _GROWTHS: Sequence[Callable[[_Drawing], None]] = (
     *(_unary, _unary, _clip, _binary, _binary, _several, _divide, _odd_elementwise, _view, _view),
-    *(_transpose, _matmul, _matmul, _gemm, _conv, _conv, _pool, _layer_norm, _written_norm),
+    *(
+        _transpose,
+        _matmul,
+        _matmul,
+        _gemm,
+        _conv,
+        _conv,
+        _conv_transpose,
+        _pool,
+        _layer_norm,
+        _written_norm,
+    ),
     *(_group_norm, _softmax, _reduce, _slice, _split, _concat, _movement, _resize, _gated),
     *(_written_gelu, _attention, _other_types, _other_types),
 )

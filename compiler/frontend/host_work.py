@@ -83,6 +83,11 @@ def _transposed_convolution(node: Node) -> int:
     return _elements(node.inputs[0]) * prod(node.inputs[1].shape[1:])
 
 
+def _transposed_convolution_last(node: Node) -> int:
+    filters = node.inputs[1].shape
+    return _elements(node.inputs[0]) * filters[0] * prod(filters[2:])
+
+
 def _product(node: Node) -> int:
     depth = node.inputs[0].shape[0 if node.op == "Gemm" and node.get_int("transA", 0) else -1]
     return _elements(node.outputs[0]) * depth
@@ -119,6 +124,7 @@ _MACS: Mapping[str, Callable[[Node], int]] = {
     **dict.fromkeys(("Conv", "ConvLast", "ConvInteger", "DeformConv"), _convolution),
     "QLinearConv": _quantized_convolution,
     "ConvTranspose": _transposed_convolution,
+    "ConvTransposeLast": _transposed_convolution_last,
     **dict.fromkeys(("MatMul", "Gemm", "MatMulInteger", "QLinearMatMul"), _product),
     "Einsum": _einsum,
     "Attention": _attention,

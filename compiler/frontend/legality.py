@@ -21,6 +21,7 @@ from edgefusion.compiler.ops.matmul import MatMul
 from edgefusion.compiler.ops.movement import Concat, Reshape, Resize, Slice, Transpose
 from edgefusion.compiler.ops.norm import GroupNorm, LayerNorm, RmsNorm
 from edgefusion.compiler.ops.pooling import Pool, Reduce
+from edgefusion.compiler.ops.transposed_conv import TransposedConv
 from edgefusion.runtime.functions import BINARY_BY_OP, UNARY_BY_OP, UNARY_BY_TOKEN
 
 
@@ -60,6 +61,19 @@ REDUCTIONS: Mapping[str, str] = {"ReduceMean": "mean", "ReduceSum": "sum", "Redu
 
 SUPPORTED: Mapping[str, Support] = {
     "ConvLast": Support(Conv, (*_CONV, must.epilogue_operands), "with its epilogue"),
+    "ConvTransposeLast": Support(
+        TransposedConv,
+        (
+            *_ANY,
+            must.batch_one,
+            must.two_spatial_axes,
+            must.constant_weights,
+            must.pads_inside_kernel,
+            must.every_result_meets_taps,
+            must.epilogue_operands,
+        ),
+        "with its epilogue",
+    ),
     "MatMul": Support(
         MatMul, (*_ANY, must.matrix_or_batched, must.epilogue_operands), "or batch_matmul"
     ),
@@ -85,6 +99,7 @@ SUPPORTED: Mapping[str, Support] = {
     "Dropout": Support(Reshape, (*_VIEW, must.inference_only)),
     "Cast": Support(Reshape, _VIEW, "between floating-point types"),
     "Conv": Support(Conv, _LAYOUT),
+    "ConvTranspose": Support(TransposedConv, _LAYOUT),
     "GroupNorm": Support(GroupNorm, _LAYOUT),
     "MaxPool": Support(Pool, _LAYOUT),
     "AveragePool": Support(Pool, _LAYOUT),

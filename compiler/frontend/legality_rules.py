@@ -175,6 +175,18 @@ def pads_inside_kernel(node: Node) -> Verdict:
     return OK if ok else (False, f"padding {list(pads)} exceeds its kernel's reach {list(reach)}")
 
 
+def every_result_meets_taps(node: Node) -> Verdict:
+    """The kernel is at least as long as the stride, and the result ends where an input's taps do
+    (output_padding is at most the padding after it)."""
+    strides, kernel = node.get_ints("strides"), node.inputs[1].shape[2:]
+    if any(size < stride for size, stride in zip(kernel, strides, strict=True)):
+        return False, f"its kernel {list(kernel)} is shorter than its stride {list(strides)}"
+    added, after = node.get_ints("output_padding"), node.get_ints("pads")[2:]
+    if all(a <= b for a, b in zip(added, after, strict=True)):
+        return OK
+    return False, f"output_padding {list(added)} exceeds the padding after it, {list(after)}"
+
+
 def whole_groups(node: Node) -> Verdict:
     """The number of groups divides input and output channels."""
     channels = [node.inputs[0].shape[-1]]
@@ -191,7 +203,7 @@ def epilogue_operands(node: Node) -> Verdict:
     """Epilogue operands have the result's shape, or one value a channel."""
     shape = node.output.shape
     kind, tokens = kind_and_tokens(node.op)
-    first = 2 if kind in ("ConvLast", "MatMul") else len(node.inputs)
+    first = 2 if kind in ("ConvLast", "ConvTransposeLast", "MatMul") else len(node.inputs)
     for tensor in node.inputs[first:]:
         if tensor.shape != shape and prod(tensor.shape) != shape[-1]:
             return False, f"operand '{tensor.name}' {list(tensor.shape)} does not fit {list(shape)}"

@@ -28,6 +28,7 @@ from edgefusion.compiler.ops.matmul import BatchMatMul, MatMul
 from edgefusion.compiler.ops.movement import Concat, Reshape, Resize, Slice, Transpose
 from edgefusion.compiler.ops.norm import GroupNorm, LayerNorm, RmsNorm
 from edgefusion.compiler.ops.pooling import Pool, Reduce
+from edgefusion.compiler.ops.transposed_conv import TransposedConv
 from edgefusion.runtime.functions import BINARY_BY_OP, UNARY_BY_OP
 
 Convert = Callable[[NetworkBuilder, Node], None]
@@ -65,6 +66,15 @@ def conv(b: NetworkBuilder, node: Node) -> None:
         "upsample": 2 if tokens[:1] == ("up2",) else 1,
     }
     b.op(node, Conv, {"x": node.inputs[0], "w": node.inputs[1], **bias}, attributes, steps)
+
+
+def transposed_conv(b: NetworkBuilder, node: Node) -> None:
+    """ConvTransposeLast_*."""
+    _, tokens = kind_and_tokens(node.op)
+    bias, steps = _epilogue(node, tokens)
+    attributes = {key: node.get_ints(key) for key in ("strides", "pads", "output_padding")}
+    operands = {"x": node.inputs[0], "w": node.inputs[1], **bias}
+    b.op(node, TransposedConv, operands, attributes, steps)
 
 
 def matmul(b: NetworkBuilder, node: Node) -> None:
@@ -230,6 +240,7 @@ def view(b: NetworkBuilder, node: Node) -> None:
 
 CONVERT: Mapping[str, Convert] = {
     "ConvLast": conv,
+    "ConvTransposeLast": transposed_conv,
     "MatMul": matmul,
     "Attention": attention,
     "GroupNormLast": group_norm,

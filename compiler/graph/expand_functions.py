@@ -13,7 +13,7 @@ import onnx
 from edgefusion.compiler.graph import names
 from edgefusion.compiler.graph.functions import DOMAIN, kind_and_tokens
 
-_STAGED = ("Conv", "ConvLast", "MatMul")
+_STAGED = ("Conv", "ConvLast", "ConvTransposeLast", "MatMul")
 
 
 def expand_functions(model: onnx.ModelProto) -> onnx.ModelProto:

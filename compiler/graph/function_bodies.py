@@ -16,6 +16,18 @@ _CONV = (
     "{y} = Conv<strides: ints = @strides, pads: ints = @pads, dilations: ints = @dilations, "
     "group: int = @group>({x}, w%s)"
 )
+_CONV_TRANSPOSE_ATTRIBUTES = ("strides", "pads", "output_padding")
+_TURNED = """
+filters = Transpose<perm = [1, 0, 2, 3]>(w)
+first = Constant<value_ints = [-1, -1]>()
+before = Constant<value_ints = [-2147483648, -2147483648]>()
+axes_hw = Constant<value_ints = [2, 3]>()
+turned = Slice(filters, first, before, axes_hw, first)
+"""
+_CONV_TRANSPOSE = (
+    "{y} = ConvTranspose<strides: ints = @strides, pads: ints = @pads, "
+    "output_padding: ints = @output_padding>({x}, turned%s)"
+)
 _DOUBLE = (
     "{y}_s = Constant<value_floats = [1.0, 1.0, 2.0, 2.0]>()\n"
     '{y} = Resize<mode = "nearest", coordinate_transformation_mode = "asymmetric", '
@@ -45,6 +57,23 @@ def _conv(body: Body, kind: str, tokens: tuple[str, ...]) -> tuple[str, ...]:
         body.step(_TO_LAST)
     _epilogue(body, kind, tokens, _SUMS_LAST if last else _SUMS_FIRST)
     return _CONV_ATTRIBUTES
+
+
+def _conv_transpose(body: Body, kind: str, tokens: tuple[str, ...]) -> tuple[str, ...]:
+    """A leading bias is ConvTranspose's own third operand."""
+    body.read("x", "w")
+    body.value = "x"
+    body.lines(_TURNED)
+    body.step(_TO_FIRST)
+    if tokens[:1] == ("bias",):
+        body.read("bias")
+        body.step(_CONV_TRANSPOSE % ", bias")
+        tokens = tokens[1:]
+    else:
+        body.step(_CONV_TRANSPOSE % "")
+    body.step(_TO_LAST)
+    _epilogue(body, kind, tokens, _SUMS_LAST)
+    return _CONV_TRANSPOSE_ATTRIBUTES
 
 
 def _matmul(body: Body, kind: str, tokens: tuple[str, ...]) -> tuple[str, ...]:
@@ -281,6 +310,7 @@ def _pool(body: Body, kind: str, tokens: tuple[str, ...]) -> tuple[str, ...]:
 KINDS: dict[str, Callable[[Body, str, tuple[str, ...]], tuple[str, ...]]] = {
     "Conv": _conv,
     "ConvLast": _conv,
+    "ConvTransposeLast": _conv_transpose,
     "MatMul": _matmul,
     "GroupNorm": _group_norm,
     "GroupNormLast": _group_norm,

@@ -13,6 +13,9 @@ Conv                   x[n,ci,...], w[co,ci/g,k...] -> y[n,co,...]              
                                                                                         dilations,
                                                                                         group
 ConvLast               x[n,h,w,ci], w[co,ci/g,kh,kw] -> y[n,h,w,co]                     as Conv
+ConvTransposeLast      x[n,h,w,ci], w[co,ci,kh,kw] -> y[n,h',w',co]                     strides,
+                                                                                        pads,
+                                                                                        output_padd.
 MatMul                 x[...,k], w[k,n] -> y[...,n]
 GroupNorm              x[n,c,...], gamma[c], beta[c] -> y                               num_groups,
                                                                                         epsilon
@@ -29,12 +32,15 @@ PoolLast_max, _average x[n,h,w,c] -> y[n,h',w',c]                               
                                                                                         count_incl.
 =====================  ===============================================================  ===========
 
-Tokens of Conv, ConvLast and MatMul: ``up2`` (convolutions, first: nearest-neighbour doubling of x),
-``bias`` ([co]), ``add`` (an operand that broadcasts to the result), unary functions (their tokens
-in ``runtime.functions``), and ``stats`` (last: a second result [2,co], sums and sums of squares of
-y over all but the channels). GroupNorms take a unary function and then ``stats`` (such sums of x as
-an input, instead of computing them; n must be 1). Attention takes ``mask`` (added to the scores
-[n,h,lq,lk] before softmax).
+The taps of ConvTransposeLast are in the order in which a result meets them: turned around both ways
+against those of ONNX's ConvTranspose.
+
+Tokens of convolutions and MatMul: ``up2`` (Conv and ConvLast, first: nearest-neighbour doubling of
+x), ``bias`` ([co]), ``add`` (an operand that broadcasts to the result), unary functions (their
+tokens in ``runtime.functions``), and ``stats`` (last: a second result [2,co], sums and sums of
+squares of y over all but the channels). GroupNorms take a unary function and then ``stats`` (such
+sums of x as an input, instead of computing them; n must be 1). Attention takes ``mask`` (added to
+the scores [n,h,lq,lk] before softmax).
 """
 
 from __future__ import annotations

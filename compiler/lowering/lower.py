@@ -195,8 +195,8 @@ def _requests(
 def _tile_of(group: Group, tensor: NetTensor) -> tuple[int, int]:
     """Rows and bytes of a row of the tiles that a group's result is written in."""
     values = dict(group.members[-1].tiling.values)
-    total, width = row_count(tensor), tensor.shape[-1]
-    rows = int(values.get("rows", values.get("queries", total)))
+    total, width = row_count(tensor), tensor.shape[-1] if tensor.shape else 1
+    rows = int(values.get("lines", values.get("rows", values.get("queries", total))))
     if "columns" in values:
         rows *= int(values["columns"])
     channels = int(values.get("channels", width))

@@ -10,9 +10,11 @@ from edgefusion.compiler.ops.matmul import BatchMatMul, MatMul
 from edgefusion.compiler.ops.movement import Concat, Host, Reshape, Resize, Slice, Transpose
 from edgefusion.compiler.ops.norm import GroupNorm, LayerNorm, RmsNorm
 from edgefusion.compiler.ops.pooling import Pool, Reduce
+from edgefusion.compiler.ops.transposed_conv import TransposedConv
 
 KINDS: tuple[type[Kind], ...] = (
     Conv,
+    TransposedConv,
     MatMul,
     BatchMatMul,
     Attention,

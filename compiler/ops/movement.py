@@ -22,7 +22,7 @@ from edgefusion.compiler.lowering.view import View
 from edgefusion.compiler.network.kind import Kind, Scaling, Shape, operand, operand_list
 from edgefusion.compiler.network.tensor import Tensors
 from edgefusion.compiler.network.window import Span, Window
-from edgefusion.compiler.ops.conv import dense_image
+from edgefusion.compiler.ops.conv_stage import dense_image
 from edgefusion.runtime.isa import DType, Opcode
 
 

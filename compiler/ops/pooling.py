@@ -18,7 +18,8 @@ from edgefusion.compiler.lowering.rule import (
 from edgefusion.compiler.network.kind import Scaling, Shape, operand
 from edgefusion.compiler.network.tensor import statistics_dtype
 from edgefusion.compiler.network.window import Span, Window
-from edgefusion.compiler.ops.conv import Pair, WindowedKind, dense_image
+from edgefusion.compiler.ops.conv import Pair, WindowedKind
+from edgefusion.compiler.ops.conv_stage import dense_image
 from edgefusion.runtime.isa import DType, Opcode
 
 

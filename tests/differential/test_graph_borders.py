@@ -67,6 +67,10 @@ def check(text: str, precision: str = "fp16") -> None:
         assert agrees(found[name], expected, precision), name
 
 
+def test_a_number_may_stay_in_sram() -> None:
+    check("(float x) => (float y) { a = Tanh(x) b = Mul(a, x) y = Relu(b) }")
+
+
 def host_reasons(text: str) -> str:
     """Why nodes of ``text`` run on the host."""
     graph = Graph.from_model(model_of(text))

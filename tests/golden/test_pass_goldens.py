@@ -39,6 +39,7 @@ from edgefusion.passes.quantize_w8a16 import QuantizeW8A16
 from edgefusion.passes.remove_identities import RemoveIdentities
 from edgefusion.passes.remove_qdq import RemoveQdq
 from edgefusion.passes.tabulate_timestep import TabulateTimestep
+from edgefusion.passes.transpose_upsampled_conv import TransposeUpsampledConv
 from tests.graph_cases import CONTEXT, Array, assert_same, execute, parse, random_feeds
 
 Golden = Callable[[str, str], None]
@@ -206,6 +207,14 @@ CASES: Mapping[str, PassCase] = {
         'nearest_mode = "floor">(x, , scales) y = Conv(r, w, bias) }',
         CONV_WEIGHTS,
         (ChannelsLast(),),
+    ),
+    "transpose-upsampled-conv": PassCase(
+        TransposeUpsampledConv(),
+        "g (float[1, 128, 32, 32] x) => (float[1, 128, 64, 64] y) <float[4] s = {1, 1, 2, 2}> "
+        '{ r = Resize<mode = "nearest", coordinate_transformation_mode = "asymmetric", '
+        'nearest_mode = "floor">(x, , s) y = Conv<pads = [1, 1, 1, 1]>(r, w, b) }',
+        {"w": whole(128, 128, 3, 3), "b": whole(128)},
+        (ChannelsLast(), FoldResize()),
     ),
     "fuse-epilogue": PassCase(
         FuseEpilogue(), f"{IMAGE} {{ {EPILOGUE} }}", CONV_WEIGHTS, (ChannelsLast(),)

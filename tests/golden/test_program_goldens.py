@@ -41,6 +41,7 @@ from tests.lowering_cases import (
     group_norm_case,
     matmul_case,
     simple_network,
+    transposed_conv_case,
 )
 
 Golden = Callable[[str, str], None]
@@ -89,6 +90,7 @@ TALL = (1, 8, 4, 8)
 CASES: Mapping[str, ProgramCase] = {
     "conv": of(conv_case(8, 4, 8, 4, epilogue=False), 960),
     "conv-epilogue": of(conv_case(4, 4, 8, 8), 2048),
+    "transposed_conv": of(transposed_conv_case(4, 3, 8, 4, epilogue=False), 1200),
     "matmul": of(matmul_case(16, 8, 16), 1024),
     "matmul-columns": of(matmul_case(4, 32, 20), 1280),
     "batch_matmul": simple(

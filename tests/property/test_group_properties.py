@@ -36,8 +36,10 @@ def chains(draw: st.DrawFn) -> Network:
             x = c.unary(x, "silu")
         elif what == "scale" and c.shape(x)[1] > 4:
             x = c.conv(x, channels, stride=2)
-        elif what == "scale":
+        elif what == "scale" and draw(st.booleans()):
             x = c.conv(x, channels, upsample=2)
+        elif what == "scale":
+            x = c.transposed(x, channels, kernel=draw(st.integers(2, 5)))
         elif what == "concat" and len(same) > 1:
             x = c.concat(x, same[0])
         elif draw(st.booleans()) and c.shape(x)[-1] == channels:

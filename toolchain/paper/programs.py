@@ -15,11 +15,13 @@ from edgefusion.runtime.progress import Say
 if TYPE_CHECKING:
     from edgefusion.compiler.network.network import Network
     from edgefusion.models.architectures import Component
+    from edgefusion.models.source import Source
 
 
 @dataclass
 class Programs:
-    """Programs by preset, component and schedule, compiled for ``machine`` on first use.
+    """Programs by preset, component and schedule, compiled for ``machine`` on first use: by the
+    paper's method, which leaves convolutions of doubled images as they are.
 
     Weights are random: neither tiling nor timing looks at their values.
     """
@@ -44,10 +46,15 @@ class Programs:
 
     def network(self, preset: str, component: Component) -> Network:
         """The network, exported and optimised if it was not yet."""
+        from edgefusion.models.source import resolve_source
+
         key = (preset, component)
         if key not in self.networks:
             self._say(f"export {preset} {component}")
-            self.networks[key] = build_network(preset, component, self.machine, self._say)
+            source = resolve_source(preset, random_weights_seed=0)
+            self.networks[key] = build_network(
+                source, component, self.machine, self._say, transposing=False
+            )
         return self.networks[key]
 
     def _say(self, text: str) -> None:
@@ -55,19 +62,20 @@ class Programs:
             self.progress(text)
 
 
-def build_network(preset: str, component: Component, machine: Machine, say: Say) -> Network:
-    """Export a preset's component and run all passes for ``machine``."""
+def build_network(
+    source: Source, component: Component, machine: Machine, say: Say, *, transposing: bool
+) -> Network:
+    """Export a component and run all passes for ``machine``; without ``transposing``, convolutions
+    of doubled images stay convolutions."""
     from edgefusion.compiler.frontend.from_graph import network_from_graph
     from edgefusion.models.export import export_component
-    from edgefusion.models.source import resolve_source
     from edgefusion.models.trajectories import tabulated_timesteps
     from edgefusion.passes.optimise import optimise
     from edgefusion.passes.pipeline import default_passes
 
-    source = resolve_source(preset, random_weights_seed=0)
     timesteps = tabulated_timesteps(source) if component == "unet" else ()
     with partial_folder() as folder:
         exported = export_component(source, component, folder)
-        passes = default_passes(timesteps=timesteps)
+        passes = default_passes(timesteps=timesteps, transposing=transposing)
         graph, _ = optimise(exported, component, machine, passes, say)
         return network_from_graph(graph, component)

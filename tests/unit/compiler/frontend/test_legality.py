@@ -38,6 +38,20 @@ WEIGHTS = {"w": (8, 8, 3, 3), "w1": (8, 8, 3), "k": (8, 4), "g": (8,)}
             ),
             "exceeds its kernel's reach [3, 3]",
         ),
+        (
+            (
+                "g (float[1, 8, 6, 4] x) => (float[1, 8, 23, 15] y) "
+                "{ y = ConvTranspose<strides = [4, 4]>(x, w) }"
+            ),
+            "its kernel [3, 3] is shorter than its stride [4, 4]",
+        ),
+        (
+            (
+                "g (float[1, 8, 6, 4] x) => (float[1, 8, 14, 10] y) "
+                "{ y = ConvTranspose<strides = [2, 2], output_padding = [1, 1]>(x, w) }"
+            ),
+            "output_padding [1, 1] exceeds the padding after it, [0, 0]",
+        ),
         ("g (int64[1, 8] x) => (int64[1, 8] y) { y = Add(x, x) }", "holds int64 values"),
         ("g (float[2, 1, 2, 2, 2] x) => (float[2, 1, 2, 2, 2] y) { y = Relu(x) }", "four axes"),
         ("g (float[2, 8] x) => (float[2, 8] y) { y = Sin(x) }", "the NPU has no Sin"),
@@ -111,6 +125,10 @@ def test_rules_refuse_with_a_reason(text: str, reason: str) -> None:
         (
             "g (float[1, 8, 6, 4] x) => (float[1, 8, 3, 2] y) "
             "{ y = Conv<pads = [2, 2, 2, 2], strides = [2, 2], dilations = [2, 2]>(x, w) }"
+        ),
+        (
+            "g (float[1, 8, 6, 4] x) => (float[1, 8, 12, 8] y) { y = ConvTranspose"
+            "<strides = [2, 2], pads = [1, 1, 1, 1], output_padding = [1, 1]>(x, w) }"
         ),
         "g (float[2, 3, 8] x) => (float[2, 3, 4] y) { y = MatMul(x, k) }",
         (
