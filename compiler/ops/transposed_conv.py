@@ -116,7 +116,7 @@ class TransposedConv(Convolving):
         windows = self.windows(shapes)
         names = self.x, self.w, self.bias
         return _Stage(
-            e, context, t, *names, windows, period=self.strides, down=phases[0], across=phases[1]
+            e, context, t, *names, windows, period=self.period, down=phases[0], across=phases[1]
         )
 
 
