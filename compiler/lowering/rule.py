@@ -145,7 +145,9 @@ class LoweredKind(Kind):
     def emit(self, e: Emitter, context: OpContext, t: Tiling) -> None:
         """Emit one tiling at once."""
         stage = self.stage(e, context, t)
-        stage.run(Span(0, matrix(context.output()).shape[0]))
+        for sweep in range(t.sweeps):
+            stage.sweep = sweep
+            stage.run(Span(0, matrix(context.output()).shape[0]))
         stage.finish()
 
 

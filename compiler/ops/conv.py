@@ -116,6 +116,9 @@ class Convolving(WindowedKind, LoweredKind):
             for outer in ("weights", "rows") if size < channels else ("weights",):
                 for rows in tile_sizes(height, multiple=self.period[0]):
                     yield tiling(rows=rows, columns=width, channels=size, outer=outer)
+        for size, outer, sweeps in self._swept(context):
+            for rows in tile_sizes(height, multiple=self.period[0]):
+                yield tiling(rows=rows, columns=width, channels=size, outer=outer, sweeps=sweeps)
 
     def fallback(self, context: OpContext) -> Iterator[Tiling]:
         """Stripes narrower than the image, and channels of a part of the array, for when not even
@@ -144,15 +147,20 @@ class Convolving(WindowedKind, LoweredKind):
                 yield tiling(rows=rows, columns=width, channels=part, outer=stays)
         for part in parts[1:]:
             yield tiling(rows=rows, columns=width, channels=part, outer="rows")
-        if context.tensors[self.w].nbytes * _HEAVY < context.machine.sram_bytes:
+        for part, stays, sweeps in self._swept(context):
+            yield tiling(rows=rows, columns=width, channels=part, outer=stays, sweeps=sweeps)
+
+    def _swept(self, context: OpContext) -> Iterator[tuple[int, str, int]]:
+        """Channels of a tile, what stays, and the number of sweeps, for weights that are heavy."""
+        machine, channels = context.machine, context.output().shape[-1]
+        if context.tensors[self.w].nbytes * _HEAVY < machine.sram_bytes or not self.cuts_channels:
             return
         for sweeps in (2, 4):
             swept, uneven = divmod(channels, sweeps)
-            if not self.cuts_channels or uneven or swept % granule:
+            if uneven or swept % machine.tensor_granularity_n:
                 continue
-            for part in channel_sizes(swept, multiple=granule):
-                stays = "weights" if part == swept else "rows_weights"
-                yield tiling(rows=rows, columns=width, channels=part, outer=stays, sweeps=sweeps)
+            for part in channel_sizes(swept, multiple=machine.tensor_granularity_n):
+                yield part, "weights" if part == swept else "rows_weights", sweeps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
