@@ -38,7 +38,7 @@ def indices(program: Program, opcode: Opcode, tensor: str = "") -> list[int]:
 
 
 def moved(operand: Operand, nbytes: int) -> Operand:
-    return replace(operand, address=operand.address + nbytes)
+    return operand._replace(address=operand.address + nbytes)
 
 
 def target_moved(nbytes: int) -> Edit:
@@ -55,7 +55,7 @@ def truncated(i: Instruction) -> Instruction:
     """A transfer of the first half of its rows."""
 
     def half(o: Operand) -> Operand:
-        return replace(o, shape=(max(o.shape[0] // 2, 1), *o.shape[1:]))
+        return o._replace(shape=(max(o.shape[0] // 2, 1), *o.shape[1:]))
 
     return replace(i, outputs=(half(i.outputs[0]),), inputs=(half(i.inputs[0]),))
 

@@ -230,7 +230,7 @@ def with_stripes_one_line_low(monkeypatch: pytest.MonkeyPatch) -> None:
         line = made.operand.strides[-3] if len(made.shape) > 2 else self.row_bytes
         o = made.operand
         moved = Operand(o.tensor, o.space, o.address + line, o.dtype, o.shape, o.strides)
-        return replace(made, operand=moved)
+        return made._replace(operand=moved)
 
     monkeypatch.setattr(Rolling, "view", low)
 

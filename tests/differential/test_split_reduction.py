@@ -269,7 +269,7 @@ def last_part(program: Program) -> int:
 @pytest.mark.parametrize(
     "fault",
     [
-        lambda i: replace(i, inputs=(*i.inputs[:-1], replace(i.inputs[-1], dtype=DType.FP32))),
+        lambda i: replace(i, inputs=(*i.inputs[:-1], i.inputs[-1]._replace(dtype=DType.FP32))),
         lambda i: replace(i, inputs=(*i.inputs[:-2], i.inputs[-1], i.inputs[-2])),
         lambda i: replace(i, outputs=(i.inputs[-1],)),
         lambda i: replace(i, attrs=(*i.attrs, ("accumulate", 1))),

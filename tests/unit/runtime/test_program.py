@@ -26,7 +26,7 @@ from edgefusion.runtime.program_columns import check_columns
 from edgefusion.runtime.tensor_numbers import PLAIN, ROW_NORMALISED, UNCALIBRATED, steps_of
 
 SRAM = Operand(0, Space.SRAM, 64, DType.INT16, (8, 64), (128, 2))
-DRAM = replace(SRAM, space=Space.DRAM, address=4096, strides=(640, 2))
+DRAM = SRAM._replace(space=Space.DRAM, address=4096, strides=(640, 2))
 SCALAR = Operand(-1, Space.SRAM, 8, DType.FP32, (), ())
 ATTRS = (("bias", True), ("pads", (0, 1, -2, 0)), ("scale", 0.125), ("upsample", 2))
 INSTRUCTIONS = (
@@ -78,7 +78,7 @@ def test_the_end_of_an_operand_is_behind_its_last_byte() -> None:
 
 def test_ranks_above_the_limit_are_refused() -> None:
     builder = ProgramBuilder("unet", "exynos2400", "mlt")
-    large = replace(SRAM, shape=(1,) * 5, strides=(0,) * 5)
+    large = SRAM._replace(shape=(1,) * 5, strides=(0,) * 5)
     with pytest.raises(ValueError, match="at most 4 dimensions"):
         builder.emit(EngineKind.VECTOR, 0, Opcode.COPY, [large], [SRAM], 0)
 

@@ -48,10 +48,10 @@ def documented() -> Program:
     builder.fused = EngineBounds(0, 600, 800)
     builder.buffers.append(BufferRecord("x.tile", Space.SRAM, 64, 1024, 0, 1))
     sram = Operand(0, Space.SRAM, 64, DType.INT16, (8, 64), (128, 2))
-    dram = replace(sram, space=Space.DRAM, address=0)
+    dram = sram._replace(space=Space.DRAM, address=0)
     builder.emit(EngineKind.DMA, 0, Opcode.LOAD, [sram], [dram], 0, (), Cause.INPUT)
     builder.emit(
-        EngineKind.VECTOR, 0, Opcode.UNARY, [replace(sram, tensor=1)], [sram], 0, (0,),
+        EngineKind.VECTOR, 0, Opcode.UNARY, [sram._replace(tensor=1)], [sram], 0, (0,),
         attrs=(("function", "silu"),),
     )  # fmt: skip
     return builder.build(sram_bytes=1088, dram_bytes=65536)

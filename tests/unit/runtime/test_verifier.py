@@ -57,7 +57,7 @@ class Script:
         self.instructions[index] = replace(self.instructions[index], **values)
 
     def change_operand(self, index: int, side: str, **values: Any) -> None:
-        operand = replace(getattr(self.instructions[index], side)[0], **values)
+        operand = getattr(self.instructions[index], side)[0]._replace(**values)
         self.change(index, **{side: (operand,)})
 
 
@@ -260,7 +260,7 @@ def interleaved_stores(second_columns: int, *, ordered: bool) -> Script:
     half = Operand(1, Space.SRAM, 0, DType.INT16, (ROWS, COLUMNS // 2), (COLUMNS, 2))
     base = script.tensors[1].address
     halves = [
-        replace(half, space=Space.DRAM, address=base + 2 * column, strides=(COLUMNS * 2, 2))
+        half._replace(space=Space.DRAM, address=base + 2 * column, strides=(COLUMNS * 2, 2))
         for column in (0, second_columns)
     ]
     script.instructions = [

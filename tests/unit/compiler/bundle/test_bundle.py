@@ -55,8 +55,8 @@ def tiny_program() -> Program:
     ]
     builder.buffers.append(BufferRecord("tile", Space.SRAM, 0, 16, 0, 1))
     tile = Operand(0, Space.SRAM, 0, DType.FP16, (8,), (2,))
-    x = replace(tile, space=Space.DRAM)
-    y = replace(tile, space=Space.DRAM, tensor=1, address=64)
+    x = tile._replace(space=Space.DRAM)
+    y = tile._replace(space=Space.DRAM, tensor=1, address=64)
     dma = (EngineKind.DMA, 0)
     builder.append(Instruction(*dma, Opcode.LOAD, (tile,), (x,), 0, cause=Cause.INPUT))
     builder.append(Instruction(*dma, Opcode.STORE, (y,), (tile,), 0, (0,), Cause.OUTPUT))

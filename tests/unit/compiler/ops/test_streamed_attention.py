@@ -143,4 +143,4 @@ def test_what_lies_in_sram_needs_no_room_to_pass(there: str, buffers: set[str]) 
 
 def in_sram(view: View) -> View:
     """The same tensor there, at any address."""
-    return View(replace(view.operand, space=Space.SRAM), Region(partial=True))
+    return View(view.operand._replace(space=Space.SRAM), Region(partial=True))
