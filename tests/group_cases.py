@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
+from edgefusion.compiler.lowering import planner
+from edgefusion.compiler.lowering.answers import Answers, Question
 from edgefusion.compiler.lowering.group_search import Choice
 from edgefusion.compiler.lowering.lower import Lowered, lower
-from edgefusion.compiler.lowering.planner import _Planner, _Question
 from edgefusion.compiler.network.kind import Kind
 from edgefusion.compiler.network.network import Epilogue, Network
 from edgefusion.compiler.network.ranges import Range
@@ -345,13 +346,13 @@ def ways(lowered: Lowered) -> set[str]:
 def any_plan(seed: int) -> Iterator[None]:
     """Within it, plans are not the cheapest but any that are legal: costs are drawn."""
     rng = np.random.default_rng(seed)
-    choice = _Planner._choice
+    choice = Answers.choice
 
-    def drawn(self: _Planner, question: _Question) -> Choice | None:
+    def drawn(self: Answers, question: Question) -> Choice | None:
         found, ops = choice(self, question), question.ops
         return found and replace(found, time_ps=int(rng.integers(10**9)) * len(ops), dma_ps=0)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_Planner, "_choice", drawn)
-        patch.setattr(_Planner, "_dma_ps", lambda self, nbytes: 0.0)
+        patch.setattr(Answers, "choice", drawn)
+        patch.setattr(planner, "bus_ps", lambda nbytes, machine: 0)
         yield

@@ -53,7 +53,7 @@ class Bound:
     def moving(self, nbytes: int, machine: Machine) -> Bound:
         """With ``nbytes`` more over the bus."""
         total = self.nbytes + nbytes
-        return replace(self, nbytes=total, dma_ps=_on_bus_ps(total, machine))
+        return replace(self, nbytes=total, dma_ps=bus_ps(total, machine))
 
     def part(self, size: int, total: int) -> Bound:
         """Where ``size`` of ``total`` rows are computed: none costs less than those left out."""
@@ -117,11 +117,12 @@ def op_bound(context: OpContext, moves: OpContext | None = None) -> Bound:
         work.macs,
         int(1e12 * work.tensor_cycles / (machine.engines[EngineKind.TENSOR] * machine.clock_hz)),
         int(1e12 * cycles / (lanes * machine.clock_hz)),
-        _on_bus_ps(nbytes, machine),
+        bus_ps(nbytes, machine),
     )
 
 
-def _on_bus_ps(nbytes: int, machine: Machine) -> int:
+def bus_ps(nbytes: int, machine: Machine) -> int:
+    """How long so many bytes are on the bus."""
     return int(1e12 * (nbytes / machine.dma_bandwidth_bytes_per_s))
 
 

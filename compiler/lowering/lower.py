@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from edgefusion.compiler.lowering.answers import Learnt
 from edgefusion.compiler.lowering.early_statistics import with_early_statistics
 from edgefusion.compiler.lowering.emitter import Emitter
 from edgefusion.compiler.lowering.group import emit_group
 from edgefusion.compiler.lowering.group_records import bound_again, joined_as, remember, stripes_of
 from edgefusion.compiler.lowering.held import Resident
 from edgefusion.compiler.lowering.plan import Group, Plan
-from edgefusion.compiler.lowering.planner import Learnt, plan_groups, plan_separately
+from edgefusion.compiler.lowering.planner import plan_groups, plan_separately
 from edgefusion.compiler.lowering.rule import OpContext
 from edgefusion.compiler.lowering.scene import Scene, with_residents
 from edgefusion.compiler.lowering.tile_search import Candidate, search

@@ -12,18 +12,17 @@ another plan has them run with the stripes and tilings that take least when each
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from edgefusion.compiler.lowering.emitter import Emitter
-from edgefusion.compiler.lowering.group import emit_group, may_join, why_apart
-from edgefusion.compiler.lowering.group_search import Choice, LoopSearch, OpInLoops
+from edgefusion.compiler.lowering.answers import Answers, Learnt, Question
+from edgefusion.compiler.lowering.bounds import bus_ps
+from edgefusion.compiler.lowering.group import may_join, why_apart
+from edgefusion.compiler.lowering.group_search import Choice
 from edgefusion.compiler.lowering.plan import Group, Loop, Member, Plan, Residency
-from edgefusion.compiler.lowering.rehearsal import rehearse_best
 from edgefusion.compiler.lowering.rule import OpContext
 from edgefusion.compiler.lowering.scene import Scene, signature, with_residents
-from edgefusion.compiler.lowering.tile_search import CLOSE, Candidate, Known, best, search
-from edgefusion.compiler.memory.placement import aligned
+from edgefusion.compiler.lowering.tile_search import best
 from edgefusion.compiler.network.kind import Kind
 from edgefusion.compiler.network.network import NetOp, operands, results
 from edgefusion.compiler.network.rows import row_count
@@ -43,39 +42,14 @@ _SMALL = 4
 stripes of them are not tried."""
 _PATIENCE = 40
 """Ops over which a tensor may stay in SRAM without a copy in DRAM."""
+_WORTH = 0.7
+"""How much of the time that tensors in SRAM save when they are read counts before they are."""
 _NEAR = 6
 """Ops over which one stays that is in DRAM as well."""
-_REHEARSED_SIZES = 8
-"""Stripe sizes of a group among which those to rehearse are found."""
-_ROOM = 1.001
-"""By how much what takes less room may take longer: the next group's first loads go there."""
 
 
 _New = tuple[str, int, bool]
 """A tensor in SRAM: its root, the op at which it may go, and whether it has no copy in DRAM."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Question:
-    """How ``ops`` run best as a group with the tensors of ``where`` in SRAM, within a limit of it;
-    ``drops``: for the sake of statistics alone. Questions of one ``key`` have the same answer."""
-
-    ops: Sequence[NetOp]
-    loop: Loop
-    where: Mapping[str, str]
-    limit_bytes: int
-    named: Any
-    drops: bool
-
-    @property
-    def is_loop(self) -> bool:
-        """Whether stripes roll by."""
-        return len(self.ops) > 1 or bool(self.loop.rolling)
-
-    @property
-    def key(self) -> Any:
-        """The signature of all that the answer depends on."""
-        return self.named, self.limit_bytes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,21 +59,9 @@ class _State:
     cost: float
     residents: tuple[_New, ...]
     before: _State | None = None
-    choices: tuple[tuple[_Question, Choice], ...] = ()
+    choices: tuple[tuple[Question, Choice], ...] = ()
     ops: tuple[int, int] = (0, 0)
     new: _New | None = None
-
-
-@dataclass
-class Learnt:
-    """What searches have found, by the signature of the ops, and what costs least within a budget
-    of SRAM."""
-
-    tiles: dict[Any, Known] = field(default_factory=dict)
-    in_loops: dict[Any, OpInLoops] = field(default_factory=dict)
-    loops: dict[Any, LoopSearch] = field(default_factory=dict)
-    choices: dict[Any, Choice | None] = field(default_factory=dict)
-    rehearsed: dict[Any, Choice] = field(default_factory=dict)
 
 
 def plan_separately(ops: Sequence[NetOp], scene: Scene, schedule: Schedule) -> Plan:
@@ -144,7 +106,8 @@ class _Planner:
         never: frozenset[str],
         learnt: Learnt,
     ) -> None:
-        self.ops, self.scene, self.schedule, self.learnt = ops, scene, schedule, learnt
+        self.ops, self.scene, self.schedule = ops, scene, schedule
+        self.answers = Answers(scene, schedule, learnt)
         self.machine = scene.machine
         self.allowed = schedule.groups or Grouping()
         self.uses: dict[str, list[int]] = {}
@@ -174,7 +137,9 @@ class _Planner:
                 for following in self._following(state, index):
                     states[following.ops[1]].append(following)
         best = min(states[count], key=lambda s: s.cost)
-        return self._traced(best, lambda _, choice: choice), self._traced(best, self._rehearsed)
+        return self._traced(best, lambda _, choice: choice), self._traced(
+            best, self.answers.rehearsed
+        )
 
     def _kept(self, states: list[_State]) -> list[_State]:
         """The best of each set of residents, and of these the most promising."""
@@ -192,17 +157,11 @@ class _Planner:
         return list(dict.fromkeys((*ranked[:_WIDTH], roomy, cheapest)))
 
     def _held(self, state: _State) -> int:
-        return sum(self._bytes(root) for root, _, _ in state.residents)
+        return sum(self.scene.aligned_bytes(root) for root, _, _ in state.residents)
 
     def _promise(self, state: _State) -> float:
         """Cost so far, less what residents save when they are read."""
-        return state.cost - 0.7 * self._dma_ps(self._held(state))
-
-    def _bytes(self, root: str) -> int:
-        return aligned(self.scene.tensors[root].nbytes, self.machine.sram_align_bytes)
-
-    def _dma_ps(self, nbytes: int) -> float:
-        return 1e12 * nbytes / self.machine.dma_bandwidth_bytes_per_s
+        return state.cost - _WORTH * bus_ps(self._held(state), self.machine)
 
     def _following(self, state: _State, index: int) -> Iterator[_State]:
         for stop in range(index + 1, min(index + _LONGEST, len(self.ops)) + 1):
@@ -219,7 +178,7 @@ class _Planner:
     def _fits(self, op: NetOp, stop: int) -> bool:
         """Whether the op by itself fits all of SRAM."""
         asked = self._asked([op], {}, stop)
-        return asked is not None and self._choice(asked) is not None
+        return asked is not None and self.answers.choice(asked) is not None
 
     def _destinations(self, index: int) -> Iterator[_New | None]:
         """Where the result of an op may go."""
@@ -229,7 +188,7 @@ class _Planner:
         op = self.ops[index]
         root = self.scene.root(op.outputs[0])
         readers = [use for use in self.uses.get(root, ()) if use > index]
-        if not readers or self._bytes(root) >= self.machine.sram_bytes:
+        if not readers or self.scene.aligned_bytes(root) >= self.machine.sram_bytes:
             return
         if root not in self.must_dram and readers[-1] - index <= _PATIENCE:
             yield root, readers[-1], True
@@ -248,8 +207,10 @@ class _Planner:
         residents = (*state.residents, new) if new else state.residents
         left = tuple(r for r in residents if r[1] >= stop)
 
-        def following(asked: Sequence[_Question | None]) -> Iterator[_State]:
-            found = [(q, c) for q in asked if q is not None and (c := self._choice(q)) is not None]
+        def following(asked: Sequence[Question | None]) -> Iterator[_State]:
+            found = [
+                (q, c) for q in asked if q is not None and (c := self.answers.choice(q)) is not None
+            ]
             if len(found) == len(asked):
                 cost = state.cost + sum(c.time_ps + 0.1 * c.dma_ps for _, c in found)
                 yield _State(cost, left, state, tuple(found), (start, stop), new)
@@ -265,7 +226,7 @@ class _Planner:
                 if may_join(second, self.scene):
                     before = {root: "sram" for root, _, _ in state.residents}
                     values = self._asked(second, where, stop)
-                    if values is not None and self._choice(values) is not None:
+                    if values is not None and self.answers.choice(values) is not None:
                         yield from following([self._asked(first, before, stop, drops=True), values])
 
     def _form(self, start: int, stop: int) -> Sequence[NetOp] | None:
@@ -284,7 +245,7 @@ class _Planner:
         if len(ops) == 1:
             return True
         between = (op.outputs[0] for op in ops[:-1])
-        nbytes = sum(self._bytes(self.scene.root(name)) for name in between)
+        nbytes = sum(self.scene.aligned_bytes(self.scene.root(name)) for name in between)
         large = nbytes * _SMALL >= self.machine.sram_bytes
         return self.allowed.rolling and large and may_join(ops, self.scene)
 
@@ -321,7 +282,7 @@ class _Planner:
         root = self.scene.root(op.outputs[0])
         if not any(step.is_statistics for step in op.epilogue) or root in self.must_dram:
             return False
-        if 2 * self._bytes(root) < self.machine.sram_bytes:
+        if 2 * self.scene.aligned_bytes(root) < self.machine.sram_bytes:
             return False
         reads = [use for use in self.uses.get(root, ()) if use > barrier]
         return (
@@ -384,9 +345,9 @@ class _Planner:
         stop: int,
         *,
         drops: bool = False,
-    ) -> _Question | None:
+    ) -> Question | None:
         """What to ask for ``ops``; None where SRAM is full."""
-        crossing = sum(self._bytes(root) for root in where)
+        crossing = sum(self.scene.aligned_bytes(root) for root in where)
         limit = self.machine.sram_bytes
         if crossing:
             bucket = max(1, limit // _BUCKETS)
@@ -404,40 +365,9 @@ class _Planner:
         for mark, roots in (("rolls", loop.rolling), ("shared", loop.shared)):
             marks |= dict.fromkeys(roots, mark)
         marks |= {root: marks[root] + " kept" for root in loop.kept if root in marks}
-        return _Question(ops, loop, where, limit, signature(ops, self.scene, marks), drops)
+        return Question(ops, loop, where, limit, signature(ops, self.scene, marks), drops)
 
-    def _choice(self, question: _Question) -> Choice | None:
-        """The answer, for some ops of this signature; None where nothing fits."""
-        known = self.learnt.choices
-        if question.key not in known:
-            known[question.key] = self._search(question)
-        return known[question.key]
-
-    def _rehearsed(self, question: _Question, chosen: Choice) -> Choice:
-        """The answer again, of the candidates that are scheduled, and of about the fastest the one
-        that takes the least room."""
-        known = self.learnt.rehearsed
-        if question.key not in known:
-            candidates, scene = self._candidates(question)
-
-            def emit(choice: Choice, e: Emitter) -> None:
-                e.begin_group()
-                emit_group(e, choice.group, scene, [0] * len(choice.group.members))
-
-            timed = rehearse_best(
-                [chosen, *candidates],
-                lambda c: c.time_ps,
-                lambda c: c.instructions,
-                emit,
-                self.machine,
-                self.schedule,
-            )
-            fastest = min(time_ps for _, time_ps in timed)
-            close = [c for c, time_ps in timed if time_ps <= _ROOM * fastest]
-            known[question.key] = min(close, key=lambda c: c.sram_bytes)
-        return known[question.key]
-
-    def _bound(self, question: _Question, choice: Choice) -> Group:
+    def _bound(self, question: Question, choice: Choice) -> Group:
         """The group of the ``question``'s own ops that is as the ``choice``."""
         members = tuple(
             replace(
@@ -455,66 +385,7 @@ class _Planner:
         scene = with_residents(self.scene, where)
         return OpContext(op, self.machine, scene.tensors, scene.views)
 
-    def _search(self, question: _Question) -> Choice | None:
-        if question.is_loop:
-            return self._loop_search(question).best(question.limit_bytes)
-        found = self._alone(question)
-        return self._as_choice(question, self._preferred(found)) if found else None
-
-    def _candidates(self, question: _Question) -> tuple[list[Choice], Scene]:
-        """More of the ways that have been costed, or are near them, and where tensors lie."""
-        if question.is_loop:
-            loops = self._loop_search(question)
-            return loops.within(question.limit_bytes, _REHEARSED_SIZES), loops.scene
-        found = [self._as_choice(question, candidate) for candidate in self._alone(question)]
-        return found, with_residents(self.scene, question.where)
-
-    def _loop_search(self, question: _Question) -> LoopSearch:
-        learnt, loop = self.learnt, question.loop
-        if question.named not in learnt.loops:
-            scene = with_residents(self.scene, question.where)
-            marks = dict.fromkeys(question.where, "sram")
-            marks |= dict.fromkeys(loop.rolling | loop.shared, "sram")
-            names = (signature([op], self.scene, marks) for op in question.ops)
-            known = [learnt.in_loops.setdefault(name, OpInLoops()) for name in names]
-            search = LoopSearch(question.ops, scene, loop, self.schedule, known)
-            learnt.loops[question.named] = search
-        return learnt.loops[question.named]
-
-    def _alone(self, question: _Question) -> list[Candidate]:
-        """The tilings that fit of an op by itself, fastest first."""
-        (op,) = question.ops
-        known = self.learnt.tiles.setdefault(question.named, Known())
-        context = self._context(op, question.where)
-        found = search(context, self.schedule, question.limit_bytes, known)
-        return [candidate for candidate in found if not candidate.rejected]
-
-    def _as_choice(self, question: _Question, candidate: Candidate) -> Choice:
-        (op,) = question.ops
-        stored = sum(self._bytes(root) for root in question.loop.kept)
-        dma = candidate.dma_ps + self._dma_ps(stored)
-        member = Member(op, candidate.tiling, candidate.slots, op.name)
-        return Choice(
-            Group((member,), question.loop),
-            candidate.sram_bytes,
-            candidate.dma_bytes + stored,
-            candidate.instructions,
-            int(max(candidate.time_ps, dma)),
-            int(dma),
-        )
-
-    def _preferred(self, fitting: Sequence[Candidate]) -> Candidate:
-        """The candidate to take of ``fitting``, fastest first."""
-        fastest = fitting[0].time_ps
-        if len(self.schedule.slot_counts(self.machine)) > 1:
-            # How engines of a kind share tiles is estimated coarsely: of what is about as fast,
-            # what moves least, in fewest instructions.
-            close = [c for c in fitting if c.time_ps <= CLOSE * fastest]
-            return min(close, key=lambda c: (c.dma_bytes, c.instructions, c.time_ps))
-        close = [c for c in fitting if c.time_ps <= _ROOM * fastest]
-        return min(close, key=lambda c: (c.sram_bytes, c.time_ps))
-
-    def _traced(self, state: _State, final: Callable[[_Question, Choice], Choice]) -> Plan:
+    def _traced(self, state: _State, final: Callable[[Question, Choice], Choice]) -> Plan:
         """The plan that has come to ``state``, with its choices made ``final``."""
         steps: list[_State] = []
         at: _State | None = state

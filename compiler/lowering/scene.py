@@ -10,6 +10,7 @@ from typing import Any
 
 from edgefusion.compiler.lowering.plan import Loop
 from edgefusion.compiler.lowering.view import View
+from edgefusion.compiler.memory.placement import aligned
 from edgefusion.compiler.network.network import NetOp, operands
 from edgefusion.compiler.network.rows import row_count, rows_needed, rows_per_index
 from edgefusion.compiler.network.tensor import Tensors
@@ -54,6 +55,10 @@ class Scene:
     def root(self, name: str) -> str:
         """The tensor whose memory ``name`` is."""
         return self.roots.get(name, name)
+
+    def aligned_bytes(self, root: str) -> int:
+        """What a tensor takes of SRAM."""
+        return aligned(self.tensors[root].nbytes, self.machine.sram_align_bytes)
 
     def names(self, root: str) -> tuple[str, ...]:
         """What the memory of ``root`` is called: itself, and its views."""

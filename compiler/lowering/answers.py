@@ -1,0 +1,158 @@
+"""How ops run best as a group: what the planner asks, and what is remembered of the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgefusion.compiler.lowering.bounds import bus_ps
+from edgefusion.compiler.lowering.emitter import Emitter
+from edgefusion.compiler.lowering.group import emit_group
+from edgefusion.compiler.lowering.group_search import Choice, LoopSearch, OpInLoops
+from edgefusion.compiler.lowering.plan import Group, Loop, Member
+from edgefusion.compiler.lowering.rehearsal import rehearse_best
+from edgefusion.compiler.lowering.rule import OpContext
+from edgefusion.compiler.lowering.scene import Scene, signature, with_residents
+from edgefusion.compiler.lowering.tile_search import CLOSE, Candidate, Known, search
+from edgefusion.compiler.network.network import NetOp
+from edgefusion.compiler.schedule.schedule import Schedule
+
+_REHEARSED_SIZES = 8
+"""Stripe sizes of a group among which those to rehearse are found."""
+_ROOM = 1.001
+"""By how much what takes less room may take longer: the next group's first loads go there."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """How ``ops`` run best as a group with the tensors of ``where`` in SRAM, within a limit of it;
+    ``drops``: for the sake of statistics alone. Questions of one ``key`` have the same answer."""
+
+    ops: Sequence[NetOp]
+    loop: Loop
+    where: Mapping[str, str]
+    limit_bytes: int
+    named: Any
+    drops: bool
+
+    @property
+    def is_loop(self) -> bool:
+        """Whether stripes roll by."""
+        return len(self.ops) > 1 or bool(self.loop.rolling)
+
+    @property
+    def key(self) -> Any:
+        """The signature of all that the answer depends on."""
+        return self.named, self.limit_bytes
+
+
+@dataclass
+class Learnt:
+    """What searches have found, by the signature of the ops, and what costs least within a budget
+    of SRAM."""
+
+    tiles: dict[Any, Known] = field(default_factory=dict)
+    in_loops: dict[Any, OpInLoops] = field(default_factory=dict)
+    loops: dict[Any, LoopSearch] = field(default_factory=dict)
+    choices: dict[Any, Choice | None] = field(default_factory=dict)
+    rehearsed: dict[Any, Choice] = field(default_factory=dict)
+
+
+class Answers:
+    """Answers questions about ops of one network; ``learnt`` carries them from one plan to the
+    next."""
+
+    def __init__(self, scene: Scene, schedule: Schedule, learnt: Learnt) -> None:
+        self.scene, self.schedule, self.learnt = scene, schedule, learnt
+
+    def choice(self, question: Question) -> Choice | None:
+        """The answer, for some ops of this signature; None where nothing fits."""
+        known = self.learnt.choices
+        if question.key not in known:
+            known[question.key] = self._search(question)
+        return known[question.key]
+
+    def rehearsed(self, question: Question, chosen: Choice) -> Choice:
+        """The answer again, of the candidates that are scheduled, and of about the fastest the one
+        that takes the least room."""
+        known = self.learnt.rehearsed
+        if question.key not in known:
+            candidates, scene = self._candidates(question)
+
+            def emit(choice: Choice, e: Emitter) -> None:
+                e.begin_group()
+                emit_group(e, choice.group, scene, [0] * len(choice.group.members))
+
+            timed = rehearse_best(
+                [chosen, *candidates],
+                lambda c: c.time_ps,
+                lambda c: c.instructions,
+                emit,
+                self.scene.machine,
+                self.schedule,
+            )
+            fastest = min(time_ps for _, time_ps in timed)
+            close = [c for c, time_ps in timed if time_ps <= _ROOM * fastest]
+            known[question.key] = min(close, key=lambda c: c.sram_bytes)
+        return known[question.key]
+
+    def _search(self, question: Question) -> Choice | None:
+        if question.is_loop:
+            return self._loop_search(question).best(question.limit_bytes)
+        found = self._alone(question)
+        return self._as_choice(question, self._preferred(found)) if found else None
+
+    def _candidates(self, question: Question) -> tuple[list[Choice], Scene]:
+        """More of the ways that have been costed, or are near them, and where tensors lie."""
+        if question.is_loop:
+            loops = self._loop_search(question)
+            return loops.within(question.limit_bytes, _REHEARSED_SIZES), loops.scene
+        found = [self._as_choice(question, candidate) for candidate in self._alone(question)]
+        return found, with_residents(self.scene, question.where)
+
+    def _loop_search(self, question: Question) -> LoopSearch:
+        learnt, loop = self.learnt, question.loop
+        if question.named not in learnt.loops:
+            scene = with_residents(self.scene, question.where)
+            marks = dict.fromkeys(question.where, "sram")
+            marks |= dict.fromkeys(loop.rolling | loop.shared, "sram")
+            names = (signature([op], self.scene, marks) for op in question.ops)
+            known = [learnt.in_loops.setdefault(name, OpInLoops()) for name in names]
+            search = LoopSearch(question.ops, scene, loop, self.schedule, known)
+            learnt.loops[question.named] = search
+        return learnt.loops[question.named]
+
+    def _alone(self, question: Question) -> list[Candidate]:
+        """The tilings that fit of an op by itself, fastest first."""
+        (op,) = question.ops
+        known = self.learnt.tiles.setdefault(question.named, Known())
+        scene = with_residents(self.scene, question.where)
+        context = OpContext(op, scene.machine, scene.tensors, scene.views)
+        found = search(context, self.schedule, question.limit_bytes, known)
+        return [candidate for candidate in found if not candidate.rejected]
+
+    def _as_choice(self, question: Question, candidate: Candidate) -> Choice:
+        (op,) = question.ops
+        stored = sum(self.scene.aligned_bytes(root) for root in question.loop.kept)
+        dma = candidate.dma_ps + bus_ps(stored, self.scene.machine)
+        member = Member(op, candidate.tiling, candidate.slots, op.name)
+        return Choice(
+            Group((member,), question.loop),
+            candidate.sram_bytes,
+            candidate.dma_bytes + stored,
+            candidate.instructions,
+            int(max(candidate.time_ps, dma)),
+            int(dma),
+        )
+
+    def _preferred(self, fitting: Sequence[Candidate]) -> Candidate:
+        """The candidate to take of ``fitting``, fastest first."""
+        fastest = fitting[0].time_ps
+        if len(self.schedule.slot_counts(self.scene.machine)) > 1:
+            # How engines of a kind share tiles is estimated coarsely: of what is about as fast,
+            # what moves least, in fewest instructions.
+            close = [c for c in fitting if c.time_ps <= CLOSE * fastest]
+            return min(close, key=lambda c: (c.dma_bytes, c.instructions, c.time_ps))
+        close = [c for c in fitting if c.time_ps <= _ROOM * fastest]
+        return min(close, key=lambda c: (c.sram_bytes, c.time_ps))
