@@ -136,6 +136,12 @@ def compile_(
             "compute it on the NPU, for any timestep.",
         ),
     ] = True,
+    transposing: Annotated[
+        bool,
+        typer.Option(
+            help="Make convolutions of doubled images transposed ones where that is faster.",
+        ),
+    ] = True,
     json_to: JsonOption = None,
 ) -> None:
     """Compile a checkpoint to an NPU bundle.
@@ -171,6 +177,7 @@ def compile_(
             dump_ir=dump_ir,
             calibration_prompts=chosen,
             timestep_tables=timestep_tables,
+            transposing=transposing,
             calibration=calibration,
             calibration_method=calibration_method,
             progress=say,

@@ -21,6 +21,7 @@ from edgefusion.passes.optimise import optimise
 from edgefusion.passes.partition_host import PartitionHost
 from edgefusion.passes.pipeline import default_passes
 from edgefusion.passes.quantize_w8a16 import QuantizeW8A16
+from edgefusion.passes.transpose_upsampled_conv import TransposeUpsampledConv
 from edgefusion.runtime.errors import EdgeFusionError, InputError
 from edgefusion.runtime.progress import Say
 
@@ -92,10 +93,12 @@ def exact_graph(
     timesteps: Sequence[int],
     folder: Path,
     say: Say,
+    *,
+    transposing: bool = True,
 ) -> Path:
     """``folder``/graph.onnx with its weights beside it: the export after all passes but those that
     round."""
-    passes = unrounded(default_passes(timesteps=tuple(timesteps)))
+    passes = unrounded(default_passes(timesteps=tuple(timesteps), transposing=transposing))
     graph, _ = optimise(exported, component, machine, passes, say)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "graph.onnx"
@@ -111,8 +114,16 @@ def reference_graph(
     rounded = bundle.graph_model(component)
     if exported is None:
         return ReferenceGraph(rounded, bundle.path.parent, BUNDLE_WEIGHTS)
-    timesteps = bundle.manifest.component(component).timesteps
-    path = exact_graph(exported, component, bundle.machine, timesteps, folder, say)
+    info = bundle.manifest.component(component)
+    path = exact_graph(
+        exported,
+        component,
+        bundle.machine,
+        info.timesteps,
+        folder,
+        say,
+        transposing=any(each.name == TransposeUpsampledConv.name for each in info.passes),
+    )
     model = onnx.load(path, load_external_data=False)
     made = {name for node in model.graph.node for name in node.output}
     wanted = {name for node in rounded.graph.node for name in node.output if not _constant(node)}

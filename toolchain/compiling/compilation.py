@@ -67,6 +67,8 @@ class Settings:
     calibration: CalibrationSettings
     timesteps: tuple[int, ...] = ()
     """Those that the U-Net's tables have; without any, it computes what depends on them."""
+    transposing: bool = True
+    """Whether convolutions of doubled images become transposed ones."""
 
     def timesteps_of(self, component: str) -> tuple[int, ...]:
         """The timesteps to tabulate in ``component``."""
@@ -88,7 +90,8 @@ class Settings:
         from edgefusion.passes.pipeline import default_passes
 
         precision = self.recipe.precision_of(component)
-        return default_passes(precision, self.recipe.rules, self.timesteps_of(component))
+        timesteps = self.timesteps_of(component)
+        return default_passes(precision, self.recipe.rules, timesteps, transposing=self.transposing)
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,7 @@ def compile_source(
     calibration: Path | str | None = None,
     calibration_method: str = "minmax",
     timestep_tables: bool = True,
+    transposing: bool = True,
     progress: Say | None = None,
 ) -> CompileResult:
     """Compile ``source`` (preset, pipeline folder, hub id or .onnx file) to a bundle a schedule.
@@ -101,6 +102,8 @@ def compile_source(
 
     With ``timestep_tables`` the U-Net looks up what depends on the timestep alone, and runs at the
     timesteps of 1, 2, 4 and ``steps`` steps only; without, it computes that, for any timestep.
+    With ``transposing``, convolutions of doubled images become transposed convolutions where the
+    machine is faster with these; the paper's method has none.
 
     Raises the errors of ``runtime.errors``: UsageError, InputError, UnsupportedOpError,
     DoesNotFitError.
@@ -146,6 +149,7 @@ def compile_source(
         calibration=calibration_settings(
             calibration_prompts, calibration, calibration_method, steps, chosen, resolved
         ),
+        transposing=transposing,
     )
     if timestep_tables and "unet" in chosen:
         settings = replace(settings, timesteps=tabulated_timesteps(resolved, steps))
