@@ -78,14 +78,14 @@ class Answers:
         that takes the least room."""
         known = self.learnt.rehearsed
         if question.key not in known:
-            candidates, scene = self._candidates(question)
+            candidates, scene = self._candidates(question, chosen)
 
             def emit(choice: Choice, e: Emitter) -> None:
                 e.begin_group()
                 emit_group(e, choice.group, scene, [0] * len(choice.group.members))
 
             timed = rehearse_best(
-                [chosen, *candidates],
+                candidates,
                 lambda c: c.time_ps,
                 lambda c: c.instructions,
                 emit,
@@ -103,11 +103,13 @@ class Answers:
         found = self._alone(question)
         return self._as_choice(question, self._preferred(found)) if found else None
 
-    def _candidates(self, question: Question) -> tuple[list[Choice], Scene]:
-        """More of the ways that have been costed, or are near them, and where tensors lie."""
+    def _candidates(self, question: Question, chosen: Choice) -> tuple[list[Choice], Scene]:
+        """What is ``chosen`` and more of the ways that have been costed, or are near them; and
+        where the tensors of their ops lie, which are any of this signature."""
         if question.is_loop:
             loops = self._loop_search(question)
-            return loops.within(question.limit_bytes, _REHEARSED_SIZES), loops.scene
+            near = loops.within(question.limit_bytes, _REHEARSED_SIZES)
+            return list(dict.fromkeys([chosen, *near])), loops.scene
         found = [self._as_choice(question, candidate) for candidate in self._alone(question)]
         return found, with_residents(self.scene, question.where)
 

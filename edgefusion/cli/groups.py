@@ -39,6 +39,7 @@ _COLUMNS = (
     Column("stays", "stays in SRAM", _stays, keep=True),
     Column("saved_bytes", "saved MB", megabytes, keep=True),
     Column("border", "ends here because", keep=True),
+    Column("sweeps", "sweeps", whole, detail=True),
     Column("least_bytes", "least MB", megabytes, detail=True),
     Column("apart_bytes", "apart MB", megabytes, detail=True),
     Column("moved_bytes", "moved MB", megabytes, detail=True),

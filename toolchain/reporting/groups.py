@@ -29,6 +29,7 @@ def group_rows(program: Program, measured: Sequence[Mapping[str, Any]]) -> list[
                 "ops": [op.name for op in ops],
                 "kinds": [op.kind for op in ops],
                 "stripe_rows": group.stripe,
+                "sweeps": group.sweeps,
                 "rolling": [names[tensor] for tensor in group.rolling],
                 "kept": [names[tensor] for tensor in group.kept],
                 "shared": [names[tensor] for tensor in group.shared],
