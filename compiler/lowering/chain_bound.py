@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edgefusion.compiler.lowering.bounds import named_tensors
+from edgefusion.compiler.lowering.bounds import compulsory_bytes, named_tensors
 from edgefusion.compiler.lowering.rule import OpContext
 from edgefusion.compiler.lowering.scene import Scene
 from edgefusion.compiler.network.network import NetOp, operands, results, statistics
@@ -49,28 +49,30 @@ def chain_ps(ops: Sequence[NetOp], scene: Scene, least: Mapping[str, EngineBound
     cuts = [_Cut(~everything, everything), *order.cuts(), _Cut(everything, ~everything)]
     cuts.sort(key=lambda cut: int(cut.before.sum()))
     best = np.zeros(len(cuts))
+    there = np.full(len(cuts), machine.sram_bytes)
+    there[0] = 0  # at the start, SRAM is empty
     for j, cut in enumerate(cuts[1:], start=1):
         earlier = [i for i, other in enumerate(cuts[:j]) if not (other.before & ~cut.before).any()]
         between = np.array([cuts[i].after & cut.before for i in earlier])
-        bus_ps = 1e12 * (between @ nbytes - machine.sram_bytes) / machine.dma_bandwidth_bytes_per_s
-        if cuts[earlier[0]].after.all():  # SRAM is empty at the start
-            bus_ps[0] = 1e12 * (between[0] @ nbytes) / machine.dma_bandwidth_bytes_per_s
+        loaded = between @ nbytes - there[earlier]
+        bus_ps = 1e12 * loaded / machine.dma_bandwidth_bytes_per_s
         engines_ps = (between @ work).max(axis=1)
         best[j] = (best[earlier] + np.maximum(engines_ps, np.maximum(bus_ps, 0))).max()
     return int(best[-1])
 
 
 def _constant_bytes(ops: Sequence[NetOp], scene: Scene) -> list[int]:
-    """Of the constants that each op is the first to read."""
+    """Of the constants that each op is the first to read, as far as anything of them is read."""
     seen: set[str] = set()
     found = []
     for op in ops:
-        names: set[str] = set()
-        if op.kind.on_npu:
-            context = OpContext(op, scene.machine, scene.tensors, scene.views)
-            names = {n for n in named_tensors(context) if scene.tensors[n].constant} - seen
-        seen |= names
-        found.append(sum(scene.tensors[name].nbytes for name in names))
+        context = OpContext(op, scene.machine, scene.tensors, scene.views)
+        named = named_tensors(context) if op.kind.on_npu else []
+        fresh = {scene.root(n): n for n in named if scene.tensors[n].constant}
+        found.append(
+            compulsory_bytes(context, [n for root, n in fresh.items() if root not in seen])
+        )
+        seen |= fresh.keys()
     return found
 
 

@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field
 from typing import Any
 
-from edgefusion.compiler.lowering.bounds import Bound, compulsory_bytes, named_tensors, op_bound
+from edgefusion.compiler.lowering.bounds import (
+    Bound,
+    bus_ps,
+    compulsory_bytes,
+    named_tensors,
+    op_bound,
+)
 from edgefusion.compiler.lowering.chain_bound import chain_ps
 from edgefusion.compiler.lowering.plan import Group, Plan
 from edgefusion.compiler.lowering.rule import OpContext
@@ -127,7 +133,7 @@ class BoundFinder:
             if scene.tensors[root].role is Role.OUTPUT or root in wanted
         )
         nbytes = sum(read.values()) + written
-        return int(1e12 * (nbytes / scene.machine.dma_bandwidth_bytes_per_s))
+        return bus_ps(nbytes, scene.machine)
 
 
 def _pairwise(choose: Any, one: EngineBounds, other: EngineBounds) -> EngineBounds:

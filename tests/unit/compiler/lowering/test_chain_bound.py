@@ -7,8 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from edgefusion.compiler.lowering.chain_bound import chain_ps
-from edgefusion.compiler.lowering.lower import scene_of
-from edgefusion.compiler.memory.dram import plan_dram
+from edgefusion.compiler.lowering.lower import _unlowered
 from edgefusion.compiler.network.network import NetOp, Network
 from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime.groups import EngineBounds
@@ -27,11 +26,10 @@ def ops_of(network: Network) -> list[NetOp]:
 
 
 def bound_ps(network: Network, machine: Machine, work: Mapping[str, EngineBounds]) -> int:
-    plan = plan_dram(network, machine, schedule_named("pipelined"))
     ops = ops_of(network)
     assert set(work) <= {op.name for op in ops}
     least = {op.name: work.get(op.name, EngineBounds()) for op in ops}
-    return chain_ps(ops, scene_of(plan, machine, {}, {}), least)
+    return chain_ps(ops, _unlowered(network, machine, schedule_named("pipelined")), least)
 
 
 def block() -> Network:
