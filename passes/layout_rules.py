@@ -23,10 +23,14 @@ from edgefusion.runtime.functions import BINARY_BY_OP, UNARY_BY_OP
 Rule = Callable[[Forms, Node], str]
 
 
+def _given_auto_pad(node: Node) -> str:
+    return node.get_str("auto_pad", "NOTSET") if "auto_pad" in node.attrs else "NOTSET"
+
+
 def spatial_pads(node: Node, kernel: Sequence[int]) -> tuple[int, ...]:
     """Explicit pads of a convolution or pool, ``auto_pad`` resolved (ONNX operators, Conv)."""
     rank = len(kernel)
-    mode = node.get_str("auto_pad", "NOTSET") if "auto_pad" in node.attrs else "NOTSET"
+    mode = _given_auto_pad(node)
     if mode in ("NOTSET", ""):
         return node.get_ints("pads", (0,) * (2 * rank))
     if mode == "VALID":
@@ -85,18 +89,16 @@ def conv_transpose(forms: Forms, node: Node) -> str:
         return "its weights are computed at run time"
     if node.get_int("group", 1) != 1 or node.get_ints("dilations", (1, 1)) != (1, 1):
         return "the NPU transposes convolutions without groups and dilation"
-    mode = node.get_str("auto_pad", "NOTSET") if "auto_pad" in node.attrs else "NOTSET"
-    if mode not in ("NOTSET", "VALID", "") or "output_shape" in node.attrs:
+    if _given_auto_pad(node) not in ("NOTSET", "VALID", "") or "output_shape" in node.attrs:
         return "its padding follows from the shape of its result"
     values = weight.lazy
     shape = (weight.shape[1], weight.shape[0], *weight.shape[2:])
     filters = forms.graph.deferred_constant(
         f"{weight.name}_filters", shape, weight.dtype, lambda: turned(values.load())
     )
-    pads = (0, 0, 0, 0) if mode == "VALID" else node.get_ints("pads", (0, 0, 0, 0))
     attrs: dict[str, Attribute] = {
         "strides": list(node.get_ints("strides", (1, 1))),
-        "pads": list(pads),
+        "pads": list(spatial_pads(node, shape[2:])),
         "output_padding": list(node.get_ints("output_padding", (0, 0))),
     }
     bias = [tensor for tensor in rest if not tensor.is_absent]

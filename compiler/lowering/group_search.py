@@ -98,13 +98,8 @@ class LoopSearch:
         known: Sequence[OpInLoops],
     ) -> None:
         """``known``: what has been found of each op."""
-        self.ops, self.scene, self.loop, self.schedule, self.known = (
-            ops,
-            scene,
-            loop,
-            schedule,
-            known,
-        )
+        self.ops, self.scene, self.loop = ops, scene, loop
+        self.schedule, self.known = schedule, known
         self.last = scene.tensors[ops[-1].outputs[0]]
         self.scratch = Emitter.of_costs(scene.machine, schedule)
         self.inside = with_residents(scene, dict.fromkeys(loop.rolling | loop.shared, "sram"))
