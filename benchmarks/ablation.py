@@ -19,7 +19,6 @@ from typing import Any
 from edgefusion.compiler.lowering.lower import lower
 from edgefusion.compiler.network.network import Network
 from edgefusion.compiler.schedule.schedule import Grouping, Schedule, schedule_named
-from edgefusion.models.architectures import Component
 from edgefusion.models.source import resolve_source
 from edgefusion.runtime.errors import DoesNotFitError
 from edgefusion.runtime.machine import Machine
@@ -30,7 +29,7 @@ from edgefusion.runtime.target import load_target
 from edgefusion.toolchain.paper.programs import build_network
 
 PRESET = "bk-sdm-tiny"
-RUNS: Mapping[Component, int] = {"text_encoder": 1, "unet": 2, "vae_decoder": 1}
+RUNS: Mapping[str, int] = {"text_encoder": 1, "unet": 2, "vae_decoder": 1}
 """Evaluations of each component for a two-step image."""
 MIB = 1 << 20
 SRAM_MIB = (1, 2, 4, 6, 8, 16)
@@ -93,7 +92,7 @@ def lowered(network: Network, machine: Machine, schedule: Schedule) -> dict[str,
     return {**figures(program, machine), "lowering_cpu_s": seconds}
 
 
-def image_ms(rows: Mapping[Component, Mapping[str, Any]]) -> float | None:
+def image_ms(rows: Mapping[str, Mapping[str, Any]]) -> float | None:
     """Latency of a two-step image, if every component has one."""
     if any("latency_ms" not in row for row in rows.values()):
         return None
@@ -130,7 +129,7 @@ def jobs(machine: Machine) -> Iterator[Job]:
 
 
 def row_of(
-    job: Job, plain: Mapping[Component, Network], all_passes: Mapping[Component, Network]
+    job: Job, plain: Mapping[str, Network], all_passes: Mapping[str, Network]
 ) -> dict[str, Any]:
     """All components: the network of ``plain`` up to the last mechanism and for ``mlt``."""
     method = job.label.get("schedule") == "mlt" or job.label.get("step", PHASES) != PHASES

@@ -13,13 +13,13 @@ from typing import Any
 
 from edgefusion.benchmarks.ablation import PRESET, lowered
 from edgefusion.compiler.schedule.schedule import schedule_named
-from edgefusion.models.architectures import PRESETS, Component
+from edgefusion.models.architectures import PRESETS
 from edgefusion.models.source import resolve_source
 from edgefusion.runtime.target import load_target
 from edgefusion.toolchain.paper.programs import build_network
 
 SIDES = (32, 48, 64, 96, 128)
-GROWING: tuple[Component, ...] = ("unet", "vae_decoder")
+GROWING: tuple[str, ...] = ("unet", "vae_decoder")
 """The text encoder does not look at the latent."""
 
 
@@ -29,8 +29,10 @@ def rows_of(side: int) -> list[dict[str, Any]]:
     tiny = PRESETS[PRESET]
     architecture = replace(
         tiny,
-        unet=replace(tiny.unet, latent_size=side),
-        vae_decoder=replace(tiny.vae_decoder, latent_size=side),
+        networks={
+            name: replace(network, latent_size=side) if name in GROWING else network  # type: ignore[type-var]
+            for name, network in tiny.networks.items()
+        },
     )
     source = replace(resolve_source(PRESET, random_weights_seed=0), architecture=architecture)
     rows = []

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from edgefusion.api import AnyBundle, opened
 from edgefusion.runtime.arguments import brief, names_of, path_of, whole_number
 from edgefusion.runtime.errors import InputError, UsageError, in_brief
+from edgefusion.runtime.pipeline_roles import denoiser_of
 from edgefusion.runtime.progress import Say, silent
 from edgefusion.toolchain.accuracy.gates import (
     AGAINST,
@@ -177,7 +178,8 @@ def verify(
     seed = whole_number(seed, "seed", least=0)
     found = opened(bundle)
     if layers is None:
-        measured = ("unet",) if "unet" in found.components else found.components
+        denoiser = denoiser_of(found.components)
+        measured = (denoiser,) if denoiser else found.components
     else:
         measured = names_of(layers, "layers")
     for name in measured:

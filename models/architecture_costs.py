@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from edgefusion.models.components import VaeDecoder, as_graph, example_inputs, signature
+from edgefusion.models.families.registry import family_named
+from edgefusion.models.networks.kind import Sizes
 from edgefusion.models.operation_count import OperationCount, count_operations
 
 if TYPE_CHECKING:
-    from edgefusion.models.architectures import Architecture, Component
+    from edgefusion.models.architectures import Architecture
+    from edgefusion.models.families.family import Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,20 +24,22 @@ class NetworkCost:
     operations: OperationCount
 
 
-def network_cost(architecture: Architecture, component: Component) -> NetworkCost:
+def network_cost(architecture: Architecture, component: str) -> NetworkCost:
     """Built and evaluated on torch's meta device: shapes alone, no memory."""
+    network = architecture.networks[component]
+    family = family_named(architecture.family)
+    part = family.part(component).of_class(network.class_name)
     with torch.device("meta"):
-        module: Any = getattr(architecture, component).build()
-        if component == "vae_decoder":
-            module = VaeDecoder(module)
-    return module_cost(module, component)
+        module = part.kind.part(network.build())
+    return module_cost(module, part)
 
 
-def module_cost(module: Any, component: Component) -> NetworkCost:
-    """As ``network_cost``, of a ``component`` that was loaded; it is moved to the meta device."""
+def module_cost(module: Any, part: Part) -> NetworkCost:
+    """As ``network_cost``, of a ``part`` that was loaded; it is moved to the meta device."""
     module.to("meta")
     with torch.device("meta"):
-        network = as_graph(component, module)
-        inputs = [tensor.to("meta") for tensor in example_inputs(signature(component, module))]
+        network = part.kind.graph(module).eval()
+        ports = part.kind.signature(module.config, Sizes())
+        inputs = [tensor.to("meta") for tensor in ports.examples()]
         operations = count_operations(lambda: network(*inputs))
     return NetworkCost(sum(p.numel() for p in module.parameters()), operations)

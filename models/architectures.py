@@ -1,42 +1,54 @@
-"""The presets: shapes of the three networks of a text-to-image pipeline, and how to build them.
+"""The presets: shapes of the networks of text-to-image pipelines, and how to build them.
 
 Values only; torch, diffusers and transformers are imported when a network is built, because that
 import takes seconds and most of the command line needs the shapes alone. Sources: the
-configurations published with Stable Diffusion v1.5 and BK-SDM (Kim et al., 2023), whose parameter
-counts tests/unit/models/test_architectures.py asserts.
+configurations published with Stable Diffusion v1.5, v2.1 and XL, BK-SDM (Kim et al., 2023) and
+SSD-1B, whose parameter counts tests/unit/models/test_architectures.py asserts.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import nn
 
-Component = Literal["text_encoder", "unet", "vae_decoder"]
-COMPONENTS: tuple[Component, ...] = ("text_encoder", "unet", "vae_decoder")
+
+class NetworkArchitecture(Protocol):
+    """The shape of one network; hashable."""
+
+    @property
+    def class_name(self) -> str:
+        """Its library's class, by which a family knows what kind of network it is."""
+        ...
+
+    def build(self) -> nn.Module:
+        """The library's module, initialised by its library."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class TextEncoderArchitecture:
     """A CLIP text transformer; the defaults are ViT-L/14's."""
 
+    class_name: ClassVar[str] = "CLIPTextModel"
     vocabulary: int = 49408
     tokens: int = 77
     width: int = 768
     feed_forward_width: int = 3072
     layers: int = 12
     heads: int = 12
+    activation: str = "quick_gelu"
 
     def build(self) -> nn.Module:
         """A transformers CLIPTextModel, initialised by its library."""
-        from transformers import CLIPTextConfig, CLIPTextModel
+        import transformers
 
-        config = CLIPTextConfig(
+        config = transformers.CLIPTextConfig(
             vocab_size=self.vocabulary,
             hidden_size=self.width,
             intermediate_size=self.feed_forward_width,
@@ -44,29 +56,52 @@ class TextEncoderArchitecture:
             num_hidden_layers=self.layers,
             num_attention_heads=self.heads,
             max_position_embeddings=self.tokens,
-            hidden_act="quick_gelu",
+            hidden_act=self.activation,
             bos_token_id=self.vocabulary - 2,
             eos_token_id=self.vocabulary - 1,
             pad_token_id=self.vocabulary - 1,
         )
-        model: nn.Module = CLIPTextModel(config)
+        model: nn.Module = getattr(transformers, self.class_name)(config)
         return model
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectedTextEncoderArchitecture(TextEncoderArchitecture):
+    """As its base, with a projection of the end mark's state, as wide as the states."""
+
+    class_name: ClassVar[str] = "CLIPTextModelWithProjection"
+
+
+_SIZE_WIDTH = 256
+"""Sines and cosines of each of the picture's sizes."""
 
 
 @dataclass(frozen=True, slots=True)
 class UNetArchitecture:
     """A conditional U-Net; block types and channels run from the outermost level inwards."""
 
+    class_name: ClassVar[str] = "UNet2DConditionModel"
     channels: tuple[int, ...]
     down_blocks: tuple[str, ...]
     up_blocks: tuple[str, ...]
     layers_per_block: int
     has_mid_block: bool
+    mid_attention: bool = True
+    """Whether the mid block has a transformer and a residual block behind it, too."""
     latent_size: int = 64
     latent_channels: int = 4
     context_width: int = 768
-    heads: int = 8
+    heads: int | tuple[int, ...] = 8
+    """In all levels, or in each."""
     norm_groups: int = 32
+    linear_projections: bool = False
+    """Into and out of transformers: by linear layers, or by 1x1 convolutions."""
+    transformer_layers: int | tuple[Any, ...] = 1
+    """In each transformer, or by level, or for each of a level."""
+    transformer_layers_up: tuple[Any, ...] | None = None
+    """On the way up, from the innermost level outwards; None: those of the way down, turned."""
+    pooled_width: int | None = None
+    """Numbers of the pooled text that it takes beside the picture's sizes; None: neither."""
     guidance_embedding_width: int | None = None
     """`time_cond_proj_dim`: set for students of latent-consistency distillation (256)."""
 
@@ -81,20 +116,40 @@ class UNetArchitecture:
             block_out_channels=self.channels,
             down_block_types=self.down_blocks,
             up_block_types=self.up_blocks,
-            mid_block_type="UNetMidBlock2DCrossAttn" if self.has_mid_block else None,
+            mid_block_type=self._mid_block(),
             layers_per_block=self.layers_per_block,
             cross_attention_dim=self.context_width,
             attention_head_dim=self.heads,  # diffusers means the number of heads by this name
             norm_num_groups=self.norm_groups,
             time_cond_proj_dim=self.guidance_embedding_width,
+            use_linear_projection=self.linear_projections,
+            transformer_layers_per_block=self.transformer_layers,
+            reverse_transformer_layers_per_block=self.transformer_layers_up,
+            **self._sizes(),
         )
         return model
+
+    def _mid_block(self) -> str | None:
+        if not self.has_mid_block:
+            return None
+        return "UNetMidBlock2DCrossAttn" if self.mid_attention else "UNetMidBlock2D"
+
+    def _sizes(self) -> dict[str, Any]:
+        """What makes it take a pooled text and the picture's sizes."""
+        if self.pooled_width is None:
+            return {}
+        return {
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": _SIZE_WIDTH,
+            "projection_class_embeddings_input_dim": self.pooled_width + 6 * _SIZE_WIDTH,
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class VaeDecoderArchitecture:
     """The decoding half of AutoencoderKL; channels run from the image side inwards."""
 
+    class_name: ClassVar[str] = "AutoencoderKL"
     channels: tuple[int, ...] = (128, 256, 512, 512)
     layers_per_block: int = 2
     latent_size: int = 64
@@ -125,15 +180,26 @@ class VaeDecoderArchitecture:
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """The three networks of one text-to-image pipeline."""
+    """The networks of one text-to-image pipeline, by component, in pipeline order."""
 
     name: str
-    unet: UNetArchitecture
-    text_encoder: TextEncoderArchitecture = TextEncoderArchitecture()
-    vae_decoder: VaeDecoderArchitecture = VaeDecoderArchitecture()
+    networks: Mapping[str, NetworkArchitecture] = field(hash=False)
+    family: str = "stable-diffusion"
     stress: bool = False
     """Random weights that are hard to quantize: models.random_weights.STRESS_SCHEME."""
+    vocabulary: int = 49408
+    """Tokens that its text encoders know."""
 
+    def to_json(self) -> dict[str, Any]:
+        """All that decides its networks."""
+        networks = {name: asdict(network) for name, network in self.networks.items()}  # type: ignore[call-overload]
+        return {"name": self.name, "stress": self.stress, **networks}
+
+
+_CLIP_L = TextEncoderArchitecture()
+_CLIP_H = TextEncoderArchitecture(
+    width=1024, feed_forward_width=4096, layers=23, heads=16, activation="gelu"
+)
 
 _SD_CHANNELS = (320, 640, 1280, 1280)
 _SD_DOWN = ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)
@@ -141,18 +207,50 @@ _SD_UP = ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3
 _TINY_DOWN = ("CrossAttnDownBlock2D",) * 3
 _TINY_UP = ("CrossAttnUpBlock2D",) * 3
 
+_SD = UNetArchitecture(_SD_CHANNELS, _SD_DOWN, _SD_UP, 2, True)
 _TINY = UNetArchitecture(_SD_CHANNELS[:3], _TINY_DOWN, _TINY_UP, 1, False)
+_SD2 = replace(_SD, context_width=1024, heads=(5, 10, 20, 20), linear_projections=True)
+
+
+def _pipeline(
+    name: str,
+    unet: UNetArchitecture,
+    text_encoder: TextEncoderArchitecture = _CLIP_L,
+    vae_decoder: VaeDecoderArchitecture | None = None,
+) -> Architecture:
+    """Of Stable Diffusion's family; its decoder's latent is as large as the U-Net's."""
+    decoder = vae_decoder or VaeDecoderArchitecture(latent_size=unet.latent_size)
+    networks: dict[str, NetworkArchitecture] = {
+        "text_encoder": text_encoder,
+        "unet": unet,
+        "vae_decoder": decoder,
+    }
+    return Architecture(name, MappingProxyType(networks), vocabulary=text_encoder.vocabulary)
+
+
+_TEST_TEXT = TextEncoderArchitecture(
+    vocabulary=512, width=32, feed_forward_width=128, layers=2, heads=2
+)
+_TEST_DECODER = VaeDecoderArchitecture(
+    channels=(32, 32, 64, 64), layers_per_block=1, latent_size=16, norm_groups=8
+)
 
 _ARCHITECTURES = (
-    Architecture("sd-v1.4", UNetArchitecture(_SD_CHANNELS, _SD_DOWN, _SD_UP, 2, True)),
-    Architecture("sd-v1.5", UNetArchitecture(_SD_CHANNELS, _SD_DOWN, _SD_UP, 2, True)),
-    Architecture("bk-sdm-base", UNetArchitecture(_SD_CHANNELS, _SD_DOWN, _SD_UP, 1, True)),
-    Architecture("bk-sdm-small", UNetArchitecture(_SD_CHANNELS, _SD_DOWN, _SD_UP, 1, False)),
-    Architecture("bk-sdm-tiny", _TINY),
+    _pipeline("sd-v1.4", _SD),
+    _pipeline("sd-v1.5", _SD),
+    _pipeline("sd-v2.1-base", _SD2, _CLIP_H),
+    _pipeline("sd-v2.1", replace(_SD2, latent_size=96), _CLIP_H),
+    # Sauer et al., "Adversarial Diffusion Distillation", 2023: the networks of their teachers.
+    _pipeline("sd-turbo", _SD2, _CLIP_H),
+    # Xu et al., "UFOGen", 2023: Stable Diffusion v1.5's networks, in one step.
+    _pipeline("ufogen", _SD),
+    _pipeline("bk-sdm-base", replace(_SD, layers_per_block=1)),
+    _pipeline("bk-sdm-small", replace(_SD, layers_per_block=1, has_mid_block=False)),
+    _pipeline("bk-sdm-tiny", _TINY),
     # What latent-consistency distillation makes of BK-SDM-Tiny: EdgeFusion's U-Net.
-    Architecture("bk-sdm-tiny-lcm", replace(_TINY, guidance_embedding_width=256)),
+    _pipeline("bk-sdm-tiny-lcm", replace(_TINY, guidance_embedding_width=256)),
     # The block types of BK-SDM-Tiny at a size that exports in about a second.
-    Architecture(
+    _pipeline(
         "tiny-test",
         UNetArchitecture(
             channels=(32, 64, 64),
@@ -165,12 +263,8 @@ _ARCHITECTURES = (
             heads=2,
             norm_groups=8,
         ),
-        TextEncoderArchitecture(
-            vocabulary=512, width=32, feed_forward_width=128, layers=2, heads=2
-        ),
-        VaeDecoderArchitecture(
-            channels=(32, 32, 64, 64), layers_per_block=1, latent_size=16, norm_groups=8
-        ),
+        _TEST_TEXT,
+        _TEST_DECODER,
     ),
 )
 

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgefusion.models.folder_index import CLASSES, FOLDERS
 from edgefusion.models.weight_files import unexpected, weight_files
 from edgefusion.runtime.errors import InputError, in_brief
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from edgefusion.models.architectures import Component
+    from edgefusion.models.families.family import Part
 
 _DIGEST_CHUNK_BYTES = 1 << 22
 _LIBRARY_ERRORS = (
@@ -48,44 +47,41 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def load_from_folder(folder: Path, component: Component) -> nn.Module:
-    """One component of a pipeline folder: its library's module, float32, evaluation mode.
+def load_from_folder(folder: Path, part: Part) -> nn.Module:
+    """A part of a pipeline folder as its kind has it (``NetworkKind.part``): float32, in evaluation
+    mode.
 
-    A vae_decoder comes as models.components.VaeDecoder. Raises InputError for missing or damaged
-    files, weights that do not fit the configuration, and weights that are NaN or infinite.
+    Raises InputError for missing or damaged files, weights that do not fit the configuration, and
+    weights that are NaN or infinite.
     """
-    from edgefusion.models.components import VaeDecoder
-
-    module = _load(folder, component)
-    if component == "vae_decoder":
-        module = VaeDecoder(module)
-    check_finite(module, str(folder / FOLDERS[component]))
+    module = part.kind.part(_load(folder, part))
+    check_finite(module, str(folder / part.folder))
     return module
 
 
-def load_whole(folder: Path, component: Component) -> nn.Module:
-    """As ``load_from_folder``, but a vae_decoder comes as the AutoencoderKL that it is part of."""
-    module = _load(folder, component)
-    check_finite(module, str(folder / FOLDERS[component]))
+def load_whole(folder: Path, part: Part) -> nn.Module:
+    """As ``load_from_folder``, but its library's whole module: of a decoder, the autoencoder."""
+    module = _load(folder, part)
+    check_finite(module, str(folder / part.folder))
     return module
 
 
-def _load(folder: Path, component: Component) -> nn.Module:
+def _load(folder: Path, part: Part) -> nn.Module:
     import diffusers
     import torch
     import transformers
 
-    place = folder / FOLDERS[component]
+    place = folder / part.folder
     if not place.is_dir():
         raise InputError(
-            f"{folder} has no folder {place.name}/, so there is no {component} to load. "
+            f"{folder} has no folder {place.name}/, so there is no {part.component} to load. "
             "Leave it out with --components, or download the whole pipeline."
         )
-    files = weight_files(place, component)
+    files = weight_files(place, part.kind)
     files.shapes()  # a file that is not whole is told by its name
-    library = transformers if component == "text_encoder" else diffusers
+    library = transformers if part.kind.library == "transformers" else diffusers
     with quiet_libraries(), as_input_error(place):
-        module, info = getattr(library, CLASSES[component]).from_pretrained(
+        module, info = getattr(library, part.kind.class_name).from_pretrained(
             place,
             local_files_only=True,
             output_loading_info=True,

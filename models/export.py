@@ -12,12 +12,11 @@ import io
 import logging
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
 from edgefusion.compiler.graph.opset import OPSET
-from edgefusion.models.architectures import COMPONENTS
 from edgefusion.models.onnx_source import INLINE_BYTES, check_onnx
 from edgefusion.models.onnx_weights import data_file
 from edgefusion.runtime.errors import UsageError
@@ -28,7 +27,6 @@ from edgefusion.runtime.progress import Say, silent
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from edgefusion.models.architectures import Component
     from edgefusion.models.source import Source
 
 
@@ -49,6 +47,8 @@ def export_component(
       timestep_cond [N, width] for a latent-consistency student) -> noise_pred [N, 4, 64, 64]
     - vae_decoder: latent [N, 4, 64, 64] -> image [N, 3, 512, 512]; the latent is already divided
       by the scaling factor, which is not part of the graph.
+
+    Those of other families say ``models.networks`` and ``models.families``.
 
     Each node's metadata `origin` names its module, such as `down_blocks.0.resnets.0.conv1`. An
     .onnx source is checked and written in the same form; `shapes` fixes its dynamic inputs, and
@@ -82,7 +82,6 @@ def export_component(
                 f"Shapes were given with {source.name}, whose configuration fixes them; expected "
                 "them with .onnx files alone. Leave --shape out."
             )
-        assert component in COMPONENTS
         say(f"{component}: loading weights")
         model = _trace(source, component, batch, say)
     say(f"{component}: writing")
@@ -92,23 +91,23 @@ def export_component(
     return target
 
 
-def _trace(source: Source, component: Component, batch: int, say: Say) -> ir.Model:
+def _trace(source: Source, component: str, batch: int, say: Say) -> ir.Model:
     """The component as a cleaned graph, whose weights are views of the module's tensors."""
     import torch
 
-    from edgefusion.models.components import as_graph, example_inputs, signature
     from edgefusion.models.export_graph import clean_graph, first_dynamic_value
 
-    module = source.load(component)
+    module: Any = source.load(component)
     say(f"{component}: tracing")
-    ports = signature(component, module, source.sizes, batch=batch)
+    kind = source.part(component).kind
+    ports = kind.signature(module.config, source.sizes, batch)
     with _quiet_exporter(), torch.no_grad():
         program = torch.onnx.export(
-            as_graph(component, module),
-            example_inputs(ports),
+            kind.graph(module).eval(),
+            ports.examples(),
             dynamo=True,
             input_names=[port.name for port in ports.inputs],
-            output_names=[ports.output],
+            output_names=[port.name for port in ports.outputs],
             opset_version=OPSET,
             optimize=True,
             external_data=True,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from edgefusion.models.components import GRAPH_PREFIX
+from edgefusion.models.graph_modules import GRAPH_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefusion.models.checkpoint import as_input_error, quiet_libraries
-from edgefusion.models.folder_index import CLASSES, FOLDERS, read_index
-from edgefusion.models.network_configs import NetworkConfigs
-from edgefusion.models.pipeline_files import check_tokenizer
+from edgefusion.models.folder_index import PipelineIndex, read_index
+from edgefusion.models.pipeline_files import check_tokenizers
 from edgefusion.models.scheduler_check import check_scheduler
 from edgefusion.models.weight_files import adapters, check_shapes, unread, weight_files
 from edgefusion.runtime.errors import InputError
@@ -24,7 +23,7 @@ from edgefusion.runtime.progress import Say
 if TYPE_CHECKING:
     from torch import nn
 
-    from edgefusion.models.architectures import Component
+    from edgefusion.models.families.family import Part
     from edgefusion.models.source import Source
 
 
@@ -39,22 +38,22 @@ def checked_source(source: Source, wanted: Sequence[str] | None, say: Say) -> So
         return source
     folder = source.path
     index = read_index(folder)
+    reading = {*(part.component for part in index.family.encoders), index.family.denoiser.component}
     # 1. Parts
     for remark in index.remarks(wanted):
         say(f"{source.name}: {remark}")
     chosen = [c for c in index.components if wanted is None or c in wanted]
-    if set(chosen) & {"text_encoder", "unet"}:
-        _refuse_adapters(folder)
+    if set(chosen) & reading:
+        _refuse_adapters(index)
     if beside := unread(folder, index.parts):
         more = f" and {len(beside) - 3} more" if len(beside) > 3 else ""
         say(f"{source.name}: not read, for no part is in them: {', '.join(beside[:3])}{more}")
     # 2. Networks: what configurations say, and then what they make
-    configs = NetworkConfigs(folder, index.components)
     usable = list(index.components)
-    for check in (configs.check, partial(_check_network, source)):
+    for check in (_check_config, _check_network):
         for component in tuple(usable):
             try:
-                remarks = check(component)
+                remarks = check(index, component)
             except InputError as error:
                 if component in chosen:
                     raise
@@ -65,15 +64,16 @@ def checked_source(source: Source, wanted: Sequence[str] | None, say: Say) -> So
             for remark in remarks if component in chosen else ():
                 say(f"{source.name}: {component}: {remark}")
     # 3. What runs them
-    if set(chosen) & {"text_encoder", "unet"} and (lacking := check_tokenizer(source, index)):
-        say(f"warning: {source.name}: {lacking}")
-    if "unet" in chosen and (replaced := check_scheduler(folder, index)):
+    if set(chosen) & reading:
+        for lacking in check_tokenizers(source, index):
+            say(f"warning: {source.name}: {lacking}")
+    if index.family.denoiser.component in chosen and (replaced := check_scheduler(folder, index)):
         say(f"warning: {source.name}: {replaced}")
     return replace(source, components=tuple(usable))
 
 
-def _refuse_adapters(folder: Path) -> None:
-    found = adapters(folder)
+def _refuse_adapters(index: PipelineIndex) -> None:
+    found = adapters(index.path.parent, {part.folder for part in index.family.parts})
     if found:
         more = f" (and {len(found) - 1} more such files)" if len(found) > 1 else ""
         raise InputError(
@@ -86,51 +86,72 @@ def _refuse_adapters(folder: Path) -> None:
         )
 
 
-def _check_network(source: Source, component: Component) -> list[str]:
+def _check_config(index: PipelineIndex, component: str) -> list[str]:
+    """What config.json says, by itself and beside the others; remarks on keys without meaning."""
+    config = index.configs.of(component)
+    if not config.values:
+        raise InputError(
+            f"{config.path} is missing or empty; it says what network the weights "
+            "beside it are of. Download the component again."
+        )
+    if config.values.get("quantization_config") is not None:
+        raise config.error(
+            "quantization_config",
+            "its weights are quantized already; expected floating-point ones. Take the "
+            "checkpoint that it was made from.",
+        )
+    index.family.check(index.configs, component)
+    kind = index.compiled[component].kind
+    if kind.library == "transformers":  # its configurations hold keys of all kinds
+        return []
+    import diffusers
+
+    known = signature(getattr(diffusers, kind.class_name).__init__).parameters
+    found = sorted(key for key in config.values if key not in known and not key.startswith("_"))
+    return [f"{config.path}: no meaning is known for {', '.join(found)}"] if found else []
+
+
+def _check_network(index: PipelineIndex, component: str) -> list[str]:
     """Weights against the configuration, and a run without values; remarks on the files."""
     import torch
 
-    from edgefusion.models.components import (
-        VaeDecoder,
-        as_graph,
-        example_inputs,
-        output_shape,
-        signature,
-    )
-
-    assert source.path is not None
-    place = source.path / FOLDERS[component]
-    files = weight_files(place, component)
+    part, place = index.compiled[component], index.place(component)
+    files = weight_files(place, part.kind)
     stored = files.shapes()
-    module = _on_meta(place, component)
+    module = _on_meta(place, part)
     check_shapes(place, stored, {k: tuple(v.shape) for k, v in module.state_dict().items()})
-    whole: Any = VaeDecoder(module) if component == "vae_decoder" else module
-    ports = signature(component, whole, source.sizes)
+    compiled: Any = part.kind.part(module)
+    ports = part.kind.signature(compiled.config, index.family.sizes(index.configs))
     with as_input_error(place), torch.device("meta"), torch.no_grad():
-        made = as_graph(component, whole)(*(x.to("meta") for x in example_inputs(ports)))
-    expected = output_shape(whole, ports)
-    if tuple(made.shape) != expected:
+        made = part.kind.graph(compiled)(*(x.to("meta") for x in ports.examples()))
+    results = made if isinstance(made, tuple) else (made,)
+    shapes, expected = [list(x.shape) for x in results], [list(p.shape) for p in ports.outputs]
+    if shapes != expected:
         raise InputError(
-            f"{place}: the network that config.json describes makes {list(made.shape)}; expected "
-            f"{list(expected)}. Correct config.json, or download the component again."
+            f"{place}: the network that config.json describes makes {_listed(shapes)}; expected "
+            f"{_listed(expected)}. Correct config.json, or download the component again."
         )
     names = ", ".join(path.name for path in files.used)
     return [f"weights from {names}; not read: {', '.join(files.unused)}"] if files.unused else []
 
 
-def _on_meta(place: Path, component: Component) -> nn.Module:
+def _listed(shapes: Sequence[Sequence[int]]) -> str:
+    return " and ".join(str(list(shape)) for shape in shapes)
+
+
+def _on_meta(place: Path, part: Part) -> nn.Module:
     """The network that config.json describes, without memory."""
     import diffusers
     import torch
     import transformers
 
-    library = transformers if component == "text_encoder" else diffusers
-    network: Any = getattr(library, CLASSES[component])
     with quiet_libraries(), as_input_error(place), torch.device("meta"):
-        if component == "text_encoder":
-            config = transformers.CLIPTextConfig.from_pretrained(place, local_files_only=True)
+        if part.kind.library == "transformers":
+            network: Any = getattr(transformers, part.kind.class_name)
+            config = network.config_class.from_pretrained(place, local_files_only=True)
             made = network(config)
         else:
+            network = getattr(diffusers, part.kind.class_name)
             made = network.from_config(network.load_config(place, local_files_only=True))
     module: nn.Module = made.eval()
     return module

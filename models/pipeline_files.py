@@ -11,18 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgefusion.models.config_file import is_count
+from edgefusion.models.families.family import Part
 from edgefusion.models.folder_index import PipelineIndex
-from edgefusion.models.pipeline_sizes import is_count, read_config
 from edgefusion.models.source import Source
 from edgefusion.models.tokenization import clip_tokenizer
 from edgefusion.runtime.errors import InputError
 
 PREFIX = "pipeline/"
-INDEX = "model_index.json"
-"""By which a pipeline's folder is known."""
 SCHEDULER_CONFIG = "pipeline/scheduler/scheduler_config.json"
 VAE_CONFIG = "pipeline/vae/config.json"
-_TOKENIZER = "pipeline/tokenizer/"
 _KINDS = (".json", ".txt", ".model")
 _LARGEST_BYTES = 32 << 20
 CLIP_VOCABULARY = 49408
@@ -36,7 +34,8 @@ def pipeline_files(source: Source) -> dict[str, Path]:
     if source.kind not in ("folder", "hub") or source.path is None:
         return {}
     found = {}
-    for folder in ("tokenizer", "scheduler"):
+    tokenizers = [part.tokenizer for part in source.family.encoders]
+    for folder in (*tokenizers, "scheduler"):
         for path in sorted((source.path / folder).glob("*")):
             if path.is_file() and path.suffix in _KINDS and not path.name.startswith("."):
                 found[f"{PREFIX}{folder}/{path.name}"] = path
@@ -54,10 +53,10 @@ def pipeline_files(source: Source) -> dict[str, Path]:
 
 @dataclass(frozen=True, slots=True)
 class PipelineConfig:
-    """``tokenizer`` files by name (none: it has none), the scheduler's configuration, and what
-    latents are divided by before decoding."""
+    """``tokenizers``: files by name of each that there is, by its folder; the scheduler's
+    configuration, and what latents are divided by before decoding."""
 
-    tokenizer: Mapping[str, bytes]
+    tokenizers: Mapping[str, Mapping[str, bytes]]
     scheduler: Mapping[str, Any]
     scaling_factor: float
 
@@ -76,12 +75,12 @@ def pipeline_config(members: Mapping[str, bytes]) -> PipelineConfig:
     is_number = isinstance(scaling, int | float) and not isinstance(scaling, bool)
     if not is_number or not 0 < scaling < float("inf"):
         raise InputError(f"{VAE_CONFIG}: expected a positive scaling_factor, found {scaling!r}")
-    tokenizer = {
-        name.removeprefix(_TOKENIZER): content
-        for name, content in members.items()
-        if name.startswith(_TOKENIZER)
-    }
-    return PipelineConfig(tokenizer, _json(members, SCHEDULER_CONFIG), float(scaling))
+    tokenizers: dict[str, dict[str, bytes]] = {}
+    for name, content in members.items():
+        folder, _, file = name.removeprefix(PREFIX).partition("/")
+        if folder.startswith("tokenizer"):
+            tokenizers.setdefault(folder, {})[file] = content
+    return PipelineConfig(tokenizers, _json(members, SCHEDULER_CONFIG), float(scaling))
 
 
 def _json(members: Mapping[str, bytes], name: str) -> dict[str, Any]:
@@ -94,36 +93,49 @@ def _json(members: Mapping[str, bytes], name: str) -> dict[str, Any]:
     return value
 
 
-def check_tokenizer(source: Source, index: PipelineIndex) -> str | None:
-    """What to tell the user where there is no tokenizer; None where there is one that fits.
+def check_tokenizers(source: Source, index: PipelineIndex) -> list[str]:
+    """What to tell the user of tokenizers that are not there.
 
-    Raises InputError for one that is no CLIP tokenizer, or that knows tokens which the text encoder
+    Raises InputError for one that is no CLIP tokenizer, or that knows tokens which its text encoder
     does not.
     """
     config = pipeline_config({k: v.read_bytes() for k, v in pipeline_files(source).items()})
-    named = index.parts.get("tokenizer")
-    if not config.tokenizer:
+    return [
+        remark
+        for part in index.family.encoders
+        if (remark := _check_tokenizer(config, part, source.sizes.context_tokens, index))
+    ]
+
+
+def _check_tokenizer(
+    config: PipelineConfig, part: Part, length: int, index: PipelineIndex
+) -> str | None:
+    name = part.tokenizer
+    named, files = index.parts.get(name), config.tokenizers.get(name)
+    if not files:
         if named is None:
             return (
-                f"{index.path.name} names no tokenizer: prompts are hashed to calibrate, and "
+                f"{index.path.name} names no {name}: prompts are hashed to calibrate, and "
                 "`edgefusion run` cannot read any"
             )
         raise InputError(
-            f"{index.path} names the tokenizer {named}, but tokenizer/ beside it holds none of "
+            f"{index.path} names the {name} {named}, but {name}/ beside it holds none of "
             "its files. Download the whole pipeline again."
         )
     if named is not None and not named.startswith("CLIPTokenizer"):
         raise InputError(
-            f"{index.path}: tokenizer is {named}; expected CLIPTokenizer, the one that prompts are "
+            f"{index.path}: {name} is {named}; expected CLIPTokenizer, the one that prompts are "
             "read with here. Take another pipeline."
         )
-    tokenizer = clip_tokenizer(config.tokenizer, source.sizes.context_tokens)
-    if "text_encoder" in index.components:
-        path = index.path.parent / "text_encoder" / "config.json"
-        vocabulary = read_config(path).get("vocab_size", CLIP_VOCABULARY)
+    tokenizer = clip_tokenizer(files, length)
+    if part.component in index.components:
+        text = index.configs.of(part.component)
+        vocabulary = text.values.get("vocab_size", CLIP_VOCABULARY)
         if not is_count(vocabulary) or vocabulary < tokenizer.vocabulary:
-            raise InputError(
-                f"{path}: vocab_size is {vocabulary!r}; expected at least {tokenizer.vocabulary}, "
-                "the tokens that tokenizer/ knows. Take both from one pipeline."
+            raise text.error(
+                "vocab_size",
+                f"expected at least {tokenizer.vocabulary}, the tokens that {name}/ knows. Take "
+                "both from one pipeline.",
+                vocabulary,
             )
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgefusion.models.pipeline_sizes import read_config
+from edgefusion.models.config_file import read_config
 from edgefusion.models.text_to_image import OWN_SCHEDULER, PREDICTION_TYPES, lcm_scheduler
 from edgefusion.runtime.errors import InputError
 

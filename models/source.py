@@ -9,18 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from edgefusion.models.architectures import COMPONENTS, PRESETS, Architecture, Component
+from edgefusion.models.architectures import PRESETS, Architecture
 from edgefusion.models.checkpoint import folder_digest, load_from_folder, load_whole
+from edgefusion.models.families.family import Family, Part
+from edgefusion.models.families.registry import STABLE_DIFFUSION, family_named
 from edgefusion.models.folder_index import INDEX, read_index
+from edgefusion.models.networks.kind import Sizes
 from edgefusion.models.onnx_component import component_of_onnx
 from edgefusion.models.onnx_source import onnx_digest
-from edgefusion.models.pipeline_sizes import Sizes, sizes_of_folder
 from edgefusion.models.shipped import SHIPPED
 from edgefusion.runtime.errors import InputError, UsageError, in_brief
 
@@ -48,6 +50,8 @@ class Source:
     """Seed of a preset's random weights."""
     architecture: Architecture | None = None
     """Its networks."""
+    family: Family = STABLE_DIFFUSION
+    """What family of pipelines it is of; an .onnx file is named as Stable Diffusion's parts."""
 
     @cached_property
     def digest(self) -> str:
@@ -60,7 +64,7 @@ class Source:
 
             stress = self.architecture.stress
             identity = {
-                "preset": asdict(self.architecture),
+                "preset": self.architecture.to_json(),
                 "seed": self.seed,
                 "initialisation": [SCHEME, STRESS_SCHEME] if stress else SCHEME,
             }
@@ -73,30 +77,42 @@ class Source:
         """What the parts of a pipeline share; of presets and .onnx files each part says its own."""
         if self.kind not in ("folder", "hub") or self.path is None:
             return Sizes()
-        return sizes_of_folder(self.path, read_index(self.path).components)
+        index = read_index(self.path)
+        return index.family.sizes(index.configs)
 
-    def load(self, component: Component) -> nn.Module:
-        """One component in evaluation mode, float32: what models.components.as_graph takes.
+    def part(self, component: str) -> Part:
+        """What ``component`` is: the family's part, of the kind that the source has. KeyError for a
+        component that it has not."""
+        if self.architecture is not None:
+            class_name = self.architecture.networks[component].class_name
+            return self.family.part(component).of_class(class_name)
+        if self.kind == "onnx" or self.path is None:
+            return self.family.part(component)
+        return read_index(self.path).compiled[component]
+
+    def load(self, component: str) -> nn.Module:
+        """One component in evaluation mode, float32: what its kind's ``graph`` takes.
 
         Raises UsageError for a component the source has not, InputError for damaged content.
         """
         return self._loaded(component, whole=False)
 
-    def load_whole(self, component: Component) -> nn.Module:
-        """As ``load``, but the vae_decoder comes as the AutoencoderKL that it is part of."""
+    def load_whole(self, component: str) -> nn.Module:
+        """As ``load``, but the vae_decoder comes as the autoencoder that it is part of."""
         return self._loaded(component, whole=True)
 
-    def _loaded(self, component: Component, *, whole: bool) -> nn.Module:
+    def _loaded(self, component: str, *, whole: bool) -> nn.Module:
         if component not in self.components or self.kind == "onnx":
             raise UsageError(
                 f"{self.name} has no torch component {component}; it holds "
                 f"{', '.join(self.components)} ({self.kind}). Choose among these."
             )
         if self.architecture is not None:
-            return _random_module(self.architecture, component, self.seed or 0, whole=whole)
+            part = None if whole else self.part(component)
+            return _random_module(self.architecture, component, part, self.seed or 0)
         assert self.path is not None
         load = load_whole if whole else load_from_folder
-        return load(self.path, component)
+        return load(self.path, self.part(component))
 
 
 def resolve_source(text: str, *, random_weights_seed: int | None = None) -> Source:
@@ -108,17 +124,22 @@ def resolve_source(text: str, *, random_weights_seed: int | None = None) -> Sour
     """
     if text in PRESETS:
         seed = random_weights_seed or 0
-        return Source("preset", text, COMPONENTS, seed=seed, architecture=PRESETS[text])
+        architecture = PRESETS[text]
+        components = tuple(architecture.networks)
+        family = family_named(architecture.family)
+        return Source(
+            "preset", text, components, seed=seed, architecture=architecture, family=family
+        )
     if random_weights_seed is not None:
         raise UsageError(
             f"--random-weights {random_weights_seed} was given with {text}, which brings its own "
             f"weights; expected a preset ({', '.join(PRESETS)}). Leave out one of the two."
         )
     if text in SHIPPED:
-        return Source("folder", text, read_index(SHIPPED[text]).components, SHIPPED[text])
+        return _pipeline("folder", text, SHIPPED[text])
     path = Path(text).expanduser()
     if path.is_dir():
-        return Source("folder", path.resolve().name, read_index(path).components, path)
+        return _pipeline("folder", path.resolve().name, path)
     if path.is_file():
         if path.suffix != ".onnx":
             raise InputError(
@@ -129,8 +150,7 @@ def resolve_source(text: str, *, random_weights_seed: int | None = None) -> Sour
         return Source("onnx", path.stem, (component_of_onnx(path),), path)
     names, paths = (*PRESETS, *SHIPPED), _paths_like(text)
     if path.suffix != ".onnx" and not paths and _HUB_ID.fullmatch(text):
-        folder = _download(text)
-        return Source("hub", text, read_index(folder).components, folder)
+        return _pipeline("hub", text, _download(text))
     close = [*paths, *get_close_matches(text, names)][:_CLOSE]
     hint = f"Did you mean {' or '.join(close)}? " if close else ""
     if "/" in text:
@@ -142,6 +162,11 @@ def resolve_source(text: str, *, random_weights_seed: int | None = None) -> Sour
         f"{text} is neither a file or folder here, nor a preset ({', '.join(names)}), nor a hub "
         f"id (owner/name). {hint}Check the spelling and the working directory."
     )
+
+
+def _pipeline(kind: SourceKind, name: str, folder: Path) -> Source:
+    index = read_index(folder)
+    return Source(kind, name, index.components, folder, family=index.family)
 
 
 def _paths_like(text: str) -> list[str]:
@@ -180,18 +205,18 @@ def _download(hub_id: str) -> Path:
 
 
 def _random_module(
-    architecture: Architecture, component: Component, seed: int, *, whole: bool
+    architecture: Architecture, component: str, part: Part | None, seed: int
 ) -> nn.Module:
+    """``part`` of the network, all of it for None."""
     from accelerate import init_empty_weights
 
-    from edgefusion.models.components import VaeDecoder
     from edgefusion.models.random_weights import fill_with_random_weights
 
     # Parameters on the meta device, so that the library's own initialisation costs nothing;
     # buffers are real: they are computed, not drawn.
     with init_empty_weights(include_buffers=False):
-        module: nn.Module = getattr(architecture, component).build()
-    if component == "vae_decoder" and not whole:
-        module = VaeDecoder(module)
+        module = architecture.networks[component].build()
+    if part is not None:
+        module = part.kind.part(module)
     fill_with_random_weights(module, component, seed, stress=architecture.stress)
     return module.eval()

@@ -1,19 +1,30 @@
-"""A prompt's tokens to an image: text encoder, latent-consistency steps, image decoder.
+"""A prompt's tokens to an image: text encoders, latent-consistency steps, image decoder.
 
-The three networks come as callables on named arrays; whether the simulated NPU or ONNX Runtime
-computes them makes no difference here. Noise depends on the seed alone, so two such runs compare.
-Method: latent consistency models (Luo et al., 2023), by diffusers' ``LCMScheduler``.
+The networks come as callables on named arrays; whether the simulated NPU or ONNX Runtime
+computes them makes no difference here, and what each is given its family says. Noise depends on
+the seed alone, so two such runs compare. Method: latent consistency models (Luo et al., 2023), by
+diffusers' ``LCMScheduler``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from edgefusion.models.families.family import (
+    IMAGE,
+    LATENT,
+    NOISE,
+    SAMPLE,
+    TIMESTEP,
+    Family,
+    Shapes,
+)
+from edgefusion.models.families.registry import STABLE_DIFFUSION
 from edgefusion.runtime.errors import InputError, UsageError, in_brief
 from edgefusion.runtime.progress import Say, silent
 
@@ -23,6 +34,8 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Network = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 """Inputs by name to outputs by name, all real numbers (token ids and timesteps int64)."""
+Networks = Callable[[str], Network]
+"""The networks of a pipeline by component; each is asked for when it is wanted."""
 
 ORIGINAL_STEPS = 50
 """Timesteps that latent-consistency students are distilled on, where their scheduler says none."""
@@ -47,40 +60,27 @@ STABLE_DIFFUSION_SCHEDULE: Mapping[str, Any] = {
 LARGEST_SEED = 2**64 - 1
 """Of noise."""
 
-GUIDANCE_SCALE = 7.5
-"""For students that take the guidance as an input: the pipelines' usual value."""
-
-
-class Networks(Protocol):
-    """The three networks of a pipeline; each is asked for when it is wanted."""
-
-    @property
-    def text_encoder(self) -> Network:
-        """input_ids -> hidden_states."""
-        ...
-
-    @property
-    def unet(self) -> Network:
-        """sample, timestep, encoder_hidden_states, maybe timestep_cond -> noise_pred."""
-        ...
-
-    @property
-    def vae_decoder(self) -> Network:
-        """latent -> image."""
-        ...
-
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How latents are made: ``latent_shape`` [1, c, h, w], the scheduler's configuration (over
-    ``STABLE_DIFFUSION_SCHEDULE``), the VAE's scaling, the width of the guidance embedding (0: the
-    U-Net takes none), and the timesteps that the U-Net has tables for (none: it takes any)."""
+    """How latents are made: ``shapes`` of the denoiser's inputs (its sample's [1, c, h, w]), the
+    scheduler's configuration (over ``STABLE_DIFFUSION_SCHEDULE``), the VAE's scaling, the timesteps
+    that the denoiser has tables for (none: it takes any), and what the networks are given."""
 
-    latent_shape: tuple[int, ...]
+    shapes: Shapes
     scheduler: Mapping[str, Any]
     scaling_factor: float
-    guidance_width: int = 0
     tabulated: tuple[int, ...] = ()
+    family: Family = STABLE_DIFFUSION
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """[1, channels, height, width]."""
+        return self.shapes[SAMPLE]
+
+    def to_decode(self, latent: Array) -> npt.NDArray[np.float32]:
+        """A denoised latent as the image decoder takes it."""
+        return (latent / self.scaling_factor).astype(np.float32)
 
     def timesteps(self, steps: int) -> tuple[int, ...]:
         """Those of so many steps, first to last.
@@ -118,9 +118,9 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """``context`` of the text encoder, all steps, and the image [h, w, 3] as bytes."""
+    """What the text encoders made, by component; all steps, and the image [h, w, 3] as bytes."""
 
-    context: Array
+    encoded: Mapping[str, Mapping[str, Array]]
     steps: tuple[Step, ...]
     image: npt.NDArray[np.uint8]
 
@@ -128,13 +128,13 @@ class Generation:
 def generate(
     networks: Networks,
     sampling: Sampling,
-    ids: npt.NDArray[np.int64],
+    ids: Mapping[str, npt.NDArray[np.int64]],
     *,
     seed: int = 0,
     steps: int = 2,
     say: Say | None = None,
 ) -> Generation:
-    """Make an image.
+    """Make an image of the prompt's token ``ids``, [1, tokens] for each text encoder.
 
     Raises UsageError for a seed that is too large or a number of steps that the scheduler or the
     U-Net cannot do, InputError for a scheduler configuration that is not understood or values that
@@ -145,31 +145,38 @@ def generate(
     seeded_generator(seed)
     tell = say or silent
 
-    # 2. Prompt to context
-    tell("text encoder")
-    context = _finite(networks.text_encoder({"input_ids": ids})["hidden_states"], "text encoder")
+    # 2. Prompt to conditions
+    family = sampling.family
+    encoded = {}
+    for number, part in enumerate(family.encoders, 1):
+        name = f"text encoder {number}" if len(family.encoders) > 1 else "text encoder"
+        tell(name)
+        made = networks(part.component)({"input_ids": ids[part.component]})
+        encoded[part.component] = {key: _finite(value, name) for key, value in made.items()}
+    conditions = family.conditions(encoded, sampling.shapes)
 
     # 3. Denoise
-    done = denoise(networks.unet, sampling, context, seed=seed, steps=steps, say=say)
+    denoiser = networks(family.denoiser.component)
+    done = denoise(denoiser, sampling, conditions, seed=seed, steps=steps, say=say)
 
     # 4. Decode
     tell("image decoder")
-    latent = (done[-1].latent / sampling.scaling_factor).astype(np.float32)
-    image = _finite(networks.vae_decoder({"latent": latent})["image"], "image decoder")
-    return Generation(context, done, as_pixels(image))
+    decode = networks(family.decoder.component)
+    image = _finite(decode({LATENT: sampling.to_decode(done[-1].latent)})[IMAGE], "image decoder")
+    return Generation(encoded, done, as_pixels(image))
 
 
 def denoise(
-    unet: Network,
+    predict: Network,
     sampling: Sampling,
-    context: Array,
+    conditions: Mapping[str, Array],
     *,
     seed: int = 0,
     steps: int = 2,
     say: Say | None = None,
 ) -> tuple[Step, ...]:
-    """The steps of one trajectory; the last latent is the result, not yet divided by the VAE's
-    scaling factor."""
+    """The steps of one trajectory of a denoiser, whose other inputs are ``conditions``; the last
+    latent is the result, not yet divided by the VAE's scaling factor."""
     import torch
 
     scheduler = lcm_scheduler(sampling.scheduler)
@@ -181,8 +188,8 @@ def denoise(
     for number, timestep in enumerate(scheduler.timesteps.tolist(), 1):
         if say is not None:
             say(f"U-Net, step {number} of {steps}, timestep {timestep}")
-        inputs = unet_inputs(sampling, sample.numpy(), timestep, context)
-        noise = _finite(unet(inputs)["noise_pred"], f"U-Net at timestep {timestep}")
+        inputs = step_inputs(sample.numpy(), timestep, conditions)
+        noise = _finite(predict(inputs)[NOISE], f"U-Net at timestep {timestep}")
         sample, denoised = scheduler.step(
             torch.from_numpy(noise), timestep, sample, generator=generator, return_dict=False
         )
@@ -199,18 +206,13 @@ def seeded_generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def unet_inputs(
-    sampling: Sampling, sample: Array, timestep: int, context: Array
-) -> dict[str, Array]:
-    """The U-Net's inputs by name."""
-    inputs: dict[str, Array] = {
-        "sample": sample.astype(np.float32),
-        "timestep": np.array([timestep], np.int64),
-        "encoder_hidden_states": context,
+def step_inputs(sample: Array, timestep: int, conditions: Mapping[str, Array]) -> dict[str, Array]:
+    """The denoiser's inputs by name."""
+    return {
+        SAMPLE: sample.astype(np.float32),
+        TIMESTEP: np.array([timestep], np.int64),
+        **conditions,
     }
-    if sampling.guidance_width:
-        inputs["timestep_cond"] = guidance_embedding(GUIDANCE_SCALE, sampling.guidance_width)
-    return inputs
 
 
 def lcm_scheduler(config: Mapping[str, Any]) -> Any:
@@ -284,17 +286,6 @@ def deployed_timesteps(config: Mapping[str, Any], steps: int) -> tuple[int, ...]
         )
     scheduler.set_timesteps(steps)
     return tuple(int(timestep) for timestep in scheduler.timesteps)
-
-
-def guidance_embedding(guidance: float, width: int) -> npt.NDArray[np.float32]:
-    """Sines and cosines [1, width] of 1000 (guidance - 1), as diffusers' latent-consistency
-    pipeline embeds it."""
-    half = width // 2
-    frequencies = np.exp(-np.log(10000.0) / (half - 1) * np.arange(half))
-    angles = (guidance - 1) * 1000.0 * frequencies
-    values = np.zeros((1, width), np.float32)
-    values[0, : 2 * half] = np.concatenate([np.sin(angles), np.cos(angles)])
-    return values
 
 
 def as_pixels(image: Array) -> npt.NDArray[np.uint8]:

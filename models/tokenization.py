@@ -40,6 +40,22 @@ class Tokenizer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class PromptReader:
+    """A tokenizer for each text encoder, by component."""
+
+    tokenizers: Mapping[str, Tokenizer]
+
+    def __call__(self, prompt: str) -> Mapping[str, Tokens]:
+        """The prompt's tokens for each text encoder."""
+        return {name: tokenizer(prompt) for name, tokenizer in self.tokenizers.items()}
+
+
+def token_ids(tokens: Mapping[str, Tokens]) -> dict[str, npt.NDArray[np.int64]]:
+    """The ids alone, for each text encoder."""
+    return {name: each.ids for name, each in tokens.items()}
+
+
+@dataclass(frozen=True, slots=True)
 class HashingTokenizer:
     """Every word (lower case) or mark is one token: sha256 of it modulo the vocabulary.
 

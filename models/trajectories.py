@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
+from edgefusion.models.families.family import Shapes
 from edgefusion.models.pipeline_files import (
     CLIP_VOCABULARY,
     PipelineConfig,
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from edgefusion.models.source import Source
 
 Array = npt.NDArray[Any]
-Shapes = Mapping[str, tuple[int, ...]]
 
 PROMPTS = (
     "a photo of a red fox sitting in fresh snow, golden hour",
@@ -99,23 +98,25 @@ class Denoising:
         """The deployed timesteps, first to last."""
         return deployed_timesteps(self.config.scheduler, self.steps)
 
-    def latent(self, predict: Network, shapes: Shapes, context: Array, seed: int) -> Array:
-        """What one trajectory ends in, as the decoder takes it: [1, 4, h, w], float32.
+    def latent(
+        self, predict: Network, shapes: Shapes, conditions: Mapping[str, Array], seed: int
+    ) -> Array:
+        """What one trajectory ends in, as the decoder takes it: [1, c, h, w], float32.
 
-        ``predict`` is the U-Net and sees the inputs of each step; ``shapes`` are those of its
-        inputs, ``context`` is the encoded prompt [1, tokens, width].
+        ``predict`` is the denoiser and sees the inputs of each step; ``shapes`` are those of its
+        inputs, ``conditions`` those that are the same for all steps.
         """
-        width = shapes["timestep_cond"][-1] if "timestep_cond" in shapes else 0
-        factor = self.config.scaling_factor
-        sampling = Sampling(shapes["sample"], self.config.scheduler, factor, width)
-        done = denoise(predict, sampling, context, seed=seed, steps=self.steps)
-        return (done[-1].latent / factor).astype(np.float32)
+        sampling = Sampling(shapes, self.config.scheduler, self.config.scaling_factor)
+        done = denoise(predict, sampling, conditions, seed=seed, steps=self.steps)
+        return sampling.to_decode(done[-1].latent)
 
-    def tokenizer(self, source: Source, length: int) -> Tokenizer:
-        """The source's own tokenizer; one that hashes words where it has none."""
-        if self.config.tokenizer:
-            return clip_tokenizer(self.config.tokenizer, length)
-        return HashingTokenizer(_vocabulary(source), length)
+    def tokenizer(self, source: Source, component: str, length: int) -> Tokenizer:
+        """The source's own tokenizer for a text encoder; one that hashes words where it has
+        none."""
+        files = self.config.tokenizers.get(source.family.part(component).tokenizer)
+        if files:
+            return clip_tokenizer(files, length)
+        return HashingTokenizer(_vocabulary(source, component), length)
 
 
 def tabulated_timesteps(source: Source, steps: int = USUAL_STEPS[0]) -> tuple[int, ...]:
@@ -130,19 +131,18 @@ def tabulated_timesteps(source: Source, steps: int = USUAL_STEPS[0]) -> tuple[in
     return tuple(sorted({timestep for run in runs for timestep in run}, reverse=True))
 
 
-def token_ids(source: Source, prompts: Sequence[str], length: int) -> list[Array]:
-    """Token ids of each prompt, int64 [1, length]."""
-    tokenize = Denoising.of(source, 1).tokenizer(source, length)
+def token_ids(source: Source, component: str, prompts: Sequence[str], length: int) -> list[Array]:
+    """Token ids of each prompt for a text encoder, int64 [1, length]."""
+    tokenize = Denoising.of(source, 1).tokenizer(source, component, length)
     return [tokenize(prompt).ids for prompt in prompts]
 
 
-def _vocabulary(source: Source) -> int:
-    """Tokens that the text encoder knows."""
-    from edgefusion.models.architectures import PRESETS
-
-    if source.kind == "preset":
-        return PRESETS[source.name].text_encoder.vocabulary
-    config = source.path / "text_encoder" / "config.json" if source.path else None
+def _vocabulary(source: Source, component: str) -> int:
+    """Tokens that a text encoder knows."""
+    if source.architecture is not None:
+        return source.architecture.vocabulary
+    folder = source.family.part(component).folder
+    config = source.path / folder / "config.json" if source.path else None
     if config is None or not config.is_file():
         return CLIP_VOCABULARY
     try:

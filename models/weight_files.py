@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgefusion.models.folder_index import FOLDERS
 from edgefusion.runtime.errors import InputError, in_brief
 
 if TYPE_CHECKING:
-    from edgefusion.models.architectures import Component
+    from edgefusion.models.networks.kind import NetworkKind
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -56,20 +55,20 @@ class WeightFiles:
         return found
 
 
-def weight_files(place: Path, component: Component) -> WeightFiles:
+def weight_files(place: Path, kind: NetworkKind) -> WeightFiles:
     """What the libraries would read in ``place``, one component's folder.
 
     Raises InputError where there is nothing, or where parts of a split file are missing.
     """
     there = sorted(p.name for p in place.iterdir() if p.suffix in _SUFFIXES and p.is_file())
     for variant in (None, _HALF):
-        for name in _candidates(component, variant):
+        for name in _candidates(kind, variant):
             if not (place / name).is_file():
                 continue
             used = _parts(place / name) if name.endswith(".json") else (place / name,)
             names = {path.name for path in used}
             return WeightFiles(used, variant, tuple(n for n in there if n not in names))
-    expected = " or ".join(_candidates(component, None)[:2])
+    expected = " or ".join(_candidates(kind, None)[:2])
     if there:
         raise InputError(
             f"{place} holds {', '.join(there)}; expected {expected}, which the libraries read. "
@@ -81,10 +80,10 @@ def weight_files(place: Path, component: Component) -> WeightFiles:
     )
 
 
-def _candidates(component: Component, variant: str | None) -> tuple[str, ...]:
-    """Names in the order in which the library of ``component`` looks for them."""
+def _candidates(kind: NetworkKind, variant: str | None) -> tuple[str, ...]:
+    """Names in the order in which the library of ``kind`` looks for them."""
     middle = f".{variant}" if variant else ""
-    if component == "text_encoder":
+    if kind.library == "transformers":
         return (
             f"model{middle}.safetensors",
             f"model.safetensors.index{middle}.json",
@@ -189,9 +188,9 @@ def _modern(name: str) -> str:
     return name
 
 
-def adapters(folder: Path) -> tuple[Path, ...]:
-    """LoRA, adapter and textual-inversion files anywhere in ``folder``, by name or by content."""
-    parts = set(FOLDERS.values())
+def adapters(folder: Path, parts: Collection[str]) -> tuple[Path, ...]:
+    """LoRA, adapter and textual-inversion files anywhere in ``folder``, by name or, outside
+    the ``parts`` that are compiled, by content."""
     found = []
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)

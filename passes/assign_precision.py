@@ -8,8 +8,7 @@ of the executor. Host ops keep float32.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import ClassVar
 
@@ -21,16 +20,10 @@ from edgefusion.compiler.graph.names import PRECISION
 from edgefusion.compiler.graph.weights import Array, Values
 from edgefusion.passes.pass_base import PassContext, PassResult, Remarks
 from edgefusion.runtime.errors import InputError, UsageError
+from edgefusion.runtime.pipeline_roles import ROLE_PRECISION, role_of
 
 FP16 = "fp16"
 W8A16 = "w8a16"
-
-COMPONENT_PRECISION: Mapping[str, str] = {
-    "text_encoder": FP16,
-    "unet": W8A16,
-    "vae_decoder": FP16,
-    "": FP16,
-}
 
 FP16_MAX = float(np.finfo(np.float16).max)
 
@@ -45,7 +38,6 @@ class AssignPrecision:
 
     default: str = ""
     rules: tuple[tuple[str, str], ...] = ()
-    components: Mapping[str, str] = field(default_factory=lambda: COMPONENT_PRECISION)
 
     name: ClassVar[str] = "assign-precision"
 
@@ -84,7 +76,7 @@ class AssignPrecision:
         return self._default_of(component), f"default of {component or 'graphs'}"
 
     def _default_of(self, component: str) -> str:
-        return self.default or self.components.get(component, FP16)
+        return self.default or ROLE_PRECISION[role_of(component)]
 
 
 def _matches(node: Node, pattern: str) -> bool:

@@ -24,11 +24,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgefusion.runtime.isa import EngineKind
+from edgefusion.runtime.pipeline_roles import denoiser_of, makes_images
 
 LATENCY_SCHEMA_VERSION = 1
 PS_PER_MS = 10**9
-_DENOISER = "unet"
-_BESIDE_IT = ("text_encoder", "vae_decoder")
 
 
 class _Bounded:
@@ -239,9 +238,8 @@ class PipelineLatency:
 def total_label(components: Collection[str]) -> str:
     """What the sum over all evaluations of ``components`` is of: an image needs a denoiser."""
     names = " and ".join(components)
-    if _DENOISER in components:
-        alone = any(name not in components for name in _BESIDE_IT)
-        return f"one image, {names} alone" if alone else "one image"
+    if denoiser_of(components):
+        return "one image" if makes_images(components) else f"one image, {names} alone"
     return f"one evaluation of {names}"
 
 

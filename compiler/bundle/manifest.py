@@ -27,12 +27,13 @@ FORMAT_VERSION = 1
 @dataclass(frozen=True, slots=True)
 class SourceInfo:
     """Where the weights came from: preset, folder, hub or onnx; ``digest`` is of all content,
-    ``seed`` that of a preset's random weights."""
+    ``seed`` that of a preset's random weights, ``family`` that of its pipeline."""
 
     kind: str
     name: str
     digest: str
     seed: StrictInt | None = None
+    family: str = "stable-diffusion"
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,24 +70,28 @@ def full_step(bundle: Bundle, say: Say) -> dict[str, Any]:
     """
     import torch
 
-    from edgefusion.models.text_to_image import unet_inputs
+    from edgefusion.models.text_to_image import step_inputs
+    from edgefusion.models.tokenization import token_ids
     from edgefusion.runtime.accuracy import sqnr_db
     from edgefusion.toolchain.accuracy.held_out import PROMPTS, SEED
     from edgefusion.toolchain.running.execution import (
         npu_executor,
         pipeline_of,
+        prompt_reader,
         reference_network,
-        tokenizer_of,
     )
 
     # 1. What the step is given
     config, sampling = pipeline_of(bundle)
     timestep = sampling.timesteps(bundle.manifest.steps)[0]
-    ids = tokenizer_of(bundle, config, say)(PROMPTS[0]).ids
+    ids = token_ids(prompt_reader(bundle, config, say)(PROMPTS[0]))
     say("text encoder in ONNX Runtime")
-    context = reference_network(bundle, "text_encoder")({"input_ids": ids})["hidden_states"]
+    encoded = {
+        name: reference_network(bundle, name)({"input_ids": each}) for name, each in ids.items()
+    }
+    conditions = sampling.family.conditions(encoded, sampling.shapes)
     noise = torch.randn(sampling.latent_shape, generator=torch.Generator().manual_seed(SEED))
-    inputs = unet_inputs(sampling, noise.numpy(), timestep, context)
+    inputs = step_inputs(noise.numpy(), timestep, conditions)
 
     # 2. ONNX Runtime
     say("U-Net in ONNX Runtime, loading")

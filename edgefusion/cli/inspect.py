@@ -21,6 +21,7 @@ from edgefusion.cli.paths import WritesIn
 from edgefusion.cli.table import Column, Table, plain
 from edgefusion.cli.tiles import all_tilings, tile_document, tile_tables
 from edgefusion.runtime.errors import UsageError
+from edgefusion.runtime.pipeline_roles import denoiser_of
 from edgefusion.toolchain.reporting.number_forms import whole
 
 if TYPE_CHECKING:
@@ -176,11 +177,11 @@ def summary_json(bundle: Bundle, shown: Sequence[str] | None = None) -> dict[str
 
 def scheduler_json(bundle: Bundle) -> dict[str, str] | None:
     """What denoises (``runs``), the scheduler that the source brought (``source``, empty for none),
-    and what the U-Net predicts; None for a bundle without U-Net."""
+    and what the U-Net predicts; None for a bundle without a denoiser."""
     from edgefusion.models.pipeline_files import SCHEDULER_CONFIG, pipeline_config
     from edgefusion.models.text_to_image import OWN_SCHEDULER
 
-    if "unet" not in bundle.components:
+    if denoiser_of(bundle.components) is None:
         return None
     there = SCHEDULER_CONFIG in bundle.manifest.members
     files = {SCHEDULER_CONFIG: bundle.read(SCHEDULER_CONFIG)} if there else {}

@@ -49,7 +49,8 @@ ComponentsOption = Annotated[
     typer.Option(
         "--components",
         metavar="A,B",
-        help="Only these of text_encoder, unet, vae_decoder, separated by commas.",
+        help="Only these of text_encoder, unet, vae_decoder (or of the parts that the pipeline "
+        "has), separated by commas.",
     ),
 ]
 RandomWeightsOption = Annotated[

@@ -10,7 +10,7 @@ from edgefusion.cli import completion
 from edgefusion.cli.options import near_names
 from edgefusion.cli.output import CsvOption, JsonOption, emit
 from edgefusion.cli.table import Column, Table
-from edgefusion.models.architectures import COMPONENTS, PRESETS, Architecture
+from edgefusion.models.architectures import PRESETS, Architecture
 from edgefusion.models.shipped import SHIPPED
 from edgefusion.runtime.errors import UsageError
 from edgefusion.toolchain.reporting.number_forms import quantity, whole
@@ -72,11 +72,10 @@ def _rows(architectures: list[Architecture]) -> list[dict[str, Any]]:
     known: dict[Any, NetworkCost] = {}
     rows = []
     for architecture in architectures:
-        for component in COMPONENTS:
-            part = getattr(architecture, component)
-            if part not in known:
-                known[part] = network_cost(architecture, component)
-            cost = known[part]
+        for component, network in architecture.networks.items():
+            if network not in known:
+                known[network] = network_cost(architecture, component)
+            cost = known[network]
             rows.append(_row(architecture.name, "drawn", component, cost))
     return rows
 
@@ -86,10 +85,10 @@ def _shipped_rows(names: list[str]) -> list[dict[str, Any]]:
     from edgefusion.models.source import resolve_source
 
     return [
-        _row(name, "shipped", component, module_cost(source.load(component), component))
+        _row(name, "shipped", each, module_cost(source.load(each), source.part(each)))
         for name in names
         for source in [resolve_source(name)]
-        for component in COMPONENTS
+        for each in source.components
     ]
 
 

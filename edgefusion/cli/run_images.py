@@ -16,7 +16,7 @@ from edgefusion.runtime.progress import Say
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle
     from edgefusion.models.text_to_image import Network, Sampling
-    from edgefusion.models.tokenization import Tokenizer
+    from edgefusion.models.tokenization import PromptReader
 
 SCHEMA_VERSION = 1
 
@@ -41,7 +41,7 @@ class Easel:
     """A bundle set up to paint; ``stage`` says which prompt and step it is at."""
 
     sampling: Sampling
-    tokenizer: Tokenizer
+    read: PromptReader
     make: Callable[[str, Say], Network]
     details: dict[str, Any]
     say: Say
@@ -54,20 +54,19 @@ class Easel:
         """Raises InputError for a bundle that makes no images, UsageError for steps that it cannot
         do."""
         from edgefusion.toolchain.running.execution import (
-            PIPELINE,
             pipeline_of,
+            prompt_reader,
             require_calibrated,
-            tokenizer_of,
         )
 
         config, sampling = pipeline_of(bundle)
         sampling.timesteps(steps)
         if not reference:
-            require_calibrated(bundle, *PIPELINE)
+            require_calibrated(bundle, *sampling.family.components)
         executed_by = "onnxruntime" if reference else "npu"
         return cls(
             sampling,
-            tokenizer_of(bundle, config, say),
+            prompt_reader(bundle, config, say),
             lambda name, detail: network(bundle, name, reference, host, detail),
             {"seed": seed, "steps": steps, "executed_by": executed_by},
             say,
@@ -115,24 +114,24 @@ class Easel:
         from PIL import Image
 
         from edgefusion.models.text_to_image import generate
+        from edgefusion.models.tokenization import token_ids
         from edgefusion.runtime.files import disk_errors, replacing
-        from edgefusion.toolchain.running.execution import BundleNetworks
 
         def enter(text: str) -> None:
             self.stage = where + text
             self.say(self.stage)
 
-        tokens = self.tokenizer(prompt)
-        if tokens.dropped:
+        tokens = self.read(prompt)
+        longest = max(tokens.values(), key=lambda each: each.dropped)
+        if longest.dropped:
             self.say(
-                f"warning: {where}the prompt is {tokens.dropped} tokens longer than the "
-                f"{tokens.ids.size} that the text encoder takes (two of them mark begin and end); "
+                f"warning: {where}the prompt is {longest.dropped} tokens longer than the "
+                f"{longest.ids.size} that the text encoder takes (two of them mark begin and end); "
                 "its end is left out"
             )
         seed, steps = self.details["seed"], self.details["steps"]
-        made = generate(
-            BundleNetworks(make), self.sampling, tokens.ids, seed=seed, steps=steps, say=enter
-        )
+        ids = token_ids(tokens)
+        made = generate(make, self.sampling, ids, seed=seed, steps=steps, say=enter)
         with replacing((output,), Kind.PNG) as (partial,), disk_errors(output):
             Image.fromarray(made.image).save(partial, format="PNG")
         height, width = made.image.shape[:2]
@@ -143,7 +142,7 @@ class Easel:
             "width_pixels": width,
             "height_pixels": height,
             "prompt": prompt,
-            "dropped_tokens": tokens.dropped,
+            "dropped_tokens": longest.dropped,
             "timesteps": [step.timestep for step in made.steps],
             **self.details,
         }

@@ -13,6 +13,7 @@ from edgefusion.cli.paths import Reads, Writes
 from edgefusion.cli.table import Column, Table
 from edgefusion.runtime.errors import UsageError
 from edgefusion.runtime.file_kinds import Kind
+from edgefusion.runtime.pipeline_roles import denoiser_of
 from edgefusion.runtime.progress import Say
 from edgefusion.toolchain.accuracy.gates import (
     AGAINST,
@@ -252,7 +253,8 @@ def _layers(text: str, components: tuple[str, ...]) -> tuple[str, ...]:
         return ()
     names = split_names(text) or ()
     if names == ("unet",) and "unet" not in components:
-        return components
+        denoiser = denoiser_of(components)
+        return (denoiser,) if denoiser else components
     unknown = [name for name in names if name not in components]
     if unknown:
         raise UsageError(

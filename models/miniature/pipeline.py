@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from edgefusion.models.checkpoint import quiet_libraries
+from edgefusion.models.folder_index import INDEX
 from edgefusion.models.miniature.networks import SCHEDULER
 from edgefusion.models.miniature.raw_data import Prompts
 from edgefusion.models.miniature.shapes import ATTRIBUTES
 from edgefusion.models.miniature.words import tokenizer_files
-from edgefusion.models.pipeline_files import INDEX
 from edgefusion.models.text_to_image import ORIGINAL_STEPS
 from edgefusion.models.trajectories import OWN_PROMPTS
 from edgefusion.runtime.files import replacing_folder

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.functional import mse_loss
 
-from edgefusion.models.components import VaeDecoder
+from edgefusion.models.graph_modules import VaeDecoder
 from edgefusion.models.training.moving_average import MovingAverage
 from edgefusion.models.training.objective import Losses, weighted_sum
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefusion.models.checkpoint import quiet_libraries
-from edgefusion.models.pipeline_files import INDEX, SCHEDULER_CONFIG
+from edgefusion.models.folder_index import INDEX
+from edgefusion.models.pipeline_files import SCHEDULER_CONFIG
 from edgefusion.models.text_to_image import ORIGINAL_STEPS, STABLE_DIFFUSION_SCHEDULE
 from edgefusion.models.training.disk import as_os_errors
 from edgefusion.runtime.files import disk_errors, replacing_folder
@@ -80,7 +81,7 @@ def _copy_base(base: Source, to: Path, leave_out: tuple[str, ...]) -> dict[str, 
         parts = {"text_encoder": _CLASSES["text_encoder"]}
         for name, component in (("unet", "unet"), ("vae", "vae_decoder")):
             if name not in leave_out:
-                module: Any = base.load_whole(component)  # type: ignore[arg-type]  # component
+                module: Any = base.load_whole(component)
                 module.save_pretrained(to / name)
                 parts[name] = _CLASSES[name]
         return parts

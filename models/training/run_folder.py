@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgefusion.models.pipeline_files import INDEX
+from edgefusion.models.folder_index import INDEX
 from edgefusion.models.training.checkpoints import CheckpointStore
 from edgefusion.models.training.settings_file import (
     RESOLVED,

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from edgefusion.models.architectures import COMPONENTS
-from edgefusion.models.components import VaeDecoder
+from edgefusion.models.families.registry import STABLE_DIFFUSION
+from edgefusion.models.graph_modules import VaeDecoder
 from edgefusion.models.source import Source, resolve_source
 from edgefusion.models.training.block_removal import VARIANTS, copy_weights, student_config
 from edgefusion.models.training.captioned_images import CaptionedImages
@@ -98,7 +98,12 @@ class Base:
     def of(cls, name: str) -> Base:
         """The pipeline that ``name`` names. Raises InputError unless it has all three networks."""
         source = resolve_source(name)
-        missing = [component for component in COMPONENTS if component not in source.components]
+        if source.family is not STABLE_DIFFUSION:
+            raise InputError(
+                f"{name} is of the family {source.family.title}; expected "
+                f"{STABLE_DIFFUSION.title}, whose U-Net alone is trained here."
+            )
+        missing = [name for name in STABLE_DIFFUSION.components if name not in source.components]
         if missing or source.kind == "onnx":
             raise InputError(
                 f"{name} has no {', '.join(missing) or 'weights to train with'}; expected a whole "
@@ -107,7 +112,7 @@ class Base:
         text_encoder: Any = source.load("text_encoder")
         autoencoder: Any = source.load_whole("vae_decoder")
         length = text_encoder.config.max_position_embeddings
-        tokenize = Denoising.of(source, 1).tokenizer(source, length)
+        tokenize = Denoising.of(source, 1).tokenizer(source, "text_encoder", length)
         null = torch.from_numpy(tokenize("").ids)
         encoders = Encoders(text_encoder, VaeCodec(autoencoder), null)
         return cls(source, encoders, autoencoder, tokenize, autoencoder.config.sample_size)

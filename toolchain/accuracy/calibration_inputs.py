@@ -17,8 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from edgefusion.models.families.family import LATENT, NOISE, TIMESTEP, Shapes
 from edgefusion.models.text_to_image import Network
-from edgefusion.models.trajectories import Denoising, Shapes, token_ids
+from edgefusion.models.trajectories import Denoising, token_ids
+from edgefusion.runtime.pipeline_roles import role_of
 from edgefusion.toolchain.accuracy.calibration import Workload
 from edgefusion.toolchain.accuracy.drawn_inputs import drawn_inputs
 from edgefusion.toolchain.running.float_network import float_network
@@ -33,13 +35,6 @@ Exported = Callable[[str], Path]
 
 InputKind = Literal["trajectories", "synthetic"]
 
-BEFORE = {
-    "text_encoder": (),
-    "unet": ("text_encoder",),
-    "vae_decoder": ("text_encoder", "unet"),
-}
-"""What runs before a component of a pipeline, and makes its real inputs."""
-
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
@@ -52,33 +47,37 @@ class Inputs:
 
     def kind(self, component: str) -> InputKind:
         """Whether ``component`` gets real inputs."""
-        real = component in BEFORE and self.source.kind != "onnx"
-        return "trajectories" if real and self._has(BEFORE[component]) else "synthetic"
+        family = self.source.family
+        real = component in family.components and self.source.kind != "onnx"
+        return "trajectories" if real and self._has(family.before(component)) else "synthetic"
 
     def timesteps(self, component: str) -> tuple[int, ...]:
         """The deployed timesteps, for components that see them."""
-        if component == "unet" or (component == "vae_decoder" and self._real(component)):
+        role = role_of(component)
+        if role == "denoiser" or (role == "decoder" and self._real(component)):
             return Denoising.of(self.source, self.steps).timesteps()
         return ()
 
     def workload(self, component: str, graph_path: Path, exported: Exported) -> Workload:
         """How to drive the graph at ``graph_path``; ``exported`` makes what it depends on."""
-        each = self.steps if component == "unet" else 1
+        role = role_of(component)
+        each = self.steps if role == "denoiser" else 1
 
         def drive(run: Network) -> None:
             graph = onnx.load(graph_path, load_external_data=False)
             ports = _ports(graph_path)
-            if component == "unet":
-                self._trajectories(_as_unet(run, ports), _shapes(ports), exported)
-            elif component == "text_encoder" and self._real(component):
-                for ids in token_ids(self.source, self.prompts, ports["input_ids"][1][1]):
+            if role == "denoiser":
+                self._trajectories(_as_denoiser(run, ports), _shapes(ports), exported)
+            elif role == "encoder" and self._real(component):
+                length = ports["input_ids"][1][1]
+                for ids in token_ids(self.source, component, self.prompts, length):
                     run({"input_ids": ids})
-            elif component == "vae_decoder" and self._real(component):
-                unet = exported("unet")
-                inner = _ports(unet)
-                predict = _as_unet(_runner(unet), inner)
+            elif role == "decoder" and self._real(component):
+                denoiser = exported(self.source.family.denoiser.component)
+                inner = _ports(denoiser)
+                predict = _as_denoiser(_runner(denoiser), inner)
                 for latent in self._trajectories(predict, _shapes(inner), exported):
-                    run({"latent": latent})
+                    run({LATENT: latent})
             else:
                 for index in range(len(self.prompts)):
                     run(drawn_inputs(graph, np.random.default_rng([self.seed, index])))
@@ -92,21 +91,28 @@ class Inputs:
         return set(components) <= set(self.source.components)
 
     def _trajectories(self, predict: Network, shapes: Shapes, exported: Exported) -> list[Array]:
-        contexts = self._contexts(shapes["encoder_hidden_states"], exported)
         denoising = Denoising.of(self.source, self.steps)
+        rng, family = np.random.default_rng([self.seed, 77]), self.source.family
         return [
-            denoising.latent(predict, shapes, context, self.seed + index)
-            for index, context in enumerate(contexts)
+            denoising.latent(
+                predict, shapes, family.drawn_conditions(encoded, shapes, rng), self.seed + index
+            )
+            for index, encoded in enumerate(self._encoded(exported))
         ]
 
-    def _contexts(self, shape: tuple[int, ...], exported: Exported) -> list[Array]:
-        """The encoded prompts, each [1, tokens, width]."""
-        if not self._real("unet"):
-            rng = np.random.default_rng([self.seed, 77])
-            return [rng.standard_normal(shape).astype(np.float32) for _ in self.prompts]
-        encode = _runner(exported("text_encoder"))
-        ids = token_ids(self.source, self.prompts, shape[1])
-        return [np.asarray(encode({"input_ids": row})["hidden_states"]) for row in ids]
+    def _encoded(self, exported: Exported) -> list[dict[str, Mapping[str, Array]]]:
+        """What the text encoders make of each prompt, by component; one is loaded at a time."""
+        family = self.source.family
+        made: list[dict[str, Mapping[str, Array]]] = [{} for _ in self.prompts]
+        if not self._real(family.denoiser.component):
+            return made
+        for component in (part.component for part in family.encoders):
+            path = exported(component)
+            encode, length = _runner(path), _ports(path)["input_ids"][1][1]
+            ids = token_ids(self.source, component, self.prompts, length)
+            for row, encoded in zip(ids, made, strict=True):
+                encoded[component] = encode({"input_ids": row})
+        return made
 
 
 _Ports = dict[str, tuple[np.dtype[Any], tuple[int, ...]]]
@@ -124,20 +130,21 @@ def _shapes(ports: _Ports) -> Shapes:
     return {name: shape for name, (_, shape) in ports.items()}
 
 
-def _as_unet(run: Network, ports: _Ports) -> Network:
-    """``run``, a U-Net of any exporter, as trajectories call it: its inputs in the types and shapes
-    that it declares (a timestep of any type, for each of a batch), its one result by our name."""
+def _as_denoiser(run: Network, ports: _Ports) -> Network:
+    """``run``, a denoiser of any exporter, as trajectories call it: its inputs in the types and
+    shapes that it declares (a timestep of any type, for each of a batch), its one result by our
+    name."""
 
     def predict(feeds: Mapping[str, Array]) -> Mapping[str, Array]:
         (noise,) = run(
             {
                 name: np.broadcast_to(feeds[name], shape).astype(dtype)
-                if name != "timestep"
+                if name != TIMESTEP
                 else np.full(shape, feeds[name].reshape(()), dtype)
                 for name, (dtype, shape) in ports.items()
             }
         ).values()
-        return {"noise_pred": noise}
+        return {NOISE: noise}
 
     return predict
 

@@ -12,14 +12,16 @@ import numpy.typing as npt
 import onnx
 
 from edgefusion.compiler.bundle.reference import ReferenceVectors
+from edgefusion.models.families.family import CONTEXT, LATENT, NOISE, SAMPLE, TIMESTEP
 from edgefusion.models.pipeline_files import PREFIX, pipeline_config
 from edgefusion.models.source import Source
 from edgefusion.models.text_to_image import Network
 from edgefusion.models.trajectories import Denoising, token_ids
 from edgefusion.runtime.errors import EdgeFusionError, InputError
+from edgefusion.runtime.pipeline_roles import denoiser_of, role_of
 from edgefusion.runtime.progress import Say
 from edgefusion.toolchain.accuracy.drawn_inputs import drawn_inputs, fitted_inputs, zeroed
-from edgefusion.toolchain.running.execution import tokenizer_of
+from edgefusion.toolchain.running.execution import family_of, tokenizer_of
 
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle
@@ -56,57 +58,72 @@ def recorded_inputs(
     ``timesteps`` are those that the component will have tables for, if it has any.
     """
     feeds = drawn_inputs(model, np.random.default_rng([SEED, 0]))
-    feeds |= fitted_inputs(model, [("timestep", np.array(t)) for t in timesteps[:1]])
+    feeds |= fitted_inputs(model, [(TIMESTEP, np.array(t)) for t in timesteps[:1]])
+    role, denoiser = role_of(component), denoiser_of(earlier)
     try:
-        if component == "text_encoder" and source.kind != "onnx" and "input_ids" in feeds:
-            ids = token_ids(source, PROMPTS[:1], feeds["input_ids"].shape[-1])[0]
+        if role == "encoder" and source.kind != "onnx" and "input_ids" in feeds:
+            ids = token_ids(source, component, PROMPTS[:1], feeds["input_ids"].shape[-1])[0]
             return feeds | fitted_inputs(model, [("input_ids", ids)])
-        if component == "unet" and "encoder_hidden_states" in feeds:
-            context = _context(feeds, earlier)
-            steps = trajectory(Denoising.of(source, 1), model, _no_noise, context, SEED)
+        if role == "denoiser" and CONTEXT in feeds:
+            conditions = _conditions(source, feeds, earlier)
+            steps = trajectory(Denoising.of(source, 1), model, _no_noise, conditions, SEED)
             return steps[0]
-        if component == "vae_decoder" and "unet" in earlier:
-            return feeds | fitted_inputs(model, [("latent", _latent(source, earlier["unet"]))])
+        if role == "decoder" and denoiser:
+            return feeds | fitted_inputs(model, [(LATENT, _latent(source, earlier[denoiser]))])
     except (EdgeFusionError, KeyError, ValueError, RuntimeError):
         return feeds  # no pipeline that is understood: its parts by themselves
     return feeds
 
 
 def trajectory(
-    denoising: Denoising, model: onnx.ModelProto, predict: Network, context: Array, seed: int
+    denoising: Denoising, model: onnx.ModelProto, predict: Network, conditions: Feeds, seed: int
 ) -> list[dict[str, Array]]:
-    """The inputs of each denoising step of the U-Net ``model`` with ``predict``'s noise; inputs
-    that denoising does not know are drawn. ``context`` is [1, tokens, width]."""
+    """The inputs of each denoising step of the denoiser ``model`` with ``predict``'s noise; inputs
+    that neither denoising nor ``conditions`` know are drawn."""
     rest = drawn_inputs(model, np.random.default_rng([seed, 0]))
     seen: list[dict[str, Array]] = []
 
     def watched(feeds: Feeds) -> Feeds:
         seen.append(rest | fitted_inputs(model, feeds.items()))
         (noise, *_) = predict(seen[-1]).values()
-        return {"noise_pred": np.asarray(noise, np.float32)}
+        return {NOISE: np.asarray(noise, np.float32)}
 
     shapes = {name: value.shape for name, value in rest.items()}
-    denoising.latent(watched, shapes, context.astype(np.float32), seed)
+    denoising.latent(watched, shapes, conditions, seed)
     return seen
 
 
 def _no_noise(feeds: Feeds) -> Feeds:
-    return {"noise_pred": np.zeros_like(feeds["sample"])}
+    return {NOISE: np.zeros_like(feeds[SAMPLE])}
 
 
-def _context(feeds: Feeds, earlier: Mapping[str, ReferenceVectors]) -> Array:
-    """What the text encoder made, where it fits; else normal values, as its final norm leaves."""
-    drawn = feeds["encoder_hidden_states"]
-    made = earlier["text_encoder"].outputs.values() if "text_encoder" in earlier else ()
-    return next((value for value in made if value.shape == drawn.shape), drawn)
+def _conditions(source: Source, feeds: Feeds, earlier: Mapping[str, ReferenceVectors]) -> Feeds:
+    """What the text encoders made, where it fits; else what was drawn (a normal context, as a
+    final norm leaves it)."""
+    encoded = {
+        name: vectors.outputs for name, vectors in earlier.items() if role_of(name) == "encoder"
+    }
+    shapes = {name: value.shape for name, value in feeds.items()}
+    made = source.family.conditions(encoded, shapes)
+    fitting = {name: each for name, each in made.items() if each.shape == shapes.get(name)}
+    return _drawn_conditions(feeds) | fitting
 
 
-def _latent(source: Source, unet: ReferenceVectors) -> Array:
+def _drawn_conditions(feeds: Feeds) -> dict[str, Array]:
+    """The part of a denoiser's inputs that is the same for all steps, in real numbers."""
+    return {
+        name: value.astype(np.float32)
+        for name, value in feeds.items()
+        if name not in (SAMPLE, TIMESTEP)
+    }
+
+
+def _latent(source: Source, denoiser: ReferenceVectors) -> Array:
     """Where the recorded step leads, as the decoder takes it."""
-    (noise, *_) = unet.outputs.values()
-    shapes = {name: value.shape for name, value in unet.inputs.items()}
-    context = unet.inputs["encoder_hidden_states"]
-    return Denoising.of(source, 1).latent(lambda _: {"noise_pred": noise}, shapes, context, SEED)
+    (noise, *_) = denoiser.outputs.values()
+    shapes = {name: value.shape for name, value in denoiser.inputs.items()}
+    conditions = _drawn_conditions(denoiser.inputs)
+    return Denoising.of(source, 1).latent(lambda _: {NOISE: noise}, shapes, conditions, SEED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,24 +147,26 @@ def held_out_sets(
     """For a component by itself, a set (of a U-Net, one a step) for each of ``prompts``: token ids
     for a text encoder with a tokenizer, trajectories with ``predict`` for a U-Net with a normal
     context, else what is drawn. Whole numbers are zero where ``predict`` refuses others."""
-    model = bundle.graph_model(component)
+    model, family = bundle.graph_model(component), family_of(bundle)
     files = {n: bundle.read(n) for n in bundle.manifest.members if n.startswith(PREFIX)}
     sets = []
     for index, prompt in enumerate(prompts):
         label = f"random inputs {index + 1}"
         feeds = drawn_inputs(model, np.random.default_rng([seed, index]))
-        if component == "unet" and "encoder_hidden_states" in feeds:
+        if role_of(component) == "denoiser" and CONTEXT in feeds:
             denoising = Denoising(pipeline_config(files), steps)
-            context = feeds["encoder_hidden_states"]
-            each = trajectory(denoising, model, predict, context, seed + index)
+            shapes = {name: value.shape for name, value in feeds.items()}
+            conditions = _drawn_conditions(feeds) | family.conditions({}, shapes)
+            each = trajectory(denoising, model, predict, conditions, seed + index)
             sets += [InputSet(label, step) for step in each]
             continue
-        if component == "text_encoder" and "input_ids" in feeds:
+        if role_of(component) == "encoder" and "input_ids" in feeds:
             try:
-                ids = tokenizer_of(bundle, pipeline_config(files), say)(prompt).ids
+                part = family.part(component)
+                ids = tokenizer_of(bundle, part, pipeline_config(files), say)(prompt).ids
                 feeds |= fitted_inputs(model, [("input_ids", ids)])
                 label = prompt
-            except InputError:
+            except (InputError, KeyError):
                 pass  # random tokens, as it has no tokenizer
         try:
             predict(feeds)

@@ -20,17 +20,10 @@ from pathlib import Path
 from typing import Literal
 
 from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.pipeline_roles import ROLE_PRECISION, ROLES, role_of
 from edgefusion.runtime.validation import Strict, validated
 
-Component = Literal["text_encoder", "unet", "vae_decoder", "model"]
-"""An ONNX file that is none of the three is a ``model``."""
 Precision = Literal["fp16", "w8a16"]
-DEFAULT_PRECISION: Mapping[str, Precision] = {
-    "text_encoder": "fp16",
-    "unet": "w8a16",
-    "vae_decoder": "fp16",
-    "model": "fp16",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +34,7 @@ class _Rule(Strict):
 
 @dataclass(frozen=True, slots=True)
 class _File(Strict):
-    precision: Mapping[Component, Precision] = field(default_factory=dict)
+    precision: Mapping[str, Precision] = field(default_factory=dict)
     rule: tuple[_Rule, ...] = ()
 
 
@@ -54,7 +47,7 @@ class Recipe:
 
     def precision_of(self, component: str) -> str:
         """The precision of a component's ops that no rule matches."""
-        return self.precision.get(component, DEFAULT_PRECISION.get(component, "fp16"))
+        return self.precision.get(component, ROLE_PRECISION[role_of(component)])
 
     def __repr__(self) -> str:
         precision = ", ".join(f"{name} {value}" for name, value in self.precision.items())
@@ -68,5 +61,12 @@ def load_recipe(path: Path) -> Recipe:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"cannot read the recipe {path}: {error}") from error
     given = validated(_File, data, f"recipe {path}")
+    known = (*ROLES, "model")
+    for name in given.precision:
+        if name not in known:
+            raise InputError(
+                f"recipe {path}: precision has the key {name}, expected one of {', '.join(known)}. "
+                "An ONNX file that is no component of a pipeline is a model."
+            )
     precision = dict[str, str](given.precision.items())
     return Recipe(precision, tuple((rule.match, rule.precision) for rule in given.rule))

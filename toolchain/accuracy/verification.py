@@ -22,7 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgefusion.compiler.bundle.reference import reference_vectors
+from edgefusion.models.families.family import HIDDEN, LATENT, Family
 from edgefusion.models.text_to_image import Generation, Network, generate
+from edgefusion.models.tokenization import token_ids
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.partials import partial_folder
 from edgefusion.runtime.progress import Say
@@ -39,10 +41,9 @@ from edgefusion.toolchain.accuracy.references import Export, References
 from edgefusion.toolchain.accuracy.sensitivity import Contribution
 from edgefusion.toolchain.accuracy.source_network import draws_numbers
 from edgefusion.toolchain.running.execution import (
-    PIPELINE,
-    BundleNetworks,
+    family_of,
     pipeline_of,
-    tokenizer_of,
+    prompt_reader,
 )
 
 if TYPE_CHECKING:
@@ -129,11 +130,12 @@ def verify_bundle(bundle: Bundle, request: Request, say: Say) -> Verification:
         npu = NpuLayers(
             bundle, request.layers, layer_graph, request.host, request.contributions, say
         )
-        whole = all(name in bundle.components for name in PIPELINE)
+        family = family_of(bundle)
+        whole = all(name in bundle.components for name in family.components)
         values = list(_pipeline(references, request, npu) if whole else ())
         for name in bundle.components:
             values += _alone(
-                references, request, name, npu, recorded_only=whole and name in PIPELINE
+                references, request, name, npu, recorded_only=whole and name in family.components
             )
         compared = {
             name: _model_reference(name, values, by_source=source is not None)
@@ -166,16 +168,17 @@ def _pipeline(
     """Images from the request's prompts."""
     bundle, say = references.bundle, references.say
     config, sampling = pipeline_of(bundle)
-    tokenizer = tokenizer_of(bundle, config, say)
+    read, family = prompt_reader(bundle, config, say), sampling.family
     models = references.source is not None
     for number, prompt in enumerate(request.prompts):
-        ids = tokenizer(prompt).ids
+        ids = token_ids(read(prompt))
 
-        def made(make: Callable[[str], Network], who: str, ids: Array = ids) -> Generation:
+        def made(
+            make: Callable[[str], Network], who: str, ids: Mapping[str, Array] = ids
+        ) -> Generation:
             say(f"prompt {number + 1} of {len(request.prompts)}: {who}")  # noqa: B023
             seed = request.seed + number  # noqa: B023
-            networks = BundleNetworks(make)
-            return generate(networks, sampling, ids, seed=seed, steps=request.steps, say=say)
+            return generate(make, sampling, ids, seed=seed, steps=request.steps, say=say)
 
         def model(component: str) -> Network:
             found = references.model(component)
@@ -192,20 +195,20 @@ def _pipeline(
                 say(f"warning: {error}; the model is not checked")
                 models = False
         base = exact or rounded
-        latent = (base.steps[-1].latent / sampling.scaling_factor).astype(np.float32)
         inputs: dict[str, list[Mapping[str, Array]]] = {
-            "text_encoder": [{"input_ids": ids}],
-            "unet": [step.inputs for step in base.steps],
-            "vae_decoder": [{"latent": latent}],
+            **{name: [{"input_ids": each}] for name, each in ids.items()},
+            family.denoiser.component: [step.inputs for step in base.steps],
+            family.decoder.component: [{LATENT: sampling.to_decode(base.steps[-1].latent)}],
         }
         npu = made(lambda c, given=inputs: layers.network(c, given[c]), "NPU")  # type: ignore[misc]
-        yield from _compared(prompt, npu, rounded, exact)
+        yield from _compared(prompt, family, npu, rounded, exact)
 
 
 def _compared(
-    prompt: str, npu: Generation, rounded: Generation, exact: Generation | None
+    prompt: str, family: Family, npu: Generation, rounded: Generation, exact: Generation | None
 ) -> list[ValueAccuracy]:
-    kinds: dict[str, Kind] = {"context": "inner", "noise": "inner", "image": "picture"}
+    inner = ("context", "text_embeds", "noise")
+    kinds: dict[str, Kind] = {**dict.fromkeys(inner, "inner"), "image": "picture"}
 
     def row(
         component: str, value: str, timestep: int | None, pick: Callable[[Generation], Array]
@@ -219,11 +222,16 @@ def _compared(
         kind = kinds.get(value, "output")
         return ValueAccuracy(prompt, component, value, timestep, *parts, kind)
 
-    rows = [row("text_encoder", "context", None, lambda g: g.context)]
+    rows = []
+    for encoder, made in npu.encoded.items():
+        for output in made:
+            value = "context" if output == HIDDEN else output
+            rows.append(row(encoder, value, None, lambda g, e=encoder, o=output: g.encoded[e][o]))  # type: ignore[misc]
+    denoiser = family.denoiser.component
     for k, step in enumerate(npu.steps):
-        rows.append(row("unet", "noise", step.timestep, lambda g, k=k: g.steps[k].noise))  # type: ignore[misc]
-        rows.append(row("unet", "latent", step.timestep, lambda g, k=k: g.steps[k].latent))  # type: ignore[misc]
-    rows.append(row("vae_decoder", "image", None, lambda g: g.image))
+        rows.append(row(denoiser, "noise", step.timestep, lambda g, k=k: g.steps[k].noise))  # type: ignore[misc]
+        rows.append(row(denoiser, "latent", step.timestep, lambda g, k=k: g.steps[k].latent))  # type: ignore[misc]
+    rows.append(row(family.decoder.component, "image", None, lambda g: g.image))
     return rows
 
 

@@ -22,6 +22,7 @@ from edgefusion.compiler.bundle.scales import PLACEHOLDER
 from edgefusion.passes.optimise import optimise
 from edgefusion.runtime.files import disk_errors
 from edgefusion.runtime.latency import ComponentLatency
+from edgefusion.runtime.pipeline_roles import role_of
 from edgefusion.runtime.program import Program
 from edgefusion.runtime.progress import Say
 from edgefusion.toolchain.accuracy.recipe import Recipe
@@ -72,18 +73,16 @@ class Settings:
 
     def timesteps_of(self, component: str) -> tuple[int, ...]:
         """The timesteps to tabulate in ``component``."""
-        return self.timesteps if component == "unet" else ()
+        return self.timesteps if role_of(component) == "denoiser" else ()
 
-    def exports_for(self, components: Sequence[str]) -> set[str]:
+    def exports_for(self, source: Source, components: Sequence[str]) -> set[str]:
         """The components whose exports make inputs to calibrate ``components`` with."""
-        from edgefusion.toolchain.accuracy.calibration_inputs import BEFORE
-
         calibrated = (
             name
             for name in components
             if self.calibration.is_wanted(name) and self.recipe.precision_of(name) != "fp16"
         )
-        return {before for name in calibrated for before in BEFORE.get(name, ())}
+        return {before for name in calibrated for before in source.family.before(name)}
 
     def passes(self, component: str) -> tuple[Pass, ...]:
         """What runs over ``component``'s graph."""

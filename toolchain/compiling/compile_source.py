@@ -20,6 +20,7 @@ from edgefusion.runtime.file_kinds import Kind
 from edgefusion.runtime.files import replacing
 from edgefusion.runtime.latency import PipelineLatency
 from edgefusion.runtime.machine import Machine
+from edgefusion.runtime.pipeline_roles import denoiser_of
 from edgefusion.runtime.progress import Say, silent
 from edgefusion.runtime.target import Target, target_given, target_path
 from edgefusion.toolchain.accuracy.recipe import Recipe, load_recipe
@@ -136,7 +137,8 @@ def compile_source(
     resolved = resolve_source(str(path_of(source, "source")), random_weights_seed=random_weights)
     resolved = checked_source(resolved, components, progress or silent)
     chosen = components_of(resolved, components)
-    if "unet" in chosen:
+    denoiser = denoiser_of(chosen)
+    if denoiser:
         Denoising.of(resolved, steps)  # the scheduler can do so many steps
     settings = Settings(
         machine=machine,
@@ -151,7 +153,7 @@ def compile_source(
         ),
         transposing=transposing,
     )
-    if timestep_tables and "unet" in chosen:
+    if timestep_tables and denoiser:
         settings = replace(settings, timesteps=tabulated_timesteps(resolved, steps))
     for schedule in settings.schedules:
         if idle := schedule.idle_engines(settings.machine):
@@ -171,19 +173,21 @@ def compile_source(
         # 2. Each component to files
         compiled: list[CompiledComponent] = []
         for index, c in enumerate(chosen):
-            evaluations = steps if c == "unet" else 1
+            evaluations = steps if c == denoiser else 1
             compiled.append(
                 compile_component(
                     resolved, c, evaluations, compiled, settings, workspace, stopwatch
                 )
             )
-            workspace.release_exports(but=settings.exports_for(chosen[index + 1 :]))
+            workspace.release_exports(but=settings.exports_for(resolved, chosen[index + 1 :]))
         # 3. Each schedule's simulation against the budget, then its bundle
         latencies = {name: _pipeline(compiled, name) for name in outputs}
         for latency in latencies.values():
             settings.budgets.check_latency(latency)
         settings.progress("digesting the source")
-        origin = SourceInfo(resolved.kind, resolved.name, resolved.digest, resolved.seed)
+        origin = SourceInfo(
+            resolved.kind, resolved.name, resolved.digest, resolved.seed, resolved.family.name
+        )
         beside = pipeline_files(resolved)
         manifests, bundle_bytes = {}, {}
         for name, file in zip(outputs, partial, strict=True):

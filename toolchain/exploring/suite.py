@@ -30,6 +30,7 @@ from typing import Any, Literal, get_args
 from edgefusion.compiler.bundle.bundle import Bundle
 from edgefusion.runtime.cost import COST_MODEL_VERSION
 from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.pipeline_roles import denoiser_of
 from edgefusion.runtime.progress import Say, silent
 from edgefusion.runtime.target import Target, load_target
 from edgefusion.runtime.validation import Strict, Whole, validated
@@ -177,8 +178,10 @@ def _check_models(parameters: list[Parameter], bundles: Mapping[str, Bundle]) ->
             )
         if parameter.name == STEPS:
             for name, bundle in bundles.items():
-                if "unet" not in bundle.components:
-                    raise InputError(f"parameter {STEPS}: model {name} has no unet to repeat.")
+                if denoiser_of(bundle.components) is None:
+                    raise InputError(
+                        f"parameter {STEPS}: model {name} has no denoiser (unet) to repeat."
+                    )
 
 
 def _trials(given: _File, parameters: list[Parameter], trials: int | None) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgefusion.models.folder_index import INDEX
 from edgefusion.models.miniature.claims import (
     DEPLOYED_STEPS,
     claims,
@@ -21,7 +22,6 @@ from edgefusion.models.miniature.presets import Preset
 from edgefusion.models.miniature.repetition import Repetition
 from edgefusion.models.miniature.store import Store
 from edgefusion.models.miniature.tools import make_tools
-from edgefusion.models.pipeline_files import INDEX
 from edgefusion.runtime.files import replacing_folder, write_whole
 from edgefusion.runtime.progress import Say
 from edgefusion.toolchain.miniature.deployment import deploy

@@ -9,12 +9,12 @@ from edgefusion.compiler.lowering.lower import lower
 from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.partials import partial_folder
+from edgefusion.runtime.pipeline_roles import role_of
 from edgefusion.runtime.program import Program
 from edgefusion.runtime.progress import Say
 
 if TYPE_CHECKING:
     from edgefusion.compiler.network.network import Network
-    from edgefusion.models.architectures import Component
     from edgefusion.models.source import Source
 
 
@@ -31,7 +31,7 @@ class Programs:
     networks: dict[tuple[str, str], Network] = field(default_factory=dict)
     programs: dict[tuple[str, str, str], Program] = field(default_factory=dict)
 
-    def program(self, preset: str, component: Component, schedule: str) -> Program:
+    def program(self, preset: str, component: str, schedule: str) -> Program:
         """The program, compiled if it was not yet."""
         key = (preset, component, schedule)
         if key not in self.programs:
@@ -44,7 +44,7 @@ class Programs:
         """The same networks for another machine, what runs on the host included."""
         return Programs(machine, self.progress, self.networks)
 
-    def network(self, preset: str, component: Component) -> Network:
+    def network(self, preset: str, component: str) -> Network:
         """The network, exported and optimised if it was not yet."""
         from edgefusion.models.source import resolve_source
 
@@ -63,7 +63,7 @@ class Programs:
 
 
 def build_network(
-    source: Source, component: Component, machine: Machine, say: Say, *, transposing: bool
+    source: Source, component: str, machine: Machine, say: Say, *, transposing: bool
 ) -> Network:
     """Export a component and run all passes for ``machine``; without ``transposing``, convolutions
     of doubled images stay convolutions."""
@@ -73,7 +73,7 @@ def build_network(
     from edgefusion.passes.optimise import optimise
     from edgefusion.passes.pipeline import default_passes
 
-    timesteps = tabulated_timesteps(source) if component == "unet" else ()
+    timesteps = tabulated_timesteps(source) if role_of(component) == "denoiser" else ()
     with partial_folder() as folder:
         exported = export_component(source, component, folder)
         passes = default_passes(timesteps=timesteps, transposing=transposing)

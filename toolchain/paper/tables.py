@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program import Program
@@ -18,9 +18,6 @@ from edgefusion.toolchain.paper.attention_breakdown import (
 )
 from edgefusion.toolchain.paper.programs import Programs
 from edgefusion.toolchain.paper.published import Table6Row, Table7Row, table6, table7
-
-if TYPE_CHECKING:
-    from edgefusion.models.architectures import Component
 
 PAPER_SCHEMA_VERSION = 1
 
@@ -150,7 +147,7 @@ def _row7(made: Programs, machine: Machine, paper: Table7Row, evaluations: int) 
     schedule = "mlt" if paper.mlt else "serial"
     preset = "sd-v1.5" if paper.model == "sdm-v1.5" else "bk-sdm-tiny"
 
-    def latency_ms(component: Component) -> float:
+    def latency_ms(component: str) -> float:
         # The two pipelines share their text encoder and decoder architectures.
         source = preset if component == "unet" else "bk-sdm-tiny"
         return simulate(made.program(source, component, schedule), machine).total_ps / 1e9

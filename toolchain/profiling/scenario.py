@@ -16,6 +16,7 @@ from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime.arguments import whole_number
 from edgefusion.runtime.errors import UsageError
 from edgefusion.runtime.machine import ENGINE_KEYS, Machine
+from edgefusion.runtime.pipeline_roles import denoiser_of, role_of
 from edgefusion.runtime.progress import Say, silent
 from edgefusion.runtime.settings import parse_settings, setting_text
 from edgefusion.runtime.target import Target, target_given, target_of
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 SIZES = ("sram_bytes", "sram_align_bytes", "dram_bytes", *ENGINE_KEYS)
 """Parameters that a program is laid out for: with others it may be wrong, not only slow."""
-_DENOISER = "unet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Scenario:
         """How often ``component`` runs for one image."""
         return (
             self.steps
-            if component == _DENOISER
+            if role_of(component) == "denoiser"
             else bundle.manifest.component(component).evaluations
         )
 
@@ -87,8 +87,8 @@ def scenario_of(
     values = parse_settings(settings, chosen.machine)
     asked = schedule_named(manifest.schedule if schedule is None else schedule).name
     count = manifest.steps if steps is None else whole_number(steps, "steps", least=1)
-    if steps is not None and _DENOISER not in bundle.components:
-        raise UsageError(f"{bundle.path} has no {_DENOISER} that could run {steps} steps.")
+    if steps is not None and denoiser_of(bundle.components) is None:
+        raise UsageError(f"{bundle.path} has no denoiser (unet) that could run {steps} steps.")
     changes: dict[str, int | float | str] = {}
     if chosen.machine.digest != manifest.target.digest:
         changes["target"] = chosen.machine.name

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefusion.models.text_to_image import Network, generate
+from edgefusion.models.tokenization import token_ids
 from edgefusion.runtime.progress import Say
 from edgefusion.toolchain.running.execution import (
-    PIPELINE,
-    BundleNetworks,
     npu_network,
     pipeline_of,
+    prompt_reader,
     reference_network,
     require_calibrated,
-    tokenizer_of,
 )
 
 if TYPE_CHECKING:
@@ -41,8 +40,8 @@ def bundle_generator(
     bundle = Opened.open(given) if isinstance(given, Path) else given
     config, sampling = pipeline_of(bundle)
     if not reference:
-        require_calibrated(bundle, *PIPELINE)
-    tokenizer = tokenizer_of(bundle, config, say)
+        require_calibrated(bundle, *sampling.family.components)
+    read = prompt_reader(bundle, config, say)
 
     @cache
     def network(name: str) -> Network:
@@ -50,11 +49,9 @@ def bundle_generator(
             reference_network(bundle, name) if reference else npu_network(bundle, name, host=host)
         )
 
-    networks = BundleNetworks(network)
-
     def draw(prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
         made = [
-            generate(networks, sampling, tokenizer(prompt).ids, seed=seed, steps=steps)
+            generate(network, sampling, token_ids(read(prompt)), seed=seed, steps=steps)
             for prompt, seed in zip(prompts, seeds, strict=True)
         ]
         return [Image.fromarray(generation.image) for generation in made]

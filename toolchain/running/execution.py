@@ -1,22 +1,28 @@
 """Networks of a bundle that can be called: by the simulated NPU, or by ONNX Runtime in FP32.
 
-Both take named arrays of real numbers and give named arrays. ``BundleNetworks`` hands them to
-``models.text_to_image``, each made when it is wanted and gone when it is not.
+Both take named arrays of real numbers and give named arrays, as ``models.text_to_image`` wants
+them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from edgefusion.models.families.family import Family, Part
+from edgefusion.models.families.registry import family_named
 from edgefusion.models.pipeline_files import PREFIX, PipelineConfig, pipeline_config
 from edgefusion.models.text_to_image import Network, Sampling
-from edgefusion.models.tokenization import HashingTokenizer, Tokenizer, clip_tokenizer
+from edgefusion.models.tokenization import (
+    HashingTokenizer,
+    PromptReader,
+    Tokenizer,
+    clip_tokenizer,
+)
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.progress import Say
 from edgefusion.toolchain.running.ports import declared_outputs, input_shapes
@@ -27,30 +33,6 @@ if TYPE_CHECKING:
     from edgefusion.runtime.program import Program
 
 Array = npt.NDArray[Any]
-
-PIPELINE = ("text_encoder", "unet", "vae_decoder")
-
-
-@dataclass(frozen=True, slots=True)
-class BundleNetworks:
-    """A pipeline's networks, each made by ``make`` when it is asked for."""
-
-    make: Callable[[str], Network]
-
-    @property
-    def text_encoder(self) -> Network:
-        """See ``models.text_to_image.Networks``."""
-        return self.make("text_encoder")
-
-    @property
-    def unet(self) -> Network:
-        """See ``models.text_to_image.Networks``."""
-        return self.make("unet")
-
-    @property
-    def vae_decoder(self) -> Network:
-        """See ``models.text_to_image.Networks``."""
-        return self.make("vae_decoder")
 
 
 def npu_executor(
@@ -144,9 +126,10 @@ def require_calibrated(bundle: Bundle, *components: str) -> None:
 def pipeline_of(bundle: Bundle) -> tuple[PipelineConfig, Sampling]:
     """What running the bundle as a text-to-image pipeline needs.
 
-    Raises InputError for a bundle without the three networks.
+    Raises InputError for a bundle without all of its family's networks.
     """
-    missing = [name for name in PIPELINE if name not in bundle.components]
+    family = family_of(bundle)
+    missing = [name for name in family.components if name not in bundle.components]
     if missing:
         raise InputError(
             f"{bundle.path} holds {', '.join(bundle.components)}; an image needs "
@@ -157,34 +140,53 @@ def pipeline_of(bundle: Bundle) -> tuple[PipelineConfig, Sampling]:
         name: bundle.read(name) for name in bundle.manifest.members if name.startswith(PREFIX)
     }
     config = pipeline_config(members)
-    shapes = input_shapes(bundle, "unet")
-    guidance = shapes["timestep_cond"][-1] if "timestep_cond" in shapes else 0
-    tabulated = bundle.manifest.component("unet").timesteps
+    denoiser = family.denoiser.component
+    tabulated = bundle.manifest.component(denoiser).timesteps
     return config, Sampling(
-        shapes["sample"], config.scheduler, config.scaling_factor, guidance, tuple(tabulated)
+        input_shapes(bundle, denoiser),
+        config.scheduler,
+        config.scaling_factor,
+        tuple(tabulated),
+        family,
     )
 
 
-def tokenizer_of(bundle: Bundle, config: PipelineConfig, say: Say) -> Tokenizer:
-    """The pipeline's own tokenizer; a hashing one, with a warning, for presets.
+def family_of(bundle: Bundle) -> Family:
+    """The family of pipelines that a bundle's networks are of."""
+    return family_named(bundle.manifest.source.family)
+
+
+def prompt_reader(bundle: Bundle, config: PipelineConfig, say: Say) -> PromptReader:
+    """The pipeline's own tokenizers; hashing ones, with a warning, for presets.
 
     Raises InputError for a bundle that needs a tokenizer and has none.
     """
-    length = prod(input_shapes(bundle, "text_encoder")["input_ids"])
-    if config.tokenizer:
-        return clip_tokenizer(config.tokenizer, length)
+    parts = family_of(bundle).encoders
+    return PromptReader({p.component: tokenizer_of(bundle, p, config, say) for p in parts})
+
+
+def tokenizer_of(bundle: Bundle, part: Part, config: PipelineConfig, say: Say) -> Tokenizer:
+    """A text encoder's own tokenizer; a hashing one, with a warning, for presets.
+
+    Raises InputError for a bundle that needs a tokenizer and has none.
+    """
+    length = prod(input_shapes(bundle, part.component)["input_ids"])
+    if files := config.tokenizers.get(part.tokenizer):
+        return clip_tokenizer(files, length)
     source = bundle.manifest.source
     if source.kind != "preset":
         raise InputError(
-            f"{bundle.path} has no tokenizer, for its source {source.name} had none. Put the "
-            "folder tokenizer/ of the checkpoint into the pipeline's folder and compile again."
+            f"{bundle.path} has no {part.tokenizer}, for its source {source.name} had none. Put "
+            f"the folder {part.tokenizer}/ of the checkpoint into the pipeline's folder and "
+            "compile again."
         )
     from edgefusion.models.architectures import PRESETS
 
     if source.name not in PRESETS:
         raise InputError(f"the bundle's preset {source.name} is unknown to this tool; update it.")
-    say(
-        f"warning: {source.name} has random weights and no tokenizer; words become token ids by "
-        "hashing, and the image shows nothing"
-    )
-    return HashingTokenizer(PRESETS[source.name].text_encoder.vocabulary, length)
+    if part == family_of(bundle).encoders[0]:
+        say(
+            f"warning: {source.name} has random weights and no tokenizer; words become token ids "
+            "by hashing, and the image shows nothing"
+        )
+    return HashingTokenizer(PRESETS[source.name].vocabulary, length)

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, get_args
+from typing import Any
 
 from edgefusion.runtime.cost import COST_MODEL_VERSION
 from edgefusion.runtime.isa import EngineKind
 from edgefusion.runtime.ledger import CAUSES
+from edgefusion.runtime.pipeline_roles import ROLES
 from edgefusion.runtime.simulator import STALL_REASONS
-from edgefusion.toolchain.accuracy.recipe import Component
 from edgefusion.toolchain.profiling.profile import ComponentProfile, OpProfile, Profile
 
 PIPELINE = "pipeline"
@@ -29,7 +29,7 @@ _OF_COMPONENT = (
     "dram_read_bytes",
     "dram_write_bytes",
 )
-_PARTS: tuple[str, ...] = get_args(Component)
+_PARTS: tuple[str, ...] = (*ROLES, "model")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
-from edgefusion.models.architectures import COMPONENTS, PRESETS, UNetArchitecture
-from edgefusion.models.components import VaeDecoder, signature
+from edgefusion.models.architectures import PRESETS, UNetArchitecture
+from edgefusion.models.families.registry import FAMILIES, family_named
+from edgefusion.models.graph_modules import VaeDecoder
+from edgefusion.models.networks.kind import Sizes
 
 
 def parameters(module: nn.Module) -> int:
@@ -17,7 +21,7 @@ def parameters(module: nn.Module) -> int:
 def build(preset: str, component: str) -> nn.Module:
     """On the meta device: shapes without memory."""
     with torch.device("meta"):
-        module: nn.Module = getattr(PRESETS[preset], component).build()
+        module: nn.Module = PRESETS[preset].networks[component].build()
     return module
 
 
@@ -30,6 +34,10 @@ def build(preset: str, component: str) -> nn.Module:
         ("bk-sdm-small", 482_346_884),
         ("bk-sdm-tiny", 323_384_964),
         ("bk-sdm-tiny-lcm", 323_466_884),
+        ("sd-v2.1-base", 865_910_724),
+        ("sd-v2.1", 865_910_724),
+        ("sd-turbo", 865_910_724),
+        ("ufogen", 859_520_964),
     ],
 )
 def test_unet_parameters(preset: str, expected: int) -> None:
@@ -37,7 +45,7 @@ def test_unet_parameters(preset: str, expected: int) -> None:
 
 
 def test_guidance_embedding_adds_one_matrix() -> None:
-    tiny = PRESETS["bk-sdm-tiny"].unet
+    tiny: Any = PRESETS["bk-sdm-tiny"].networks["unet"]
     student = UNetArchitecture(
         tiny.channels, tiny.down_blocks, tiny.up_blocks, 1, False, guidance_embedding_width=256
     )
@@ -45,45 +53,72 @@ def test_guidance_embedding_adds_one_matrix() -> None:
         assert parameters(student.build()) == 323_466_884
 
 
-def test_text_encoder_parameters() -> None:
-    assert parameters(build("bk-sdm-tiny", "text_encoder")) == 123_060_480
+@pytest.mark.parametrize(
+    ("preset", "component", "expected"),
+    [
+        ("bk-sdm-tiny", "text_encoder", 123_060_480),
+        ("sd-v2.1", "text_encoder", 340_387_840),
+    ],
+)
+def test_text_encoder_parameters(preset: str, component: str, expected: int) -> None:
+    assert parameters(build(preset, component)) == expected
 
 
 def test_decoder_parameters_and_image_size() -> None:
     decoder = VaeDecoder(build("bk-sdm-tiny", "vae_decoder"))
     assert parameters(decoder.decoder) == 49_490_179
     assert parameters(decoder.post_quant_conv) == 4 * 4 + 4
-    assert PRESETS["bk-sdm-tiny"].vae_decoder.image_size == 512
+    networks: Any = PRESETS["bk-sdm-tiny"].networks
+    assert networks["vae_decoder"].image_size == 512
 
 
 @pytest.mark.parametrize("preset", list(PRESETS))
 def test_components_fit_each_other(preset: str) -> None:
     architecture = PRESETS[preset]
     assert architecture.name == preset
-    assert architecture.text_encoder.width == architecture.unet.context_width
-    assert architecture.unet.latent_size == architecture.vae_decoder.latent_size
-    assert architecture.unet.latent_channels == architecture.vae_decoder.latent_channels
+    assert tuple(architecture.networks) == family_named(architecture.family).components
+    networks: Any = architecture.networks
+    unet, decoder = networks["unet"], networks["vae_decoder"]
+    encoders = [networks[name] for name in networks if name.startswith("text_encoder")]
+    assert sum(encoder.width for encoder in encoders) == unet.context_width
+    assert unet.pooled_width in (None, encoders[-1].width)
+    assert {encoder.vocabulary for encoder in encoders} == {architecture.vocabulary}
+    assert unet.latent_size == decoder.latent_size
+    assert unet.latent_channels == decoder.latent_channels
 
 
-def test_signatures_state_the_published_shapes() -> None:
+def test_every_family_has_a_preset() -> None:
+    assert {each.family for each in PRESETS.values()} == {family.name for family in FAMILIES}
+
+
+BK_SDM = {
+    "input_ids": (1, 77),
+    "hidden_states": (1, 77, 768),
+    "sample": (1, 4, 64, 64),
+    "timestep": (1,),
+    "encoder_hidden_states": (1, 77, 768),
+    "noise_pred": (1, 4, 64, 64),
+    "latent": (1, 4, 64, 64),
+    "image": (1, 3, 512, 512),
+}
+
+
+@pytest.mark.parametrize(("preset", "expected"), [("bk-sdm-tiny", BK_SDM)])
+def test_signatures_state_the_published_shapes(
+    preset: str, expected: dict[str, tuple[int, ...]]
+) -> None:
     shapes = {}
-    for component in COMPONENTS:
-        module = build("bk-sdm-tiny", component)
-        if component == "vae_decoder":
-            module = VaeDecoder(module)
-        ports = signature(component, module)
-        shapes |= {port.name: port.shape for port in ports.inputs}
-    assert shapes == {
-        "input_ids": (1, 77),
-        "sample": (1, 4, 64, 64),
-        "timestep": (1,),
-        "encoder_hidden_states": (1, 77, 768),
-        "latent": (1, 4, 64, 64),
-    }
+    for part in family_named(PRESETS[preset].family).parts:
+        module: Any = part.kind.part(build(preset, part.component))
+        ports = part.kind.signature(module.config, Sizes())
+        shapes |= {port.name: port.shape for port in (*ports.inputs, *ports.outputs)}
+    assert shapes == expected
 
 
 def test_tiny_test_has_the_block_types_of_bk_sdm_tiny() -> None:
-    small, real = PRESETS["tiny-test"].unet, PRESETS["bk-sdm-tiny"].unet
+    small: Any
+    real: Any
+    small, real = PRESETS["tiny-test"].networks["unet"], PRESETS["bk-sdm-tiny"].networks["unet"]
     assert (small.down_blocks, small.up_blocks) == (real.down_blocks, real.up_blocks)
     assert (small.layers_per_block, small.has_mid_block) == (1, False)
     assert parameters(build("tiny-test", "unet")) < 2_000_000

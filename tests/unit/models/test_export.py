@@ -7,6 +7,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,9 +16,11 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from edgefusion.models.architectures import COMPONENTS, PRESETS, Component
-from edgefusion.models.components import as_graph, signature
+from edgefusion.models.architectures import PRESETS
 from edgefusion.models.export import export_component
+from edgefusion.models.families.registry import STABLE_DIFFUSION
+from edgefusion.models.networks.kind import Sizes
+from edgefusion.models.networks.unet import ConditionalUNet
 from edgefusion.models.source import Source, resolve_source
 from edgefusion.runtime.errors import InputError, UsageError
 
@@ -40,37 +43,40 @@ def digests(folder: Path) -> dict[str, str]:
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir())}
 
 
-@pytest.mark.parametrize("component", COMPONENTS)
-def test_values_agree_with_torch(source: Source, tiny_exports: Path, component: Component) -> None:
-    module = source.load(component)
-    ports = signature(component, module)
+@pytest.mark.parametrize("component", STABLE_DIFFUSION.components)
+def test_values_agree_with_torch(source: Source, tiny_exports: Path, component: str) -> None:
+    module: Any = source.load(component)
+    kind = source.part(component).kind
+    ports = kind.signature(module.config, Sizes())
     generator = torch.Generator().manual_seed(5)
     inputs = {
         port.name: torch.randn(port.shape, generator=generator)
-        if port.dtype == torch.float32
+        if port.dtype == "float32"
         else torch.randint(0, 500, port.shape, generator=generator)
         for port in ports.inputs
     }
     with torch.no_grad():
-        expected = as_graph(component, module)(*inputs.values()).numpy()
+        expected = kind.graph(module)(*inputs.values()).numpy()
     session = ort.InferenceSession(tiny_exports / f"{component}.onnx")
     assert [value.name for value in session.get_inputs()] == list(inputs)
-    (got,) = session.run([ports.output], {k: v.numpy() for k, v in inputs.items()})
+    (got,) = session.run(
+        [port.name for port in ports.outputs], {k: v.numpy() for k, v in inputs.items()}
+    )
     assert expected.std() > 0.01
     np.testing.assert_allclose(got, expected, atol=2e-4 * float(np.abs(expected).max()))
 
 
-@pytest.mark.parametrize("component", COMPONENTS)
-def test_every_tensor_has_a_static_shape(tiny_exports: Path, component: Component) -> None:
+@pytest.mark.parametrize("component", STABLE_DIFFUSION.components)
+def test_every_tensor_has_a_static_shape(tiny_exports: Path, component: str) -> None:
     graph = onnx.load(tiny_exports / f"{component}.onnx", load_external_data=False).graph
     typed = (*graph.value_info, *graph.output, *graph.input)
     known = {v.name for v in typed if is_static(v)} | {t.name for t in graph.initializer}
     assert {name for node in graph.node for name in (*node.input, *node.output) if name} <= known
 
 
-@pytest.mark.parametrize("component", COMPONENTS)
+@pytest.mark.parametrize("component", STABLE_DIFFUSION.components)
 def test_weights_keep_their_checkpoint_names(
-    source: Source, tiny_exports: Path, component: Component
+    source: Source, tiny_exports: Path, component: str
 ) -> None:
     """Matmul weights may be folded into a transposed copy, position rows into a constant."""
     graph = onnx.load(tiny_exports / f"{component}.onnx", load_external_data=False).graph
@@ -102,7 +108,7 @@ def test_origins_are_module_paths(source: Source, tiny_exports: Path) -> None:
 
 
 def test_graph_file_names_no_place(tiny_exports: Path) -> None:
-    for component in COMPONENTS:
+    for component in STABLE_DIFFUSION.components:
         text = (tiny_exports / f"{component}.onnx").read_bytes()
         assert not re.search(rb"site-packages|/work|/tmp|/home|\.py\b|pkg\.torch", text)
 
@@ -116,7 +122,7 @@ def test_same_bytes_in_another_process_and_no_leftovers(
         assert path == tmp_path / f"{component}.onnx"
     assert digests(tmp_path) == digests(tiny_exports)
     assert set(digests(tmp_path)) == {
-        f"{c}.onnx{suffix}" for c in COMPONENTS for suffix in ("", ".data")
+        f"{c}.onnx{suffix}" for c in STABLE_DIFFUSION.components for suffix in ("", ".data")
     }
     assert lines[:3] == [
         "text_encoder: loading weights",
@@ -156,10 +162,8 @@ def test_unknown_component_and_batch(source: Source, tmp_path: Path) -> None:
         export_component(source, "unet", tmp_path, shapes={"sample": (1, 4, 8, 8)})
 
 
-@pytest.mark.parametrize("component", COMPONENTS)
-def test_an_export_is_a_source_again(
-    tiny_exports: Path, tmp_path: Path, component: Component
-) -> None:
+@pytest.mark.parametrize("component", STABLE_DIFFUSION.components)
+def test_an_export_is_a_source_again(tiny_exports: Path, tmp_path: Path, component: str) -> None:
     again = resolve_source(str(tiny_exports / f"{component}.onnx"))
     assert (again.kind, again.components) == ("onnx", (component,))
     path = export_component(again, component, tmp_path)
@@ -310,19 +314,22 @@ def test_sizes_below_zero_are_open(tmp_path: Path) -> None:
 
 
 def test_guidance_embedding_is_an_input() -> None:
-    unet = PRESETS["tiny-test"].unet
+    unet: Any = PRESETS["tiny-test"].networks["unet"]
     with torch.device("meta"):
-        names = [port.name for port in signature("unet", unet.build()).inputs]
+        names = [
+            port.name for port in ConditionalUNet().signature(unet.build().config, Sizes()).inputs
+        ]
     assert names == ["sample", "timestep", "encoder_hidden_states"]
     student = dataclasses.replace(unet, guidance_embedding_width=16)
     with torch.device("meta"):
-        (*_, last) = signature("unet", student.build()).inputs
+        (*_, last) = ConditionalUNet().signature(student.build().config, Sizes()).inputs
     assert (last.name, last.shape) == ("timestep_cond", (1, 16))
 
 
 @pytest.mark.full
 def test_guidance_embedding_reaches_the_output(tmp_path: Path) -> None:
-    student = dataclasses.replace(PRESETS["tiny-test"].unet, guidance_embedding_width=16)
+    plain: Any = PRESETS["tiny-test"].networks["unet"]
+    student = dataclasses.replace(plain, guidance_embedding_width=16)
     torch.manual_seed(3)
     student.build().save_pretrained(tmp_path / "unet")
     (tmp_path / "model_index.json").write_text('{"unet": ["diffusers", "UNet2DConditionModel"]}')
@@ -330,9 +337,10 @@ def test_guidance_embedding_reaches_the_output(tmp_path: Path) -> None:
     assert source.components == ("unet",)
     path = export_component(source, "unet", tmp_path / "out")
     session = ort.InferenceSession(path)
-    ports = signature("unet", source.load("unet")).inputs
+    unet: Any = source.load("unet")
+    ports = ConditionalUNet().signature(unet.config, Sizes()).inputs
     feeds = {
-        port.name: np.ones(port.shape, np.int64 if port.dtype == torch.int64 else np.float32)
+        port.name: np.ones(port.shape, np.int64 if port.dtype == "int64" else np.float32)
         for port in ports
     }
     (first,) = session.run(None, feeds)
@@ -341,8 +349,8 @@ def test_guidance_embedding_reaches_the_output(tmp_path: Path) -> None:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("component", COMPONENTS)
-def test_full_size_export_loads_in_onnx_runtime(tmp_path: Path, component: Component) -> None:
+@pytest.mark.parametrize("component", STABLE_DIFFUSION.components)
+def test_full_size_export_loads_in_onnx_runtime(tmp_path: Path, component: str) -> None:
     path = export_component(resolve_source("bk-sdm-tiny"), component, tmp_path)
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from edgefusion.models.networks.kind import Sizes
 from edgefusion.models.pipeline_check import checked_source
-from edgefusion.models.pipeline_sizes import Sizes
 from edgefusion.models.source import resolve_source
 from edgefusion.runtime.errors import InputError
 from tests.model_folders import pipeline_folder

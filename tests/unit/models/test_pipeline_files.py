@@ -26,7 +26,7 @@ def test_files_beside_the_weights_are_found(tmp_path: Path) -> None:
         "pipeline/vae/config.json",
     ]
     config = pipeline_config({name: path.read_bytes() for name, path in found.items()})
-    assert sorted(config.tokenizer) == ["merges.txt", "vocab.json"]
+    assert sorted(config.tokenizers["tokenizer"]) == ["merges.txt", "vocab.json"]
     assert config.scheduler == {"beta_end": 0.5}
     assert config.scaling_factor == 0.25
 
@@ -34,7 +34,7 @@ def test_files_beside_the_weights_are_found(tmp_path: Path) -> None:
 def test_presets_have_none_and_get_defaults() -> None:
     assert pipeline_files(resolve_source("tiny-test")) == {}
     config = pipeline_config({})
-    assert (config.tokenizer, config.scheduler, config.scaling_factor) == ({}, {}, 0.18215)
+    assert (config.tokenizers, config.scheduler, config.scaling_factor) == ({}, {}, 0.18215)
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", json.dumps({"scaling_factor": -1}).encode()])

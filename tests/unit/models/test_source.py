@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from edgefusion.models.architectures import COMPONENTS, PRESETS
+from edgefusion.models.architectures import PRESETS
+from edgefusion.models.families.registry import STABLE_DIFFUSION
 from edgefusion.models.pipeline_check import checked_source
 from edgefusion.models.source import Source, resolve_source
 from edgefusion.runtime.errors import InputError, UsageError
@@ -22,9 +23,9 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pipelines") / "tiny-pipeline"
     tiny = PRESETS["tiny-test"]
     torch.manual_seed(7)
-    tiny.text_encoder.build().save_pretrained(folder / "text_encoder")
-    tiny.unet.build().save_pretrained(folder / "unet")
-    tiny.vae_decoder.build().save_pretrained(folder / "vae")
+    tiny.networks["text_encoder"].build().save_pretrained(folder / "text_encoder")
+    tiny.networks["unet"].build().save_pretrained(folder / "unet")
+    tiny.networks["vae_decoder"].build().save_pretrained(folder / "vae")
     index = {
         "_class_name": "StableDiffusionPipeline",
         "text_encoder": ["transformers", "CLIPTextModel"],
@@ -48,7 +49,11 @@ def unet_weights(folder: Path) -> Path:
 
 def test_the_shipped_checkpoint_goes_by_its_name() -> None:
     source = resolve_source("miniature")
-    assert (source.kind, source.name, source.components) == ("folder", "miniature", COMPONENTS)
+    assert (source.kind, source.name, source.components) == (
+        "folder",
+        "miniature",
+        STABLE_DIFFUSION.components,
+    )
     assert source.load("unet").config["in_channels"] == 48
     with pytest.raises(UsageError, match="brings its own weights"):
         resolve_source("miniature", random_weights_seed=1)
@@ -56,7 +61,7 @@ def test_the_shipped_checkpoint_goes_by_its_name() -> None:
 
 def test_preset_weights_depend_on_the_seed_alone() -> None:
     first = resolve_source("tiny-test", random_weights_seed=3)
-    assert (first.kind, first.components, first.seed) == ("preset", COMPONENTS, 3)
+    assert (first.kind, first.components, first.seed) == ("preset", STABLE_DIFFUSION.components, 3)
     again, other = resolve_source("tiny-test", random_weights_seed=3), resolve_source("tiny-test")
     assert first.digest == again.digest != other.digest
     weights, same, different = (
@@ -70,7 +75,7 @@ def test_preset_weights_depend_on_the_seed_alone() -> None:
     )
 
 
-@pytest.mark.parametrize("component", COMPONENTS)
+@pytest.mark.parametrize("component", STABLE_DIFFUSION.components)
 def test_random_weights_are_distinct_and_ready_to_run(component: str) -> None:
     module = resolve_source("tiny-test").load(component)  # type: ignore[arg-type]
     parameters = dict(module.named_parameters())
@@ -81,7 +86,7 @@ def test_random_weights_are_distinct_and_ready_to_run(component: str) -> None:
 
 def test_folder_gives_its_own_weights(folder: Path) -> None:
     source = resolve_source(str(folder))
-    assert (source.kind, source.components) == ("folder", COMPONENTS)
+    assert (source.kind, source.components) == ("folder", STABLE_DIFFUSION.components)
     stored = load_file(unet_weights(folder))
     loaded = source.load("unet").state_dict()
     assert all(torch.equal(stored[name], loaded[name]) for name in stored)

@@ -11,20 +11,24 @@ import numpy as np
 import pytest
 import torch
 
+from edgefusion.models.families.family import guidance_embedding
+from edgefusion.models.families.registry import STABLE_DIFFUSION
 from edgefusion.models.text_to_image import (
     PREDICTION_TYPES,
     Sampling,
     as_pixels,
     denoise,
     generate,
-    guidance_embedding,
     lcm_scheduler,
 )
 from edgefusion.runtime.errors import InputError, UsageError
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
-SAMPLING = Sampling((1, 4, 2, 2), {}, 0.5, 0)
+SHAPES = {"sample": (1, 4, 2, 2)}
+SAMPLING = Sampling(SHAPES, {}, 0.5)
 CONTEXT = np.zeros((1, 3, 8), np.float32)
+CONDITIONS = {"encoder_hidden_states": CONTEXT}
+IDS = {"text_encoder": np.ones((1, 3), np.int64)}
 
 
 class Networks:
@@ -33,6 +37,9 @@ class Networks:
     def __init__(self, noise: float = 0.1) -> None:
         self.seen: list[Arrays] = []
         self.noise = noise
+
+    def __call__(self, component: str) -> Any:
+        return getattr(self, component)
 
     def text_encoder(self, inputs: Arrays) -> Arrays:
         return {"hidden_states": CONTEXT + inputs["input_ids"].sum()}
@@ -50,18 +57,19 @@ class Networks:
 )
 def test_timesteps_are_those_of_latent_consistency_models(steps: int, timesteps: list[int]) -> None:
     networks = Networks()
-    ids = np.ones((1, 3), np.int64)
-    made = generate(networks, SAMPLING, ids, steps=steps)
+    made = generate(networks, SAMPLING, IDS, steps=steps)
     assert [step.timestep for step in made.steps] == timesteps
     assert [int(seen["timestep"][0]) for seen in networks.seen] == timesteps
     assert made.image.shape == (4, 2, 3)
     assert made.image.dtype == np.uint8
-    assert float(made.context[0, 0, 0]) == 3.0
+    assert float(made.encoded["text_encoder"]["hidden_states"][0, 0, 0]) == 3.0
 
 
 def test_noise_depends_on_the_seed_alone() -> None:
     def latents(seed: int) -> list[np.ndarray[Any, Any]]:
-        return [s.latent for s in denoise(Networks().unet, SAMPLING, CONTEXT, seed=seed, steps=4)]
+        return [
+            s.latent for s in denoise(Networks().unet, SAMPLING, CONDITIONS, seed=seed, steps=4)
+        ]
 
     for one, again in zip(latents(3), latents(3), strict=True):
         np.testing.assert_array_equal(one, again)
@@ -70,7 +78,7 @@ def test_noise_depends_on_the_seed_alone() -> None:
 
 def test_one_step_is_the_formula() -> None:
     """With c_skip about 0, c_out about 1 (s = 9990): x0 = (x - sqrt(1 - a) eps) / sqrt(a)."""
-    (step,) = denoise(Networks(0.25).unet, SAMPLING, CONTEXT, steps=1)
+    (step,) = denoise(Networks(0.25).unet, SAMPLING, CONDITIONS, steps=1)
     alpha = float(lcm_scheduler({}).alphas_cumprod[999])
     expected = (step.inputs["sample"] - np.sqrt(1 - alpha) * 0.25) / np.sqrt(alpha)
     np.testing.assert_allclose(step.latent, expected, rtol=1e-5)
@@ -78,25 +86,25 @@ def test_one_step_is_the_formula() -> None:
 
 def test_guidance_is_embedded_where_the_network_takes_it() -> None:
     networks = Networks()
-    denoise(networks.unet, Sampling((1, 4, 2, 2), {}, 0.5, 6), CONTEXT, steps=1)
-    assert networks.seen[0]["timestep_cond"].shape == (1, 6)
+    sampling = Sampling(SHAPES | {"timestep_cond": (1, 6)}, {}, 0.5)
+    generate(networks, sampling, IDS, steps=1)
+    np.testing.assert_array_equal(networks.seen[0]["timestep_cond"], guidance_embedding(7.5, 6))
     np.testing.assert_allclose(guidance_embedding(1.0, 6)[0], [0, 0, 0, 1, 1, 1])
-    assert "timestep_cond" not in Networks().__dict__
+    assert STABLE_DIFFUSION.conditions({}, SHAPES) == {}
 
 
 def test_requests_and_values_are_checked() -> None:
-    ids = np.ones((1, 3), np.int64)
     for steps in (0, 51, 10**12):
         with pytest.raises(UsageError, match="1 to 50"):
-            generate(Networks(), SAMPLING, ids, steps=steps)
+            generate(Networks(), SAMPLING, IDS, steps=steps)
     with pytest.raises(UsageError, match="--seed is 18446744073709551616"):
-        generate(Networks(), SAMPLING, ids, seed=2**64, steps=1)
+        generate(Networks(), SAMPLING, IDS, seed=2**64, steps=1)
     tables = replace(SAMPLING, tabulated=(999, 759, 499, 259))
     with pytest.raises(UsageError, match=r"timestep 679, 339; expected one of 1, 2, 4"):
-        generate(Networks(), tables, ids, steps=3)
-    assert len(generate(Networks(), SAMPLING, ids, steps=3).steps) == 3
+        generate(Networks(), tables, IDS, steps=3)
+    assert len(generate(Networks(), SAMPLING, IDS, steps=3).steps) == 3
     with pytest.raises(InputError, match="NaN or infinite"):
-        generate(Networks(np.nan), SAMPLING, ids, steps=1)
+        generate(Networks(np.nan), SAMPLING, IDS, steps=1)
     with pytest.raises(InputError, match="LCMScheduler"):
         lcm_scheduler({"beta_schedule": "a misspelt one"})
 
@@ -117,7 +125,7 @@ def test_schedulers_are_replaced_as_their_library_replaces_them(
     theirs = getattr(diffusers, name).from_config(saved)
     sampling = replace(SAMPLING, scheduler=saved)
     with caplog.at_level(logging.WARNING, "diffusers"):
-        found = denoise(Networks(0.25).unet, sampling, CONTEXT, seed=5, steps=4)
+        found = denoise(Networks(0.25).unet, sampling, CONDITIONS, seed=5, steps=4)
     assert not caplog.records
     scheduler = diffusers.LCMScheduler.from_config(theirs.config)
     scheduler.set_timesteps(4)

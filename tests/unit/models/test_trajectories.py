@@ -23,7 +23,7 @@ from edgefusion.toolchain.accuracy.calibration_inputs import Inputs
 from tests.graph_cases import Array
 
 SHAPES = {"sample": (1, 4, 8, 8), "encoder_hidden_states": (1, 77, 32)}
-CONTEXT = np.ones((1, 77, 32), np.float32)
+CONDITIONS = {"encoder_hidden_states": np.ones((1, 77, 32), np.float32)}
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_timesteps_are_those_of_latent_consistency(steps: int, timesteps: tuple[
         seen.append(inputs)
         return {"noise_pred": 0.1 * inputs["sample"]}
 
-    denoising.latent(predict, SHAPES, CONTEXT, seed=3)
+    denoising.latent(predict, SHAPES, CONDITIONS, seed=3)
     assert tuple(int(each["timestep"][0]) for each in seen) == timesteps
     assert all(each["sample"].shape == SHAPES["sample"] for each in seen)
 
@@ -48,25 +48,13 @@ def test_a_trajectory_follows_from_seed_and_prediction() -> None:
 
     def latent(seed: int, factor: float) -> Array:
         return denoising.latent(
-            lambda inputs: {"noise_pred": factor * inputs["sample"]}, SHAPES, CONTEXT, seed
+            lambda inputs: {"noise_pred": factor * inputs["sample"]}, SHAPES, CONDITIONS, seed
         )
 
     np.testing.assert_array_equal(latent(0, 0.5), latent(0, 0.5))
     assert not np.array_equal(latent(0, 0.5), latent(1, 0.5))
     assert not np.array_equal(latent(0, 0.5), latent(0, 0.6))
     assert latent(0, 0.5).dtype == np.float32
-
-
-def test_a_guidance_embedding_is_given_where_it_is_wanted() -> None:
-    seen: list[Mapping[str, Array]] = []
-
-    def predict(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-        seen.append(inputs)
-        return {"noise_pred": inputs["sample"]}
-
-    shapes = {**SHAPES, "timestep_cond": (1, 256)}
-    Denoising(PipelineConfig({}, {}, 1.0), 1).latent(predict, shapes, CONTEXT, 0)
-    assert seen[0]["timestep_cond"].shape == (1, 256)
 
 
 def test_steps_that_no_student_has() -> None:
@@ -104,7 +92,9 @@ def test_tables_cover_what_can_be_run() -> None:
 
 def test_tokens_without_a_tokenizer() -> None:
     source = resolve_source("tiny-test")
-    first, again, other = token_ids(source, ("a red fox", "a red fox", "a ship"), 77)
+    first, again, other = token_ids(
+        source, "text_encoder", ("a red fox", "a red fox", "a ship"), 77
+    )
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
     assert first.shape == (1, 77)
@@ -117,10 +107,10 @@ def test_the_vocabulary_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "text_encoder").mkdir()
     config = tmp_path / "text_encoder" / "config.json"
     config.write_text(json.dumps({"vocab_size": 100}))
-    assert token_ids(source, ("a fox",), 8)[0].max() == 99
+    assert token_ids(source, "text_encoder", ("a fox",), 8)[0].max() == 99
     config.write_text("{}")
     with pytest.raises(InputError, match="names no vocab_size"):
-        token_ids(source, ("a fox",), 8)
+        token_ids(source, "text_encoder", ("a fox",), 8)
 
 
 def drive(inputs: Inputs, component: str, exports: Path) -> list[Mapping[str, Array]]:

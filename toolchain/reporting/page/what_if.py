@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgefusion.runtime.latency import PS_PER_MS
+from edgefusion.runtime.pipeline_roles import denoiser_of
 from edgefusion.runtime.progress import Say, silent
 from edgefusion.toolchain.profiling.profile import OpProfile, Profile, profile_bundle
 from edgefusion.toolchain.profiling.scenario import Scenario, scenario_of
@@ -84,7 +85,7 @@ def _scenarios(bundle: Bundle, base: Scenario) -> Iterator[tuple[str, Scenario]]
 
 def _steps(bundle: Bundle, steps: int) -> int | None:
     """None for a bundle without a denoiser, which takes no steps."""
-    return steps if "unet" in bundle.components else None
+    return steps if denoiser_of(bundle.components) else None
 
 
 def _row(label: str, base: Profile, tried: Profile, top: list[OpProfile]) -> dict[str, Any]:

@@ -23,8 +23,8 @@ from tests.training_cases import student_unet, teacher_unet
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_students_of_sd_are_bk_sdm(variant: Variant) -> None:
     with torch.device("meta"):
-        teacher: Any = PRESETS["sd-v1.4"].unet.build()
-        published: Any = PRESETS[f"bk-sdm-{variant}"].unet.build()
+        teacher: Any = PRESETS["sd-v1.4"].networks["unet"].build()
+        published: Any = PRESETS[f"bk-sdm-{variant}"].networks["unet"].build()
         student = UNet2DConditionModel(**student_config(teacher.config, variant))
     shapes = {key: value.shape for key, value in student.state_dict().items()}
     assert shapes == {key: value.shape for key, value in published.state_dict().items()}

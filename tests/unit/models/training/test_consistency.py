@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, LatentConsistencyModelPipeline, LCMScheduler
 
-from edgefusion.models import text_to_image
+from edgefusion.models.families.family import guidance_embedding as deployed_embedding
 from edgefusion.models.training.consistency import (
     DdimSolver,
     boundary_scalings,
@@ -85,7 +85,7 @@ def test_guidance_embedding(width: int) -> None:
     embed = LatentConsistencyModelPipeline.get_guidance_scale_embedding
     theirs = embed(None, w, embedding_dim=width)
     torch.testing.assert_close(guidance_embedding(w, width), theirs, rtol=1e-4, atol=2e-3)
-    deployed = text_to_image.guidance_embedding(7.5, width)
+    deployed = deployed_embedding(7.5, width)
     np.testing.assert_allclose(guidance_embedding(w[1:2], width).numpy(), deployed, atol=2e-3)
 
 

@@ -25,7 +25,10 @@ def evaluate(network: Any) -> torch.Tensor:
 
 def test_published_pairs_of_tiny() -> None:
     with torch.device("meta"):
-        pairs = feature_pairs(PRESETS["sd-v1.4"].unet.build(), PRESETS["bk-sdm-tiny"].unet.build())
+        pairs = feature_pairs(
+            PRESETS["sd-v1.4"].networks["unet"].build(),
+            PRESETS["bk-sdm-tiny"].networks["unet"].build(),
+        )
     assert [(pair.teacher, pair.student) for pair in pairs] == [
         ("down_blocks.0", "down_blocks.0"),
         ("down_blocks.1", "down_blocks.1"),
@@ -39,8 +42,8 @@ def test_published_pairs_of_tiny() -> None:
 @pytest.mark.parametrize("variant", ["base", "small"])
 def test_published_pairs_of_base_and_small(variant: str) -> None:
     with torch.device("meta"):
-        student = PRESETS[f"bk-sdm-{variant}"].unet.build()
-        pairs = feature_pairs(PRESETS["sd-v1.4"].unet.build(), student)
+        student = PRESETS[f"bk-sdm-{variant}"].networks["unet"].build()
+        pairs = feature_pairs(PRESETS["sd-v1.4"].networks["unet"].build(), student)
     names = [f"{side}_blocks.{i}" for side in ("down", "up") for i in range(4)]
     assert [(pair.teacher, pair.student) for pair in pairs] == [(name, name) for name in names]
 

@@ -16,6 +16,7 @@ from edgefusion.toolchain.compiling.compilation import Settings
 from edgefusion.toolchain.compiling.scaling import CalibrationSettings
 from edgefusion.toolchain.compiling.workspace import open_workspace
 
+TINY = resolve_source("tiny-test")
 COMPONENTS = ("text_encoder", "unet", "vae_decoder")
 
 
@@ -26,10 +27,10 @@ def settings(recipe: Recipe, *prompts: str) -> Settings:
 
 def test_what_a_calibration_runs_is_what_is_before_an_int16_component() -> None:
     usual, narrow = Recipe(), Recipe(precision={"vae_decoder": "w8a16"})
-    assert settings(usual, "a boat").exports_for(COMPONENTS) == {"text_encoder"}
-    assert settings(usual, "a boat").exports_for(COMPONENTS[2:]) == set()
-    assert settings(narrow, "a boat").exports_for(COMPONENTS[2:]) == {"text_encoder", "unet"}
-    assert settings(narrow).exports_for(COMPONENTS) == set(), "nothing to calibrate with"
+    assert settings(usual, "a boat").exports_for(TINY, COMPONENTS) == {"text_encoder"}
+    assert settings(usual, "a boat").exports_for(TINY, COMPONENTS[2:]) == set()
+    assert settings(narrow, "a boat").exports_for(TINY, COMPONENTS[2:]) == {"text_encoder", "unet"}
+    assert settings(narrow).exports_for(TINY, COMPONENTS) == set(), "nothing to calibrate with"
 
 
 @pytest.mark.parametrize("kept", [False, True])

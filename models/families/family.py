@@ -1,0 +1,217 @@
+"""What a family of text-to-image pipelines is: a description that every stage asks.
+
+Its parts (networks, in the order in which an image passes through them), what each is given, how
+often it runs, and what its denoiser is given that stays the same over all steps. Loading, export,
+calibration, running and verification know no other difference between pipelines.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from edgefusion.models.config_file import ConfigFile, is_count, pair, read_config
+from edgefusion.models.networks.kind import CONTEXT_TOKENS, NetworkKind, Sizes
+from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.pipeline_roles import PipelineRole, role_of
+
+Array = npt.NDArray[Any]
+Shapes = Mapping[str, tuple[int, ...]]
+Arrays = Mapping[str, Array]
+
+GUIDANCE_SCALE = 7.5
+"""For students that take the guidance as an input: the pipelines' usual value."""
+_NO_LENGTH = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One network of a pipeline: the component it becomes, its folder, and what it is."""
+
+    component: str
+    folder: str
+    kind: NetworkKind
+    tokenizer: str = ""
+    """The folder of what makes a text encoder's tokens."""
+    others: tuple[NetworkKind, ...] = ()
+    """Kinds that can stand in the place of ``kind``."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that are compiled, the usual one first."""
+        return (self.kind.class_name, *(kind.class_name for kind in self.others))
+
+    def of_class(self, class_name: str) -> Part:
+        """This part with the kind of that class; KeyError for one that is not compiled."""
+        for kind in (self.kind, *self.others):
+            if kind.class_name == class_name:
+                return replace(self, kind=kind)
+        raise KeyError(class_name)
+
+    @property
+    def role(self) -> PipelineRole:
+        """What it does for an image."""
+        return role_of(self.component)
+
+
+@dataclass(frozen=True, slots=True)
+class Configs:
+    """The configurations of those ``components`` of a pipeline's ``folder`` that are there."""
+
+    folder: Path
+    components: Mapping[str, Part]
+
+    def of(self, component: str) -> ConfigFile:
+        """That of one component."""
+        return ConfigFile.read(self.folder / self.components[component].folder / "config.json")
+
+    def longest_prompt(self, component: str) -> object:
+        """``model_max_length`` of a text encoder's tokenizer; None where it states none."""
+        path = self.tokenizer_config(component)
+        found = read_config(path).get("model_max_length") if path is not None else None
+        # transformers writes 10^30 for none.
+        return None if isinstance(found, int) and found > _NO_LENGTH else found
+
+    def tokenizer_config(self, component: str) -> Path | None:
+        """Where a text encoder's tokenizer says what it is."""
+        folder = self.components[component].tokenizer
+        return self.folder / folder / "tokenizer_config.json" if folder else None
+
+
+class Family(ABC):
+    """Subclasses are values: one instance each, in ``registry.FAMILIES``."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    """As users know it."""
+    pipelines: ClassVar[tuple[str, ...]]
+    """Classes of diffusers, as model_index.json's ``_class_name`` names them."""
+    parts: ClassVar[tuple[Part, ...]]
+    """In the order in which an image passes through them."""
+    harmless: ClassVar[Mapping[str, str]]
+    """Other parts that a prompt's picture does not pass through, and what leaving them out
+    means."""
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """Names of all parts, in pipeline order."""
+        return tuple(part.component for part in self.parts)
+
+    @property
+    def encoders(self) -> tuple[Part, ...]:
+        """The parts that read the prompt."""
+        return tuple(part for part in self.parts if part.role == "encoder")
+
+    @property
+    def denoiser(self) -> Part:
+        """The part that runs once a step."""
+        return next(part for part in self.parts if part.role == "denoiser")
+
+    @property
+    def decoder(self) -> Part:
+        """The part that makes the image."""
+        return next(part for part in self.parts if part.role == "decoder")
+
+    def part(self, component: str) -> Part:
+        """The part that becomes ``component``; KeyError where there is none."""
+        for part in self.parts:
+            if part.component == component:
+                return part
+        raise KeyError(component)
+
+    def before(self, component: str) -> tuple[str, ...]:
+        """The components that make the real inputs of ``component``."""
+        names = self.components
+        if component not in names or role_of(component) == "encoder":
+            return ()
+        return names[: names.index(component)]
+
+    def check(self, configs: Configs, component: str) -> None:
+        """Raises InputError, naming file and key, unless ``component`` is what the family has, and
+        fits the others."""
+        config = configs.of(component)
+        part = configs.components[component]
+        part.kind.check(config)
+        if part.role == "encoder":
+            _check_prompt_length(configs, component)
+
+    def sizes(self, configs: Configs) -> Sizes:
+        """What the configurations and tokenizers decide for all parts; values that make no sense
+        count as absent."""
+        latent = None
+        if self.denoiser.component in configs.components:
+            latent = pair(configs.of(self.denoiser.component).values.get("sample_size"))
+        lengths: list[object] = []
+        for part in self.encoders:
+            if part.component in configs.components:
+                config = configs.of(part.component).values
+                lengths.append(config.get("max_position_embeddings", CONTEXT_TOKENS))
+                lengths.append(configs.longest_prompt(part.component))
+        return Sizes(latent, min((n for n in lengths if is_count(n)), default=CONTEXT_TOKENS))
+
+    @abstractmethod
+    def conditions(self, encoded: Mapping[str, Arrays], shapes: Shapes) -> dict[str, Array]:
+        """Inputs of the denoiser that are the same for all steps, by name.
+
+        ``encoded`` are results of the text encoders that have run, by component; ``shapes`` those
+        of the denoiser's inputs. What depends on an encoder that has not run is left out.
+        """
+
+    def drawn_conditions(
+        self, encoded: Mapping[str, Arrays], shapes: Shapes, rng: np.random.Generator
+    ) -> dict[str, Array]:
+        """As ``conditions``, with normal values for what no encoder has made: what a final norm
+        leaves."""
+        made = self.conditions(encoded, shapes)
+        rest = (name for name in shapes if name not in (*made, SAMPLE, TIMESTEP))
+        drawn = {name: rng.standard_normal(shapes[name]).astype(np.float32) for name in rest}
+        return {**made, **drawn}
+
+
+SAMPLE, TIMESTEP, NOISE = "sample", "timestep", "noise_pred"
+"""What a denoiser is given anew at each step, and what it makes."""
+LATENT, IMAGE = "latent", "image"
+"""What a decoder is given, and what it makes."""
+CONTEXT = "encoder_hidden_states"
+HIDDEN = "hidden_states"
+
+
+def guidance_condition(shapes: Shapes) -> dict[str, Array]:
+    """The guidance's embedding, where the denoiser takes one."""
+    if "timestep_cond" not in shapes:
+        return {}
+    return {"timestep_cond": guidance_embedding(GUIDANCE_SCALE, shapes["timestep_cond"][-1])}
+
+
+def guidance_embedding(guidance: float, width: int) -> npt.NDArray[np.float32]:
+    """Sines and cosines [1, width] of 1000 (guidance - 1), as diffusers' latent-consistency
+    pipeline embeds it."""
+    half = width // 2
+    frequencies = np.exp(-np.log(10000.0) / (half - 1) * np.arange(half))
+    angles = (guidance - 1) * 1000.0 * frequencies
+    values = np.zeros((1, width), np.float32)
+    values[0, : 2 * half] = np.concatenate([np.sin(angles), np.cos(angles)])
+    return values
+
+
+def parts_of(family: Family, components: Collection[str]) -> dict[str, Part]:
+    """Those parts of ``family`` that become one of ``components``."""
+    return {part.component: part for part in family.parts if part.component in components}
+
+
+def _check_prompt_length(configs: Configs, component: str) -> None:
+    config, longest = configs.of(component), configs.longest_prompt(component)
+    positions = config.values.get("max_position_embeddings", CONTEXT_TOKENS)
+    if longest is not None and (not is_count(longest) or longest < 2 or longest > positions):
+        raise InputError(
+            f"{configs.tokenizer_config(component)}: model_max_length is {longest!r}; expected a "
+            f"whole number from 2 to {positions}, which is max_position_embeddings in "
+            f"{configs.components[component].folder}/config.json: the text encoder takes no longer "
+            "prompt. Take both from one pipeline, or correct model_max_length."
+        )

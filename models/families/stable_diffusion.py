@@ -1,0 +1,75 @@
+"""Stable Diffusion v1 and v2, BK-SDM, and latent-consistency students of these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import ClassVar
+
+import numpy as np
+
+from edgefusion.models.families.family import (
+    CONTEXT,
+    HIDDEN,
+    Array,
+    Arrays,
+    Configs,
+    Family,
+    Part,
+    Shapes,
+    guidance_condition,
+)
+from edgefusion.models.families.unet_checks import check_channels, check_context, check_vae
+from edgefusion.models.networks.autoencoder import KlDecoder
+from edgefusion.models.networks.clip_text import ClipText
+from edgefusion.models.networks.unet import ConditionalUNet, check_supported
+
+NO_SAFETY_CHECKER = "pictures are not filtered"
+_TEXT = "text_encoder"
+
+
+class StableDiffusion(Family):
+    """One CLIP text encoder, whose last states are the U-Net's context."""
+
+    name: ClassVar[str] = "stable-diffusion"
+    title: ClassVar[str] = "Stable Diffusion v1 or v2"
+    pipelines: ClassVar[tuple[str, ...]] = (
+        "StableDiffusionPipeline",
+        "LatentConsistencyModelPipeline",
+    )
+    parts: ClassVar[tuple[Part, ...]] = (
+        Part(_TEXT, "text_encoder", ClipText(), tokenizer="tokenizer"),
+        Part("unet", "unet", ConditionalUNet()),
+        Part("vae_decoder", "vae", KlDecoder()),
+    )
+    harmless: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            "feature_extractor": "it only prepares pictures for the safety checker",
+            "image_encoder": "it only reads pictures for an IP-Adapter, which this folder has none "
+            "of",
+            "safety_checker": NO_SAFETY_CHECKER,
+        }
+    )
+
+    def check(self, configs: Configs, component: str) -> None:
+        """See the base class."""
+        super().check(configs, component)
+        config = configs.of(component)
+        if component == "unet":
+            check_supported(
+                config,
+                "addition_embed_type",
+                (None, "text"),
+                "it asks for inputs (pooled text, image sizes) that no part here makes, as in SDXL",
+            )
+            check_channels(configs)
+            check_context(configs, (_TEXT,))
+        elif component == "vae_decoder":
+            check_vae(configs)
+
+    def conditions(self, encoded: Mapping[str, Arrays], shapes: Shapes) -> dict[str, Array]:
+        """See the base class."""
+        made = guidance_condition(shapes)
+        if _TEXT in encoded:
+            made[CONTEXT] = np.asarray(encoded[_TEXT][HIDDEN])
+        return made

@@ -1,0 +1,90 @@
+"""Image decoders: the decoding half of an autoencoder, latent to image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from edgefusion.models.config_file import is_number, pair
+from edgefusion.models.networks.kind import NetworkKind, Port, Signature, Sizes
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from edgefusion.models.config_file import ConfigFile
+
+_IMAGE_CHANNELS = 3
+
+
+class KlDecoder(NetworkKind):
+    """``latent`` [N, c, h, w], divided by the VAE's scaling factor -> ``image`` [N, 3, 8h, 8w]."""
+
+    class_name: ClassVar[str] = "AutoencoderKL"
+    library: ClassVar[Literal["diffusers", "transformers"]] = "diffusers"
+
+    def check(self, config: ConfigFile) -> None:
+        """See the base class."""
+        if config.values.get("out_channels", _IMAGE_CHANNELS) != _IMAGE_CHANNELS:
+            raise config.error(
+                "out_channels",
+                f"expected {_IMAGE_CHANNELS}, red, green and blue. Take another VAE.",
+            )
+
+    def part(self, module: nn.Module) -> nn.Module:
+        """See the base class."""
+        from edgefusion.models.graph_modules import VaeDecoder
+
+        return VaeDecoder(module)
+
+    def graph(self, part: nn.Module) -> nn.Module:
+        """See the base class."""
+        return part
+
+    def signature(self, config: Any, sizes: Sizes, batch: int = 1) -> Signature:
+        """See the base class. Raises ValueError for a configuration without a latent size."""
+        factor = downscaling(config)
+        latent = sizes.latent
+        if latent is None:
+            size = pair(config.sample_size)
+            if size is None:
+                raise ValueError(f"sample_size is {config.sample_size!r}")
+            latent = size[0] // factor, size[1] // factor
+        image = (batch, config.out_channels, *(factor * side for side in latent))
+        return Signature(
+            (Port("latent", (batch, config.latent_channels, *latent)),), (Port("image", image),)
+        )
+
+
+def downscaling(config: Any) -> int:
+    """Pixels of an image that are one of a VAE's latent, on a side."""
+    return int(2 ** (len(config.block_out_channels) - 1))
+
+
+def check_scaling(config: ConfigFile) -> None:
+    """Raises InputError for a decoder whose latents are made of a denoiser's by more than division
+    by one positive number."""
+    scaling = config.values.get("scaling_factor", 1.0)
+    if not is_number(scaling) or scaling <= 0:
+        raise config.error(
+            "scaling_factor",
+            "expected a positive number, which latents are divided by. Correct it, or "
+            "download the VAE again.",
+            scaling,
+        )
+    for key in ("shift_factor", "latents_mean", "latents_std"):
+        if config.values.get(key) not in (None, 0):
+            raise config.error(
+                key,
+                "expected null: latents are only divided by scaling_factor before they are "
+                "decoded. Stable Diffusion's pipelines ignore this key: set it to null if this "
+                "is one of them; others apply it, and are not supported.",
+            )
+
+
+def check_own_size(config: ConfigFile) -> None:
+    """Raises InputError unless a decoder that stands alone says the size of its images."""
+    if pair(config.values.get("sample_size", 32)) is None:
+        raise config.error(
+            "sample_size",
+            "expected one whole number or a pair [height, width], the image's size in pixels, "
+            "for there is no U-Net beside that says the latent's. Set it and try again.",
+        )

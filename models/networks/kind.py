@@ -1,0 +1,74 @@
+"""What a kind of network has to answer: its library's class, its graph, names and static shapes.
+
+A kind knows nothing of the pipeline that it is part of (``models.families``).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from edgefusion.models.config_file import ConfigFile
+
+CONTEXT_TOKENS = 77
+"""CLIP's context length, where no text encoder says another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What the parts of a pipeline share. ``latent`` is (height, width); None where each network's
+    own configuration decides."""
+
+    latent: tuple[int, int] | None = None
+    context_tokens: int = CONTEXT_TOKENS
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An input or output: its name, static shape and element type, by torch's name of it."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """Inputs in the order of the graph module's arguments, and outputs in that of its results."""
+
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+
+    def examples(self) -> tuple[torch.Tensor, ...]:
+        """Inputs of the right shapes; values do not matter to an export, but are valid indices."""
+        import torch
+
+        return tuple(torch.ones(p.shape, dtype=getattr(torch, p.dtype)) for p in self.inputs)
+
+
+class NetworkKind(ABC):
+    """One class of a library, as the graph that is compiled of it."""
+
+    class_name: ClassVar[str]
+    """As model_index.json names it."""
+    library: ClassVar[Literal["diffusers", "transformers"]]
+
+    def check(self, config: ConfigFile) -> None:  # noqa: B027
+        """Raises InputError, naming file and key, for a configuration that cannot be compiled."""
+
+    def part(self, module: nn.Module) -> nn.Module:
+        """What of a loaded ``module`` is compiled; its ``config`` is the module's."""
+        return module
+
+    @abstractmethod
+    def graph(self, part: nn.Module) -> nn.Module:
+        """``part`` with plain tensors, one positional argument an input, and plain results."""
+
+    @abstractmethod
+    def signature(self, config: Any, sizes: Sizes, batch: int = 1) -> Signature:
+        """Names and shapes of the graph of a part with ``config`` (attributes by name)."""

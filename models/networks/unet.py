@@ -1,0 +1,131 @@
+"""The conditional U-Net: a noisy latent, its timestep and conditions to the noise in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from edgefusion.models.config_file import is_count, pair
+from edgefusion.models.networks.kind import NetworkKind, Port, Signature, Sizes
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from edgefusion.models.config_file import ConfigFile
+
+TEXT_TIME = "text_time"
+"""``addition_embed_type`` of a U-Net that takes a pooled text and the picture's sizes (SDXL)."""
+TIME_IDS = 6
+"""Numbers of the picture's sizes: original, crop's corner, target, each of height and width."""
+ELSEWHERE = (
+    "Take a pipeline whose U-Net takes a latent, a timestep and a context alone, or export this "
+    "U-Net to ONNX with all of its inputs and compile the .onnx file."
+)
+_LEAST_GUIDANCE_WIDTH = 4
+_PLAIN: Mapping[str, tuple[tuple[object, ...], str]] = MappingProxyType(
+    {
+        "attention_type": (("default",), "it asks for grounding inputs, as in GLIGEN"),
+        "class_embed_type": ((None,), "it asks for class labels or an image embedding"),
+        "dual_cross_attention": ((False, None), "it asks for a second context, of an image"),
+        "encoder_hid_dim_type": ((None, "text_proj"), "it asks for an image embedding"),
+        "num_class_embeds": ((None,), "it asks for class labels, as upscalers do"),
+    }
+)
+"""Keys, the values that are supported, and why others are not."""
+
+
+class ConditionalUNet(NetworkKind):
+    """``sample`` [N, c, h, w], ``timestep`` int64 [1], ``encoder_hidden_states`` [N, tokens, width]
+    -> ``noise_pred`` [N, c, h, w].
+
+    A student of latent-consistency distillation also takes ``timestep_cond`` [N, width], the
+    guidance's embedding; one that knows the picture's sizes, ``text_embeds`` [N, width] and
+    ``time_ids`` [N, 6].
+    """
+
+    class_name: ClassVar[str] = "UNet2DConditionModel"
+    library: ClassVar[Literal["diffusers", "transformers"]] = "diffusers"
+
+    def check(self, config: ConfigFile) -> None:
+        """See the base class."""
+        values = config.values
+        for key, (supported, why) in _PLAIN.items():
+            check_supported(config, key, supported, why)
+        if pair(values.get("sample_size")) is None:
+            raise config.error(
+                "sample_size",
+                "expected one whole number or a pair [height, width], the latent's size (64 for "
+                "512x512 pixels). Set it and try again.",
+            )
+        width = values.get("time_cond_proj_dim")
+        if width is not None and (not is_count(width) or width < _LEAST_GUIDANCE_WIDTH):
+            raise config.error(
+                "time_cond_proj_dim",
+                f"expected null or a whole number from {_LEAST_GUIDANCE_WIDTH}, the width of the "
+                "guidance embedding. Correct it, or download the U-Net again.",
+            )
+        if context_width(values) is None:
+            raise config.error(
+                "cross_attention_dim",
+                "expected one whole number, or the same one for each block: there is one context.",
+            )
+
+    def graph(self, part: nn.Module) -> nn.Module:
+        """See the base class."""
+        from edgefusion.models.graph_modules import UNetGraph, UNetWithSizesGraph
+
+        config: Any = part.config
+        if config.addition_embed_type == TEXT_TIME:
+            return UNetWithSizesGraph(part, guided=config.time_cond_proj_dim is not None)
+        return UNetGraph(part)
+
+    def signature(self, config: Any, sizes: Sizes, batch: int = 1) -> Signature:
+        """See the base class. Raises ValueError for a configuration without a latent size."""
+        latent = sizes.latent or pair(config.sample_size)
+        if latent is None:
+            raise ValueError(f"sample_size is {config.sample_size!r}")
+        inputs = [
+            Port("sample", (batch, config.in_channels, *latent)),
+            Port("timestep", (1,), "int64"),
+            # The U-Net itself takes any number of tokens.
+            Port(
+                "encoder_hidden_states",
+                (batch, sizes.context_tokens, context_width(config) or 0),
+            ),
+        ]
+        if config.time_cond_proj_dim is not None:
+            inputs.append(Port("timestep_cond", (batch, config.time_cond_proj_dim)))
+        if config.addition_embed_type == TEXT_TIME:
+            inputs.append(Port("text_embeds", (batch, pooled_width(config))))
+            inputs.append(Port("time_ids", (batch, TIME_IDS)))
+        made = Port("noise_pred", (batch, config.out_channels, *latent))
+        return Signature(tuple(inputs), (made,))
+
+
+def check_supported(
+    config: ConfigFile, key: str, supported: tuple[object, ...], why: str, advice: str = ELSEWHERE
+) -> None:
+    """Raises InputError where ``key`` is there and its value is none of those ``supported``."""
+    if key in config.values and config.values[key] not in supported:
+        names = " or ".join("null" if v is None else str(v) for v in supported)
+        raise config.error(key, f"expected {names}: {why}. {advice}")
+
+
+def context_width(config: Mapping[str, Any]) -> int | None:
+    """Numbers a token that a U-Net takes; None where blocks take different ones, or for nonsense.
+
+    ``encoder_hid_dim`` is the width before a projection to ``cross_attention_dim``.
+    """
+    own = config.get("encoder_hid_dim")
+    width = config.get("cross_attention_dim", 1280) if own is None else own
+    widths = list(width) if isinstance(width, list | tuple) else [width]
+    first = widths[0] if widths else None
+    return first if is_count(first) and all(each == first for each in widths) else None
+
+
+def pooled_width(config: Mapping[str, Any]) -> int:
+    """Numbers of the pooled text that a U-Net with ``text_time`` takes; 0 for nonsense."""
+    whole = config.get("projection_class_embeddings_input_dim")
+    each = config.get("addition_time_embed_dim")
+    return max(0, whole - TIME_IDS * each) if is_count(whole) and is_count(each) else 0

@@ -1,0 +1,43 @@
+"""What a component does for an image, by its name: read the prompt, denoise, or make the picture.
+
+Names of components are a contract of bundles, recipes and latency tables, and so is what they mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+from typing import Literal
+
+PipelineRole = Literal["encoder", "denoiser", "decoder", "model"]
+"""A ``model`` is a network of no pipeline."""
+
+ROLES: Mapping[str, PipelineRole] = MappingProxyType(
+    {
+        "text_encoder": "encoder",
+        "text_encoder_2": "encoder",
+        "unet": "denoiser",
+        "transformer": "denoiser",
+        "vae_decoder": "decoder",
+    }
+)
+
+ROLE_PRECISION: Mapping[PipelineRole, Literal["fp16", "w8a16"]] = MappingProxyType(
+    {"encoder": "fp16", "denoiser": "w8a16", "decoder": "fp16", "model": "fp16"}
+)
+"""The paper's choice: what runs once in FP16, what runs every step with INT8 weights."""
+
+
+def role_of(component: str) -> PipelineRole:
+    """The role of a component; ``model`` for names of no pipeline."""
+    return ROLES.get(component, "model")
+
+
+def denoiser_of(components: Collection[str]) -> str | None:
+    """The component that runs once a step; None where there is none."""
+    return next((name for name in components if role_of(name) == "denoiser"), None)
+
+
+def makes_images(components: Collection[str]) -> bool:
+    """Whether there is one of each role that an image needs."""
+    return {"encoder", "denoiser", "decoder"} <= {role_of(name) for name in components}
