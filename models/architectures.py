@@ -200,6 +200,9 @@ _CLIP_L = TextEncoderArchitecture()
 _CLIP_H = TextEncoderArchitecture(
     width=1024, feed_forward_width=4096, layers=23, heads=16, activation="gelu"
 )
+_CLIP_BIG_G = ProjectedTextEncoderArchitecture(
+    width=1280, feed_forward_width=5120, layers=32, heads=20, activation="gelu"
+)
 
 _SD_CHANNELS = (320, 640, 1280, 1280)
 _SD_DOWN = ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)
@@ -210,6 +213,19 @@ _TINY_UP = ("CrossAttnUpBlock2D",) * 3
 _SD = UNetArchitecture(_SD_CHANNELS, _SD_DOWN, _SD_UP, 2, True)
 _TINY = UNetArchitecture(_SD_CHANNELS[:3], _TINY_DOWN, _TINY_UP, 1, False)
 _SD2 = replace(_SD, context_width=1024, heads=(5, 10, 20, 20), linear_projections=True)
+_SDXL = UNetArchitecture(
+    channels=_SD_CHANNELS[:3],
+    down_blocks=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    up_blocks=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    layers_per_block=2,
+    has_mid_block=True,
+    latent_size=128,
+    context_width=2048,
+    heads=(5, 10, 20),
+    linear_projections=True,
+    transformer_layers=(1, 2, 10),
+    pooled_width=1280,
+)
 
 
 def _pipeline(
@@ -226,6 +242,24 @@ def _pipeline(
         "vae_decoder": decoder,
     }
     return Architecture(name, MappingProxyType(networks), vocabulary=text_encoder.vocabulary)
+
+
+def _xl_pipeline(
+    name: str,
+    unet: UNetArchitecture,
+    first: TextEncoderArchitecture = _CLIP_L,
+    second: ProjectedTextEncoderArchitecture = _CLIP_BIG_G,
+    vae_decoder: VaeDecoderArchitecture | None = None,
+) -> Architecture:
+    """Of Stable Diffusion XL's family."""
+    networks: dict[str, NetworkArchitecture] = {
+        "text_encoder": first,
+        "text_encoder_2": second,
+        "unet": unet,
+        "vae_decoder": vae_decoder or VaeDecoderArchitecture(latent_size=unet.latent_size),
+    }
+    family = "stable-diffusion-xl"
+    return Architecture(name, MappingProxyType(networks), family, vocabulary=first.vocabulary)
 
 
 _TEST_TEXT = TextEncoderArchitecture(
@@ -249,6 +283,18 @@ _ARCHITECTURES = (
     _pipeline("bk-sdm-tiny", _TINY),
     # What latent-consistency distillation makes of BK-SDM-Tiny: EdgeFusion's U-Net.
     _pipeline("bk-sdm-tiny-lcm", replace(_TINY, guidance_embedding_width=256)),
+    _xl_pipeline("sdxl", _SDXL),
+    _xl_pipeline("sdxl-turbo", replace(_SDXL, latent_size=64)),
+    # Gupta et al., "Progressive Knowledge Distillation Of Stable Diffusion XL", 2024.
+    _xl_pipeline(
+        "ssd-1b",
+        replace(
+            _SDXL,
+            mid_attention=False,
+            transformer_layers=(1, (2, 2), (4, 4)),
+            transformer_layers_up=((4, 4, 10), (2, 1, 1), 1),
+        ),
+    ),
     # The block types of BK-SDM-Tiny at a size that exports in about a second.
     _pipeline(
         "tiny-test",
@@ -264,6 +310,26 @@ _ARCHITECTURES = (
             norm_groups=8,
         ),
         _TEST_TEXT,
+        _TEST_DECODER,
+    ),
+    # Those of Stable Diffusion XL.
+    _xl_pipeline(
+        "tiny-test-xl",
+        replace(
+            _SDXL,
+            channels=(32, 64, 64),
+            layers_per_block=1,
+            latent_size=16,
+            context_width=64,
+            heads=(1, 2, 2),
+            norm_groups=8,
+            transformer_layers=(1, 1, 2),
+            pooled_width=32,
+        ),
+        _TEST_TEXT,
+        ProjectedTextEncoderArchitecture(
+            vocabulary=512, width=32, feed_forward_width=128, layers=2, heads=2
+        ),
         _TEST_DECODER,
     ),
 )

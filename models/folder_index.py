@@ -84,6 +84,13 @@ class PipelineIndex:
                 "pipeline of another class makes pictures in another way. Compile networks of it "
                 f"with --components{self._choice()}, or take another pipeline."
             )
+        missing = [part.folder for part in self.family.parts if part.folder not in self.parts]
+        if self.class_name and missing and wanted is None:
+            raise InputError(
+                f"{self.path} names no {' and no '.join(missing)}; expected all networks of a "
+                f"{self.class_name}, for its pictures pass through each. Download the whole "
+                f"pipeline, or choose networks of it with --components{self._choice()}."
+            )
         return found
 
     @property

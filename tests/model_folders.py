@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+    from transformers import CLIPTextConfig
 
 WORDS = ("<|startoftext|>", "<|endoftext|>", "a</w>", "b</w>", "a", "b")
 
@@ -89,37 +94,44 @@ def blip_folder(folder: Path) -> Path:
     return folder
 
 
-def pipeline_folder(folder: Path) -> Path:
-    """A Stable Diffusion pipeline of images at 16 pixels, without safety checker."""
-    from diffusers import (
-        AutoencoderKL,
-        DDIMScheduler,
-        StableDiffusionPipeline,
-        UNet2DConditionModel,
-    )
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+def _text_config(layers: int) -> CLIPTextConfig:
+    from transformers import CLIPTextConfig
 
-    _write_tokenizer(folder / "given")
-    torch.manual_seed(0)
-    text = CLIPTextConfig(
+    return CLIPTextConfig(
         hidden_size=8,
         intermediate_size=8,
+        projection_dim=8,
         num_attention_heads=2,
-        num_hidden_layers=1,
+        num_hidden_layers=layers,
         vocab_size=len(WORDS),
         bos_token_id=0,
         eos_token_id=1,
         pad_token_id=1,
     )
+
+
+def _autoencoder(levels: int) -> AutoencoderKL:
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=(8,) * levels,
+        norm_num_groups=2,
+        latent_channels=4,
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+    )
+
+
+def pipeline_folder(folder: Path) -> Path:
+    """A Stable Diffusion pipeline of images at 16 pixels, without safety checker."""
+    from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    _write_tokenizer(folder / "given")
+    torch.manual_seed(0)
     pipeline = StableDiffusionPipeline(
-        vae=AutoencoderKL(
-            block_out_channels=(8, 8),
-            norm_num_groups=2,
-            latent_channels=4,
-            down_block_types=("DownEncoderBlock2D",) * 2,
-            up_block_types=("UpDecoderBlock2D",) * 2,
-        ),
-        text_encoder=CLIPTextModel(text),
+        vae=_autoencoder(2),
+        text_encoder=CLIPTextModel(_text_config(1)),
         tokenizer=CLIPTokenizer.from_pretrained(folder / "given"),
         unet=UNet2DConditionModel(
             sample_size=8,
@@ -135,6 +147,41 @@ def pipeline_folder(folder: Path) -> Path:
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(folder / "pipeline")
+    return folder / "pipeline"
+
+
+def xl_pipeline_folder(folder: Path) -> Path:
+    """A Stable Diffusion XL pipeline of images at 32 pixels."""
+    from diffusers import LCMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+    _write_tokenizer(folder / "given")
+    torch.manual_seed(0)
+    pipeline = StableDiffusionXLPipeline(
+        vae=_autoencoder(4),
+        text_encoder=CLIPTextModel(_text_config(2)),
+        text_encoder_2=CLIPTextModelWithProjection(_text_config(2)),
+        tokenizer=CLIPTokenizer.from_pretrained(folder / "given"),
+        tokenizer_2=CLIPTokenizer.from_pretrained(folder / "given", pad_token="a"),
+        unet=UNet2DConditionModel(
+            sample_size=4,
+            block_out_channels=(8, 16),
+            norm_num_groups=2,
+            layers_per_block=1,
+            cross_attention_dim=16,
+            attention_head_dim=(1, 2),
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            transformer_layers_per_block=(1, 2),
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=8 + 6 * 8,
+        ),
+        scheduler=LCMScheduler(beta_schedule="scaled_linear"),
+        add_watermarker=False,
     )
     pipeline.save_pretrained(folder / "pipeline")
     return folder / "pipeline"

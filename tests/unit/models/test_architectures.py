@@ -38,6 +38,9 @@ def build(preset: str, component: str) -> nn.Module:
         ("sd-v2.1", 865_910_724),
         ("sd-turbo", 865_910_724),
         ("ufogen", 859_520_964),
+        ("sdxl", 2_567_463_684),
+        ("sdxl-turbo", 2_567_463_684),
+        ("ssd-1b", 1_331_334_404),
     ],
 )
 def test_unet_parameters(preset: str, expected: int) -> None:
@@ -58,6 +61,8 @@ def test_guidance_embedding_adds_one_matrix() -> None:
     [
         ("bk-sdm-tiny", "text_encoder", 123_060_480),
         ("sd-v2.1", "text_encoder", 340_387_840),
+        ("sdxl", "text_encoder", 123_060_480),
+        ("sdxl", "text_encoder_2", 694_659_840),
     ],
 )
 def test_text_encoder_parameters(preset: str, component: str, expected: int) -> None:
@@ -101,9 +106,19 @@ BK_SDM = {
     "latent": (1, 4, 64, 64),
     "image": (1, 3, 512, 512),
 }
+SDXL = BK_SDM | {
+    "hidden_states": (1, 77, 1280),
+    "text_embeds": (1, 1280),
+    "time_ids": (1, 6),
+    "sample": (1, 4, 128, 128),
+    "encoder_hidden_states": (1, 77, 2048),
+    "noise_pred": (1, 4, 128, 128),
+    "latent": (1, 4, 128, 128),
+    "image": (1, 3, 1024, 1024),
+}
 
 
-@pytest.mark.parametrize(("preset", "expected"), [("bk-sdm-tiny", BK_SDM)])
+@pytest.mark.parametrize(("preset", "expected"), [("bk-sdm-tiny", BK_SDM), ("sdxl", SDXL)])
 def test_signatures_state_the_published_shapes(
     preset: str, expected: dict[str, tuple[int, ...]]
 ) -> None:
