@@ -12,13 +12,17 @@ from typing import Literal
 PipelineRole = Literal["encoder", "denoiser", "decoder", "model"]
 """A ``model`` is a network of no pipeline."""
 
-ROLES: Mapping[str, PipelineRole] = MappingProxyType(
+Component = Literal["text_encoder", "text_encoder_2", "unet", "transformer", "vae_decoder", "model"]
+"""All names. An ONNX file that is no part of a pipeline is a ``model``."""
+
+ROLES: Mapping[Component, PipelineRole] = MappingProxyType(
     {
         "text_encoder": "encoder",
         "text_encoder_2": "encoder",
         "unet": "denoiser",
         "transformer": "denoiser",
         "vae_decoder": "decoder",
+        "model": "model",
     }
 )
 
@@ -30,7 +34,7 @@ ROLE_PRECISION: Mapping[PipelineRole, Literal["fp16", "w8a16"]] = MappingProxyTy
 
 def role_of(component: str) -> PipelineRole:
     """The role of a component; ``model`` for names of no pipeline."""
-    return ROLES.get(component, "model")
+    return next((role for name, role in ROLES.items() if name == component), "model")
 
 
 def denoiser_of(components: Collection[str]) -> str | None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgefusion.runtime.errors import InputError
-from edgefusion.runtime.pipeline_roles import ROLE_PRECISION, ROLES, role_of
+from edgefusion.runtime.pipeline_roles import ROLE_PRECISION, Component, role_of
 from edgefusion.runtime.validation import Strict, validated
 
 Precision = Literal["fp16", "w8a16"]
@@ -34,7 +34,7 @@ class _Rule(Strict):
 
 @dataclass(frozen=True, slots=True)
 class _File(Strict):
-    precision: Mapping[str, Precision] = field(default_factory=dict)
+    precision: Mapping[Component, Precision] = field(default_factory=dict)
     rule: tuple[_Rule, ...] = ()
 
 
@@ -61,12 +61,5 @@ def load_recipe(path: Path) -> Recipe:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"cannot read the recipe {path}: {error}") from error
     given = validated(_File, data, f"recipe {path}")
-    known = (*ROLES, "model")
-    for name in given.precision:
-        if name not in known:
-            raise InputError(
-                f"recipe {path}: precision has the key {name}, expected one of {', '.join(known)}. "
-                "An ONNX file that is no component of a pipeline is a model."
-            )
     precision = dict[str, str](given.precision.items())
     return Recipe(precision, tuple((rule.match, rule.precision) for rule in given.rule))

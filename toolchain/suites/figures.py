@@ -29,7 +29,7 @@ _OF_COMPONENT = (
     "dram_read_bytes",
     "dram_write_bytes",
 )
-_PARTS: tuple[str, ...] = (*ROLES, "model")
+_PARTS: tuple[str, ...] = tuple(ROLES)
 
 
 @dataclass(frozen=True, slots=True)
