@@ -152,7 +152,7 @@ def test_what_cannot_be(mlt: KeptBundle) -> None:
     with pytest.raises(InputError, match="unknown target"):
         scenario_of(mlt, target="exynos9")
     alone = bundle_of({"text_encoder": small_networks()["text_encoder"]})
-    with pytest.raises(UsageError, match=r"no unet that could run 4 steps"):
+    with pytest.raises(UsageError, match=r"no denoiser \(unet\) that could run 4 steps"):
         scenario_of(alone, steps=4)
 
 
