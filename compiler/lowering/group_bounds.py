@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from edgefusion.compiler.lowering.bounds import (
     op_bound,
 )
 from edgefusion.compiler.lowering.chain_bound import chain_ps
-from edgefusion.compiler.lowering.plan import Group, Plan
+from edgefusion.compiler.lowering.plan import Loop, Plan
 from edgefusion.compiler.lowering.rule import OpContext
 from edgefusion.compiler.lowering.scene import Scene, signature, with_residents
 from edgefusion.compiler.network.network import NetOp, operands, results
@@ -33,7 +33,11 @@ class BoundFinder:
     def of_plan(self, plan: Plan) -> list[list[Bound]]:
         """The bounds of each group's members, with their operands where the plan has them."""
         return [
-            self._of_group(group, {r.root for r in plan.residencies if r.first <= index <= r.last})
+            self.of_loop(
+                [member.op for member in group.members],
+                group.loop,
+                {r.root for r in plan.residencies if r.first <= index <= r.last},
+            )
             for index, group in enumerate(plan.groups)
         ]
 
@@ -73,15 +77,15 @@ class BoundFinder:
             total += alone[op.name]
         return total, chain_ps(ops, self.scene, alone)
 
-    def _of_group(self, group: Group, residents: set[str]) -> list[Bound]:
-        scene, loop = self.scene, group.loop
-        ops = [member.op for member in group.members]
+    def of_loop(self, ops: Sequence[NetOp], loop: Loop, residents: Collection[str]) -> list[Bound]:
+        """The bounds of ops that run as one loop, whatever its stripes, with tensors in SRAM."""
+        scene = self.scene
         rows = [row_count(scene.tensors[op.outputs[0]]) for op in ops]
         reached = rows
-        if loop.stripe:
+        if len(ops) > 1 or loop.rolling:
             spans = scene.frontier(ops, loop).step(0, rows[-1]).spans
             reached = [span.size for span in spans]
-        inside = residents | loop.rolling | loop.shared
+        inside = {*residents} | loop.rolling | loop.shared
         loaded: set[str] = set()
         found = []
         for op, size, total in zip(ops, reached, rows, strict=True):
