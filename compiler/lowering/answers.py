@@ -75,11 +75,17 @@ class Answers:
     def least_cost(self, question: Question) -> float:
         """What no answer costs less than, from the bounds of the ops."""
         known = self.learnt.least_costs
-        if question.named not in known:
-            bounds = self._bounds.of_loop(question.ops, question.loop, question.where)
+        if question.key not in known:
+            ops, loop, machine = question.ops, question.loop, self.scene.machine
+            bounds = self._bounds.of_loop(ops, loop, question.where)
             total = sum((bound.engines for bound in bounds), NO_BOUNDS)
-            known[question.named] = _SURE * cost_of(total.ps, total.dma_ps)
-        return known[question.named]
+            again = 0
+            if question.is_loop:
+                slots = self.schedule.slots
+                again = self._bounds.weights_again(ops, loop, question.limit_bytes, slots)
+            dma_ps = total.dma_ps + bus_ps(again, machine)
+            known[question.key] = _SURE * cost_of(max(total.ps, dma_ps), dma_ps)
+        return known[question.key]
 
     def choices(self, questions: Sequence[Question]) -> list[Choice] | None:
         """The answers; None where one of them fits no way."""

@@ -17,8 +17,9 @@ from edgefusion.compiler.lowering.chain_bound import chain_ps
 from edgefusion.compiler.lowering.plan import Loop, Plan
 from edgefusion.compiler.lowering.rule import OpContext
 from edgefusion.compiler.lowering.scene import Scene, signature, with_residents
+from edgefusion.compiler.network.kind import Use
 from edgefusion.compiler.network.network import NetOp, operands, results
-from edgefusion.compiler.network.rows import row_count
+from edgefusion.compiler.network.rows import row_bytes, row_count
 from edgefusion.runtime.groups import EngineBounds
 from edgefusion.runtime.isa import Role
 
@@ -44,6 +45,26 @@ class BoundFinder:
     def apart(self, op: NetOp) -> Bound:
         """From DRAM to DRAM."""
         return self._bound(op, frozenset(), frozenset())
+
+    def weights_again(self, ops: Sequence[NetOp], loop: Loop, room_bytes: int, slots: int) -> int:
+        """The bytes of weights that a loop of ``ops`` loads more than once at least, because with
+        so much room not all stay, where ``slots`` stripes of a tensor lie in SRAM.
+
+        What does not stay passes at every step, and at fewer steps stripes take more of the room.
+        Where all weights but those of the last op stay, sweeps may take these in parts.
+        """
+        tensors = self.scene.tensors
+        weights = [sum(tensors[n].nbytes for n in op.kind.operands_for(Use.WEIGHT)) for op in ops]
+        too_many = sum(weights) - room_bytes
+        if too_many <= 0 or sum(weights[:-1]) <= room_bytes:
+            return 0
+        total = row_count(tensors[ops[-1].outputs[0]])
+        stripes = self.scene.frontier(ops, loop).step(0, total).stripes
+        rolled = slots * sum(
+            fresh.size * row_bytes(tensors[root]) for root, (_, fresh) in stripes.items()
+        )
+        steps = max(2, -(-rolled // room_bytes))
+        return (steps - 1) * (too_many + rolled // steps)
 
     def fused(
         self, ops: Sequence[NetOp], plan: Plan, placed: Sequence[Sequence[Bound]]
