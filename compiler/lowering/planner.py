@@ -3,7 +3,8 @@
 A beam walks over the ops in order. A state is where it has come to, which tensors are in SRAM
 there, and what the groups so far cost (``lowering.group_search``, ``lowering.tile_search``). From
 each state the next op runs alone, or as a group with those after it; its result goes to DRAM, stays
-in SRAM until its last use, or both. Costs are kept by signature, as networks repeat themselves.
+in SRAM until its last use, or both. Costs are kept by signature, as networks repeat themselves, and
+groups that cannot lead to a state worth following (``lowering.beam``) are not searched.
 
 These costs are estimates. The groups of the plan are rehearsed in the end (``lowering.rehearsal``):
 another plan has them run with the stripes and tilings that take least when each is scheduled.
