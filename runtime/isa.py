@@ -15,14 +15,21 @@ MAX_RANK = 4
 """Largest rank of an operand; higher ranks are folded before lowering."""
 
 
-class Space(IntEnum):
+class Code(IntEnum):
+    """The base of the enumerations: numbers, hashed as such. Enumerations hash their names, in
+    Python, and the compiler looks types and opcodes up a million times."""
+
+    __hash__ = int.__hash__
+
+
+class Space(Code):
     """A memory that an operand lives in."""
 
     DRAM = 0
     SRAM = 1
 
 
-class DType(IntEnum):
+class DType(Code):
     """Element type of a tensor in NPU memory.
 
     INT16 is always a fixed-point activation: integers that the NPU does not compute on, but hands
@@ -43,7 +50,7 @@ class DType(IntEnum):
     @property
     def nbytes(self) -> int:
         """Bytes of one element."""
-        return int(DTYPE_BYTES[self])
+        return _NBYTES[self]
 
     @property
     def numpy(self) -> np.dtype[np.generic]:
@@ -55,10 +62,11 @@ _NUMPY_NAMES = (
     *("int8", "int16", "int32", "int64", "float16", "float32", "uint8", "bool"),
     *("uint64", "float64"),
 )
-DTYPE_BYTES = np.array([np.dtype(name).itemsize for name in _NUMPY_NAMES], dtype=np.int64)
+_NBYTES = tuple(np.dtype(name).itemsize for name in _NUMPY_NAMES)
+DTYPE_BYTES = np.array(_NBYTES, dtype=np.int64)
 
 
-class EngineKind(IntEnum):
+class EngineKind(Code):
     """The kinds of engine; a machine has one or more instances of each."""
 
     DMA = 0
@@ -67,7 +75,7 @@ class EngineKind(IntEnum):
     HOST = 3
 
 
-class Opcode(IntEnum):
+class Opcode(Code):
     """What an instruction computes; ``runtime.opcodes`` specifies each."""
 
     LOAD = 0
@@ -89,7 +97,7 @@ class Opcode(IntEnum):
     RMS_NORM = 16
 
 
-class Cause(IntEnum):
+class Cause(Code):
     """Why DMA moves a byte: the columns of the traffic ledger."""
 
     NONE = 0
@@ -102,7 +110,7 @@ class Cause(IntEnum):
     TABLE = 7
 
 
-class Role(IntEnum):
+class Role(Code):
     """What a tensor is for; decides its DRAM region and the cause of its first transfer."""
 
     INPUT = 0

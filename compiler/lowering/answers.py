@@ -9,7 +9,8 @@ from typing import Any
 from edgefusion.compiler.lowering.bounds import bus_ps
 from edgefusion.compiler.lowering.emitter import Emitter
 from edgefusion.compiler.lowering.group import emit_group
-from edgefusion.compiler.lowering.group_search import Choice, LoopSearch, OpInLoops
+from edgefusion.compiler.lowering.group_bounds import BoundFinder
+from edgefusion.compiler.lowering.group_search import Choice, LoopSearch, OpInLoops, cost_of
 from edgefusion.compiler.lowering.plan import Group, Loop, Member
 from edgefusion.compiler.lowering.rehearsal import rehearse_best
 from edgefusion.compiler.lowering.rule import OpContext
@@ -17,9 +18,12 @@ from edgefusion.compiler.lowering.scene import Scene, signature, with_residents
 from edgefusion.compiler.lowering.tile_search import CLOSE, Candidate, Known, search
 from edgefusion.compiler.network.network import NetOp
 from edgefusion.compiler.schedule.schedule import Schedule
+from edgefusion.runtime.groups import NO_BOUNDS
 
 _REHEARSED_SIZES = 8
 """Stripe sizes of a group among which those to rehearse are found."""
+_SURE = 0.9999
+"""Bounds are rounded as a whole, and the times of instructions one by one."""
 _ROOM = 1.001
 """By how much what takes less room may take longer: the next group's first loads go there."""
 
@@ -56,6 +60,7 @@ class Learnt:
     in_loops: dict[Any, OpInLoops] = field(default_factory=dict)
     loops: dict[Any, LoopSearch] = field(default_factory=dict)
     choices: dict[Any, Choice | None] = field(default_factory=dict)
+    least_costs: dict[Any, float] = field(default_factory=dict)
     rehearsed: dict[Any, Choice] = field(default_factory=dict)
 
 
@@ -65,6 +70,32 @@ class Answers:
 
     def __init__(self, scene: Scene, schedule: Schedule, learnt: Learnt) -> None:
         self.scene, self.schedule, self.learnt = scene, schedule, learnt
+        self._bounds = BoundFinder(scene)
+
+    def least_cost(self, question: Question) -> float:
+        """What no answer costs less than, from the bounds of the ops."""
+        known = self.learnt.least_costs
+        if question.key not in known:
+            ops, loop, machine = question.ops, question.loop, self.scene.machine
+            bounds = self._bounds.of_loop(ops, loop, question.where)
+            total = sum((bound.engines for bound in bounds), NO_BOUNDS)
+            again = 0
+            if question.is_loop:
+                slots = self.schedule.slots
+                again = self._bounds.weights_again(ops, loop, question.limit_bytes, slots)
+            dma_ps = total.dma_ps + bus_ps(again, machine)
+            known[question.key] = _SURE * cost_of(max(total.ps, dma_ps), dma_ps)
+        return known[question.key]
+
+    def choices(self, questions: Sequence[Question]) -> list[Choice] | None:
+        """The answers; None where one of them fits no way."""
+        found = []
+        for question in reversed(questions):  # statistics before the values fit where these do
+            choice = self.choice(question)
+            if choice is None:
+                return None
+            found.append(choice)
+        return found[::-1]
 
     def choice(self, question: Question) -> Choice | None:
         """The answer, for some ops of this signature; None where nothing fits."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import Any
 
@@ -14,11 +14,12 @@ from edgefusion.compiler.lowering.bounds import (
     op_bound,
 )
 from edgefusion.compiler.lowering.chain_bound import chain_ps
-from edgefusion.compiler.lowering.plan import Group, Plan
+from edgefusion.compiler.lowering.plan import Loop, Plan
 from edgefusion.compiler.lowering.rule import OpContext
 from edgefusion.compiler.lowering.scene import Scene, signature, with_residents
+from edgefusion.compiler.network.kind import Use
 from edgefusion.compiler.network.network import NetOp, operands, results
-from edgefusion.compiler.network.rows import row_count
+from edgefusion.compiler.network.rows import row_bytes, row_count
 from edgefusion.runtime.groups import EngineBounds
 from edgefusion.runtime.isa import Role
 
@@ -33,13 +34,37 @@ class BoundFinder:
     def of_plan(self, plan: Plan) -> list[list[Bound]]:
         """The bounds of each group's members, with their operands where the plan has them."""
         return [
-            self._of_group(group, {r.root for r in plan.residencies if r.first <= index <= r.last})
+            self.of_loop(
+                [member.op for member in group.members],
+                group.loop,
+                {r.root for r in plan.residencies if r.first <= index <= r.last},
+            )
             for index, group in enumerate(plan.groups)
         ]
 
     def apart(self, op: NetOp) -> Bound:
         """From DRAM to DRAM."""
         return self._bound(op, frozenset(), frozenset())
+
+    def weights_again(self, ops: Sequence[NetOp], loop: Loop, room_bytes: int, slots: int) -> int:
+        """The bytes of weights that a loop of ``ops`` loads more than once at least, because with
+        so much room not all stay, where ``slots`` stripes of a tensor lie in SRAM.
+
+        What does not stay passes at every step, and at fewer steps stripes take more of the room.
+        Where all weights but those of the last op stay, sweeps may take these in parts.
+        """
+        tensors = self.scene.tensors
+        weights = [sum(tensors[n].nbytes for n in op.kind.operands_for(Use.WEIGHT)) for op in ops]
+        too_many = sum(weights) - room_bytes
+        if too_many <= 0 or sum(weights[:-1]) <= room_bytes:
+            return 0
+        total = row_count(tensors[ops[-1].outputs[0]])
+        stripes = self.scene.frontier(ops, loop).step(0, total).stripes
+        rolled = slots * sum(
+            fresh.size * row_bytes(tensors[root]) for root, (_, fresh) in stripes.items()
+        )
+        steps = max(2, -(-rolled // room_bytes))
+        return (steps - 1) * (too_many + rolled // steps)
 
     def fused(
         self, ops: Sequence[NetOp], plan: Plan, placed: Sequence[Sequence[Bound]]
@@ -73,15 +98,15 @@ class BoundFinder:
             total += alone[op.name]
         return total, chain_ps(ops, self.scene, alone)
 
-    def _of_group(self, group: Group, residents: set[str]) -> list[Bound]:
-        scene, loop = self.scene, group.loop
-        ops = [member.op for member in group.members]
+    def of_loop(self, ops: Sequence[NetOp], loop: Loop, residents: Collection[str]) -> list[Bound]:
+        """The bounds of ops that run as one loop, whatever its stripes, with tensors in SRAM."""
+        scene = self.scene
         rows = [row_count(scene.tensors[op.outputs[0]]) for op in ops]
         reached = rows
-        if loop.stripe:
+        if len(ops) > 1 or loop.rolling:
             spans = scene.frontier(ops, loop).step(0, rows[-1]).spans
             reached = [span.size for span in spans]
-        inside = residents | loop.rolling | loop.shared
+        inside = {*residents} | loop.rolling | loop.shared
         loaded: set[str] = set()
         found = []
         for op, size, total in zip(ops, reached, rows, strict=True):

@@ -37,6 +37,16 @@ class Choice:
     time_ps: int
     dma_ps: int
 
+    @property
+    def cost(self) -> float:
+        """What plans are compared by."""
+        return cost_of(self.time_ps, self.dma_ps)
+
+
+def cost_of(time_ps: int, dma_ps: int) -> float:
+    """Time, and a little for the bus: of plans that take as long, the one that moves less."""
+    return time_ps + 0.1 * dma_ps
+
 
 Sized = tuple[Tiling, int]
 """A tiling, and the bytes of SRAM that an op reserves with it, which depend on nothing else."""
@@ -125,6 +135,8 @@ class LoopSearch:
         found = dict.fromkeys(self._ways, 0)
         for count in stripe_sizes(lines, multiple=granule)[1:]:
             stripe = count * unit
+            if self._stripes_bytes(stripe) > limit_bytes:
+                continue
             options = self._tilings(stripe)
             if options is None:
                 return []
@@ -218,6 +230,12 @@ class LoopSearch:
             self._options[stripe] = options if all(options) else None
         return self._options[stripe]
 
+    def _stripes_bytes(self, stripe: int) -> int:
+        """What stripes of this size take of SRAM, without the ops' own buffers."""
+        scene = self.scene
+        _, held = scene.frontier(self.ops, replace(self.loop, stripe=stripe)).capacities
+        return sum(stripe_bytes(root, rows, scene, self.scratch) for root, rows in held.items())
+
     def _sized(self, op: NetOp, size: int) -> list[Sized]:
         """The tilings of an op for stripes of up to ``size`` rows."""
         e, scene, kind = self.scratch, self.inside, lowered_kind(op)
@@ -243,9 +261,7 @@ class LoopSearch:
         ]
         if not all(usable):
             return None
-        loop, scene = replace(self.loop, stripe=stripe), self.scene
-        _, held = scene.frontier(self.ops, loop).capacities
-        stripes = sum(stripe_bytes(root, rows, scene, self.scratch) for root, rows in held.items())
+        stripes = self._stripes_bytes(stripe)
         level = [0] * len(usable)
         taken = [own[0][1] for own in usable]
         while stripes + sum(taken) > limit_bytes:
@@ -263,5 +279,5 @@ class LoopSearch:
         slots = self.schedule.slots
         tilings = [own[at][0] for own, at in zip(usable, level, strict=True)]
         members = (Member(op, t, slots, op.name) for op, t in zip(self.ops, tilings, strict=True))
-        loop = replace(loop, sweeps=tilings[-1].sweeps)
+        loop = replace(self.loop, stripe=stripe, sweeps=tilings[-1].sweeps)
         return Group(tuple(members), loop), stripes + sum(taken)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import gc
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from edgefusion.compiler.lowering.answers import Learnt
@@ -69,11 +71,25 @@ def lower(
         if progress is not None and index % 25 == 0:
             progress(f"lowering {network.name}: op {index} of {count}")
 
-    found = _planned(network, ops, machine, schedule, said)
-    made = [_emitted(network, ops, machine, schedule, planned) for planned in found]
+    with _without_collector():
+        found = _planned(network, ops, machine, schedule, said)
+        made = [_emitted(network, ops, machine, schedule, planned) for planned in found]
     if len(made) == 1:
         return made[0]
     return min(made, key=lambda lowered: simulate(lowered.program, machine).total_ps)
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Python's collector of cycles rests: for millions of tuples it would go through all objects
+    again and again, and find some tens of megabytes."""
+    works = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if works:
+            gc.enable()
 
 
 def _emitted(

@@ -3,7 +3,8 @@
 A beam walks over the ops in order. A state is where it has come to, which tensors are in SRAM
 there, and what the groups so far cost (``lowering.group_search``, ``lowering.tile_search``). From
 each state the next op runs alone, or as a group with those after it; its result goes to DRAM, stays
-in SRAM until its last use, or both. Costs are kept by signature, as networks repeat themselves.
+in SRAM until its last use, or both. Costs are kept by signature, as networks repeat themselves, and
+groups that cannot lead to a state worth following (``lowering.beam``) are not searched.
 
 These costs are estimates. The groups of the plan are rehearsed in the end (``lowering.rehearsal``):
 another plan has them run with the stripes and tilings that take least when each is scheduled.
@@ -12,10 +13,11 @@ another plan has them run with the stripes and tilings that take least when each
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from edgefusion.compiler.lowering.answers import Answers, Learnt, Question
+from edgefusion.compiler.lowering.beam import New, Reached, State
 from edgefusion.compiler.lowering.bounds import bus_ps
 from edgefusion.compiler.lowering.group import may_join, why_apart
 from edgefusion.compiler.lowering.group_search import Choice
@@ -31,8 +33,6 @@ from edgefusion.compiler.schedule.schedule import Grouping, Schedule
 from edgefusion.runtime.groups import STATISTICS
 from edgefusion.runtime.isa import Role
 
-_WIDTH = 3
-"""States that are followed at each op."""
 _LONGEST = 5
 """Ops that a group has at most."""
 _BUCKETS = 16
@@ -46,22 +46,6 @@ _WORTH = 0.7
 """How much of the time that tensors in SRAM save when they are read counts before they are."""
 _NEAR = 6
 """Ops over which one stays that is in DRAM as well."""
-
-
-_New = tuple[str, int, bool]
-"""A tensor in SRAM: its root, the op at which it may go, and whether it has no copy in DRAM."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _State:
-    """Where the search has come to, and by which groups."""
-
-    cost: float
-    residents: tuple[_New, ...]
-    before: _State | None = None
-    choices: tuple[tuple[Question, Choice], ...] = ()
-    ops: tuple[int, int] = (0, 0)
-    new: _New | None = None
 
 
 def plan_separately(ops: Sequence[NetOp], scene: Scene, schedule: Schedule) -> Plan:
@@ -128,59 +112,38 @@ class _Planner:
 
     def plan(self, progress: Callable[[int, int], None] | None) -> tuple[Plan, Plan]:
         count = len(self.ops)
-        states: list[list[_State]] = [[] for _ in range(count + 1)]
-        states[0] = [_State(0.0, ())]
-        for index in range(count):
+        kept = [[State(0.0, ())]]
+        for stop in range(1, count + 1):
             if progress is not None:
-                progress(index, count)
-            for state in self._kept(states[index]):
-                for following in self._following(state, index):
-                    states[following.ops[1]].append(following)
-        best = min(states[count], key=lambda s: s.cost)
+                progress(stop - 1, count)
+            reached = Reached(self._held_bytes, lambda n: _WORTH * bus_ps(n, self.machine))
+            # Short groups first: against them others can be told not to be worth a search.
+            for start in range(stop - 1, max(stop - _LONGEST, 0) - 1, -1):
+                for state in kept[start]:
+                    self._follow(state, start, stop, reached)
+            kept.append(reached.kept())
+        best = min(kept[count], key=lambda s: s.cost)
         return self._traced(best, lambda _, choice: choice), self._traced(
             best, self.answers.rehearsed
         )
 
-    def _kept(self, states: list[_State]) -> list[_State]:
-        """The best of each set of residents, and of these the most promising."""
-        distinct: dict[Any, _State] = {}
-        for state in states:
-            key = frozenset(state.residents)
-            if key not in distinct or state.cost < distinct[key].cost:
-                distinct[key] = state
-        ranked = sorted(distinct.values(), key=self._promise)
-        if not ranked:
-            return []
-        # What pays now may stand in the way of what follows: those with room are kept as well.
-        roomy = min(ranked, key=lambda s: (self._held(s), s.cost))
-        cheapest = min(ranked, key=lambda s: s.cost)
-        return list(dict.fromkeys((*ranked[:_WIDTH], roomy, cheapest)))
+    def _held_bytes(self, residents: Sequence[New]) -> int:
+        return sum(self.scene.aligned_bytes(root) for root, _, _ in residents)
 
-    def _held(self, state: _State) -> int:
-        return sum(self.scene.aligned_bytes(root) for root, _, _ in state.residents)
-
-    def _promise(self, state: _State) -> float:
-        """Cost so far, less what residents save when they are read."""
-        return state.cost - _WORTH * bus_ps(self._held(state), self.machine)
-
-    def _following(self, state: _State, index: int) -> Iterator[_State]:
-        for stop in range(index + 1, min(index + _LONGEST, len(self.ops)) + 1):
-            found = False
-            for new in self._destinations(stop - 1):
-                for after in self._after(state, index, stop, new):
-                    found = True
-                    yield after
-            op = self.ops[index]
-            if stop == index + 1 and not found and not self._fits(op, stop):
-                # Tells what is wrong.
-                best(self._context(op, {}), self.schedule)
+    def _follow(self, state: State, start: int, stop: int, reached: Reached) -> None:
+        """Enter what is ``reached`` from ``state`` with the next ops as one group."""
+        for new in self._destinations(stop - 1):
+            self._enter(state, start, stop, new, reached)
+        if not reached and stop == start + 1 and not self._fits(self.ops[start], stop):
+            # Tells what is wrong.
+            best(self._context(self.ops[start], {}), self.schedule)
 
     def _fits(self, op: NetOp, stop: int) -> bool:
         """Whether the op by itself fits all of SRAM."""
         asked = self._asked([op], {}, stop)
         return asked is not None and self.answers.choice(asked) is not None
 
-    def _destinations(self, index: int) -> Iterator[_New | None]:
+    def _destinations(self, index: int) -> Iterator[New | None]:
         """Where the result of an op may go."""
         yield None
         if not self.allowed.resident:
@@ -198,7 +161,9 @@ class _Planner:
         if near and (near[-1] < readers[-1] or root in self.must_dram):
             yield root, near[-1], False
 
-    def _after(self, state: _State, start: int, stop: int, new: _New | None) -> Iterator[_State]:
+    def _enter(
+        self, state: State, start: int, stop: int, new: New | None, reached: Reached
+    ) -> None:
         """The ops from ``start`` on as one group; or in two, the first of which computes nothing
         but the statistics that the second needs."""
         where = {root: "sram" for root, _, _ in state.residents}
@@ -207,17 +172,22 @@ class _Planner:
         residents = (*state.residents, new) if new else state.residents
         left = tuple(r for r in residents if r[1] >= stop)
 
-        def following(asked: Sequence[Question | None]) -> Iterator[_State]:
-            found = [
-                (q, c) for q in asked if q is not None and (c := self.answers.choice(q)) is not None
-            ]
-            if len(found) == len(asked):
-                cost = state.cost + sum(c.time_ps + 0.1 * c.dma_ps for _, c in found)
-                yield _State(cost, left, state, tuple(found), (start, stop), new)
+        def enter(*asked: Question | None) -> None:
+            questions = [question for question in asked if question is not None]
+            if len(questions) < len(asked):
+                return
+            least = state.cost + sum(map(self.answers.least_cost, questions))
+            if not reached.may_keep(least, left):
+                return
+            choices = self.answers.choices(questions)
+            if choices is not None:
+                cost = state.cost + sum(choice.cost for choice in choices)
+                made = tuple(zip(questions, choices, strict=True))
+                reached.enter(State(cost, left, state, made, (start, stop), new))
 
         ops = self._form(start, stop)
         if ops is not None:
-            yield from following([self._asked(ops, where, stop)])
+            enter(self._asked(ops, where, stop))
         for barrier in range(start, stop - 1):
             if self._may_repeat(start, barrier, stop):
                 first = list(self.ops[start : barrier + 1])
@@ -225,9 +195,8 @@ class _Planner:
                 second = [*first[:-1], bare, *self.ops[barrier + 1 : stop]]
                 if may_join(second, self.scene):
                     before = {root: "sram" for root, _, _ in state.residents}
-                    values = self._asked(second, where, stop)
-                    if values is not None and self.answers.choice(values) is not None:
-                        yield from following([self._asked(first, before, stop, drops=True), values])
+                    asked = self._asked(first, before, stop, drops=True)
+                    enter(asked, self._asked(second, where, stop))
 
     def _form(self, start: int, stop: int) -> Sequence[NetOp] | None:
         """The ops as one group; None if they cannot be, or it is not worth a try."""
@@ -385,10 +354,10 @@ class _Planner:
         scene = with_residents(self.scene, where)
         return OpContext(op, self.machine, scene.tensors, scene.views)
 
-    def _traced(self, state: _State, final: Callable[[Question, Choice], Choice]) -> Plan:
+    def _traced(self, state: State, final: Callable[[Question, Choice], Choice]) -> Plan:
         """The plan that has come to ``state``, with its choices made ``final``."""
-        steps: list[_State] = []
-        at: _State | None = state
+        steps: list[State] = []
+        at: State | None = state
         while at is not None and at.choices:
             steps.append(at)
             at = at.before
@@ -409,7 +378,7 @@ class _Planner:
         )
         return Plan(tuple(groups), residencies, tuple(borders))
 
-    def _border(self, step: _State) -> str:
+    def _border(self, step: State) -> str:
         """Why the op that follows is not in the group; '' for the last."""
         stop = step.ops[1]
         if stop == len(self.ops):

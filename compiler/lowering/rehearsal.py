@@ -56,6 +56,5 @@ def rehearse(emit: Callable[[Emitter], None], machine: Machine, schedule: Schedu
     emit(emitter)
     program = builder.build()
     graph = dependence_graph(emitter.accesses)
-    kinds = program.columns.engine.tolist()
-    durations = durations_ps(program, machine).tolist()
-    return list_schedule(graph, kinds, durations, machine).end_ps
+    durations = durations_ps(program, machine)
+    return list_schedule(graph, program.columns.engine, durations, machine).end_ps

@@ -25,11 +25,14 @@ class Tiling:
     values: tuple[tuple[str, TilingValue], ...]
 
     def __getitem__(self, name: str) -> int:
-        return int(dict(self.values)[name])
+        return int(self._chosen(name))
 
     def get(self, name: str, default: TilingValue) -> TilingValue:
         """The choice ``name``, or ``default`` where a rule has no such choice."""
-        return dict(self.values).get(name, default)
+        for own, value in self.values:
+            if own == name:
+                return value
+        return default
 
     @property
     def family(self) -> tuple[tuple[str, TilingValue], ...]:
@@ -49,7 +52,13 @@ class Tiling:
 
     def choice(self, name: str) -> str:
         """The choice ``name`` as text."""
-        return str(dict(self.values)[name])
+        return str(self._chosen(name))
+
+    def _chosen(self, name: str) -> TilingValue:
+        for own, value in self.values:
+            if own == name:
+                return value
+        raise KeyError(name)
 
     def __str__(self) -> str:
         return " ".join(f"{name}={value}" for name, value in self.values)

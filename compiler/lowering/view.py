@@ -93,9 +93,10 @@ class View(NamedTuple):
 
     def box(self, starts: Sequence[int], sizes: Sequence[int]) -> View:
         """The sub-box of ``sizes`` elements that begins at ``starts``."""
-        o = self.operand
-        offset = sum(a * s for a, s in zip(starts, o.strides, strict=True))
-        return self._with(o.address + offset, tuple(sizes), o.strides)
+        address, strides = self.operand.address, self.operand.strides
+        for start, stride in zip(starts, strides, strict=True):
+            address += start * stride
+        return self._with(address, tuple(sizes), strides)
 
     def reshape(self, *shape: int) -> View:
         """The same bytes under another shape. Raises ValueError where strides forbid it."""
@@ -121,10 +122,8 @@ class View(NamedTuple):
         return self.memory.touched(self.operand)
 
     def _with(self, address: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> View:
-        o = self.operand
-        return View(
-            Operand(o.tensor, o.space, address, o.dtype, shape, strides), self.memory, self.role
-        )
+        (tensor, space, _, dtype, _, _), memory, role = self
+        return View(Operand(tensor, space, address, dtype, shape, strides), memory, role)
 
 
 def folded_strides(o: Operand, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -8,28 +8,32 @@ Everything that may be reordered is limited by the dependence graph, so values c
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import numpy.typing as npt
 
 from edgefusion.compiler.schedule.dependences import DependenceGraph
+from edgefusion.compiler.schedule.list_schedule_loop import place_all
 from edgefusion.runtime.cost import to_ps
 from edgefusion.runtime.isa import EngineKind
 from edgefusion.runtime.machine import Machine
+from edgefusion.runtime.program import I64
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Issue:
     """Instructions of the graph in issue order, for each of these the unit of its kind, and when
     the last one ends."""
 
-    order: list[int]
-    units: list[int]
+    order: I64
+    units: I64
     end_ps: int
 
 
 def list_schedule(
-    graph: DependenceGraph, kinds: Sequence[int], durations_ps: Sequence[int], machine: Machine
+    graph: DependenceGraph, kinds: npt.ArrayLike, durations_ps: npt.ArrayLike, machine: Machine
 ) -> Issue:
     """Order the instructions of ``graph``, which run on engines of these ``kinds`` for so long.
 
@@ -37,100 +41,61 @@ def list_schedule(
     the backward pass had to place earliest ("double justification": Valls, Ballestin and
     Quintanilla, Justification and RCPSP, EJOR 165, 2005). The shorter of both is taken.
     """
-    pool = _Pool(kinds, durations_ps, machine)
-    before = graph.before
-    after: list[list[int]] = [[] for _ in before]
-    for node, earlier_nodes in enumerate(before):
-        for earlier in earlier_nodes:
-            after[earlier].append(node)
-    first = pool.run(before, after, range(len(before)))
-    backwards = pool.run(after, before, _ranks(reversed(first.order), len(before)))
-    second = pool.run(before, after, _ranks(reversed(backwards.order), len(before)))
+    before = _Edges.of(graph)
+    after = before.reversed()
+    engines = np.array([machine.engines[kind] for kind in EngineKind], dtype=np.int64)
+    semaphore_ps, setup_ps = to_ps([machine.semaphore_ns, machine.dma_setup_ns]).tolist()
+    kind_of = np.asarray(kinds, dtype=np.int64)
+    durations = np.asarray(durations_ps, dtype=np.int64)
+
+    def run(waits: _Edges, follows: _Edges, ranks: I64) -> Issue:
+        """Nothing precedes what it ``waits`` for; of what is ready the lowest of ``ranks`` goes."""
+        order, units, end_ps = place_all(
+            kind_of,
+            durations,
+            engines,
+            np.diff(waits.begin),
+            follows.begin,
+            follows.nodes,
+            ranks,
+            semaphore_ps,
+            setup_ps,
+        )
+        return Issue(order, units, int(end_ps))
+
+    nodes = len(graph.before)
+    first = run(before, after, np.arange(nodes))
+    backwards = run(after, before, _ranks_of_reversed(first.order, nodes))
+    second = run(before, after, _ranks_of_reversed(backwards.order, nodes))
     return second if second.end_ps < first.end_ps else first
 
 
-def _ranks(order: Iterable[int], nodes: int) -> list[int]:
-    ranks = [0] * nodes
-    for rank, node in enumerate(order):
-        ranks[node] = rank
+def _ranks_of_reversed(order: I64, nodes: int) -> I64:
+    """The last of ``order`` comes first; nodes that are not in it are never compared."""
+    ranks = np.zeros(nodes, dtype=np.int64)
+    ranks[order[::-1]] = np.arange(len(order))
     return ranks
 
 
-@dataclass(frozen=True, slots=True)
-class _Pool:
-    """Instructions and the engines that run them. Times are those of ``runtime.simulator``, except
-    that a signal within a kind of several engines counts in the choice of the engine alone."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Edges:
+    """For each node others: ``nodes[begin[n]:begin[n + 1]]``."""
 
-    kinds: Sequence[int]
-    durations_ps: Sequence[int]
-    machine: Machine
+    begin: I64
+    nodes: I64
 
-    def run(
-        self, before: Sequence[Sequence[int]], after: Sequence[Sequence[int]], ranks: Sequence[int]
-    ) -> Issue:
-        """An order in which nothing precedes what is ``before`` it: whenever an engine is free, it
-        takes what is ready and has the lowest of ``ranks``. Nodes beyond the instructions are
-        joins, which do no work."""
-        kinds, durations_ps, machine = self.kinds, self.durations_ps, self.machine
-        count = len(kinds)
-        semaphore_ps, setup_ps = to_ps([machine.semaphore_ns, machine.dma_setup_ns]).tolist()
-        ready: dict[int, list[tuple[int, int]]] = {kind: [] for kind in sorted(set(kinds))}
-        free_at = {kind: [0] * machine.engines[EngineKind(kind)] for kind in ready}
-        bus_free = end_ps = 0
-        home = [0] * count  # the unit of the last predecessor of the same kind
-        still_open = [len(nodes) for nodes in before]
-        ready_at = [0] * len(before)
-        ended: dict[int, dict[int, int]] = {}  # by join, when the last of each kind before it has
-        # (time, node) of a node that becomes ready, and (time, -1) of an engine set free.
-        events = [(0, node) for node, waits in enumerate(still_open) if not waits]
+    @classmethod
+    def of(cls, graph: DependenceGraph) -> _Edges:
+        """What each node of ``graph`` follows."""
+        sizes = [len(nodes) for nodes in graph.before]
+        begin = np.cumsum([0, *sizes], dtype=np.int64)
+        flat = chain.from_iterable(graph.before)
+        return cls(begin, np.fromiter(flat, dtype=np.int64, count=int(begin[-1])))
 
-        def release(node: int, at: int) -> None:
-            """One predecessor of ``node`` has been placed; its result is there ``at``."""
-            ready_at[node] = max(ready_at[node], at)
-            still_open[node] -= 1
-            if not still_open[node]:
-                heapq.heappush(events, (ready_at[node], node))
-
-        def pass_on(ends: Mapping[int, int], node: int, now: int) -> None:
-            """To ``node``, that what it follows has ended, by kind: others take a signal."""
-            if node < count:
-                own = kinds[node]
-                signals = (at + (semaphore_ps if kind != own else 0) for kind, at in ends.items())
-                now = max([now, *signals])
-            else:
-                last = ended.setdefault(node, {})
-                for kind, at in ends.items():
-                    last[kind] = max(last.get(kind, 0), at)
-            release(node, now)
-
-        order: list[int] = []
-        units: list[int] = []
-        while events:
-            now = events[0][0]
-            while events and events[0][0] == now:
-                _, node = heapq.heappop(events)
-                if node >= count:
-                    for successor in after[node]:
-                        pass_on(ended.get(node, {}), successor, now)
-                elif node >= 0:
-                    heapq.heappush(ready[kinds[node]], (ranks[node], node))
-            for kind, queue in ready.items():
-                idle = [unit for unit, free in enumerate(free_at[kind]) if free <= now]
-                while queue and idle:
-                    _, node = heapq.heappop(queue)
-                    # An operand made here needs no signal to get here.
-                    unit = home[node] if home[node] in idle else idle[0]
-                    idle.remove(unit)
-                    order.append(node)
-                    units.append(unit)
-                    end = now + durations_ps[node]
-                    if kind == EngineKind.DMA:
-                        end = bus_free = max(end, bus_free + durations_ps[node] - setup_ps)
-                    free_at[kind][unit] = end
-                    end_ps = max(end_ps, end)
-                    heapq.heappush(events, (end, -1))
-                    for successor in after[node]:
-                        if successor < count and kinds[successor] == kind:
-                            home[successor] = unit
-                        pass_on({kind: end}, successor, end)
-        return Issue(order, units, end_ps)
+    def reversed(self) -> _Edges:
+        """From those others to the nodes."""
+        count = len(self.begin) - 1
+        begin = np.zeros(count + 1, dtype=np.int64)
+        np.cumsum(np.bincount(self.nodes, minlength=count), out=begin[1:])
+        of_edge = np.repeat(np.arange(count), np.diff(self.begin))
+        return _Edges(begin, of_edge[np.argsort(self.nodes, kind="stable")])

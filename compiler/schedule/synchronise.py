@@ -42,17 +42,17 @@ def synchronise(
 ) -> Program:
     """``program`` (without dependencies) in issue order, with dependencies and buffer records."""
     columns = program.columns
-    kinds = columns.engine.tolist()
     if schedule.overlap:
         graph = dependence_graph(accesses)
-        issue = list_schedule(graph, kinds, durations_ps(program, machine).tolist(), machine)
-        columns = _permuted(columns, np.array(issue.order, dtype=np.int64))
-        columns = replace(columns, unit=np.array(issue.units, dtype=np.uint8))
-        accesses = [accesses[i] for i in issue.order]
-        engines = list(zip(columns.engine.tolist(), issue.units, strict=True))
-        found = semaphore_waits(graph, issue.order, engines)
+        issue = list_schedule(graph, columns.engine, durations_ps(program, machine), machine)
+        columns = _permuted(columns, issue.order)
+        columns = replace(columns, unit=issue.units.astype(np.uint8))
+        order = issue.order.tolist()
+        accesses = [accesses[i] for i in order]
+        engines = list(zip(columns.engine.tolist(), issue.units.tolist(), strict=True))
+        found = semaphore_waits(graph, order, engines)
     else:
-        found = one_at_a_time(kinds)
+        found = one_at_a_time(columns.engine.tolist())
     columns = replace(
         columns,
         deps=np.array([i for wait in found for i in wait], dtype=np.int32),

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import pytest
+
+from edgefusion.compiler.lowering.answers import Answers, Question
+from edgefusion.compiler.lowering.beam import Reached
+from edgefusion.compiler.lowering.group_bounds import BoundFinder
+from edgefusion.compiler.lowering.group_search import Choice
 from edgefusion.compiler.lowering.lower import Lowered, lower
 from edgefusion.compiler.network.network import Network
 from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime.ledger import traffic_ledger
 from edgefusion.runtime.simulator import simulate
 from edgefusion.runtime.target import load_target
-from tests.group_cases import KIB, ChainBuilder, ways, wide_tail
+from tests.group_cases import CASES, KIB, ChainBuilder, ways, wide_tail
 
 MACHINE = load_target("exynos2400").machine
 
@@ -91,3 +97,51 @@ def test_more_traffic_saved_is_time_saved_where_dram_is_slow() -> None:
     assert moved(pipelined) < moved(mlt) / 2
     times = [simulate(made.program, machine).total_ps for made in (mlt, pipelined)]
     assert times[1] < times[0] / 2
+
+
+def least_parts(
+    network: Network, sram_kib: int, monkeypatch: pytest.MonkeyPatch
+) -> dict[tuple[str, ...], float]:
+    """By ops of all groups that are tried, how much of their cost is known without a search."""
+    found: dict[tuple[str, ...], float] = {}
+    search = Answers._search
+
+    def watched(self: Answers, question: Question) -> Choice | None:
+        choice = search(self, question)
+        if choice is not None:
+            ops = tuple(op.name for op in question.ops)
+            part = self.least_cost(question) / choice.cost
+            found[ops] = max(part, found.get(ops, 0.0))
+        return choice
+
+    monkeypatch.setattr(Answers, "_search", watched)
+    monkeypatch.setattr(Reached, "may_keep", lambda *_: True)  # every question is searched
+    planned(network, sram_kib, 0.5e9)  # little time is lost where the bus is that slow
+    return found
+
+
+@pytest.mark.parametrize(("case", "sram_kib"), [("residual", 16), ("transformer", 40)])
+def test_no_answer_costs_less_than_what_it_costs_at_least(
+    case: str, sram_kib: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = least_parts(CASES[case](), sram_kib, monkeypatch)
+    assert 0.8 < max(parts.values()) <= 1
+
+
+def test_weights_that_do_not_fit_cost_a_loop_at_least_another_pass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    c = ChainBuilder()
+    network = c.build(c.linear(c.linear(c.input(1, 512, 512), 512), 64))
+    parts = least_parts(network, 250, monkeypatch)  # the first weights alone have 256 KiB
+    assert 0.3 < parts["matmul1", "matmul2"] <= 1
+    monkeypatch.setattr(BoundFinder, "weights_again", lambda *_: 0)
+    without = least_parts(network, 250, monkeypatch)
+    assert without["matmul1", "matmul2"] < parts["matmul1", "matmul2"] / 1.5
+
+
+@pytest.mark.parametrize("case", ["residual", "heavy tail"])
+def test_what_is_not_searched_changes_no_plan(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    spared = planned(CASES[case](), 48, 17e9)
+    monkeypatch.setattr(Reached, "may_keep", lambda *_: True)
+    assert planned(CASES[case](), 48, 17e9).plan == spared.plan

@@ -30,9 +30,10 @@ def test_a_region_that_takes_over_bytes_waits_for_all_earlier_uses() -> None:
     unused = Region(reuses=[old])
     new = Region(reuses=[unused])
     accesses = [Access((source,), (old,)), Access((old,), (source,)), Access((source,), (new,))]
-    engines = [DMA, VECTOR, TENSOR]
+    engines: list[EngineId] = [DMA, VECTOR, TENSOR]
     kinds = [kind for kind, _ in engines]
-    assert list_schedule(dependence_graph(accesses), kinds, [5, 50, 5], MACHINE).order == [0, 1, 2]
+    issue = list_schedule(dependence_graph(accesses), kinds, [5, 50, 5], MACHINE)
+    assert issue.order.tolist() == [0, 1, 2]
     assert waits(engines, accesses)[2] == (0, 1)
 
 
@@ -62,8 +63,8 @@ def test_queues_and_waits_keep_every_dependence(data: st.DataObject) -> None:
     graph = dependence_graph(accesses)
     durations = [data.draw(st.integers(0, 20)) for _ in range(count)]
     issue = list_schedule(graph, kinds, durations, MACHINE)
-    order = issue.order
-    running = [(int(kinds[i]), unit) for i, unit in zip(order, issue.units, strict=True)]
+    order = issue.order.tolist()
+    running = [(int(kinds[i]), unit) for i, unit in zip(order, issue.units.tolist(), strict=True)]
     ended: list[set[int]] = []  # of each instruction, those that are over when it starts
     for at, wait in enumerate(semaphore_waits(graph, order, running)):
         queue = [i for i in range(at) if running[i] == running[at]][-1:]
