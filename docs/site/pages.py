@@ -13,6 +13,7 @@ from typer.main import get_command
 from edgefusion.cli.main import app
 from edgefusion.runtime import errors
 from edgefusion.runtime.machine import ENGINE_KEYS, Machine
+from edgefusion.runtime.pipeline_roles import ROLE_PRECISION, ROLES
 from edgefusion.runtime.target import STATUSES, TARGET_VERSION, load_target
 from edgefusion.toolchain.accuracy import recipe
 from edgefusion.toolchain.profiling import frames
@@ -56,13 +57,13 @@ def data_frames() -> str:
 def recipe_file() -> str:
     """The recipe's own words, and what its values can be."""
     table = ["| component | precision where nothing is said |", "| --- | --- |"]
-    table += [f"| `{name}` | `{value}` |" for name, value in recipe.DEFAULT_PRECISION.items()]
+    table += [f"| `{name}` | `{ROLE_PRECISION[role]}` |" for name, role in ROLES.items()]
     precisions = " or ".join(f"`{each}`" for each in get_args(recipe.Precision))
     return _page(
         "Recipe files",
-        f"{inspect.getdoc(recipe)}\n\nA precision is {precisions}; an ONNX file that is none of "
-        "the three networks is a `model`. `edgefusion compile --recipe FILE.toml` takes a recipe, "
-        "`edgefusion verify --recipe-out FILE.toml` writes one: see "
+        f"{inspect.getdoc(recipe)}\n\nA precision is {precisions}; an ONNX file that is no "
+        "network of a pipeline is a `model`. `edgefusion compile --recipe FILE.toml` takes a "
+        "recipe, `edgefusion verify --recipe-out FILE.toml` writes one: see "
         "[Quantization](quantization.md).",
         table,
     )
