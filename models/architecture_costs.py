@@ -26,11 +26,9 @@ class NetworkCost:
 
 def network_cost(architecture: Architecture, component: str) -> NetworkCost:
     """Built and evaluated on torch's meta device: shapes alone, no memory."""
-    network = architecture.networks[component]
-    family = family_named(architecture.family)
-    part = family.part(component).of_class(network.class_name)
+    part = family_named(architecture.family).part(component)
     with torch.device("meta"):
-        module = part.kind.part(network.build())
+        module = part.kind.part(architecture.networks[component].build())
     return module_cost(module, part)
 
 

@@ -21,11 +21,6 @@ if TYPE_CHECKING:
 class NetworkArchitecture(Protocol):
     """The shape of one network; hashable."""
 
-    @property
-    def class_name(self) -> str:
-        """Its library's class, by which a family knows what kind of network it is."""
-        ...
-
     def build(self) -> nn.Module:
         """The library's module, initialised by its library."""
         ...
@@ -80,7 +75,6 @@ _SIZE_WIDTH = 256
 class UNetArchitecture:
     """A conditional U-Net; block types and channels run from the outermost level inwards."""
 
-    class_name: ClassVar[str] = "UNet2DConditionModel"
     channels: tuple[int, ...]
     down_blocks: tuple[str, ...]
     up_blocks: tuple[str, ...]
@@ -149,7 +143,6 @@ class UNetArchitecture:
 class VaeDecoderArchitecture:
     """The decoding half of AutoencoderKL; channels run from the image side inwards."""
 
-    class_name: ClassVar[str] = "AutoencoderKL"
     channels: tuple[int, ...] = (128, 256, 512, 512)
     layers_per_block: int = 2
     latent_size: int = 64

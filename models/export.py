@@ -99,7 +99,7 @@ def _trace(source: Source, component: str, batch: int, say: Say) -> ir.Model:
 
     module: Any = source.load(component)
     say(f"{component}: tracing")
-    kind = source.part(component).kind
+    kind = source.family.part(component).kind
     ports = kind.signature(module.config, source.sizes, batch)
     with _quiet_exporter(), torch.no_grad():
         program = torch.onnx.export(

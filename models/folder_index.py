@@ -37,9 +37,9 @@ class PipelineIndex:
     def compiled(self) -> Mapping[str, Part]:
         """By component, in pipeline order: the family's parts that are there, of its class."""
         return {
-            part.component: part.of_class(self.parts[part.folder])
+            part.component: part
             for part in self.family.parts
-            if self.parts.get(part.folder) in part.classes
+            if self.parts.get(part.folder) == part.kind.class_name
         }
 
     @property
@@ -101,7 +101,7 @@ class PipelineIndex:
 
     def _refusal(self, part: str, class_name: str) -> InputError:
         family = self.family
-        expected = {each.folder: " or ".join(each.classes) for each in family.parts}
+        expected = {each.folder: each.kind.class_name for each in family.parts}
         if part in expected:
             return InputError(
                 f"{self.path} names the class {class_name} for {part}; expected "

@@ -91,13 +91,12 @@ class UNetGraph(nn.Module):
 
 
 class UNetWithSizesGraph(nn.Module):
-    """As ``UNetGraph``, with a pooled text [N, width] and the picture's sizes [N, 6]; if
-    ``guided``, the guidance embedding comes before these."""
+    """As ``UNetGraph``, with a pooled text [N, width] and the picture's sizes [N, 6] as the last
+    inputs; the guidance embedding, where there is one, comes before these."""
 
-    def __init__(self, model: nn.Module, *, guided: bool) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.guided = guided
 
     def forward(
         self,
@@ -112,7 +111,7 @@ class UNetWithSizesGraph(nn.Module):
             sample,
             timestep,
             encoder_hidden_states,
-            timestep_cond=guidance[0] if self.guided else None,
+            timestep_cond=guidance[0] if guidance else None,
             added_cond_kwargs={"text_embeds": text_embeds, "time_ids": time_ids},
             return_dict=False,
         )[0]

@@ -101,7 +101,7 @@ def _check_config(index: PipelineIndex, component: str) -> list[str]:
             "checkpoint that it was made from.",
         )
     index.family.check(index.configs, component)
-    kind = index.compiled[component].kind
+    kind = index.family.part(component).kind
     if kind.library == "transformers":  # its configurations hold keys of all kinds
         return []
     import diffusers
@@ -115,7 +115,7 @@ def _check_network(index: PipelineIndex, component: str) -> list[str]:
     """Weights against the configuration, and a run without values; remarks on the files."""
     import torch
 
-    part, place = index.compiled[component], index.place(component)
+    part, place = index.family.part(component), index.place(component)
     files = weight_files(place, part.kind)
     stored = files.shapes()
     module = _on_meta(place, part)

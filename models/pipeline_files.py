@@ -100,11 +100,9 @@ def check_tokenizers(source: Source, index: PipelineIndex) -> list[str]:
     does not.
     """
     config = pipeline_config({k: v.read_bytes() for k, v in pipeline_files(source).items()})
-    return [
-        remark
-        for part in index.family.encoders
-        if (remark := _check_tokenizer(config, part, source.sizes.context_tokens, index))
-    ]
+    length = source.sizes.context_tokens
+    found = (_check_tokenizer(config, part, length, index) for part in index.family.encoders)
+    return [remark for remark in found if remark is not None]
 
 
 def _check_tokenizer(

@@ -80,16 +80,6 @@ class Source:
         index = read_index(self.path)
         return index.family.sizes(index.configs)
 
-    def part(self, component: str) -> Part:
-        """What ``component`` is: the family's part, of the kind that the source has. KeyError for a
-        component that it has not."""
-        if self.architecture is not None:
-            class_name = self.architecture.networks[component].class_name
-            return self.family.part(component).of_class(class_name)
-        if self.kind == "onnx" or self.path is None:
-            return self.family.part(component)
-        return read_index(self.path).compiled[component]
-
     def load(self, component: str) -> nn.Module:
         """One component in evaluation mode, float32: what its kind's ``graph`` takes.
 
@@ -108,11 +98,11 @@ class Source:
                 f"{', '.join(self.components)} ({self.kind}). Choose among these."
             )
         if self.architecture is not None:
-            part = None if whole else self.part(component)
+            part = None if whole else self.family.part(component)
             return _random_module(self.architecture, component, part, self.seed or 0)
         assert self.path is not None
         load = load_whole if whole else load_from_folder
-        return load(self.path, self.part(component))
+        return load(self.path, self.family.part(component))
 
 
 def resolve_source(text: str, *, random_weights_seed: int | None = None) -> Source:

@@ -50,7 +50,7 @@ class PromptReader:
         return {name: tokenizer(prompt) for name, tokenizer in self.tokenizers.items()}
 
 
-def token_ids(tokens: Mapping[str, Tokens]) -> dict[str, npt.NDArray[np.int64]]:
+def ids_of(tokens: Mapping[str, Tokens]) -> dict[str, npt.NDArray[np.int64]]:
     """The ids alone, for each text encoder."""
     return {name: each.ids for name, each in tokens.items()}
 

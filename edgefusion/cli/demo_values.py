@@ -71,7 +71,7 @@ def full_step(bundle: Bundle, say: Say) -> dict[str, Any]:
     import torch
 
     from edgefusion.models.text_to_image import step_inputs
-    from edgefusion.models.tokenization import token_ids
+    from edgefusion.models.tokenization import ids_of
     from edgefusion.runtime.accuracy import sqnr_db
     from edgefusion.toolchain.accuracy.held_out import PROMPTS, SEED
     from edgefusion.toolchain.running.execution import (
@@ -84,7 +84,7 @@ def full_step(bundle: Bundle, say: Say) -> dict[str, Any]:
     # 1. What the step is given
     config, sampling = pipeline_of(bundle)
     timestep = sampling.timesteps(bundle.manifest.steps)[0]
-    ids = token_ids(prompt_reader(bundle, config, say)(PROMPTS[0]))
+    ids = ids_of(prompt_reader(bundle, config, say)(PROMPTS[0]))
     say("text encoder in ONNX Runtime")
     encoded = {
         name: reference_network(bundle, name)({"input_ids": each}) for name, each in ids.items()

@@ -114,7 +114,7 @@ class Easel:
         from PIL import Image
 
         from edgefusion.models.text_to_image import generate
-        from edgefusion.models.tokenization import token_ids
+        from edgefusion.models.tokenization import ids_of
         from edgefusion.runtime.files import disk_errors, replacing
 
         def enter(text: str) -> None:
@@ -130,7 +130,7 @@ class Easel:
                 "its end is left out"
             )
         seed, steps = self.details["seed"], self.details["steps"]
-        ids = token_ids(tokens)
+        ids = ids_of(tokens)
         made = generate(make, self.sampling, ids, seed=seed, steps=steps, say=enter)
         with replacing((output,), Kind.PNG) as (partial,), disk_errors(output):
             Image.fromarray(made.image).save(partial, format="PNG")

@@ -8,8 +8,8 @@ calibration, running and verification know no other difference between pipelines
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,6 +27,8 @@ Arrays = Mapping[str, Array]
 
 GUIDANCE_SCALE = 7.5
 """For students that take the guidance as an input: the pipelines' usual value."""
+NO_IP_ADAPTER = "it only reads pictures for an IP-Adapter, which this folder has none of"
+"""What leaving out an ``image_encoder`` means."""
 _NO_LENGTH = 10**9
 
 
@@ -39,20 +41,6 @@ class Part:
     kind: NetworkKind
     tokenizer: str = ""
     """The folder of what makes a text encoder's tokens."""
-    others: tuple[NetworkKind, ...] = ()
-    """Kinds that can stand in the place of ``kind``."""
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The classes that are compiled, the usual one first."""
-        return (self.kind.class_name, *(kind.class_name for kind in self.others))
-
-    def of_class(self, class_name: str) -> Part:
-        """This part with the kind of that class; KeyError for one that is not compiled."""
-        for kind in (self.kind, *self.others):
-            if kind.class_name == class_name:
-                return replace(self, kind=kind)
-        raise KeyError(class_name)
 
     @property
     def role(self) -> PipelineRole:
@@ -135,9 +123,8 @@ class Family(ABC):
     def check(self, configs: Configs, component: str) -> None:
         """Raises InputError, naming file and key, unless ``component`` is what the family has, and
         fits the others."""
-        config = configs.of(component)
-        part = configs.components[component]
-        part.kind.check(config)
+        part = self.part(component)
+        part.kind.check(configs.of(component))
         if part.role == "encoder":
             _check_prompt_length(configs, component)
 
@@ -198,11 +185,6 @@ def guidance_embedding(guidance: float, width: int) -> npt.NDArray[np.float32]:
     values = np.zeros((1, width), np.float32)
     values[0, : 2 * half] = np.concatenate([np.sin(angles), np.cos(angles)])
     return values
-
-
-def parts_of(family: Family, components: Collection[str]) -> dict[str, Part]:
-    """Those parts of ``family`` that become one of ``components``."""
-    return {part.component: part for part in family.parts if part.component in components}
 
 
 def _check_prompt_length(configs: Configs, component: str) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from edgefusion.models.families.family import (
     CONTEXT,
     HIDDEN,
+    NO_IP_ADAPTER,
     Array,
     Arrays,
     Configs,
@@ -19,12 +20,11 @@ from edgefusion.models.families.family import (
     Shapes,
     guidance_condition,
 )
-from edgefusion.models.families.unet_checks import check_channels, check_context, check_vae
+from edgefusion.models.families.unet_checks import check_together
 from edgefusion.models.networks.autoencoder import KlDecoder
 from edgefusion.models.networks.clip_text import ClipText
 from edgefusion.models.networks.unet import ConditionalUNet, check_supported
 
-NO_SAFETY_CHECKER = "pictures are not filtered"
 _TEXT = "text_encoder"
 
 
@@ -45,27 +45,22 @@ class StableDiffusion(Family):
     harmless: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
             "feature_extractor": "it only prepares pictures for the safety checker",
-            "image_encoder": "it only reads pictures for an IP-Adapter, which this folder has none "
-            "of",
-            "safety_checker": NO_SAFETY_CHECKER,
+            "image_encoder": NO_IP_ADAPTER,
+            "safety_checker": "pictures are not filtered",
         }
     )
 
     def check(self, configs: Configs, component: str) -> None:
         """See the base class."""
         super().check(configs, component)
-        config = configs.of(component)
         if component == "unet":
             check_supported(
-                config,
+                configs.of(component),
                 "addition_embed_type",
                 (None, "text"),
                 "it asks for inputs (pooled text, image sizes) that no part here makes, as in SDXL",
             )
-            check_channels(configs)
-            check_context(configs, (_TEXT,))
-        elif component == "vae_decoder":
-            check_vae(configs)
+        check_together(configs, component, (_TEXT,))
 
     def conditions(self, encoded: Mapping[str, Arrays], shapes: Shapes) -> dict[str, Array]:
         """See the base class."""

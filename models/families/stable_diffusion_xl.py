@@ -15,6 +15,7 @@ import numpy as np
 from edgefusion.models.families.family import (
     CONTEXT,
     HIDDEN,
+    NO_IP_ADAPTER,
     SAMPLE,
     Array,
     Arrays,
@@ -24,7 +25,7 @@ from edgefusion.models.families.family import (
     Shapes,
     guidance_condition,
 )
-from edgefusion.models.families.unet_checks import check_channels, check_context, check_vae
+from edgefusion.models.families.unet_checks import check_together
 from edgefusion.models.networks.autoencoder import KlDecoder
 from edgefusion.models.networks.clip_text import ClipText, ClipTextWithProjection
 from edgefusion.models.networks.unet import (
@@ -59,8 +60,7 @@ class StableDiffusionXL(Family):
     harmless: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
             "feature_extractor": "it only prepares pictures for an image encoder",
-            "image_encoder": "it only reads pictures for an IP-Adapter, which this folder has none "
-            "of",
+            "image_encoder": NO_IP_ADAPTER,
         }
     )
 
@@ -76,10 +76,7 @@ class StableDiffusionXL(Family):
                 "Take a StableDiffusionXLPipeline, or correct the class in model_index.json.",
             )
             _check_pooled(configs)
-            check_channels(configs)
-            check_context(configs, (_FIRST, _SECOND))
-        elif component == "vae_decoder":
-            check_vae(configs)
+        check_together(configs, component, (_FIRST, _SECOND))
 
     def conditions(self, encoded: Mapping[str, Arrays], shapes: Shapes) -> dict[str, Array]:
         """See the base class. The picture is taken to be a whole one of the trained size."""

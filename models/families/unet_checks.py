@@ -15,7 +15,16 @@ _HIDDEN_SIZE = 512
 """CLIP's, where its configuration states none."""
 
 
-def check_channels(configs: Configs) -> None:
+def check_together(configs: Configs, component: str, encoders: Sequence[str]) -> None:
+    """Raises InputError unless ``component``, a U-Net or a VAE, fits those beside it."""
+    if component == "unet":
+        _check_channels(configs)
+        _check_context(configs, encoders)
+    elif component == "vae_decoder":
+        _check_vae(configs)
+
+
+def _check_channels(configs: Configs) -> None:
     """Raises InputError unless the U-Net takes latents of the VAE's channels alone, and makes as
     many."""
     unet = configs.of("unet")
@@ -40,7 +49,7 @@ def check_channels(configs: Configs) -> None:
         )
 
 
-def check_context(configs: Configs, encoders: Sequence[str]) -> None:
+def _check_context(configs: Configs, encoders: Sequence[str]) -> None:
     """Raises InputError unless the ``encoders``' widths, one after another, are the U-Net's."""
     if not all(name in configs.components for name in encoders):
         return
@@ -61,7 +70,7 @@ def check_context(configs: Configs, encoders: Sequence[str]) -> None:
         )
 
 
-def check_vae(configs: Configs) -> None:
+def _check_vae(configs: Configs) -> None:
     """Raises InputError for a VAE whose decoder is given more than scaled latents; one that stands
     alone has to say the size of its images."""
     vae = configs.of("vae_decoder")

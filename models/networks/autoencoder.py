@@ -40,14 +40,9 @@ class KlDecoder(NetworkKind):
         return part
 
     def signature(self, config: Any, sizes: Sizes, batch: int = 1) -> Signature:
-        """See the base class. Raises ValueError for a configuration without a latent size."""
+        """See the base class."""
         factor = downscaling(config)
-        latent = sizes.latent
-        if latent is None:
-            size = pair(config.sample_size)
-            if size is None:
-                raise ValueError(f"sample_size is {config.sample_size!r}")
-            latent = size[0] // factor, size[1] // factor
+        latent = sizes.latent or tuple(side // factor for side in self.own_size(config))
         image = (batch, config.out_channels, *(factor * side for side in latent))
         return Signature(
             (Port("latent", (batch, config.latent_channels, *latent)),), (Port("image", image),)

@@ -9,6 +9,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from edgefusion.models.config_file import pair
+from edgefusion.runtime.errors import InputError
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
@@ -71,4 +74,16 @@ class NetworkKind(ABC):
 
     @abstractmethod
     def signature(self, config: Any, sizes: Sizes, batch: int = 1) -> Signature:
-        """Names and shapes of the graph of a part with ``config`` (attributes by name)."""
+        """Names and shapes of the graph of a part with ``config`` (attributes by name). Raises
+        InputError where neither ``sizes`` nor the configuration says how large it is."""
+
+    def own_size(self, config: Any) -> tuple[int, int]:
+        """The (height, width) that a configuration states: of the latent, a decoder's of its
+        images."""
+        size = pair(config.sample_size)
+        if size is None:
+            raise InputError(
+                f"{self.class_name}: config.json has sample_size {config.sample_size!r}; expected "
+                "one whole number or a pair [height, width]. Set it and try again."
+            )
+        return size

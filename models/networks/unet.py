@@ -76,15 +76,12 @@ class ConditionalUNet(NetworkKind):
         from edgefusion.models.graph_modules import UNetGraph, UNetWithSizesGraph
 
         config: Any = part.config
-        if config.addition_embed_type == TEXT_TIME:
-            return UNetWithSizesGraph(part, guided=config.time_cond_proj_dim is not None)
-        return UNetGraph(part)
+        sized = config.addition_embed_type == TEXT_TIME
+        return UNetWithSizesGraph(part) if sized else UNetGraph(part)
 
     def signature(self, config: Any, sizes: Sizes, batch: int = 1) -> Signature:
-        """See the base class. Raises ValueError for a configuration without a latent size."""
-        latent = sizes.latent or pair(config.sample_size)
-        if latent is None:
-            raise ValueError(f"sample_size is {config.sample_size!r}")
+        """See the base class."""
+        latent = sizes.latent or self.own_size(config)
         inputs = [
             Port("sample", (batch, config.in_channels, *latent)),
             Port("timestep", (1,), "int64"),

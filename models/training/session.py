@@ -103,7 +103,7 @@ class Base:
                 f"{name} is of the family {source.family.title}; expected "
                 f"{STABLE_DIFFUSION.title}, whose U-Net alone is trained here."
             )
-        missing = [name for name in STABLE_DIFFUSION.components if name not in source.components]
+        missing = [each for each in STABLE_DIFFUSION.components if each not in source.components]
         if missing or source.kind == "onnx":
             raise InputError(
                 f"{name} has no {', '.join(missing) or 'weights to train with'}; expected a whole "

@@ -40,7 +40,7 @@ def source(folder: Path) -> Source:
 
 def torch_network(source: Source, component: str) -> Network:
     """A component in torch, by the names of its kind."""
-    part, module = source.part(component), source.load(component)
+    part, module = source.family.part(component), source.load(component)
     ports = part.kind.signature(module.config, source.sizes)
     graph = part.kind.graph(module).eval()
 
@@ -61,7 +61,7 @@ def test_pictures_are_those_of_diffusers(folder: Path, source: Source) -> None:
 
     family, config = source.family, Denoising.of(source, STEPS).config
     denoiser: Any = source.load(family.denoiser.component)
-    ports = source.part(family.denoiser.component).kind.signature(denoiser.config, source.sizes)
+    ports = family.denoiser.kind.signature(denoiser.config, source.sizes)
     sampling = Sampling(
         {port.name: port.shape for port in ports.inputs},
         config.scheduler,
@@ -104,7 +104,6 @@ def test_a_part_that_is_missing_is_told(folder: Path, source: Source, tmp_path: 
 
 
 def test_a_pipeline_of_another_class_is_told(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "given").symlink_to(folder)
     for place in folder.iterdir():
         (tmp_path / place.name).symlink_to(place)
     index = tmp_path / "model_index.json"

@@ -106,10 +106,10 @@ def _conditions(source: Source, feeds: Feeds, earlier: Mapping[str, ReferenceVec
     shapes = {name: value.shape for name, value in feeds.items()}
     made = source.family.conditions(encoded, shapes)
     fitting = {name: each for name, each in made.items() if each.shape == shapes.get(name)}
-    return _drawn_conditions(feeds) | fitting
+    return _same_for_all_steps(feeds) | fitting
 
 
-def _drawn_conditions(feeds: Feeds) -> dict[str, Array]:
+def _same_for_all_steps(feeds: Feeds) -> dict[str, Array]:
     """The part of a denoiser's inputs that is the same for all steps, in real numbers."""
     return {
         name: value.astype(np.float32)
@@ -122,7 +122,7 @@ def _latent(source: Source, denoiser: ReferenceVectors) -> Array:
     """Where the recorded step leads, as the decoder takes it."""
     (noise, *_) = denoiser.outputs.values()
     shapes = {name: value.shape for name, value in denoiser.inputs.items()}
-    conditions = _drawn_conditions(denoiser.inputs)
+    conditions = _same_for_all_steps(denoiser.inputs)
     return Denoising.of(source, 1).latent(lambda _: {NOISE: noise}, shapes, conditions, SEED)
 
 
@@ -156,7 +156,7 @@ def held_out_sets(
         if role_of(component) == "denoiser" and CONTEXT in feeds:
             denoising = Denoising(pipeline_config(files), steps)
             shapes = {name: value.shape for name, value in feeds.items()}
-            conditions = _drawn_conditions(feeds) | family.conditions({}, shapes)
+            conditions = _same_for_all_steps(feeds) | family.conditions({}, shapes)
             each = trajectory(denoising, model, predict, conditions, seed + index)
             sets += [InputSet(label, step) for step in each]
             continue

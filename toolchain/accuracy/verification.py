@@ -24,7 +24,7 @@ import numpy.typing as npt
 from edgefusion.compiler.bundle.reference import reference_vectors
 from edgefusion.models.families.family import HIDDEN, LATENT, Family
 from edgefusion.models.text_to_image import Generation, Network, generate
-from edgefusion.models.tokenization import token_ids
+from edgefusion.models.tokenization import ids_of
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.partials import partial_folder
 from edgefusion.runtime.progress import Say
@@ -171,7 +171,7 @@ def _pipeline(
     read, family = prompt_reader(bundle, config, say), sampling.family
     models = references.source is not None
     for number, prompt in enumerate(request.prompts):
-        ids = token_ids(read(prompt))
+        ids = ids_of(read(prompt))
 
         def made(
             make: Callable[[str], Network], who: str, ids: Mapping[str, Array] = ids

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefusion.models.text_to_image import Network, generate
-from edgefusion.models.tokenization import token_ids
+from edgefusion.models.tokenization import ids_of
 from edgefusion.runtime.progress import Say
 from edgefusion.toolchain.running.execution import (
     npu_network,
@@ -51,7 +51,7 @@ def bundle_generator(
 
     def draw(prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
         made = [
-            generate(network, sampling, token_ids(read(prompt)), seed=seed, steps=steps)
+            generate(network, sampling, ids_of(read(prompt)), seed=seed, steps=steps)
             for prompt, seed in zip(prompts, seeds, strict=True)
         ]
         return [Image.fromarray(generation.image) for generation in made]

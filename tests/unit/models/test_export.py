@@ -46,7 +46,7 @@ def digests(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize("component", STABLE_DIFFUSION.components)
 def test_values_agree_with_torch(source: Source, tiny_exports: Path, component: str) -> None:
     module: Any = source.load(component)
-    kind = source.part(component).kind
+    kind = source.family.part(component).kind
     ports = kind.signature(module.config, Sizes())
     generator = torch.Generator().manual_seed(5)
     inputs = {
@@ -324,6 +324,12 @@ def test_guidance_embedding_is_an_input() -> None:
     with torch.device("meta"):
         (*_, last) = ConditionalUNet().signature(student.build().config, Sizes()).inputs
     assert (last.name, last.shape) == ("timestep_cond", (1, 16))
+
+
+def test_a_configuration_without_a_size_is_told() -> None:
+    config = dataclasses.make_dataclass("Config", [("sample_size", object)])("large")
+    with pytest.raises(InputError, match=r"sample_size 'large'; expected one whole"):
+        ConditionalUNet().signature(config, Sizes())
 
 
 @pytest.mark.full

@@ -12,7 +12,6 @@ import torch
 
 from edgefusion.compiler.graph.graph import Graph
 from edgefusion.models.export import export_component
-from edgefusion.models.families.family import Part
 from edgefusion.models.networks.kind import Sizes
 from edgefusion.models.source import Source
 from edgefusion.passes.tabulate_timestep import TabulateTimestep
@@ -27,9 +26,6 @@ class _Given(Source):
 
     unet: Any
     sizes = SIZES
-
-    def part(self, component: str) -> Part:
-        return self.family.part(component)
 
     def load(self, component: str) -> Any:
         return self.unet
