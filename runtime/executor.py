@@ -96,8 +96,10 @@ class Executor:
         *,
         progress: Progress | None = None,
         observe: Observe | None = None,
+        again: bool = False,
     ) -> Execution:
-        """Execute once.
+        """Execute once; ``again``: from where the program may begin, as its constant inputs are
+        those of the run before.
 
         ``inputs`` are real numbers (or integers, for integer inputs) by tensor name, as are the
         results. ``progress`` hears how many of how many instructions are done; ``observe`` sees
@@ -109,7 +111,9 @@ class Executor:
                 self._memory.poison(Space.DRAM, record.address, record.nbytes)
         self._load_inputs(inputs)
         moved = dict.fromkeys(Cause, 0)
-        for index, step in enumerate(self._steps):
+        once = self._program.once
+        begin = once.instructions if again and once else 0
+        for index, step in enumerate(self._steps[begin:], begin):
             if progress is not None and index % 64 == 0:
                 progress(index, len(self._steps))
             try:

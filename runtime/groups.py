@@ -34,6 +34,9 @@ class EngineBounds:
     def __add__(self, other: EngineBounds) -> EngineBounds:
         return EngineBounds(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
+    def __sub__(self, other: EngineBounds) -> EngineBounds:
+        return EngineBounds(*(a - b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
 
 NO_BOUNDS = EngineBounds()
 """Of what needs no engine, or is not known."""
@@ -71,3 +74,16 @@ class ResidentRecord:
     last: Whole
     nbytes: Whole
     alone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OnceRecord:
+    """The beginning of a program that need not run again while its constant inputs are the same:
+    so many ``instructions``, ``ops`` and ``groups``; ``fused`` and ``chain_ps`` are its limits, as
+    those of a program are."""
+
+    instructions: Whole
+    ops: Whole
+    groups: Whole
+    fused: EngineBounds = NO_BOUNDS
+    chain_ps: Whole = 0

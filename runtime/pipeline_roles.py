@@ -44,3 +44,16 @@ def denoiser_of(components: Collection[str]) -> str | None:
 def makes_images(components: Collection[str]) -> bool:
     """Whether there is one of each role that an image needs."""
     return {"encoder", "denoiser", "decoder"} <= {role_of(name) for name in components}
+
+
+_PROMPT = "_prompt"
+
+
+def prompt_part(component: str) -> str:
+    """What reports call the part of ``component`` that runs once a prompt, not once a step."""
+    return f"{component}{_PROMPT}"
+
+
+def network_of(name: str) -> str:
+    """The component that ``name`` is, or is the ``prompt_part`` of."""
+    return name.removesuffix(_PROMPT)

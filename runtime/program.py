@@ -23,7 +23,13 @@ import numpy as np
 import numpy.typing as npt
 
 from edgefusion.runtime.errors import InputError
-from edgefusion.runtime.groups import NO_BOUNDS, EngineBounds, GroupRecord, ResidentRecord
+from edgefusion.runtime.groups import (
+    NO_BOUNDS,
+    EngineBounds,
+    GroupRecord,
+    OnceRecord,
+    ResidentRecord,
+)
 from edgefusion.runtime.isa import MAX_RANK, Cause, DType, EngineKind, Opcode, Role, Space
 from edgefusion.runtime.tensor_numbers import PLAIN, Numbers
 from edgefusion.runtime.validation import Whole, validated
@@ -216,6 +222,7 @@ class _Tables:
     residents: tuple[ResidentRecord, ...]
     fused: EngineBounds
     chain_ps: Whole = 0
+    once: OnceRecord | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -225,6 +232,7 @@ class Program:
     ``groups`` are in order (none where nobody formed any), ``residents`` what stays in SRAM between
     them. ``fused`` are lower limits over all groups that its ops could form, by engine, and
     ``chain_ps`` is one of the time that they take one after the other where data demand it.
+    ``once`` says where it may begin when it runs again (``runtime.program_parts``).
     """
 
     component: str
@@ -242,6 +250,7 @@ class Program:
     residents: tuple[ResidentRecord, ...] = ()
     fused: EngineBounds = NO_BOUNDS
     chain_ps: int = 0
+    once: OnceRecord | None = None
 
     def __len__(self) -> int:
         return len(self.columns.opcode)
@@ -302,6 +311,7 @@ class Program:
             "residents": [asdict(record) for record in self.residents],
             "fused": asdict(self.fused),
             "chain_ps": self.chain_ps,
+            "once": asdict(self.once) if self.once else None,
         }
 
     def save(self, file: Path | BinaryIO) -> None:
@@ -340,6 +350,7 @@ class Program:
             tables.residents,
             tables.fused,
             tables.chain_ps,
+            tables.once,
         )
 
     def __repr__(self) -> str:

@@ -12,7 +12,7 @@ from itertools import chain
 import numpy as np
 import numpy.typing as npt
 
-from edgefusion.runtime.groups import EngineBounds, GroupRecord, ResidentRecord
+from edgefusion.runtime.groups import EngineBounds, GroupRecord, OnceRecord, ResidentRecord
 from edgefusion.runtime.isa import MAX_RANK, Cause, EngineKind, Opcode
 from edgefusion.runtime.opcodes import check_attributes
 from edgefusion.runtime.program import (
@@ -39,6 +39,7 @@ class ProgramBuilder:
         self.residents: list[ResidentRecord] = []
         self.fused = EngineBounds()
         self.chain_ps = 0
+        self.once: OnceRecord | None = None
         self._attr_index: dict[Attrs, int] = {(): 0}
         self._checked: set[tuple[int, int]] = set()
         self._rows: list[tuple[int, int, int, int, int, int, int, int]] = []
@@ -123,6 +124,7 @@ class ProgramBuilder:
             residents=tuple(self.residents),
             fused=self.fused,
             chain_ps=self.chain_ps,
+            once=self.once,
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgefusion.runtime.errors import InputError
-from edgefusion.runtime.groups import EngineBounds, GroupRecord, ResidentRecord
+from edgefusion.runtime.groups import EngineBounds, GroupRecord, OnceRecord, ResidentRecord
 from edgefusion.runtime.isa import MAX_RANK, Cause, EngineKind, Opcode, Role, Space
 from edgefusion.runtime.program import (
     BufferRecord,
@@ -73,6 +73,10 @@ class _Parser:
             builder.chain_ps = line.integer()
             line.after("ps")
         line.end()
+        if self._lines[self._next].sees("once"):
+            line = self._take()
+            builder.once = _once(line)
+            line.end()
         self._section("tensors", lambda at: builder.tensors.append(_tensor(at, builder)))
         self._section("ops", lambda at: builder.ops.append(_op(at, builder)))
         self._section(
@@ -141,6 +145,17 @@ class _Parser:
             builder.emit(engine, unit, opcode, outputs, inputs, op, depends_on, cause, attrs)
         except InputError as error:
             raise line.refusal(str(error)) from error
+
+
+def _once(line: Line) -> OnceRecord:
+    line.after("once")
+    instructions = line.integer()
+    ops = line.after("instructions").integer()
+    groups = line.after("ops").integer()
+    fused = _least(line.after("groups").after("fused"))
+    chain_ps = line.after("chain").integer()
+    line.after("ps")
+    return OnceRecord(instructions, ops, groups, fused, chain_ps)
 
 
 def _operands(line: Line) -> list[Operand]:

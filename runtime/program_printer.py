@@ -97,6 +97,10 @@ def _table_lines(program: Program) -> Iterator[str]:
     fused = f" fused{_least_text(p.fused)}" if p.fused != EngineBounds() else ""
     chain = f" chain {p.chain_ps} ps" if p.chain_ps else ""
     yield f"sram {p.sram_bytes} dram {p.dram_bytes}{fused}{chain}"
+    if p.once is not None:
+        o = p.once
+        text = f"once {o.instructions} instructions {o.ops} ops {o.groups} groups"
+        yield f"{text} fused{_least_text(o.fused)} chain {o.chain_ps} ps"
     yield "\ntensors"
     yield from (_tensor_text(index, record) for index, record in enumerate(p.tensors))
     yield "\nops"

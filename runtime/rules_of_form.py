@@ -110,6 +110,20 @@ def dependencies(subject: Subject) -> Violations:
         yield Violation("dependency", int(owner[k]), message)
 
 
+def once(subject: Subject) -> Violations:
+    """What runs once is a beginning of instructions, and of the ops and groups of these."""
+    program = subject.program
+    record = program.once
+    if record is None:
+        return
+    n, op = record.instructions, program.columns.op
+    parts = 0 < n < len(program) and op[:n].max() < record.ops <= op[n:].min()
+    groups = [each.group for each in program.ops]
+    whole = parts and max(groups[: record.ops]) < record.groups <= min(groups[record.ops :])
+    if not whole:
+        yield Violation("once", -1, f"expected a beginning that runs once, found {record}")
+
+
 def operand_views(subject: Subject) -> Violations:
     """Outputs come first; shapes are positive, strides are not negative, and both padded."""
     c = subject.program.columns

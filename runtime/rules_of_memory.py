@@ -149,6 +149,38 @@ def hazards(subject: Subject) -> Violations:
         )
 
 
+def once(subject: Subject) -> Violations:
+    """What runs once leaves all that is read later in DRAM, where nothing later overwrites it."""
+    program, c = subject.program, subject.program.columns
+    if program.once is None:
+        return
+    border = program.once.instructions
+    later = _owners(program) >= border
+    is_output, in_dram = c.operand_is_output == 1, c.operand_space == Space.DRAM
+    tensors = np.intersect1d(
+        c.operand_tensor[~later & is_output & in_dram],
+        c.operand_tensor[later & ~is_output & in_dram],
+    )
+    start, end = c.operand_address, operand_ends(c)
+    spoils = np.zeros(len(start), dtype=bool)
+    for record in (program.tensors[index] for index in tensors.tolist()):
+        spoils |= (start < record.address + record.nbytes) & (end > record.address)
+    yield from subject.operands(
+        "once",
+        spoils & later & is_output & in_dram,
+        lambda r: (
+            f"expected what runs once to stay, found a write to DRAM [{start[r]:#x}, {end[r]:#x})"
+        ),
+    )
+    for b in program.buffers:
+        if b.space is Space.SRAM and b.first < border <= b.last:
+            yield Violation(
+                "once",
+                border,
+                f"expected nothing in SRAM from before instruction {border}, found {_buffer(b)}",
+            )
+
+
 def _buffer(b: BufferRecord) -> str:
     place = f"{b.space.name} [{b.address:#x}, {b.address + b.nbytes:#x})"
     return f"{b.name} in {place} from instruction {b.first} to {b.last}"

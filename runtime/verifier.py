@@ -4,7 +4,8 @@ The rules, in ``runtime.rules_of_form`` and ``runtime.rules_of_memory``: every c
 every engine exists; instructions have the attributes and operands of their opcode; sums that a
 product starts from have its accumulator's type; dependencies point backwards; operands lie in their
 memory, SRAM operands in a live buffer, DRAM operands in their tensor; live buffers do not overlap;
-DMA copies like to like and states its cause; weights are never written; there are no hazards.
+DMA copies like to like and states its cause; weights are never written; what runs once a prompt
+leaves what it makes where nothing later overwrites it; there are no hazards.
 Whether the values are right is for the executor to say.
 """
 
@@ -26,6 +27,7 @@ _STAGES = (
         rules_of_form.codes,
         rules_of_form.instruction_forms,
         rules_of_form.dependencies,
+        rules_of_form.once,
         rules_of_form.operand_views,
     ),
     (
@@ -35,6 +37,7 @@ _STAGES = (
         rules_of_memory.dma,
         rules_of_memory.weights,
         rules_of_memory.buffers,
+        rules_of_memory.once,
     ),
     (rules_of_memory.hazards,),
 )

@@ -257,6 +257,19 @@ def image_transformer(height: int = 8, width: int = 12, channels: int = 32) -> N
     return c.build(c.conv(c.unary(y, "silu"), 4))
 
 
+def prompted(tokens: int = 96, channels: int = 32, prompt: int = 24, inner: int = 48) -> Network:
+    """Two cross-attentions, whose keys and values need not be computed again while the prompt is
+    the same."""
+    c = ChainBuilder()
+    x, context = c.input(1, tokens, channels), c.input(1, 1, prompt, inner)
+    states = c.unary(c.linear(c.view(context, 1, prompt, inner), inner), "silu")
+    for _ in range(2):
+        k, v = (c.linear(states, channels) for _ in range(2))
+        q = c.linear(c.layer_norm(x), channels)
+        x = c.linear(c.attention(q, k, v, 2), channels, add=x)
+    return replace(c.build(x), constant_inputs=(context,))
+
+
 CASES: Mapping[str, Callable[[], Network]] = {
     "convs": conv_chain,
     "residual": residual_block,
@@ -266,6 +279,7 @@ CASES: Mapping[str, Callable[[], Network]] = {
     "up by phases": up_by_phases,
     "transformer": transformer,
     "image transformer": image_transformer,
+    "prompted": prompted,
 }
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from edgefusion.compiler.lowering.bounds import Bound
 from edgefusion.compiler.lowering.group_bounds import BoundFinder
 from edgefusion.compiler.lowering.plan import Group, Loop, Member, Plan, Residency
 from edgefusion.compiler.lowering.planner import without_statistics
@@ -12,19 +13,65 @@ from edgefusion.compiler.lowering.rule import Tiling
 from edgefusion.compiler.lowering.scene import Scene
 from edgefusion.compiler.network.network import NetOp
 from edgefusion.runtime.errors import InputError
-from edgefusion.runtime.groups import STATISTICS, GroupRecord, ResidentRecord
+from edgefusion.runtime.groups import (
+    STATISTICS,
+    EngineBounds,
+    GroupRecord,
+    OnceRecord,
+    ResidentRecord,
+)
 from edgefusion.runtime.program import OpRecord, Program
 from edgefusion.runtime.program_builder import ProgramBuilder
 from edgefusion.runtime.program_columns import check_ops
 from edgefusion.runtime.sram_homes import Stripe, Stripes
 
+_ONCE = "so far once a prompt, from here on once a step"
 
-def remember(builder: ProgramBuilder, plan: Plan, scene: Scene, ops: Sequence[NetOp]) -> None:
-    """Enter ``plan`` for the ops of a network in the program's tables; its tensors are there."""
-    finder = BoundFinder(scene)
-    placed = finder.of_plan(plan)
+
+@dataclass(frozen=True, slots=True)
+class PlannedPart:
+    """What of a network runs by itself: its ops, a plan of them, and its scene in DRAM."""
+
+    ops: Sequence[NetOp]
+    plan: Plan
+    scene: Scene
+
+
+def remember(builder: ProgramBuilder, parts: Sequence[PlannedPart]) -> None:
+    """Enter the plans of one or two ``parts``, which run one after another, in the program's
+    tables; its tensors are there. How many instructions the first of two has is not known yet."""
     number = {record.name: index for index, record in enumerate(builder.tensors)}
-    by_name = {op.name: op for op in ops}
+    limits = []
+    for part in parts:
+        finder = BoundFinder(part.scene)
+        placed = finder.of_plan(part.plan)
+        _enter(builder, part, finder, placed, number)
+        limits.append(finder.fused(part.ops, part.plan, placed))
+    builder.fused, builder.chain_ps = _of_all(limits)
+    if len(parts) > 1:
+        groups = parts[0].plan.groups
+        ops = sum(len(group.members) for group in groups)
+        builder.once = OnceRecord(0, ops, len(groups), *limits[0])
+        last = len(groups) - 1
+        builder.groups[last] = replace(builder.groups[last], border=_ONCE)
+
+
+def _of_all(limits: Sequence[tuple[EngineBounds, int]]) -> tuple[EngineBounds, int]:
+    """Lower limits of parts that run one after another: engines do the work of each, and the last
+    part's chain is one of the whole."""
+    return sum((fused for fused, _ in limits), start=EngineBounds()), limits[-1][1]
+
+
+def _enter(
+    builder: ProgramBuilder,
+    part: PlannedPart,
+    finder: BoundFinder,
+    placed: Sequence[Sequence[Bound]],
+    number: Mapping[str, int],
+) -> None:
+    """Ops, groups, and what stays between these, after what is in the tables already."""
+    plan, before = part.plan, len(builder.groups)
+    by_name = {op.name: op for op in part.ops}
     for index, (group, bounds) in enumerate(zip(plan.groups, placed, strict=True)):
         for member, bound in zip(group.members, bounds, strict=True):
             op = member.op
@@ -38,7 +85,7 @@ def remember(builder: ProgramBuilder, plan: Plan, scene: Scene, ops: Sequence[Ne
                     least=bound.engines,
                     bound_bytes=bound.nbytes,
                     tile=str(member.tiling),
-                    group=index,
+                    group=before + index,
                 )
             )
         loop = group.loop
@@ -61,29 +108,46 @@ def remember(builder: ProgramBuilder, plan: Plan, scene: Scene, ops: Sequence[Ne
             )
         )
     builder.residents += [
-        ResidentRecord(number[r.root], r.first, r.last, scene.tensors[r.root].nbytes, r.alone)
+        ResidentRecord(
+            number[r.root],
+            before + r.first,
+            before + r.last,
+            part.scene.tensors[r.root].nbytes,
+            r.alone,
+        )
         for r in plan.residencies
     ]
-    builder.fused, builder.chain_ps = finder.fused(ops, plan, placed)
 
 
-def bound_again(program: Program, ops: Sequence[NetOp], scene: Scene) -> Program:
-    """``program`` with the bounds of another machine; ``scene`` has its network there.
+def bound_again(program: Program, parts: Sequence[tuple[Sequence[NetOp], Scene]]) -> Program:
+    """``program`` with the bounds of another machine; of each part that it runs one after another,
+    the ops, and a scene of its network there.
 
-    Raises InputError where it is not the program of ``ops``.
+    Raises InputError where it is not the program of these.
     """
     check_ops(program)
-    ops = [op for op in ops if not op.kind.is_view]
-    plan = _remembered(program, {op.name: op for op in ops})
-    finder = BoundFinder(scene)
-    placed = finder.of_plan(plan)
-    found = [bound for bounds in placed for bound in bounds]
-    records = tuple(
-        replace(record, least=bound.engines, bound_bytes=bound.nbytes)
-        for record, bound in zip(program.ops, found, strict=True)
-    )
-    fused, chain = finder.fused(ops, plan, placed)
-    return replace(program, ops=records, fused=fused, chain_ps=chain)
+    plan = _remembered(program, {op.name: op for ops, _ in parts for op in ops})
+    border = program.once.groups if program.once else len(plan.groups)
+    plans = [plan.part(0, border), plan.part(border, len(plan.groups))][: 2 if program.once else 1]
+    if len(plans) != len(parts):
+        raise InputError(
+            f"{program.component}: the program has {len(plans)} parts, its graph {len(parts)}. "
+            "Compile the model again."
+        )
+    records: list[OpRecord] = []
+    limits = []
+    for each, (ops, scene) in zip(plans, parts, strict=True):
+        finder = BoundFinder(scene)
+        placed = finder.of_plan(each)
+        found = [bound for bounds in placed for bound in bounds]
+        records += [
+            replace(record, least=bound.engines, bound_bytes=bound.nbytes)
+            for record, bound in zip(program.ops[len(records) :], found, strict=False)
+        ]
+        limits.append(finder.fused(ops, each, placed))
+    fused, chain = _of_all(limits)
+    once = program.once and replace(program.once, fused=limits[0][0], chain_ps=limits[0][1])
+    return replace(program, ops=tuple(records), fused=fused, chain_ps=chain, once=once)
 
 
 def _remembered(program: Program, ops: dict[str, NetOp]) -> Plan:

@@ -5,15 +5,21 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgefusion.compiler.lowering.answers import Learnt
 from edgefusion.compiler.lowering.early_statistics import with_early_statistics
 from edgefusion.compiler.lowering.emitter import Emitter
 from edgefusion.compiler.lowering.group import emit_group
-from edgefusion.compiler.lowering.group_records import bound_again, joined_as, remember, stripes_of
+from edgefusion.compiler.lowering.group_records import (
+    PlannedPart,
+    bound_again,
+    joined_as,
+    remember,
+    stripes_of,
+)
 from edgefusion.compiler.lowering.held import Resident
-from edgefusion.compiler.lowering.plan import Group, Plan
+from edgefusion.compiler.lowering.plan import Group, Plan, joined
 from edgefusion.compiler.lowering.planner import plan_groups, plan_separately
 from edgefusion.compiler.lowering.rule import OpContext
 from edgefusion.compiler.lowering.scene import Scene, with_residents
@@ -23,6 +29,7 @@ from edgefusion.compiler.memory.dram import DramPlan, plan_dram, unplaced
 from edgefusion.compiler.memory.placement import Lifetime
 from edgefusion.compiler.memory.sram import Crowded, SramLayout, lay_out
 from edgefusion.compiler.network.network import NetOp, Network
+from edgefusion.compiler.network.parts import in_parts
 from edgefusion.compiler.network.rows import row_bytes, row_count
 from edgefusion.compiler.network.tensor import NetTensor
 from edgefusion.compiler.schedule.dependences import Region
@@ -65,18 +72,33 @@ def lower(
     if not network.ops:
         raise InputError(f"{network.name}: the graph has no ops to compile")
     network = as_planned(network, schedule)
-    ops = [op for op in network.ops if not op.kind.is_view]
 
     def said(index: int, count: int) -> None:
         if progress is not None and index % 25 == 0:
             progress(f"lowering {network.name}: op {index} of {count}")
 
     with _without_collector():
-        found = _planned(network, ops, machine, schedule, said)
-        made = [_emitted(network, ops, machine, schedule, planned) for planned in found]
-    if len(made) == 1:
-        return made[0]
-    return min(made, key=lambda lowered: simulate(lowered.program, machine).total_ps)
+        *early, last = _parts(network, schedule)
+        before: list[_Planned] = []
+        for part in early:
+            found = _planned(part, machine, schedule, said)
+            programs = [_emitted(part, [each], machine, schedule) for each in found]
+            before.append(found[programs.index(_fastest(programs, machine))])
+        found = _planned(last, machine, schedule, said)
+        return _fastest(
+            [_emitted(network, [*before, each], machine, schedule) for each in found], machine
+        )
+
+
+def _parts(network: Network, schedule: Schedule) -> tuple[Network, ...]:
+    """The networks that are planned by themselves, and run one after another."""
+    return in_parts(network) if schedule.groups and schedule.groups.once else (network,)
+
+
+def _fastest(programs: Sequence[Lowered], machine: Machine) -> Lowered:
+    if len(programs) == 1:
+        return programs[0]
+    return min(programs, key=lambda lowered: simulate(lowered.program, machine).total_ps)
 
 
 @contextmanager
@@ -93,84 +115,102 @@ def _without_collector() -> Iterator[None]:
 
 
 def _emitted(
-    network: Network,
-    ops: Sequence[NetOp],
-    machine: Machine,
-    schedule: Schedule,
-    planned: _Planned,
+    network: Network, parts: Sequence[_Planned], machine: Machine, schedule: Schedule
 ) -> Lowered:
-    """The program of a plan."""
-    plan = plan_dram(network, machine, schedule, planned.moments, planned.plan.never_in_dram)
+    """The program of ``network``, which ``parts`` compute one after another."""
+    planned = joined([part.plan for part in parts])
+    moments = _moments(planned)
+    last = max(end for _, end in moments.values())
+    lasting = {name: last for part in parts[:-1] for name in part.network.outputs}
+    never = planned.never_in_dram
+    plan = plan_dram(network, machine, schedule, moments, never, lasting)
     builder = ProgramBuilder(network.name, machine.name, schedule.name)
-    dram = _tensor_views(builder, plan, planned.plan.never_in_dram)
+    dram = _tensor_views(builder, plan, never)
     emitter = Emitter(builder, machine, schedule, dry=False)
     views = dict(dram)
     scene = scene_of(plan, machine, views, dram)
-    remember(builder, planned.plan, scene, ops)
+    remember(builder, [PlannedPart(part.ops, part.plan, part.scene) for part in parts])
+    ends: list[int] = []
     first = 0
-    for index, group in enumerate(planned.plan.groups):
-        emitter.begin_group(planned.layout.buffers[index] if planned.layout else None)
-        for r in planned.plan.residencies:
-            if r.first == index:
-                assert planned.layout is not None
-                tensor = plan.tensors[r.root]
-                emitter.turn_to(first, group.members[-1].record, schedule.slots)
-                held = Resident.reserve(
-                    emitter,
-                    r.root,
-                    dram[r.root].operand.tensor,
-                    planned.layout.residents[r.root],
-                    row_count(tensor),
-                    row_bytes(tensor),
-                    _tile_of(group, tensor),
-                )
-                for name in scene.names(r.root):
-                    views[name] = held.view(dram[name])
-        emit_group(emitter, group, scene, range(first, first + len(group.members)))
-        first += len(group.members)
-        for r in planned.plan.residencies:
-            if r.last == index:
-                for name in scene.names(r.root):
-                    views[name] = dram[name]
-    sram_bytes = planned.layout.peak_bytes if planned.layout else emitter.sram_peak_bytes
+    for part in parts:
+        for index, group in enumerate(part.plan.groups):
+            emitter.begin_group(part.layout.buffers[index] if part.layout else None)
+            for r in part.plan.residencies:
+                if r.first == index:
+                    assert part.layout is not None
+                    tensor = plan.tensors[r.root]
+                    emitter.turn_to(first, group.members[-1].record, schedule.slots)
+                    held = Resident.reserve(
+                        emitter,
+                        r.root,
+                        dram[r.root].operand.tensor,
+                        part.layout.residents[r.root],
+                        row_count(tensor),
+                        row_bytes(tensor),
+                        _tile_of(group, tensor),
+                    )
+                    for name in scene.names(r.root):
+                        views[name] = held.view(dram[name])
+            emit_group(emitter, group, scene, range(first, first + len(group.members)))
+            first += len(group.members)
+            for r in part.plan.residencies:
+                if r.last == index:
+                    for name in scene.names(r.root):
+                        views[name] = dram[name]
+        ends.append(len(builder))
+    if builder.once is not None:
+        builder.once = replace(builder.once, instructions=ends[0])
+    layouts = [part.layout.peak_bytes for part in parts if part.layout]
+    sram_bytes = max(layouts, default=emitter.sram_peak_bytes)
     emitted = builder.build(sram_bytes=sram_bytes, dram_bytes=plan.total_bytes)
     reservations = emitter.reservations + _dram_reservations(plan, dram)
-    program = synchronise(emitted, emitter.accesses, reservations, machine, schedule)
-    return Lowered(program, plan, planned.plan)
+    program = synchronise(emitted, emitter.accesses, reservations, machine, schedule, ends[:-1])
+    return Lowered(program, plan, planned)
 
 
 @dataclass(frozen=True, slots=True)
 class _Planned:
-    """A plan, where its buffers lie in SRAM (None: stacked, group by group), and the moment of each
-    op by name."""
+    """A network with a plan, and where the plan's buffers lie in SRAM (None: stacked, group by
+    group); ``scene`` has all its tensors in DRAM."""
 
+    network: Network
     plan: Plan
     layout: SramLayout | None
+    scene: Scene
 
     @property
-    def moments(self) -> dict[str, tuple[int, int]]:
-        """The first and the last group of each op."""
-        found: dict[str, tuple[int, int]] = {}
-        for index, group in enumerate(self.plan.groups):
-            for member in group.members:
-                for op in (member.op, *member.absorbed):
-                    first, _ = found.get(op.name, (index, index))
-                    found[op.name] = first, index
-        return found
+    def ops(self) -> list[NetOp]:
+        """Those that the plan runs."""
+        return _with_instructions(self.network)
+
+
+def _with_instructions(network: Network) -> list[NetOp]:
+    return [op for op in network.ops if not op.kind.is_view]
+
+
+def _moments(plan: Plan) -> dict[str, tuple[int, int]]:
+    """The first and the last group of each op."""
+    found: dict[str, tuple[int, int]] = {}
+    for index, group in enumerate(plan.groups):
+        for member in group.members:
+            for op in (member.op, *member.absorbed):
+                first, _ = found.get(op.name, (index, index))
+                found[op.name] = first, index
+    return found
 
 
 def _planned(
     network: Network,
-    ops: Sequence[NetOp],
     machine: Machine,
     schedule: Schedule,
     progress: Callable[[int, int], None],
 ) -> list[_Planned]:
     """Groups and their places in SRAM, in all ways that may be the fastest: planned again, with
     less in SRAM, where they find none."""
+    ops = _with_instructions(network)
     scene = _unlowered(network, machine, schedule)
     if not schedule.groups:
-        return [_Planned(plan_separately(ops, scene, schedule), None)]
+        return [_Planned(network, plan_separately(ops, scene, schedule), None, scene)]
     never: frozenset[str] = frozenset()
     learnt = Learnt()
     while True:
@@ -178,7 +218,11 @@ def _planned(
             ops, scene, schedule, alone_never=never, learnt=learnt, progress=progress
         )
         layouts = [(plan, _laid_out(plan, scene, schedule)) for plan in dict.fromkeys(plans)]
-        found = [_Planned(p, layout) for p, layout in layouts if isinstance(layout, SramLayout)]
+        found = [
+            _Planned(network, plan, layout, scene)
+            for plan, layout in layouts
+            if isinstance(layout, SramLayout)
+        ]
         if found:
             return found
         for plan, layout in layouts:
@@ -232,8 +276,10 @@ def scene_of(
 
 def rebound(program: Program, network: Network, machine: Machine, schedule: Schedule) -> Program:
     """The same instructions of ``network``, with the bounds that they have on ``machine``."""
-    network = as_planned(network, schedule)
-    return bound_again(program, network.ops, _unlowered(network, machine, schedule))
+    parts = _parts(as_planned(network, schedule), schedule)
+    return bound_again(
+        program, [(_with_instructions(p), _unlowered(p, machine, schedule)) for p in parts]
+    )
 
 
 def stripes(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from edgefusion.compiler.lowering.rule import Tiling
 from edgefusion.compiler.network.network import NetOp
@@ -64,6 +65,18 @@ class Plan:
     residencies: tuple[Residency, ...] = ()
     borders: tuple[str, ...] = ()
 
+    def part(self, first: int, last: int) -> Plan:
+        """The groups from ``first`` up to ``last``, with what stays in SRAM within these."""
+        return Plan(
+            self.groups[first:last],
+            tuple(
+                replace(r, first=r.first - first, last=r.last - first)
+                for r in self.residencies
+                if first <= r.first < last
+            ),
+            self.borders[first:last],
+        )
+
     @property
     def never_in_dram(self) -> frozenset[str]:
         """Roots of tensors that have no place in DRAM."""
@@ -74,3 +87,17 @@ class Plan:
         return frozenset(
             found | {name for m in members for op in m.absorbed for name in op.inputs if name}
         )
+
+
+def joined(plans: Sequence[Plan]) -> Plan:
+    """One plan that does ``plans`` one after another; its ``part``s are these."""
+    whole = Plan(())
+    for plan in plans:
+        at = len(whole.groups)
+        later = (replace(r, first=r.first + at, last=r.last + at) for r in plan.residencies)
+        whole = Plan(
+            (*whole.groups, *plan.groups),
+            (*whole.residencies, *later),
+            (*whole.borders, *plan.borders),
+        )
+    return whole

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from edgefusion.compiler.memory.placement import Lifetime, aligned, place
 from edgefusion.compiler.network.network import Network, operands, results, stage_names
@@ -53,17 +54,23 @@ def plan_dram(
     schedule: Schedule,
     moments: Mapping[str, tuple[int, int]] | None = None,
     elsewhere: Collection[str] = (),
+    lasting: Mapping[str, int] = MappingProxyType({}),
 ) -> DramPlan:
     """Place all tensors of ``network``; DoesNotFitError if the address space is too small.
 
     ``moments`` are the first and last at which an op runs, by name (each has its own, if left out):
     ops of one moment run side by side, so that nothing of one takes the bytes of another. What is
-    ``elsewhere`` (roots) gets none.
+    ``elsewhere`` (roots) gets none; ``lasting`` are moments up to which roots are wanted that
+    nobody may read then.
     """
     named = unplaced(network, schedule)
     tensors, roots = named.tensors, named.roots
     lifetimes = _lifetimes(network, tensors, roots, moments)
-    lifetimes = {name: life for name, life in lifetimes.items() if name not in elsewhere}
+    lifetimes = {
+        name: (first, lasting.get(name, last))
+        for name, (first, last) in lifetimes.items()
+        if name not in elsewhere
+    }
     align = machine.sram_align_bytes
     addresses: dict[str, int] = {}
     constant_bytes = _stack(tensors, roots, _CONSTANT, 0, align, addresses)

@@ -78,13 +78,18 @@ class NetOp:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """Ops in execution order. ``tensors`` holds every tensor that an op names."""
+    """Ops in execution order. ``tensors`` holds every tensor that an op names.
+
+    ``constant_inputs`` are those inputs that stay the same over several runs, as a prompt does over
+    all steps of an image.
+    """
 
     name: str
     tensors: Mapping[str, NetTensor]
     ops: tuple[NetOp, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    constant_inputs: tuple[str, ...] = ()
 
     def tensor(self, name: str) -> NetTensor:
         """The tensor called ``name``."""

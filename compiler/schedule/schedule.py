@@ -13,12 +13,14 @@ from edgefusion.runtime.machine import Machine
 class Grouping:
     """What groups may do: keep tensors in SRAM whole (``resident``) or roll them by in stripes
     (``rolling``), compute twice at statistics (``repeats``), take a product and its gated unit as
-    one (``gated``). They are all on, but to see what each is worth."""
+    one (``gated``); and whether what depends on constant inputs alone comes first, so that it need
+    not run again (``once``). They are all on, but to see what each is worth."""
 
     resident: bool = True
     rolling: bool = True
     repeats: bool = True
     gated: bool = True
+    once: bool = True
 
 
 @dataclass(frozen=True, slots=True)

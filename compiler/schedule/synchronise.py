@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -39,17 +40,28 @@ def synchronise(
     reservations: Sequence[Reservation],
     machine: Machine,
     schedule: Schedule,
+    borders: Sequence[int] = (),
 ) -> Program:
-    """``program`` (without dependencies) in issue order, with dependencies and buffer records."""
+    """``program`` (without dependencies) in issue order, with dependencies and buffer records.
+
+    Instructions of its parts, between which lie ``borders``, are not mixed.
+    """
     columns = program.columns
     if schedule.overlap:
+        durations = durations_ps(program, machine)
         graph = dependence_graph(accesses)
-        issue = list_schedule(graph, columns.engine, durations_ps(program, machine), machine)
-        columns = _permuted(columns, issue.order)
-        columns = replace(columns, unit=issue.units.astype(np.uint8))
-        order = issue.order.tolist()
+        orders, units = [], []
+        for start, end in pairwise((0, *borders, len(program))):
+            part = slice(start, end)
+            inside = dependence_graph(accesses[part]) if borders else graph
+            issue = list_schedule(inside, columns.engine[part], durations[part], machine)
+            orders.append(issue.order + start)
+            units.append(issue.units)
+        issued, unit = np.concatenate(orders), np.concatenate(units)
+        columns = replace(_permuted(columns, issued), unit=unit.astype(np.uint8))
+        order = issued.tolist()
         accesses = [accesses[i] for i in order]
-        engines = list(zip(columns.engine.tolist(), issue.units.tolist(), strict=True))
+        engines = list(zip(columns.engine.tolist(), unit.tolist(), strict=True))
         found = semaphore_waits(graph, order, engines)
     else:
         found = one_at_a_time(columns.engine.tolist())
