@@ -185,7 +185,9 @@ class Bundle:
         """A component's network, as it was before it was lowered to the program."""
         from edgefusion.compiler.frontend.from_graph import network_from_graph
 
-        return network_from_graph(self.graph(component), component)
+        network = network_from_graph(self.graph(component), component)
+        info = self.manifest.component(component)
+        return replace(network, constant_inputs=info.constant_inputs)
 
     def weights(self, component: str) -> dict[str, Array]:
         """A component's constants by name: read-only views of the mapped file.

@@ -89,6 +89,8 @@ class ComponentInfo:
     scales: ScalesInfo = field(default_factory=lambda: ScalesInfo(PLACEHOLDER))
     timesteps: tuple[Whole, ...] = ()
     """Those that it has tables for; if any, it takes no others."""
+    constant_inputs: tuple[str, ...] = ()
+    """Those that are the same in all evaluations for one image."""
 
     def __repr__(self) -> str:
         return (

@@ -223,7 +223,7 @@ def _calibration_prompts(count: int | None, file: Path | None) -> int | tuple[st
 def compile_json(result: CompileResult, schedule: str) -> dict[str, Any]:
     """What ``compile --json`` writes, for one schedule of ``result``."""
     manifest, latency = result.manifests[schedule], result.latencies[schedule]
-    latencies = {component.name: component.latency_ms for component, _ in latency.components}
+    timed = latency.to_json()["components"]
     return {
         "schema_version": SCHEMA_VERSION,
         "bundle": str(result.bundles[schedule]),
@@ -233,7 +233,7 @@ def compile_json(result: CompileResult, schedule: str) -> dict[str, Any]:
         "schedule": schedule,
         "steps": manifest.steps,
         "pipeline": {"total_ms": latency.total_ms, "bound_ms": latency.bound_ps / 1e9},
-        "components": component_rows(manifest, latencies),
+        "components": component_rows(manifest, timed),
         "host_ops": host_op_rows(manifest),
         "host_calls": host_call_rows(manifest),
         "source_checks": [check.to_json() for check in result.checks],

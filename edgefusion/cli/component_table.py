@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from edgefusion.cli.table import Column, Table
+from edgefusion.runtime.pipeline_roles import network_of
 from edgefusion.toolchain.reporting.number_forms import megabytes, milliseconds, whole
 
 if TYPE_CHECKING:
-    from edgefusion.compiler.bundle.manifest import Manifest
+    from edgefusion.compiler.bundle.manifest import ComponentInfo, Manifest
 
 _COLUMNS = (
     Column("component", "component", keep=True),
@@ -24,22 +25,33 @@ _COLUMNS = (
 )
 
 
-def component_rows(manifest: Manifest, latency_ms: Mapping[str, float]) -> list[dict[str, Any]]:
-    """One row a component; ``latency_ms`` is that of one evaluation, by component."""
+def component_rows(
+    manifest: Manifest, latencies: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """One row a component, and one for what of it runs once a prompt; ``latencies`` are entries of
+    latency.json by name. Memory, weights and what runs on the host are told of whole components."""
     return [
         {
-            "component": info.name,
+            "component": name,
             "precision": info.precision,
-            "evaluations": info.evaluations,
-            "instructions": info.instructions,
-            "latency_ms": latency_ms[info.name],
-            "sram_bytes": info.sram_bytes,
-            "dram_bytes": info.dram_bytes,
-            "weight_bytes": manifest.members[f"{info.name}/weights.safetensors"].nbytes,
-            "host_ops": len(info.host_ops),
+            "evaluations": entry["evaluations"],
+            "instructions": entry["instructions"],
+            "latency_ms": entry["latency_ms"],
+            **_sizes(manifest, info, whole=info.name == name),
         }
-        for info in manifest.components
+        for name, entry in latencies.items()
+        for info in (manifest.component(network_of(name)),)
     ]
+
+
+def _sizes(manifest: Manifest, info: ComponentInfo, *, whole: bool) -> dict[str, int | None]:
+    sizes = {
+        "sram_bytes": info.sram_bytes,
+        "dram_bytes": info.dram_bytes,
+        "weight_bytes": manifest.members[f"{info.name}/weights.safetensors"].nbytes,
+        "host_ops": len(info.host_ops),
+    }
+    return {key: value if whole else None for key, value in sizes.items()}
 
 
 def components_table(rows: list[dict[str, Any]]) -> Table:

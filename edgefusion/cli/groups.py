@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgefusion.cli.table import Column, Table
+from edgefusion.runtime.pipeline_roles import network_of
 from edgefusion.toolchain.reporting.number_forms import megabytes, milliseconds, ratio, whole
 
 if TYPE_CHECKING:
@@ -59,8 +60,8 @@ def groups_document(bundle: Bundle, components: Sequence[str]) -> dict[str, Any]
 
     measured: dict[str, list[dict[str, Any]]] = {name: [] for name in components}
     for each in bundle.latency_json()["groups"]:
-        if each["component"] in measured:
-            measured[each["component"]].append(each)
+        if (name := network_of(each["component"])) in measured:
+            measured[name].append(each)
     return {
         "schema_version": SCHEMA_VERSION,
         "components": {

@@ -21,7 +21,7 @@ from edgefusion.cli.paths import WritesIn
 from edgefusion.cli.table import Column, Table, plain
 from edgefusion.cli.tiles import all_tilings, tile_document, tile_tables
 from edgefusion.runtime.errors import UsageError
-from edgefusion.runtime.pipeline_roles import denoiser_of
+from edgefusion.runtime.pipeline_roles import denoiser_of, network_of
 from edgefusion.toolchain.reporting.number_forms import whole
 
 if TYPE_CHECKING:
@@ -167,7 +167,11 @@ def summary_json(bundle: Bundle, shown: Sequence[str] | None = None) -> dict[str
         "scheduler": scheduler_json(bundle),
         "latency": {
             "pipeline": latency["pipeline"],
-            "components": {name: latency["components"][name] for name in names},
+            "components": {
+                name: entry
+                for name, entry in latency["components"].items()
+                if network_of(name) in names
+            },
         },
         "graphs": counts,
         "host_ops": [r for r in host_op_rows(bundle.manifest) if r["component"] in names],
@@ -195,8 +199,8 @@ def scheduler_json(bundle: Bundle) -> dict[str, str] | None:
 
 def _summary(bundle: Bundle, document: dict[str, Any], shown: Sequence[str]) -> list[Table]:
     latency = bundle.latency_json()["components"]
-    latencies = {name: entry["latency_ms"] for name, entry in latency.items()}
-    rows = [r for r in component_rows(bundle.manifest, latencies) if r["component"] in shown]
+    timed = {name: entry for name, entry in latency.items() if network_of(name) in shown}
+    rows = component_rows(bundle.manifest, timed)
     ops = [
         {"component": name, "op": op, "count": count}
         for name, counts in document["graphs"].items()

@@ -8,7 +8,7 @@ calibration, running and verification know no other difference between pipelines
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -119,6 +119,13 @@ class Family(ABC):
         if component not in names or role_of(component) == "encoder":
             return ()
         return names[: names.index(component)]
+
+    def constant_inputs(self, component: str, inputs: Sequence[str]) -> tuple[str, ...]:
+        """Those of a component's ``inputs`` that are the same in all its evaluations for one
+        image."""
+        if role_of(component) != "denoiser":
+            return ()
+        return tuple(name for name in inputs if name not in (SAMPLE, TIMESTEP))
 
     def check(self, configs: Configs, component: str) -> None:
         """Raises InputError, naming file and key, unless ``component`` is what the family has, and

@@ -118,12 +118,13 @@ class Stopwatch:
 
 @dataclass(frozen=True, slots=True)
 class CompiledProgram:
-    """A program on disk, for one schedule."""
+    """A program on disk, for one schedule; ``latencies`` of what it runs for an image, each with
+    how often."""
 
     info: ComponentInfo
     file: Path
     member: MemberInfo
-    latency: ComponentLatency
+    latencies: tuple[tuple[ComponentLatency, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +177,8 @@ def compile_component(
             exported, component, settings.machine, passes, say, dump_dir, observe
         )
         network = network_from_graph(graph, component)
+        constant = source.family.constant_inputs(component, network.inputs)
+        network = replace(network, constant_inputs=constant)
     if told := _quantized_already(records):
         say(f"{component}: {told}")
     # 3. Graph and weights
@@ -217,6 +220,7 @@ def compile_component(
         host_ops=host_ops(graph),
         scales=scales.info,
         timesteps=settings.timesteps_of(component) if _tabulated(records) else (),
+        constant_inputs=network.constant_inputs,
     )
     programs = {}
     with host_build(graph, folder) as build:
@@ -276,6 +280,7 @@ def _program(
     from edgefusion.compiler.lowering.lower import lower
     from edgefusion.compiler.network.scales import with_scales
     from edgefusion.runtime.measurement import component_latency
+    from edgefusion.runtime.program_parts import runs_of
     from edgefusion.runtime.verifier import verify_program
 
     say, component = settings.progress, shared.name
@@ -286,7 +291,8 @@ def _program(
     say(f"{component}: verifying {len(program)} instructions")
     verify_program(program, settings.machine)
     say(f"{component}: simulating {len(program)} instructions")
-    latency = component_latency(program, settings.machine)
+    runs = runs_of(program, shared.evaluations)
+    latencies = tuple((component_latency(part, settings.machine), n) for part, n in runs)
     file = folder / f"{schedule.name}.npz"
     with disk_errors(file):
         program.save(file)
@@ -298,4 +304,4 @@ def _program(
         dram_bytes=program.dram_bytes,
         host_calls=host_calls(program),
     )
-    return CompiledProgram(info, file, member, latency)
+    return CompiledProgram(info, file, member, latencies)

@@ -252,7 +252,7 @@ def components_of(source: Source, wanted: Sequence[str] | None) -> tuple[str, ..
 
 def _pipeline(compiled: Sequence[CompiledComponent], schedule: str) -> PipelineLatency:
     programs = [component.programs[schedule] for component in compiled]
-    return PipelineLatency(tuple((p.latency, p.info.evaluations) for p in programs))
+    return PipelineLatency(tuple(each for p in programs for each in p.latencies))
 
 
 def _manifest(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from edgefusion.compiler.lowering.lower import lower
@@ -78,4 +78,6 @@ def build_network(
         exported = export_component(source, component, folder)
         passes = default_passes(timesteps=timesteps, transposing=transposing)
         graph, _ = optimise(exported, component, machine, passes, say)
-        return network_from_graph(graph, component)
+        network = network_from_graph(graph, component)
+        constant = source.family.constant_inputs(component, network.inputs)
+        return replace(network, constant_inputs=constant)

@@ -19,7 +19,9 @@ from edgefusion.runtime.isa import EngineKind
 from edgefusion.runtime.latency import ComponentLatency, OpLatency, PipelineLatency
 from edgefusion.runtime.ledger import Ledger, View, traffic_ledger
 from edgefusion.runtime.measurement import component_latency
+from edgefusion.runtime.pipeline_roles import network_of
 from edgefusion.runtime.program import Program
+from edgefusion.runtime.program_parts import runs_of
 from edgefusion.runtime.progress import Say, silent
 from edgefusion.runtime.simulator import Timeline, simulate
 from edgefusion.toolchain.profiling.scenario import Scenario, program_for, scenario_of
@@ -33,7 +35,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ComponentProfile:
-    """One evaluation of a component, and how many ``evaluations`` an image takes."""
+    """One evaluation of a component, or of what of it runs once a prompt, and how many
+    ``evaluations`` an image takes."""
 
     program: Program
     timeline: Timeline
@@ -149,7 +152,7 @@ class Profile:
         for each in self.components:
             if each.name == name:
                 return each
-        self.manifest.component(name)
+        self.manifest.component(network_of(name))
         raise UsageError(f"component {name} was not timed here.")
 
     def components_frame(self) -> pd.DataFrame:
@@ -224,8 +227,8 @@ def profile_bundle(
     for name in (name for name in bundle.components if name in names):
         progress(f"simulating {name}")
         program = program_for(bundle, name, chosen, verify=verify, progress=progress)
-        evaluations = chosen.evaluations(bundle, name)
-        profiles.append(profile_program(program, chosen, evaluations))
+        runs = runs_of(program, chosen.evaluations(bundle, name))
+        profiles += [profile_program(part, chosen, count) for part, count in runs]
     return Profile(bundle.path.name, bundle.manifest, chosen, tuple(profiles))
 
 

@@ -16,7 +16,7 @@ from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime.arguments import whole_number
 from edgefusion.runtime.errors import UsageError
 from edgefusion.runtime.machine import ENGINE_KEYS, Machine
-from edgefusion.runtime.pipeline_roles import denoiser_of, role_of
+from edgefusion.runtime.pipeline_roles import denoiser_of, network_of, role_of
 from edgefusion.runtime.progress import Say, silent
 from edgefusion.runtime.settings import parse_settings, setting_text
 from edgefusion.runtime.target import Target, target_given, target_of
@@ -48,7 +48,9 @@ class Scenario:
         return self.target.machine
 
     def evaluations(self, bundle: Bundle, component: str) -> int:
-        """How often ``component`` runs for one image."""
+        """How often ``component`` runs for one image; its part that runs once a prompt, once."""
+        if component != network_of(component):
+            return 1
         return (
             self.steps
             if role_of(component) == "denoiser"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from edgefusion.runtime.machine import Machine
+from edgefusion.runtime.pipeline_roles import network_of
 from edgefusion.toolchain.profiling.profile import Profile
 
 _WEIGHTS = "weights.safetensors"
@@ -68,7 +69,7 @@ def _facts(profile: Profile) -> list[tuple[Reason, str, str]]:
         (Reason.TOOL, "tool version", manifest.tool_version),
     ]
     for component in profile.components:
-        info, name = manifest.component(component.name), component.name
+        info, name = manifest.component(network_of(component.name)), component.name
         facts.append((Reason.PRECISION, f"precision of {name}", info.precision))
         facts.append((Reason.PRECISION, f"scales of {name}", info.scales.method))
         if weights := manifest.members.get(f"{name}/{_WEIGHTS}"):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgefusion.runtime.isa import Cause, EngineKind
 from edgefusion.runtime.latency import PS_PER_MS, total_label
+from edgefusion.runtime.pipeline_roles import network_of
 from edgefusion.runtime.progress import Say, silent
 from edgefusion.toolchain.profiling.profile import ComponentProfile, Profile, profile_bundle
 from edgefusion.toolchain.reporting.documents import latency_document, traffic_document
@@ -142,7 +143,9 @@ def _made_from(profile: Profile) -> dict[str, Any]:
         "cost_model_version": manifest.cost_model_version,
         "tool_version": manifest.tool_version,
         "changes": dict(scenario.changes),
-        "precision": {c.name: manifest.component(c.name).precision for c in profile.components},
+        "precision": {
+            c.name: manifest.component(network_of(c.name)).precision for c in profile.components
+        },
         "of": total_label([c.name for c in profile.components]),
     }
 
