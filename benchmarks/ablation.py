@@ -24,6 +24,7 @@ from edgefusion.runtime.errors import DoesNotFitError
 from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.measurement import component_latency
 from edgefusion.runtime.program import Program
+from edgefusion.runtime.program_parts import parts_of
 from edgefusion.runtime.settings import parse_settings
 from edgefusion.runtime.target import load_target
 from edgefusion.toolchain.paper.programs import build_network
@@ -48,7 +49,7 @@ def steps() -> Iterator[tuple[str, Schedule]]:
     yield "serial", schedule_named("serial")
     yield "mlt: attention in SRAM", schedule_named("mlt")
     pipelined = schedule_named("pipelined")
-    alone = Grouping(resident=False, rolling=False, repeats=False, gated=False)
+    alone = Grouping(resident=False, rolling=False, repeats=False, gated=False, once=False)
     yield "engines overlap", replace(pipelined, groups=None)
     yield "tensors stay in SRAM", replace(pipelined, groups=replace(alone, resident=True))
     rolling = replace(alone, resident=True, rolling=True)
@@ -61,18 +62,21 @@ def steps() -> Iterator[tuple[str, Schedule]]:
         "gated products as one",
         replace(pipelined, groups=replace(rolling, repeats=True, gated=True)),
     )
-    yield PHASES, pipelined
+    yield PHASES, replace(pipelined, groups=Grouping(once=False))
+    yield ONCE, pipelined
 
 
 PHASES = "convolutions of doubled images by phases"
 """The one mechanism that is a pass: the network is another (``transpose_upsampled_conv``)."""
+ONCE = "keys and values of the prompt once"
 
 
 def figures(program: Program, machine: Machine) -> dict[str, Any]:
-    """Latency, bound and bytes of one evaluation."""
-    latency = component_latency(program, machine)
+    """Latency, bound and bytes of one evaluation, and what runs once before them (``once_ms``)."""
+    *once, latency = (component_latency(part, machine) for part in parts_of(program))
     return {
         "latency_ms": latency.latency_ms,
+        "once_ms": sum(each.latency_ms for each in once),
         "bound_ms": latency.bound_ps / 1e9,
         "fused_bound_ms": latency.fused_bound_ms,
         "dram_megabytes": (latency.dram_read_bytes + latency.dram_write_bytes) / 1e6,
@@ -96,7 +100,12 @@ def image_ms(rows: Mapping[str, Mapping[str, Any]]) -> float | None:
     """Latency of a two-step image, if every component has one."""
     if any("latency_ms" not in row for row in rows.values()):
         return None
-    return float(sum(RUNS[name] * rows[name]["latency_ms"] for name in RUNS))
+    return float(sum(component_ms(name, rows[name]) for name in RUNS))
+
+
+def component_ms(name: str, row: Mapping[str, Any]) -> float:
+    """What a component takes of a two-step image."""
+    return float(row.get("once_ms", 0) + RUNS[name] * row.get("latency_ms", 0))
 
 
 @dataclass(frozen=True)
@@ -131,8 +140,8 @@ def jobs(machine: Machine) -> Iterator[Job]:
 def row_of(
     job: Job, plain: Mapping[str, Network], all_passes: Mapping[str, Network]
 ) -> dict[str, Any]:
-    """All components: the network of ``plain`` up to the last mechanism and for ``mlt``."""
-    method = job.label.get("schedule") == "mlt" or job.label.get("step", PHASES) != PHASES
+    """All components: the network of ``plain`` up to ``PHASES`` and for ``mlt``."""
+    method = job.label.get("schedule") == "mlt" or job.label.get("step", ONCE) not in (PHASES, ONCE)
     networks = plain if method else all_passes
     rows = {name: lowered(network, job.machine, job.schedule) for name, network in networks.items()}
     row = {**job.label, "image_ms": image_ms(rows), "components": rows}
@@ -189,9 +198,9 @@ def _draw(result: Mapping[str, list[dict[str, Any]]], path: Path) -> None:
 
     figure = make_subplots(rows=1, cols=3, subplot_titles=("mechanisms", "SRAM, MiB", "DRAM, GB/s"))
     names = [row["step"] for row in result["ablation"]]
-    for component, runs in RUNS.items():
+    for component in RUNS:
         values = [
-            runs * row["components"][component].get("latency_ms", 0) for row in result["ablation"]
+            component_ms(component, row["components"][component]) for row in result["ablation"]
         ]
         figure.add_trace(go.Bar(x=names, y=values, name=component), row=1, col=1)
     for column, (table, key) in enumerate(
