@@ -76,6 +76,15 @@ def compile_(
     ] = "pipelined",
     components: ComponentsOption = None,
     steps: Annotated[int, typer.Option(help="Denoising steps an image.")] = 2,
+    scheduler: Annotated[
+        str,
+        typer.Option(
+            metavar="own|NAME",
+            help="What denoises: the pipeline's own scheduler, or one of diffusers by name, such "
+            "as LCM or PNDM.",
+            autocompletion=completion.noise_schedulers,
+        ),
+    ] = "own",
     recipe: Annotated[
         Path | None,
         typer.Option(metavar="FILE.toml", help="Precision by component and op."),
@@ -169,6 +178,7 @@ def compile_(
             schedules=(schedule,),
             components=split_names(components),
             steps=steps,
+            scheduler=scheduler,
             random_weights=random_weights,
             recipe=recipe,
             shapes=parse_shapes(shape),

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from edgefusion.models.config_file import ConfigFile, is_count, pair, read_config
 from edgefusion.models.networks.kind import CONTEXT_TOKENS, NetworkKind, Sizes
+from edgefusion.models.noise_scheduler import NoiseScheduler
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.pipeline_roles import PipelineRole, role_of
 
@@ -149,6 +150,11 @@ class Family(ABC):
         ``encoded`` are results of the text encoders that have run, by component; ``shapes`` those
         of the denoiser's inputs. What depends on an encoder that has not run is left out.
         """
+
+    def scheduler(self, name: str, config: Mapping[str, Any]) -> NoiseScheduler:
+        """The scheduler of a pipeline: its class, and its scheduler_config.json as the pipeline
+        takes it."""
+        return NoiseScheduler(name, config)
 
     def drawn_conditions(
         self, encoded: Mapping[str, Arrays], shapes: Shapes, rng: np.random.Generator

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
+from edgefusion.compiler.bundle.deployment import LCM
 from edgefusion.models.families.family import (
     CONTEXT,
     HIDDEN,
@@ -24,8 +25,10 @@ from edgefusion.models.families.unet_checks import check_together
 from edgefusion.models.networks.autoencoder import KlDecoder
 from edgefusion.models.networks.clip_text import ClipText
 from edgefusion.models.networks.unet import ConditionalUNet, check_supported
+from edgefusion.models.noise_scheduler import NoiseScheduler
 
 _TEXT = "text_encoder"
+_AS_TRAINED: Mapping[str, Any] = MappingProxyType({"steps_offset": 1, "clip_sample": False})
 
 
 class StableDiffusion(Family):
@@ -61,6 +64,11 @@ class StableDiffusion(Family):
                 "it asks for inputs (pooled text, image sizes) that no part here makes, as in SDXL",
             )
         check_together(configs, component, (_TEXT,))
+
+    def scheduler(self, name: str, config: Mapping[str, Any]) -> NoiseScheduler:
+        """See the base class. Whatever its file says, diffusers' StableDiffusionPipeline sets two
+        keys of a scheduler, as the models were trained with."""
+        return NoiseScheduler(name, config if name == LCM else {**config, **_AS_TRAINED})
 
     def conditions(self, encoded: Mapping[str, Arrays], shapes: Shapes) -> dict[str, Array]:
         """See the base class."""

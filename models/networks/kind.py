@@ -25,10 +25,11 @@ CONTEXT_TOKENS = 77
 @dataclass(frozen=True, slots=True)
 class Sizes:
     """What the parts of a pipeline share. ``latent`` is (height, width); None where each network's
-    own configuration decides."""
+    own configuration decides. ``timestep_dtype`` is what the scheduler's timesteps take."""
 
     latent: tuple[int, int] | None = None
     context_tokens: int = CONTEXT_TOKENS
+    timestep_dtype: Literal["int64", "float32"] = "int64"
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,17 +51,21 @@ class Inputs:
         real = component in family.components and self.source.kind != "onnx"
         return "trajectories" if real and self._has(family.before(component)) else "synthetic"
 
-    def timesteps(self, component: str) -> tuple[int, ...]:
+    def timesteps(self, component: str) -> tuple[float, ...]:
         """The deployed timesteps, for components that see them."""
         role = role_of(component)
         if role == "denoiser" or (role == "decoder" and self._real(component)):
             return Denoising.of(self.source, self.steps).timesteps()
         return ()
 
+    def runs(self) -> int:
+        """Evaluations of the denoiser in one trajectory."""
+        return Denoising.of(self.source, self.steps).runs()
+
     def workload(self, component: str, graph_path: Path, exported: Exported) -> Workload:
         """How to drive the graph at ``graph_path``; ``exported`` makes what it depends on."""
         role = role_of(component)
-        each = self.steps if role == "denoiser" else 1
+        each = self.runs() if role == "denoiser" else 1
 
         def drive(run: Network) -> None:
             graph = onnx.load(graph_path, load_external_data=False)

@@ -40,11 +40,8 @@ from edgefusion.toolchain.accuracy.npu_layers import LayerKey, NpuLayers, timest
 from edgefusion.toolchain.accuracy.references import Export, References
 from edgefusion.toolchain.accuracy.sensitivity import Contribution
 from edgefusion.toolchain.accuracy.source_network import draws_numbers
-from edgefusion.toolchain.running.execution import (
-    family_of,
-    pipeline_of,
-    prompt_reader,
-)
+from edgefusion.toolchain.profiling.pipeline import family_of
+from edgefusion.toolchain.running.execution import pipeline_of, prompt_reader
 
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle
@@ -65,7 +62,7 @@ class ValueAccuracy:
     prompt: str
     component: str
     value: str
-    timestep: int | None
+    timestep: float | None
     source: Agreement | None
     bundle: Agreement | None
     weights: Agreement | None = None
@@ -211,7 +208,7 @@ def _compared(
     kinds: dict[str, Kind] = {**dict.fromkeys(inner, "inner"), "image": "picture"}
 
     def row(
-        component: str, value: str, timestep: int | None, pick: Callable[[Generation], Array]
+        component: str, value: str, timestep: float | None, pick: Callable[[Generation], Array]
     ) -> ValueAccuracy:
         def measure(reference: Generation | None, found: Generation) -> Agreement | None:
             if reference is None:

@@ -66,12 +66,12 @@ class Settings:
     dump_ir: Path | None
     progress: Say
     calibration: CalibrationSettings
-    timesteps: tuple[int, ...] = ()
+    timesteps: tuple[float, ...] = ()
     """Those that the U-Net's tables have; without any, it computes what depends on them."""
     transposing: bool = True
     """Whether convolutions of doubled images become transposed ones."""
 
-    def timesteps_of(self, component: str) -> tuple[int, ...]:
+    def timesteps_of(self, component: str) -> tuple[float, ...]:
         """The timesteps to tabulate in ``component``."""
         return self.timesteps if role_of(component) == "denoiser" else ()
 

@@ -21,6 +21,7 @@ from edgefusion.runtime.progress import Say, silent
 from edgefusion.runtime.settings import parse_settings, setting_text
 from edgefusion.runtime.target import Target, target_given, target_of
 from edgefusion.runtime.verifier import verify_program
+from edgefusion.toolchain.profiling.pipeline import denoiser_runs
 
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle
@@ -48,12 +49,14 @@ class Scenario:
         return self.target.machine
 
     def evaluations(self, bundle: Bundle, component: str) -> int:
-        """How often ``component`` runs for one image."""
-        return (
-            self.steps
-            if role_of(component) == "denoiser"
-            else bundle.manifest.component(component).evaluations
-        )
+        """How often ``component`` runs for one image.
+
+        Raises UsageError for other steps than the bundle's that its scheduler cannot do, where the
+        scheduler decides how often the denoiser runs.
+        """
+        if role_of(component) != "denoiser" or self.steps == bundle.manifest.steps:
+            return bundle.manifest.component(component).evaluations
+        return denoiser_runs(bundle, self.steps)
 
     def __str__(self) -> str:
         return ", ".join(
