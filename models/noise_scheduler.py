@@ -55,6 +55,8 @@ SCHEDULERS: Mapping[str, bool] = MappingProxyType(
 )
 """Classes of diffusers that denoise here, and whether each runs the network once a step."""
 
+_MOST_TIMESTEPS = 100_000
+"""A hundred times what models are trained on; a slip's many zeros would fill the memory."""
 _FLOW = "use_flow_sigmas"
 _FAILURES = (
     *(ValueError, TypeError, ArithmeticError, NotImplementedError, RuntimeError),
@@ -271,6 +273,8 @@ def _check_numbers(config: Mapping[str, Any]) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
             raise ValueError(f"{key} is {value!r}, not between 0 and 1")
     most = config["num_train_timesteps"]
+    if isinstance(most, int) and most > _MOST_TIMESTEPS:
+        raise ValueError(f"num_train_timesteps is {most}, more than {_MOST_TIMESTEPS:,}")
     for key in ("num_train_timesteps", "original_inference_steps"):
         if key not in config:
             continue
