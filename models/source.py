@@ -81,11 +81,13 @@ class Source:
 
     @property
     def sizes(self) -> Sizes:
-        """What the parts of a pipeline share; of presets and .onnx files each part says its own."""
-        if self.kind not in ("folder", "hub") or self.path is None:
-            return Sizes()
-        index = read_index(self.path)
-        return index.family.sizes(index.configs)
+        """What the parts of a pipeline share; of presets and .onnx files each part says its own,
+        where none was chosen."""
+        sizes = Sizes()
+        if self.kind in ("folder", "hub") and self.path is not None:
+            index = read_index(self.path)
+            sizes = index.family.sizes(index.configs)
+        return replace(sizes, latent=self.deployment.latent or sizes.latent)
 
     @property
     def scheduler(self) -> NoiseScheduler:

@@ -85,6 +85,14 @@ def compile_(
             autocompletion=completion.noise_schedulers,
         ),
     ] = "own",
+    height: Annotated[
+        int | None,
+        typer.Option(metavar="PIXELS", help="Of images; the pipeline's own when left out."),
+    ] = None,
+    width: Annotated[
+        int | None,
+        typer.Option(metavar="PIXELS", help="Of images; the pipeline's own when left out."),
+    ] = None,
     recipe: Annotated[
         Path | None,
         typer.Option(metavar="FILE.toml", help="Precision by component and op."),
@@ -157,6 +165,7 @@ def compile_(
 
     Examples: `edgefusion compile bk-sdm-tiny -o tiny.npub --schedule mlt`;
     `edgefusion compile ./my-pipeline -o my.npub --steps 4 --max-latency-ms 500`;
+    `edgefusion compile ./my-pipeline -o my.npub --height 768 --width 512 --steps 25`;
     `edgefusion compile ./my-pipeline -o my.npub --prompts ours.txt --calibration-prompts 8`;
     `edgefusion compile ./my-pipeline -o my.npub --remarks fuse-attention`;
     `edgefusion compile resnet.onnx -o resnet.npub --shape input=1x3x224x224`.
@@ -179,6 +188,8 @@ def compile_(
             components=split_names(components),
             steps=steps,
             scheduler=scheduler,
+            height=height,
+            width=width,
             random_weights=random_weights,
             recipe=recipe,
             shapes=parse_shapes(shape),

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from edgefusion.compiler.bundle.deployment import LCM, Deployment
+from edgefusion.models.image_size import chosen_latent
 from edgefusion.models.noise_scheduler import SCHEDULERS
 from edgefusion.models.pipeline_check import checked_source
 from edgefusion.models.source import Source, resolve_source
@@ -82,7 +83,9 @@ def our_generation(source: Source, networks: Networks, steps: int = STEPS) -> Ge
     return generate(networks, sampling, ids, seed=SEED, steps=steps)
 
 
-def their_picture(folder: Path, scheduler: Any = None, steps: int = STEPS) -> Image:
+def their_picture(
+    folder: Path, scheduler: Any = None, steps: int = STEPS, **arguments: Any
+) -> Image:
     """By diffusers' own pipeline, in [0, 1]; ``scheduler`` takes the place of the folder's."""
     from diffusers import DiffusionPipeline
 
@@ -95,9 +98,9 @@ def their_picture(folder: Path, scheduler: Any = None, steps: int = STEPS) -> Im
         (image,) = pipeline(
             PROMPT,
             num_inference_steps=steps,
-            guidance_scale=1.0,
             generator=torch.Generator().manual_seed(SEED),
             output_type="np",
+            **{"guidance_scale": 1.0, **arguments},
         ).images
     assert image.std() > 0.05
     return np.asarray(image)
@@ -164,6 +167,31 @@ def test_a_folders_own_scheduler_denoises(
         made.image / 255, their_picture(denoised, steps=OWN_STEPS), atol=0.51 / 255
     )
     assert len(made.steps) == source.scheduler.runs(OWN_STEPS)
+
+
+@pytest.mark.parametrize("latent", [(96, 64), (40, 72)])
+def test_pictures_of_chosen_sizes(latent: tuple[int, int], folder: Path, source: Source) -> None:
+    factor = 2 if source.family.name == "stable-diffusion" else 8
+    height, width = (factor * side for side in latent)
+    assert chosen_latent(source, height, width) == latent
+    sized = replace(source, deployment=Deployment(latent=latent))
+    made = our_generation(sized, lambda component: torch_network(sized, component), steps=2)
+    theirs = their_picture(folder, steps=2, height=height, width=width)
+    assert made.image.shape == (height, width, 3)
+    np.testing.assert_allclose(made.image / 255, theirs, atol=0.51 / 255)
+
+
+@pytest.mark.parametrize("size", [[20, 12], 100])
+def test_the_latent_is_the_u_nets_whatever_size_the_vae_was_trained_at(
+    size: object, tmp_path: Path
+) -> None:
+    folder = pipeline_folder(tmp_path)
+    config = folder / "vae" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"sample_size": size}))
+    source = checked_source(resolve_source(str(folder)), None, silent)
+    made = our_generation(source, lambda component: torch_network(source, component))
+    assert made.image.shape == (16, 16, 3)
+    np.testing.assert_allclose(made.image / 255, their_picture(folder), atol=0.51 / 255)
 
 
 def test_a_part_that_is_missing_is_told(folder: Path, source: Source, tmp_path: Path) -> None:

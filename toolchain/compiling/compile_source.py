@@ -79,6 +79,8 @@ def compile_source(
     components: str | Sequence[str] | None = None,
     steps: int = DEFAULT_STEPS,
     scheduler: str | None = None,
+    height: int | None = None,
+    width: int | None = None,
     random_weights: int | None = None,
     recipe: Path | str | None = None,
     shapes: Shapes | None = None,
@@ -105,6 +107,7 @@ def compile_source(
 
     ``scheduler`` names what denoises, as diffusers names it with or without "Scheduler"; the
     pipeline's own when left out or "own", LCM's where it brings none.
+    ``height`` and ``width`` are those of pictures, in pixels; the pipeline's own when left out.
 
     With ``timestep_tables`` the U-Net looks up what depends on the timestep alone, and runs at the
     timesteps of 1, 2, 4 and ``steps`` steps only; without, it computes that, for any timestep.
@@ -126,7 +129,9 @@ def compile_source(
     if not isinstance(calibration_prompts, int):
         calibration_prompts = names_of(calibration_prompts, "calibration_prompts", "text")
     steps = whole_number(steps, "--steps", least=1)
-    deployment = Deployment(_scheduler(scheduler))
+    chosen_scheduler = _scheduler(scheduler)
+    height = None if height is None else whole_number(height, "--height", least=1)
+    width = None if width is None else whole_number(width, "--width", least=1)
     if random_weights is not None:
         random_weights = whole_number(random_weights, "--random-weights", least=0)
     if not isinstance(budgets, Budgets | None):
@@ -135,18 +140,20 @@ def compile_source(
         raise UsageError(f"shapes is {brief(shapes)}; expected shapes of inputs by name.")
     outputs = _outputs(output, schedules)
     machine = target_given(target).machine
+    from edgefusion.models.image_size import chosen_latent
     from edgefusion.models.pipeline_check import checked_source
     from edgefusion.models.pipeline_files import pipeline_files
     from edgefusion.models.source import resolve_source
     from edgefusion.models.trajectories import Denoising, tabulated_timesteps
 
     resolved = resolve_source(str(path_of(source, "source")), random_weights_seed=random_weights)
+    deployment = Deployment(chosen_scheduler, chosen_latent(resolved, height, width))
     resolved = replace(resolved, deployment=deployment)
     resolved = checked_source(resolved, components, progress or silent)
     chosen = components_of(resolved, components)
     denoiser = denoiser_of(chosen)
     runs = Denoising.of(resolved, steps).runs() if denoiser else 0
-    if deployment.scheduler and not denoiser:
+    if chosen_scheduler and not denoiser:
         raise UsageError(
             f"--scheduler {scheduler} was given, and nothing that denoises is compiled of "
             f"{resolved.name}; expected a pipeline's unet. Leave one of the two out."
