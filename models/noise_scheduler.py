@@ -147,6 +147,11 @@ class NoiseScheduler:
             f"the pipeline's scheduler_config.json gives no {self.name} that denoises: {told}"
         ) from told
 
+    @property
+    def is_of_students(self) -> bool:
+        """Whether it belongs to models that were distilled for few steps, as its timesteps tell."""
+        return "original_inference_steps" in self.make().config
+
     def check(self, steps: int) -> None:
         """Denoise one value, in so many steps, with a network that predicts nothing.
 

@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from edgefusion.compiler.bundle.deployment import Guidance
 from edgefusion.models.families.family import (
+    GUIDANCE,
+    GUIDANCE_SCALE,
     IMAGE,
     LATENT,
     NOISE,
@@ -25,6 +28,7 @@ from edgefusion.models.families.family import (
     Shapes,
 )
 from edgefusion.models.families.registry import STABLE_DIFFUSION
+from edgefusion.models.guidance import as_zeros
 from edgefusion.models.noise_scheduler import (
     NoiseScheduler,
     plain_timestep,
@@ -51,13 +55,30 @@ LARGEST_SEED = 2**64 - 1
 class Sampling:
     """How latents are made: ``shapes`` of the denoiser's inputs (its sample's [1, c, h, w]), the
     scheduler, the VAE's scaling, the timesteps that the denoiser has tables for (none: it takes
-    any), and what the networks are given."""
+    any), what the networks are given, and how prompts are guided (None: not, or as a student that
+    takes guidance as an input was distilled)."""
 
     shapes: Shapes
     scheduler: NoiseScheduler
     scaling_factor: float
     tabulated: tuple[float, ...] = ()
     family: Family = STABLE_DIFFUSION
+    guidance: Guidance | None = None
+
+    @property
+    def takes_scale(self) -> bool:
+        """Whether the denoiser takes guidance as an input."""
+        return GUIDANCE in self.shapes
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether the denoiser is run without the prompt, too."""
+        return self.guidance is not None and self.guidance.passes == 2
+
+    def conditions(self, encoded: Mapping[str, Mapping[str, Array]]) -> dict[str, Array]:
+        """The denoiser's inputs that are the same for all steps, of what the text encoders made."""
+        scale = GUIDANCE_SCALE if self.guidance is None else self.guidance.scale
+        return self.family.conditions(encoded, self.shapes, scale)
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
@@ -92,16 +113,23 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One run of the denoiser: what it was given and made, and the latent after it.
+    """One prediction of the denoiser: what it was given and made, and the latent after it.
 
+    ``passes`` are the inputs of each run, the one with the prompt last; guided, there is one
+    without before it, and ``noise`` goes from that prediction past the other.
     ``latent`` is the sample that the scheduler goes on with; of schedulers that tell it apart, the
     denoised estimate, before noise is added for the next step.
     """
 
     timestep: float
-    inputs: Mapping[str, Array]
+    passes: tuple[Mapping[str, Array], ...]
     noise: Array
     latent: Array
+
+    @property
+    def inputs(self) -> Mapping[str, Array]:
+        """Those with the prompt."""
+        return self.passes[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +146,13 @@ def generate(
     sampling: Sampling,
     ids: Mapping[str, npt.NDArray[np.int64]],
     *,
+    negative: Mapping[str, npt.NDArray[np.int64]] | None = None,
     seed: int = 0,
     steps: int = 2,
     say: Say | None = None,
 ) -> Generation:
-    """Make an image of the prompt's token ``ids``, [1, tokens] for each text encoder.
+    """Make an image of the prompt's token ``ids``, [1, tokens] for each text encoder; guided, away
+    from the ``negative`` prompt's, or from zeros where there is none.
 
     Raises UsageError for a seed that is too large or a number of steps that the scheduler or the
     U-Net cannot do, InputError for a scheduler configuration that is not understood or values that
@@ -135,17 +165,36 @@ def generate(
 
     # 2. Prompt to conditions
     family = sampling.family
-    encoded = {}
+    encoded, without = {}, {}
     for number, part in enumerate(family.encoders, 1):
         name = f"text encoder {number}" if len(family.encoders) > 1 else "text encoder"
         tell(name)
-        made = networks(part.component)({"input_ids": ids[part.component]})
-        encoded[part.component] = {key: _finite(value, name) for key, value in made.items()}
-    conditions = family.conditions(encoded, sampling.shapes)
+        encode = networks(part.component)
+
+        def read(
+            tokens: npt.NDArray[np.int64], encode: Network = encode, name: str = name
+        ) -> dict[str, Array]:
+            made = encode({"input_ids": tokens})
+            return {key: _finite(value, name) for key, value in made.items()}
+
+        encoded[part.component] = read(ids[part.component])
+        if negative is not None and sampling.is_guided:
+            without[part.component] = read(negative[part.component])
+    unconditional = None
+    if sampling.is_guided:
+        unconditional = sampling.conditions(without or as_zeros(encoded))
 
     # 3. Denoise
     denoiser = networks(family.denoiser.component)
-    done = denoise(denoiser, sampling, conditions, seed=seed, steps=steps, say=say)
+    done = denoise(
+        denoiser,
+        sampling,
+        sampling.conditions(encoded),
+        unconditional=unconditional,
+        seed=seed,
+        steps=steps,
+        say=say,
+    )
 
     # 4. Decode
     tell("image decoder")
@@ -159,12 +208,14 @@ def denoise(
     sampling: Sampling,
     conditions: Mapping[str, Array],
     *,
+    unconditional: Mapping[str, Array] | None = None,
     seed: int = 0,
     steps: int = 2,
     say: Say | None = None,
 ) -> tuple[Step, ...]:
-    """The steps of one trajectory of a denoiser, whose other inputs are ``conditions``; the last
-    latent is the result, not yet divided by the VAE's scaling factor."""
+    """The steps of one trajectory of a denoiser, whose other inputs are ``conditions``, and
+    ``unconditional`` in a pass without the prompt where it is guided; the last latent is the
+    result, not yet divided by the VAE's scaling factor."""
     import torch
 
     scheduler = sampling.scheduler.prepared(steps)
@@ -174,19 +225,25 @@ def denoise(
     sample = sample * float(scheduler.init_noise_sigma)
     timesteps = scheduler.timesteps.tolist()
     run = "step" if len(timesteps) == steps else "run"
+    given = (conditions,) if unconditional is None else (unconditional, conditions)
     done = []
     for number, timestep in enumerate(timesteps, 1):
         shown = plain_timestep(timestep)
         if say is not None:
             say(f"U-Net, {run} {number} of {len(timesteps)}, timestep {shown:g}")
         scaled = scheduler.scale_model_input(sample, timestep)
-        inputs = step_inputs(scaled.numpy(), timestep, conditions)
-        noise = _finite(predict(inputs)[NOISE], f"U-Net at timestep {shown:g}")
+        at = f"U-Net at timestep {shown:g}"
+        passes = tuple(step_inputs(scaled.numpy(), timestep, each) for each in given)
+        predicted = [_finite(predict(inputs)[NOISE], at) for inputs in passes]
+        noise = predicted[-1]
+        if len(predicted) == 2 and sampling.guidance is not None:
+            scale = np.float32(sampling.guidance.scale)
+            noise = predicted[0] + scale * (noise - predicted[0])
         with quietly():
             made = scheduler.step(torch.from_numpy(noise), timestep, sample, **arguments)
         sample = made.prev_sample
         latent = made.get("denoised", sample)  # latent consistency's alone has one
-        done.append(Step(shown, inputs, noise, latent.numpy().astype(np.float32)))
+        done.append(Step(shown, passes, noise, latent.numpy().astype(np.float32)))
     return tuple(done)
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
+from edgefusion.compiler.bundle.deployment import Guidance
 from edgefusion.models.families.family import Shapes
 from edgefusion.models.noise_scheduler import NoiseScheduler
 from edgefusion.models.pipeline_files import (
@@ -27,6 +28,7 @@ from edgefusion.models.prompt_file import read_prompts
 from edgefusion.models.text_to_image import Network, Sampling, denoise
 from edgefusion.models.tokenization import HashingTokenizer, Tokenizer, clip_tokenizer
 from edgefusion.runtime.errors import InputError, UsageError
+from edgefusion.runtime.pipeline_roles import role_of
 
 if TYPE_CHECKING:
     from edgefusion.models.source import Source
@@ -73,11 +75,13 @@ def chosen_prompts(wanted: int | Sequence[str], source: Source) -> tuple[str, ..
 
 @dataclass(frozen=True, slots=True)
 class Denoising:
-    """How a source's latents are made: its scheduler, the steps, and what the VAE scales by."""
+    """How a source's latents are made: its scheduler, the steps, what the VAE scales by, and how
+    prompts are guided."""
 
     scheduler: NoiseScheduler
     steps: int
     scaling_factor: float
+    guidance: Guidance | None = None
 
     @classmethod
     def of(cls, source: Source, steps: int) -> Denoising:
@@ -87,27 +91,48 @@ class Denoising:
         scheduler that cannot denoise by its configuration.
         """
         source.scheduler.check(steps)
-        return cls(source.scheduler, steps, config_of(source).scaling_factor)
+        scaling, guidance = config_of(source).scaling_factor, source.deployment.guidance
+        return cls(source.scheduler, steps, scaling, guidance)
 
     def timesteps(self) -> tuple[float, ...]:
         """The deployed timesteps, one for each run of the denoiser, first to last."""
         return self.scheduler.timesteps(self.steps)
 
-    def runs(self) -> int:
-        """How often the denoiser is evaluated for an image."""
-        return self.scheduler.runs(self.steps)
-
     def latent(
-        self, predict: Network, shapes: Shapes, conditions: Mapping[str, Array], seed: int
+        self,
+        predict: Network,
+        shapes: Shapes,
+        conditions: Mapping[str, Array],
+        seed: int,
+        unconditional: Mapping[str, Array] | None = None,
     ) -> Array:
         """What one trajectory ends in, as the decoder takes it: [1, c, h, w], float32.
 
         ``predict`` is the denoiser and sees the inputs of each step; ``shapes`` are those of its
-        inputs, ``conditions`` those that are the same for all steps.
+        inputs, ``conditions`` those that are the same for all steps, ``unconditional`` those
+        without the prompt, where it is guided.
         """
-        sampling = Sampling(shapes, self.scheduler, self.scaling_factor)
-        done = denoise(predict, sampling, conditions, seed=seed, steps=self.steps)
+        sampling = Sampling(shapes, self.scheduler, self.scaling_factor, guidance=self.guidance)
+        done = denoise(
+            predict,
+            sampling,
+            conditions,
+            unconditional=unconditional,
+            seed=seed,
+            steps=self.steps,
+        )
         return sampling.to_decode(done[-1].latent)
+
+
+def evaluations(source: Source, component: str, steps: int) -> int:
+    """How often ``component`` runs for an image of so many steps.
+
+    Raises UsageError for a number of steps that the scheduler cannot do.
+    """
+    role = role_of(component)
+    if role == "denoiser":
+        return source.deployment.passes * source.scheduler.runs(steps)
+    return 2 if role == "encoder" and source.deployment.reads_negative else 1
 
 
 def config_of(source: Source) -> PipelineConfig:

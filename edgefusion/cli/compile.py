@@ -93,6 +93,15 @@ def compile_(
         int | None,
         typer.Option(metavar="PIXELS", help="Of images; the pipeline's own when left out."),
     ] = None,
+    guidance: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S",
+            help="Go S times as far towards the prompt as predicted, the U-Net running with it and "
+            "without; of students distilled with guidance, which take S as an input, 7.5 when left "
+            "out.",
+        ),
+    ] = None,
     recipe: Annotated[
         Path | None,
         typer.Option(metavar="FILE.toml", help="Precision by component and op."),
@@ -190,6 +199,7 @@ def compile_(
             scheduler=scheduler,
             height=height,
             width=width,
+            guidance=guidance,
             random_weights=random_weights,
             recipe=recipe,
             shapes=parse_shapes(shape),

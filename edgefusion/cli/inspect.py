@@ -224,6 +224,11 @@ def _head(bundle: Bundle, scheduler: dict[str, str] | None) -> list[str]:
         f"target      {machine}",
         f"schedule    {manifest.schedule}, {manifest.steps} steps",
     ]
+    if guidance := manifest.deployment.guidance:
+        each = (
+            "runs with the prompt and without" if guidance.passes == 2 else "takes it as an input"
+        )
+        lines.append(f"guidance    {guidance.scale:g}; the U-Net {each}")
     if scheduler is not None:
         replaced = scheduler["source"] not in ("", scheduler["runs"])
         of_source = f", in place of the source's {scheduler['source']}" if replaced else ""

@@ -11,6 +11,7 @@ import numpy as np
 from edgefusion.compiler.bundle.deployment import LCM
 from edgefusion.models.families.family import (
     CONTEXT,
+    GUIDANCE_SCALE,
     HIDDEN,
     NO_IP_ADAPTER,
     Array,
@@ -70,9 +71,11 @@ class StableDiffusion(Family):
         keys of a scheduler, as the models were trained with."""
         return NoiseScheduler(name, config if name == LCM else {**config, **_AS_TRAINED})
 
-    def conditions(self, encoded: Mapping[str, Arrays], shapes: Shapes) -> dict[str, Array]:
+    def conditions(
+        self, encoded: Mapping[str, Arrays], shapes: Shapes, guidance: float = GUIDANCE_SCALE
+    ) -> dict[str, Array]:
         """See the base class."""
-        made = guidance_condition(shapes)
+        made = guidance_condition(shapes, guidance)
         if _TEXT in encoded:
             made[CONTEXT] = np.asarray(encoded[_TEXT][HIDDEN])
         return made

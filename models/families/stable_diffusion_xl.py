@@ -15,6 +15,7 @@ import numpy as np
 from edgefusion.models.config_file import ConfigFile
 from edgefusion.models.families.family import (
     CONTEXT,
+    GUIDANCE_SCALE,
     HIDDEN,
     NO_IP_ADAPTER,
     SAMPLE,
@@ -59,6 +60,7 @@ class StableDiffusionXL(Family):
         Part("unet", "unet", ConditionalUNet()),
         Part("vae_decoder", "vae", KlDecoder()),
     )
+    zero_without_negative: ClassVar[bool] = True
     harmless: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
             "feature_extractor": "it only prepares pictures for an image encoder",
@@ -82,9 +84,11 @@ class StableDiffusionXL(Family):
             _check_factor(configs.of(component))
         check_together(configs, component, (_FIRST, _SECOND))
 
-    def conditions(self, encoded: Mapping[str, Arrays], shapes: Shapes) -> dict[str, Array]:
+    def conditions(
+        self, encoded: Mapping[str, Arrays], shapes: Shapes, guidance: float = GUIDANCE_SCALE
+    ) -> dict[str, Array]:
         """See the base class. The picture is taken to be a whole one, made at its size."""
-        made = guidance_condition(shapes)
+        made = guidance_condition(shapes, guidance)
         if "time_ids" in shapes:
             height, width = (_FACTOR * side for side in shapes[SAMPLE][-2:])
             ids = np.array([[height, width, 0, 0, height, width]], np.float32)

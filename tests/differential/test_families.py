@@ -14,12 +14,14 @@ import pytest
 import torch
 
 from edgefusion.compiler.bundle.deployment import LCM, Deployment
+from edgefusion.models.guidance import chosen_guidance, guided, negative_ids
 from edgefusion.models.image_size import chosen_latent
 from edgefusion.models.noise_scheduler import SCHEDULERS
 from edgefusion.models.pipeline_check import checked_source
 from edgefusion.models.source import Source, resolve_source
 from edgefusion.models.text_to_image import Generation, Network, Networks, Sampling, generate
-from edgefusion.models.trajectories import Denoising, token_ids
+from edgefusion.models.tokenization import PromptReader, ids_of
+from edgefusion.models.trajectories import Denoising, evaluations, tokenizer_of
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.progress import silent
 from tests.model_folders import pipeline_folder, xl_pipeline_folder
@@ -64,8 +66,10 @@ def torch_network(source: Source, component: str) -> Network:
     return run
 
 
-def our_generation(source: Source, networks: Networks, steps: int = STEPS) -> Generation:
-    """Of ``PROMPT``, with a source's own scheduler."""
+def our_generation(
+    source: Source, networks: Networks, steps: int = STEPS, negative: str | None = None
+) -> Generation:
+    """Of ``PROMPT``, with a source's own scheduler and as it is guided."""
     family, denoising = source.family, Denoising.of(source, steps)
     denoiser: Any = source.load(family.denoiser.component)
     ports = source.signature(family.denoiser.component, denoiser.config)
@@ -74,13 +78,17 @@ def our_generation(source: Source, networks: Networks, steps: int = STEPS) -> Ge
         denoising.scheduler,
         denoising.scaling_factor,
         family=family,
+        guidance=source.deployment.guidance,
     )
-    length = source.sizes.context_tokens
-    ids = {
-        part.component: token_ids(source, part.component, (PROMPT,), length)[0]
-        for part in family.encoders
-    }
-    return generate(networks, sampling, ids, seed=SEED, steps=steps)
+    read = PromptReader(
+        {
+            part.component: tokenizer_of(source, part.component, source.sizes.context_tokens)
+            for part in family.encoders
+        }
+    )
+    without = negative_ids(guided(sampling, None, negative), read, negative)
+    ids = ids_of(read(PROMPT))
+    return generate(networks, sampling, ids, negative=without, seed=SEED, steps=steps)
 
 
 def their_picture(
@@ -192,6 +200,62 @@ def test_the_latent_is_the_u_nets_whatever_size_the_vae_was_trained_at(
     made = our_generation(source, lambda component: torch_network(source, component))
     assert made.image.shape == (16, 16, 3)
     np.testing.assert_allclose(made.image / 255, their_picture(folder), atol=0.51 / 255)
+
+
+@pytest.mark.parametrize("negative", [None, "b b"])
+def test_guided_pictures(negative: str | None, folder: Path, source: Source) -> None:
+    chosen = replace(source, deployment=Deployment(guidance=chosen_guidance(source, 7.5)))
+    seen: list[str] = []
+
+    def networks(component: str) -> Network:
+        run = torch_network(source, component)
+
+        def counted(inputs: Arrays) -> Arrays:
+            seen.append(component)
+            return run(inputs)
+
+        return counted
+
+    made = our_generation(chosen, networks, negative=negative)
+    theirs = their_picture(folder, guidance_scale=7.5, negative_prompt=negative)
+    np.testing.assert_allclose(made.image / 255, theirs, atol=0.51 / 255)
+    plain = our_generation(source, networks)
+    assert np.abs(made.image.astype(int) - plain.image).max() > 4
+    counts = {name: seen.count(name) for name in source.components}
+    expected = {name: 1 + evaluations(chosen, name, STEPS) for name in source.components}
+    expected["unet"] = STEPS + evaluations(chosen, "unet", STEPS)
+    if negative is not None and source.family.zero_without_negative:  # read, where zeros were not
+        expected |= {part.component: 3 for part in source.family.encoders}
+    assert counts == expected
+
+
+def test_guidance_without_zeros_where_the_pipeline_says_so(tmp_path: Path) -> None:
+    folder = xl_pipeline_folder(tmp_path)
+    index = folder / "model_index.json"
+    values = json.loads(index.read_text()) | {"force_zeros_for_empty_prompt": False}
+    index.write_text(json.dumps(values))
+    source = checked_source(resolve_source(str(folder)), None, silent)
+    chosen = replace(source, deployment=Deployment(guidance=chosen_guidance(source, 3)))
+    made = our_generation(chosen, lambda component: torch_network(source, component))
+    theirs = their_picture(folder, guidance_scale=3.0)
+    np.testing.assert_allclose(made.image / 255, theirs, atol=0.51 / 255)
+
+
+def test_guidance_as_an_input(tmp_path: Path) -> None:
+    from diffusers import UNet2DConditionModel
+
+    folder = pipeline_folder(tmp_path)
+    config = json.loads((folder / "unet" / "config.json").read_text())
+    torch.manual_seed(1)
+    unet: Any = UNet2DConditionModel.from_config(config | {"time_cond_proj_dim": 6})
+    unet.save_pretrained(folder / "unet")
+    source = checked_source(resolve_source(str(folder)), None, silent)
+    chosen = replace(source, deployment=Deployment(guidance=chosen_guidance(source, 3)))
+    made = our_generation(chosen, lambda component: torch_network(source, component))
+    theirs = their_picture(folder, guidance_scale=3.0)
+    np.testing.assert_allclose(made.image / 255, theirs, atol=0.51 / 255)
+    assert len(made.steps) == evaluations(chosen, "unet", STEPS) == STEPS
+    assert [len(step.passes) for step in made.steps] == [1] * STEPS
 
 
 def test_a_part_that_is_missing_is_told(folder: Path, source: Source, tmp_path: Path) -> None:

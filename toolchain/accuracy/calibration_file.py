@@ -13,9 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
-
-from pydantic import Field
+from typing import Any, Literal, get_args
 
 from edgefusion.compiler.bundle.deployment import AS_BEFORE, Deployment
 from edgefusion.compiler.network.network import Network
@@ -23,7 +21,7 @@ from edgefusion.compiler.network.ranges import Range
 from edgefusion.compiler.network.scales import measured_tensors
 from edgefusion.runtime.errors import InputError, UsageError
 from edgefusion.runtime.files import write_whole
-from edgefusion.runtime.validation import Timestep, Whole, validated
+from edgefusion.runtime.validation import Finite, Timestep, Whole, validated
 from edgefusion.toolchain.accuracy.calibration_statistics import Statistics
 
 FORMAT_VERSION = 1
@@ -34,8 +32,6 @@ HEADROOM = 1.5
 """Measured on prompts that calibration had not seen (tiny-test, 2 prompts x 2 steps, 4 held out):
 without headroom clipping leaves 27 to 49 dB, with a quarter 52 to 73; doubling costs 5 dB."""
 
-
-Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 _ADVICE = "Calibrate again, or compile what it was made for."
 

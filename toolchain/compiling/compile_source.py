@@ -81,6 +81,7 @@ def compile_source(
     scheduler: str | None = None,
     height: int | None = None,
     width: int | None = None,
+    guidance: float | None = None,
     random_weights: int | None = None,
     recipe: Path | str | None = None,
     shapes: Shapes | None = None,
@@ -108,6 +109,8 @@ def compile_source(
     ``scheduler`` names what denoises, as diffusers names it with or without "Scheduler"; the
     pipeline's own when left out or "own", LCM's where it brings none.
     ``height`` and ``width`` are those of pictures, in pixels; the pipeline's own when left out.
+    ``guidance`` is how far a prediction goes towards the prompt (1: as it is): the U-Net runs with
+    the prompt and without, or takes it as an input if it was distilled so.
 
     With ``timestep_tables`` the U-Net looks up what depends on the timestep alone, and runs at the
     timesteps of 1, 2, 4 and ``steps`` steps only; without, it computes that, for any timestep.
@@ -140,19 +143,27 @@ def compile_source(
         raise UsageError(f"shapes is {brief(shapes)}; expected shapes of inputs by name.")
     outputs = _outputs(output, schedules)
     machine = target_given(target).machine
+    from edgefusion.models.guidance import chosen_guidance
     from edgefusion.models.image_size import chosen_latent
     from edgefusion.models.pipeline_check import checked_source
     from edgefusion.models.pipeline_files import pipeline_files
     from edgefusion.models.source import resolve_source
-    from edgefusion.models.trajectories import Denoising, tabulated_timesteps
+    from edgefusion.models.trajectories import Denoising, evaluations, tabulated_timesteps
 
     resolved = resolve_source(str(path_of(source, "source")), random_weights_seed=random_weights)
-    deployment = Deployment(chosen_scheduler, chosen_latent(resolved, height, width))
+    deployment = Deployment(
+        chosen_scheduler,
+        chosen_latent(resolved, height, width),
+        chosen_guidance(resolved, guidance),
+    )
     resolved = replace(resolved, deployment=deployment)
     resolved = checked_source(resolved, components, progress or silent)
     chosen = components_of(resolved, components)
     denoiser = denoiser_of(chosen)
-    runs = Denoising.of(resolved, steps).runs() if denoiser else 0
+    if denoiser:
+        Denoising.of(resolved, steps)  # the scheduler can do so many steps
+        if told := _distilled_and_guided(resolved):
+            (progress or silent)(told)
     if chosen_scheduler and not denoiser:
         raise UsageError(
             f"--scheduler {scheduler} was given, and nothing that denoises is compiled of "
@@ -191,10 +202,15 @@ def compile_source(
         # 2. Each component to files
         compiled: list[CompiledComponent] = []
         for index, c in enumerate(chosen):
-            evaluations = runs if c == denoiser else 1
             compiled.append(
                 compile_component(
-                    resolved, c, evaluations, compiled, settings, workspace, stopwatch
+                    resolved,
+                    c,
+                    evaluations(resolved, c, steps),
+                    compiled,
+                    settings,
+                    workspace,
+                    stopwatch,
                 )
             )
             workspace.release_exports(but=settings.exports_for(resolved, chosen[index + 1 :]))
@@ -241,6 +257,17 @@ def _scheduler(given: str | None) -> str | None:
     if given is not None and not isinstance(given, str):
         raise UsageError(f"scheduler is {brief(given)}; expected a name.")
     return None if given in (None, "own") else scheduler_named(given)
+
+
+def _distilled_and_guided(source: Source) -> str | None:
+    """What to tell of guidance in two passes where the scheduler is that of a distilled model."""
+    name = source.scheduler.name
+    if source.deployment.passes == 1 or not source.scheduler.is_of_students:
+        return None
+    return (
+        f"{source.name}: guided in two passes, twice the U-Net's time; what was distilled for "
+        f"{name} usually has guidance in it already, and looks overdone so"
+    )
 
 
 def _target_file(target: str | Path | Target | Machine) -> Path | None:

@@ -40,4 +40,4 @@ def denoiser_runs(bundle: Bundle, steps: int) -> int:
     Raises UsageError for other steps than the bundle's that its scheduler cannot do, where the
     scheduler decides how often the denoiser runs.
     """
-    return scheduler_of(bundle).runs(steps)
+    return bundle.manifest.deployment.passes * scheduler_of(bundle).runs(steps)

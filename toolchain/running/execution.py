@@ -146,6 +146,7 @@ def pipeline_of(bundle: Bundle) -> tuple[PipelineConfig, Sampling]:
         config.scaling_factor,
         tuple(tabulated),
         family,
+        bundle.manifest.deployment.guidance,
     )
 
 
