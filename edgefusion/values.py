@@ -79,15 +79,18 @@ def draw(
     *,
     seed: int = 0,
     steps: int | None = None,
+    guidance: float | None = None,
+    negative_prompt: str | None = None,
     reference: bool = False,
     host: str = "tvm",
     progress: Say | None = None,
 ) -> list[Image]:
-    """An image of each prompt, all from the noise of ``seed``, in ``steps`` (the bundle's own when
-    left out): on the simulated NPU, or in ONNX Runtime as a ``reference``.
+    """An image of each prompt, all from the noise of ``seed``, in ``steps`` and with ``guidance``
+    (the bundle's own when left out), away from the ``negative_prompt``: on the simulated NPU, or in
+    ONNX Runtime as a ``reference``.
 
     Raises InputError for a bundle that lacks one of the three networks, or calibration, UsageError
-    for steps that it cannot do.
+    for steps and guidance that it was not compiled for.
     """
     from edgefusion.toolchain.running.bundle_generator import bundle_generator
 
@@ -96,7 +99,13 @@ def draw(
     found = opened(bundle)
     count = found.manifest.steps if steps is None else whole_number(steps, "steps", least=1)
     generator = bundle_generator(
-        found, count, reference=reference, host=host, say=progress or silent
+        found,
+        count,
+        guidance=guidance,
+        negative_prompt=negative_prompt,
+        reference=reference,
+        host=host,
+        say=progress or silent,
     )
     return list(generator(texts, [seed] * len(texts)))
 

@@ -43,8 +43,9 @@ def export_component(
 
     Names and shapes (float32 unless stated, N = `batch`; sizes of Stable Diffusion v1):
     - text_encoder: input_ids int64 [N, 77] -> hidden_states [N, 77, 768]
-    - unet: sample [N, 4, 64, 64], timestep int64 [1], encoder_hidden_states [N, 77, 768] (and
-      timestep_cond [N, width] for a latent-consistency student) -> noise_pred [N, 4, 64, 64]
+    - unet: sample [N, 4, 64, 64], timestep int64 [1] (float32 for schedulers of sigmas, such as
+      Euler's), encoder_hidden_states [N, 77, 768] (and timestep_cond [N, width] for a
+      latent-consistency student) -> noise_pred [N, 4, 64, 64]
     - vae_decoder: latent [N, 4, 64, 64] -> image [N, 3, 512, 512]; the latent is already divided
       by the scaling factor, which is not part of the graph.
 
@@ -100,7 +101,7 @@ def _trace(source: Source, component: str, batch: int, say: Say) -> ir.Model:
     module: Any = source.load(component)
     say(f"{component}: tracing")
     kind = source.family.part(component).kind
-    ports = kind.signature(module.config, source.sizes, batch)
+    ports = source.signature(component, module.config, batch)
     with _quiet_exporter(), torch.no_grad():
         program = torch.onnx.export(
             kind.graph(module).eval(),

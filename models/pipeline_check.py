@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,9 +49,12 @@ def checked_source(source: Source, wanted: Sequence[str] | None, say: Say) -> So
     if beside := unread(folder, index.parts):
         more = f" and {len(beside) - 3} more" if len(beside) > 3 else ""
         say(f"{source.name}: not read, for no part is in them: {', '.join(beside[:3])}{more}")
-    # 2. Networks: what configurations say, and then what they make
+    # 2. What runs them
+    if index.family.denoiser.component in chosen and (told := check_scheduler(source, index)):
+        say(told)
+    # 3. Networks: what configurations say, and then what they make
     usable = list(index.components)
-    for check in (_check_config, _check_network):
+    for check in (_check_config, partial(_check_network, source)):
         for component in tuple(usable):
             try:
                 remarks = check(index, component)
@@ -63,12 +67,9 @@ def checked_source(source: Source, wanted: Sequence[str] | None, say: Say) -> So
                 continue
             for remark in remarks if component in chosen else ():
                 say(f"{source.name}: {component}: {remark}")
-    # 3. What runs them
     if set(chosen) & reading:
         for lacking in check_tokenizers(source, index):
             say(f"warning: {source.name}: {lacking}")
-    if index.family.denoiser.component in chosen and (replaced := check_scheduler(folder, index)):
-        say(f"warning: {source.name}: {replaced}")
     return replace(source, components=tuple(usable))
 
 
@@ -111,7 +112,7 @@ def _check_config(index: PipelineIndex, component: str) -> list[str]:
     return [f"{config.path}: no meaning is known for {', '.join(found)}"] if found else []
 
 
-def _check_network(index: PipelineIndex, component: str) -> list[str]:
+def _check_network(source: Source, index: PipelineIndex, component: str) -> list[str]:
     """Weights against the configuration, and a run without values; remarks on the files."""
     import torch
 
@@ -121,7 +122,7 @@ def _check_network(index: PipelineIndex, component: str) -> list[str]:
     module = _on_meta(place, part)
     check_shapes(place, stored, {k: tuple(v.shape) for k, v in module.state_dict().items()})
     compiled: Any = part.kind.part(module)
-    ports = part.kind.signature(compiled.config, index.family.sizes(index.configs))
+    ports = source.signature(component, compiled.config)
     with as_input_error(place), torch.device("meta"), torch.no_grad():
         made = part.kind.graph(compiled)(*(x.to("meta") for x in ports.examples()))
     results = made if isinstance(made, tuple) else (made,)

@@ -14,12 +14,12 @@ from typing import Any
 from edgefusion.models.config_file import is_count
 from edgefusion.models.families.family import Part
 from edgefusion.models.folder_index import PipelineIndex
-from edgefusion.models.source import Source
+from edgefusion.models.source import SCHEDULER_FILE, Source
 from edgefusion.models.tokenization import clip_tokenizer
 from edgefusion.runtime.errors import InputError
 
 PREFIX = "pipeline/"
-SCHEDULER_CONFIG = "pipeline/scheduler/scheduler_config.json"
+SCHEDULER_CONFIG = f"{PREFIX}{SCHEDULER_FILE}"
 VAE_CONFIG = "pipeline/vae/config.json"
 _KINDS = (".json", ".txt", ".model")
 _LARGEST_BYTES = 32 << 20

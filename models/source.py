@@ -9,18 +9,21 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from edgefusion.compiler.bundle.deployment import LCM, OWN, Deployment
 from edgefusion.models.architectures import PRESETS, Architecture
 from edgefusion.models.checkpoint import folder_digest, load_from_folder, load_whole
+from edgefusion.models.config_file import read_config
 from edgefusion.models.families.family import Family, Part
 from edgefusion.models.families.registry import STABLE_DIFFUSION, family_named
 from edgefusion.models.folder_index import INDEX, read_index
-from edgefusion.models.networks.kind import Sizes
+from edgefusion.models.networks.kind import Signature, Sizes
+from edgefusion.models.noise_scheduler import NoiseScheduler
 from edgefusion.models.onnx_component import component_of_onnx
 from edgefusion.models.onnx_source import onnx_digest
 from edgefusion.models.shipped import SHIPPED
@@ -29,6 +32,8 @@ from edgefusion.runtime.errors import InputError, UsageError, in_brief
 if TYPE_CHECKING:
     from torch import nn
 
+SCHEDULER_FILE = "scheduler/scheduler_config.json"
+"""In a pipeline's folder."""
 SourceKind = Literal["preset", "folder", "hub", "onnx"]
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 """Neither ./folder nor ../folder, which can only be meant as paths."""
@@ -52,6 +57,8 @@ class Source:
     """Its networks."""
     family: Family = STABLE_DIFFUSION
     """What family of pipelines it is of; an .onnx file is named as Stable Diffusion's parts."""
+    deployment: Deployment = OWN
+    """How images are made of it, where that was chosen."""
 
     @cached_property
     def digest(self) -> str:
@@ -74,11 +81,35 @@ class Source:
 
     @property
     def sizes(self) -> Sizes:
-        """What the parts of a pipeline share; of presets and .onnx files each part says its own."""
-        if self.kind not in ("folder", "hub") or self.path is None:
-            return Sizes()
-        index = read_index(self.path)
-        return index.family.sizes(index.configs)
+        """What the parts of a pipeline share; of presets and .onnx files each part says its own,
+        where none was chosen."""
+        sizes = Sizes()
+        if self.kind in ("folder", "hub") and self.path is not None:
+            index = read_index(self.path)
+            sizes = index.family.sizes(index.configs)
+        return replace(sizes, latent=self.deployment.latent or sizes.latent)
+
+    @property
+    def scheduler(self) -> NoiseScheduler:
+        """What denoises: the chosen one, the pipeline's own, or LCM's where there is none."""
+        named, config = None, {}
+        if self.kind in ("folder", "hub") and self.path is not None:
+            named = read_index(self.path).parts.get("scheduler")
+            config = read_config(self.path / SCHEDULER_FILE)
+        return self.family.scheduler(self.deployment.scheduler or named or LCM, config)
+
+    @property
+    def deployed(self) -> Deployment:
+        """``deployment`` with what the pipeline itself says where nothing was chosen."""
+        return replace(self.deployment, scheduler=self.scheduler.name)
+
+    def signature(self, component: str, config: Any, batch: int = 1) -> Signature:
+        """Names, shapes and types of the graph of a pipeline's ``component``, whose module has the
+        configuration ``config``."""
+        part, sizes = self.family.part(component), self.sizes
+        if part.role == "denoiser":
+            sizes = replace(sizes, timestep_dtype=self.scheduler.timestep_dtype)
+        return part.kind.signature(config, sizes, batch)
 
     def load(self, component: str) -> nn.Module:
         """One component in evaluation mode, float32: what its kind's ``graph`` takes.

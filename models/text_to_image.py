@@ -1,9 +1,9 @@
-"""A prompt's tokens to an image: text encoders, latent-consistency steps, image decoder.
+"""A prompt's tokens to an image: text encoders, denoising steps, image decoder.
 
 The networks come as callables on named arrays; whether the simulated NPU or ONNX Runtime
 computes them makes no difference here, and what each is given its family says. Noise depends on
-the seed alone, so two such runs compare. Method: latent consistency models (Luo et al., 2023), by
-diffusers' ``LCMScheduler``.
+the seed alone, so two such runs compare. The steps are those of a scheduler of diffusers
+(``models.noise_scheduler``), taken as diffusers' pipelines take them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from edgefusion.compiler.bundle.deployment import Guidance
 from edgefusion.models.families.family import (
+    GUIDANCE,
+    GUIDANCE_SCALE,
     IMAGE,
     LATENT,
     NOISE,
@@ -25,7 +28,14 @@ from edgefusion.models.families.family import (
     Shapes,
 )
 from edgefusion.models.families.registry import STABLE_DIFFUSION
-from edgefusion.runtime.errors import InputError, UsageError, in_brief
+from edgefusion.models.guidance import as_zeros
+from edgefusion.models.noise_scheduler import (
+    NoiseScheduler,
+    plain_timestep,
+    quietly,
+    step_arguments,
+)
+from edgefusion.runtime.errors import InputError, UsageError
 from edgefusion.runtime.progress import Say, silent
 
 if TYPE_CHECKING:
@@ -37,26 +47,6 @@ Network = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 Networks = Callable[[str], Network]
 """The networks of a pipeline by component; each is asked for when it is wanted."""
 
-ORIGINAL_STEPS = 50
-"""Timesteps that latent-consistency students are distilled on, where their scheduler says none."""
-
-OWN_SCHEDULER = "LCMScheduler"
-"""What denoises, whichever scheduler a pipeline brings."""
-
-PREDICTION_TYPES = ("epsilon", "sample", "v_prediction")
-"""What a U-Net may predict: the noise, the clean sample, or the velocity between them."""
-
-STABLE_DIFFUSION_SCHEDULE: Mapping[str, Any] = {
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "clip_sample": False,
-    "prediction_type": "epsilon",
-    "set_alpha_to_one": True,
-}
-"""The noise schedule of Stable Diffusion v1, where a pipeline brings none."""
-
 LARGEST_SEED = 2**64 - 1
 """Of noise."""
 
@@ -64,14 +54,31 @@ LARGEST_SEED = 2**64 - 1
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How latents are made: ``shapes`` of the denoiser's inputs (its sample's [1, c, h, w]), the
-    scheduler's configuration (over ``STABLE_DIFFUSION_SCHEDULE``), the VAE's scaling, the timesteps
-    that the denoiser has tables for (none: it takes any), and what the networks are given."""
+    scheduler, the VAE's scaling, the timesteps that the denoiser has tables for (none: it takes
+    any), what the networks are given, and how prompts are guided (None: not, or as a student that
+    takes guidance as an input was distilled)."""
 
     shapes: Shapes
-    scheduler: Mapping[str, Any]
+    scheduler: NoiseScheduler
     scaling_factor: float
-    tabulated: tuple[int, ...] = ()
+    tabulated: tuple[float, ...] = ()
     family: Family = STABLE_DIFFUSION
+    guidance: Guidance | None = None
+
+    @property
+    def takes_scale(self) -> bool:
+        """Whether the denoiser takes guidance as an input."""
+        return GUIDANCE in self.shapes
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether the denoiser is run without the prompt, too."""
+        return self.guidance is not None and self.guidance.passes == 2
+
+    def conditions(self, encoded: Mapping[str, Mapping[str, Array]]) -> dict[str, Array]:
+        """The denoiser's inputs that are the same for all steps, of what the text encoders made."""
+        scale = GUIDANCE_SCALE if self.guidance is None else self.guidance.scale
+        return self.family.conditions(encoded, self.shapes, scale)
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
@@ -82,18 +89,19 @@ class Sampling:
         """A denoised latent as the image decoder takes it."""
         return (latent / self.scaling_factor).astype(np.float32)
 
-    def timesteps(self, steps: int) -> tuple[int, ...]:
-        """Those of so many steps, first to last.
+    def timesteps(self, steps: int) -> tuple[float, ...]:
+        """Those of each run of the denoiser in so many steps, first to last.
 
         Raises UsageError for a number that the scheduler cannot do or the U-Net has no tables for.
         """
-        wanted = deployed_timesteps(self.scheduler, steps)
-        lacking = [str(each) for each in wanted if self.tabulated and each not in self.tabulated]
+        wanted = self.scheduler.timesteps(steps)
+        lacking = [f"{each:g}" for each in wanted if self.tabulated and each not in self.tabulated]
         if lacking:
             possible = [
                 str(count)
                 for count in range(1, len(self.tabulated) + 1)
-                if set(deployed_timesteps(self.scheduler, count)) <= set(self.tabulated)
+                if self.scheduler.does(count)
+                and set(self.scheduler.timesteps(count)) <= set(self.tabulated)
             ]
             raise UsageError(
                 f"--steps is {steps}: the bundle has no tables for timestep {', '.join(lacking)}; "
@@ -105,15 +113,23 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One denoising step: what the U-Net was given and made, and the latent after it.
+    """One prediction of the denoiser: what it was given and made, and the latent after it.
 
-    ``latent`` is the denoised estimate, before noise is added for the next step.
+    ``passes`` are the inputs of each run, the one with the prompt last; guided, there is one
+    without before it, and ``noise`` goes from that prediction past the other.
+    ``latent`` is the sample that the scheduler goes on with; of schedulers that tell it apart, the
+    denoised estimate, before noise is added for the next step.
     """
 
-    timestep: int
-    inputs: Mapping[str, Array]
+    timestep: float
+    passes: tuple[Mapping[str, Array], ...]
     noise: Array
     latent: Array
+
+    @property
+    def inputs(self) -> Mapping[str, Array]:
+        """Those with the prompt."""
+        return self.passes[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +146,13 @@ def generate(
     sampling: Sampling,
     ids: Mapping[str, npt.NDArray[np.int64]],
     *,
+    negative: Mapping[str, npt.NDArray[np.int64]] | None = None,
     seed: int = 0,
     steps: int = 2,
     say: Say | None = None,
 ) -> Generation:
-    """Make an image of the prompt's token ``ids``, [1, tokens] for each text encoder.
+    """Make an image of the prompt's token ``ids``, [1, tokens] for each text encoder; guided, away
+    from the ``negative`` prompt's, or from zeros where there is none.
 
     Raises UsageError for a seed that is too large or a number of steps that the scheduler or the
     U-Net cannot do, InputError for a scheduler configuration that is not understood or values that
@@ -147,17 +165,36 @@ def generate(
 
     # 2. Prompt to conditions
     family = sampling.family
-    encoded = {}
+    encoded, without = {}, {}
     for number, part in enumerate(family.encoders, 1):
         name = f"text encoder {number}" if len(family.encoders) > 1 else "text encoder"
         tell(name)
-        made = networks(part.component)({"input_ids": ids[part.component]})
-        encoded[part.component] = {key: _finite(value, name) for key, value in made.items()}
-    conditions = family.conditions(encoded, sampling.shapes)
+        encode = networks(part.component)
+
+        def read(
+            tokens: npt.NDArray[np.int64], encode: Network = encode, name: str = name
+        ) -> dict[str, Array]:
+            made = encode({"input_ids": tokens})
+            return {key: _finite(value, name) for key, value in made.items()}
+
+        encoded[part.component] = read(ids[part.component])
+        if negative is not None and sampling.is_guided:
+            without[part.component] = read(negative[part.component])
+    unconditional = None
+    if sampling.is_guided:
+        unconditional = sampling.conditions(without or as_zeros(encoded))
 
     # 3. Denoise
     denoiser = networks(family.denoiser.component)
-    done = denoise(denoiser, sampling, conditions, seed=seed, steps=steps, say=say)
+    done = denoise(
+        denoiser,
+        sampling,
+        sampling.conditions(encoded),
+        unconditional=unconditional,
+        seed=seed,
+        steps=steps,
+        say=say,
+    )
 
     # 4. Decode
     tell("image decoder")
@@ -171,29 +208,42 @@ def denoise(
     sampling: Sampling,
     conditions: Mapping[str, Array],
     *,
+    unconditional: Mapping[str, Array] | None = None,
     seed: int = 0,
     steps: int = 2,
     say: Say | None = None,
 ) -> tuple[Step, ...]:
-    """The steps of one trajectory of a denoiser, whose other inputs are ``conditions``; the last
-    latent is the result, not yet divided by the VAE's scaling factor."""
+    """The steps of one trajectory of a denoiser, whose other inputs are ``conditions``, and
+    ``unconditional`` in a pass without the prompt where it is guided; the last latent is the
+    result, not yet divided by the VAE's scaling factor."""
     import torch
 
-    scheduler = lcm_scheduler(sampling.scheduler)
-    scheduler.set_timesteps(steps)
+    scheduler = sampling.scheduler.prepared(steps)
     generator = seeded_generator(seed)
+    arguments = step_arguments(scheduler, generator)
     sample = torch.randn(sampling.latent_shape, generator=generator)
     sample = sample * float(scheduler.init_noise_sigma)
+    timesteps = scheduler.timesteps.tolist()
+    run = "step" if len(timesteps) == steps else "run"
+    given = (conditions,) if unconditional is None else (unconditional, conditions)
     done = []
-    for number, timestep in enumerate(scheduler.timesteps.tolist(), 1):
+    for number, timestep in enumerate(timesteps, 1):
+        shown = plain_timestep(timestep)
         if say is not None:
-            say(f"U-Net, step {number} of {steps}, timestep {timestep}")
-        inputs = step_inputs(sample.numpy(), timestep, conditions)
-        noise = _finite(predict(inputs)[NOISE], f"U-Net at timestep {timestep}")
-        sample, denoised = scheduler.step(
-            torch.from_numpy(noise), timestep, sample, generator=generator, return_dict=False
-        )
-        done.append(Step(timestep, inputs, noise, denoised.numpy().copy()))
+            say(f"U-Net, {run} {number} of {len(timesteps)}, timestep {shown:g}")
+        scaled = scheduler.scale_model_input(sample, timestep)
+        at = f"U-Net at timestep {shown:g}"
+        passes = tuple(step_inputs(scaled.numpy(), timestep, each) for each in given)
+        predicted = [_finite(predict(inputs)[NOISE], at) for inputs in passes]
+        noise = predicted[-1]
+        if len(predicted) == 2 and sampling.guidance is not None:
+            scale = np.float32(sampling.guidance.scale)
+            noise = predicted[0] + scale * (noise - predicted[0])
+        with quietly():
+            made = scheduler.step(torch.from_numpy(noise), timestep, sample, **arguments)
+        sample = made.prev_sample
+        latent = made.get("denoised", sample)  # latent consistency's alone has one
+        done.append(Step(shown, passes, noise, latent.numpy().astype(np.float32)))
     return tuple(done)
 
 
@@ -206,86 +256,15 @@ def seeded_generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def step_inputs(sample: Array, timestep: int, conditions: Mapping[str, Array]) -> dict[str, Array]:
-    """The denoiser's inputs by name."""
+def step_inputs(
+    sample: Array, timestep: float, conditions: Mapping[str, Array]
+) -> dict[str, Array]:
+    """The denoiser's inputs by name; the timestep int64 [1], of a float float32."""
     return {
         SAMPLE: sample.astype(np.float32),
-        TIMESTEP: np.array([timestep], np.int64),
+        TIMESTEP: np.array([timestep], np.int64 if isinstance(timestep, int) else np.float32),
         **conditions,
     }
-
-
-def lcm_scheduler(config: Mapping[str, Any]) -> Any:
-    """diffusers' LCMScheduler with the noise schedule of ``config``, a scheduler_config.json.
-
-    Raises InputError for a configuration that makes none.
-    """
-    from inspect import signature
-
-    from diffusers import LCMScheduler
-
-    # Keys of other schedulers only: LCM's has no use for them, and its library would say so.
-    known = signature(LCMScheduler.__init__).parameters
-    whole = {"original_inference_steps": ORIGINAL_STEPS, **STABLE_DIFFUSION_SCHEDULE}
-    whole |= {key: value for key, value in config.items() if key in known}
-    try:
-        _check_numbers(whole)
-        scheduler = LCMScheduler.from_config(whole)
-        _check_noise(scheduler)
-    except (ValueError, TypeError, ArithmeticError, NotImplementedError, RuntimeError) as error:
-        raise InputError(
-            f"the pipeline's scheduler_config.json gives no LCMScheduler: {in_brief(error)}. "
-            "Correct it in the source and compile again."
-        ) from error
-    return scheduler
-
-
-def _check_numbers(config: Mapping[str, Any]) -> None:
-    """Raises ValueError, naming the key, for numbers of a noise schedule that make no sense."""
-    for key in ("beta_start", "beta_end"):
-        value = config[key]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
-            raise ValueError(f"{key} is {value!r}, not between 0 and 1")
-    most = config["num_train_timesteps"]
-    for key in ("num_train_timesteps", "original_inference_steps"):
-        value = config[key]
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-            limit = "" if key == "num_train_timesteps" else f" to num_train_timesteps ({most})"
-            raise ValueError(f"{key} is {value!r}, no whole number from 1{limit}")
-    if config["prediction_type"] not in PREDICTION_TYPES:
-        raise ValueError(
-            f"prediction_type is {config['prediction_type']!r}, not {', '.join(PREDICTION_TYPES)}"
-        )
-
-
-def _check_noise(scheduler: Any) -> None:
-    """Raises ValueError for a noise schedule that cannot be denoised at each of its timesteps."""
-    config, kept = scheduler.config, scheduler.alphas_cumprod.numpy()
-    if len(kept) != config.num_train_timesteps:
-        raise ValueError(f"trained_betas has {len(kept)} of {config.num_train_timesteps} values")
-    if not np.isfinite(kept).all() or kept.min() < 0 or kept.max() > 1:
-        raise ValueError("trained_betas are not between 0 and 1")
-    if config.prediction_type == "epsilon" and kept.min() == 0:
-        raise ValueError(
-            "rescale_betas_zero_snr leaves nothing of the sample at the last timestep, so that "
-            "prediction_type epsilon cannot find it"
-        )
-
-
-def deployed_timesteps(config: Mapping[str, Any], steps: int) -> tuple[int, ...]:
-    """The timesteps of so many denoising steps with the scheduler of ``config``, first to last.
-
-    Raises UsageError for a number of steps that it cannot do.
-    """
-    scheduler = lcm_scheduler(config)
-    most = int(scheduler.config.original_inference_steps)
-    if not 1 <= steps <= most:
-        raise UsageError(
-            f"--steps is {steps}; expected 1 to {most} denoising steps, for {OWN_SCHEDULER} takes "
-            "its timesteps from those that latent-consistency models are distilled on."
-        )
-    scheduler.set_timesteps(steps)
-    return tuple(int(timestep) for timestep in scheduler.timesteps)
 
 
 def as_pixels(image: Array) -> npt.NDArray[np.uint8]:

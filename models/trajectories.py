@@ -1,9 +1,9 @@
 """Inputs for calibration as deployment sees them: real denoising trajectories.
 
-Prompts are tokenised, encoded, and denoised at exactly the timesteps that are deployed (2 steps:
-999 and 499), by the code that also runs a bundle (``models.text_to_image``). Everything follows
-from a seed. A trajectory asks a callable for the predicted noise, so whoever provides it (ONNX
-Runtime, a calibrator that looks at inner values, the executor) sees every input.
+Prompts are tokenised, encoded, and denoised at exactly the timesteps that are deployed (2 steps by
+LCMScheduler: 999 and 499), by the code that also runs a bundle (``models.text_to_image``).
+Everything follows from a seed. A trajectory asks a callable for the predicted noise, so whoever
+provides it (ONNX Runtime, a calibrator that looks at inner values, the executor) sees every input.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
+from edgefusion.compiler.bundle.deployment import Guidance
 from edgefusion.models.families.family import Shapes
+from edgefusion.models.noise_scheduler import NoiseScheduler
 from edgefusion.models.pipeline_files import (
     CLIP_VOCABULARY,
     PipelineConfig,
@@ -23,15 +25,10 @@ from edgefusion.models.pipeline_files import (
     pipeline_files,
 )
 from edgefusion.models.prompt_file import read_prompts
-from edgefusion.models.text_to_image import (
-    Network,
-    Sampling,
-    denoise,
-    deployed_timesteps,
-    lcm_scheduler,
-)
+from edgefusion.models.text_to_image import Network, Sampling, denoise
 from edgefusion.models.tokenization import HashingTokenizer, Tokenizer, clip_tokenizer
 from edgefusion.runtime.errors import InputError, UsageError
+from edgefusion.runtime.pipeline_roles import role_of
 
 if TYPE_CHECKING:
     from edgefusion.models.source import Source
@@ -78,63 +75,96 @@ def chosen_prompts(wanted: int | Sequence[str], source: Source) -> tuple[str, ..
 
 @dataclass(frozen=True, slots=True)
 class Denoising:
-    """How a source's latents are made: its scheduler and tokenizer files, and the steps."""
+    """How a source's latents are made: its scheduler, the steps, what the VAE scales by, and how
+    prompts are guided."""
 
-    config: PipelineConfig
+    scheduler: NoiseScheduler
     steps: int
+    scaling_factor: float
+    guidance: Guidance | None = None
 
     @classmethod
     def of(cls, source: Source, steps: int) -> Denoising:
         """From the files beside the weights; Stable Diffusion v1's where there are none.
 
-        Raises UsageError for a number of steps that the scheduler does not have.
+        Raises UsageError for a number of steps that the scheduler does not have, InputError for a
+        scheduler that cannot denoise by its configuration.
         """
-        files = {name: path.read_bytes() for name, path in pipeline_files(source).items()}
-        made = cls(pipeline_config(files), steps)
-        made.timesteps()
-        return made
+        source.scheduler.check(steps)
+        scaling, guidance = config_of(source).scaling_factor, source.deployment.guidance
+        return cls(source.scheduler, steps, scaling, guidance)
 
-    def timesteps(self) -> tuple[int, ...]:
-        """The deployed timesteps, first to last."""
-        return deployed_timesteps(self.config.scheduler, self.steps)
+    def timesteps(self) -> tuple[float, ...]:
+        """The deployed timesteps, one for each run of the denoiser, first to last."""
+        return self.scheduler.timesteps(self.steps)
 
     def latent(
-        self, predict: Network, shapes: Shapes, conditions: Mapping[str, Array], seed: int
+        self,
+        predict: Network,
+        shapes: Shapes,
+        conditions: Mapping[str, Array],
+        seed: int,
+        unconditional: Mapping[str, Array] | None = None,
     ) -> Array:
         """What one trajectory ends in, as the decoder takes it: [1, c, h, w], float32.
 
         ``predict`` is the denoiser and sees the inputs of each step; ``shapes`` are those of its
-        inputs, ``conditions`` those that are the same for all steps.
+        inputs, ``conditions`` those that are the same for all steps, ``unconditional`` those
+        without the prompt, where it is guided.
         """
-        sampling = Sampling(shapes, self.config.scheduler, self.config.scaling_factor)
-        done = denoise(predict, sampling, conditions, seed=seed, steps=self.steps)
+        sampling = Sampling(shapes, self.scheduler, self.scaling_factor, guidance=self.guidance)
+        done = denoise(
+            predict,
+            sampling,
+            conditions,
+            unconditional=unconditional,
+            seed=seed,
+            steps=self.steps,
+        )
         return sampling.to_decode(done[-1].latent)
 
-    def tokenizer(self, source: Source, component: str, length: int) -> Tokenizer:
-        """The source's own tokenizer for a text encoder; one that hashes words where it has
-        none."""
-        files = self.config.tokenizers.get(source.family.part(component).tokenizer)
-        if files:
-            return clip_tokenizer(files, length)
-        return HashingTokenizer(_vocabulary(source, component), length)
+
+def evaluations(source: Source, component: str, steps: int) -> int:
+    """How often ``component`` runs for an image of so many steps.
+
+    Raises UsageError for a number of steps that the scheduler cannot do.
+    """
+    role = role_of(component)
+    if role == "denoiser":
+        return source.deployment.passes * source.scheduler.runs(steps)
+    return 2 if role == "encoder" and source.deployment.reads_negative else 1
 
 
-def tabulated_timesteps(source: Source, steps: int = USUAL_STEPS[0]) -> tuple[int, ...]:
+def config_of(source: Source) -> PipelineConfig:
+    """What the files beside the weights say."""
+    return pipeline_config(
+        {name: path.read_bytes() for name, path in pipeline_files(source).items()}
+    )
+
+
+def tabulated_timesteps(source: Source, steps: int = USUAL_STEPS[0]) -> tuple[float, ...]:
     """The timesteps of 1, 2, 4 and ``steps`` denoising steps, descending: all that a bundle runs.
 
-    Raises UsageError for more ``steps`` than the scheduler has.
+    Raises UsageError for ``steps`` that the scheduler cannot do.
     """
-    config = Denoising.of(source, steps).config.scheduler
-    most = int(lcm_scheduler(config).config.original_inference_steps)
-    counts = {steps, *(count for count in USUAL_STEPS if count <= most)}
-    runs = {deployed_timesteps(config, count) for count in counts}
+    scheduler = source.scheduler
+    runs = [scheduler.timesteps(steps)]
+    runs += [scheduler.timesteps(count) for count in USUAL_STEPS if scheduler.does(count)]
     return tuple(sorted({timestep for run in runs for timestep in run}, reverse=True))
 
 
 def token_ids(source: Source, component: str, prompts: Sequence[str], length: int) -> list[Array]:
     """Token ids of each prompt for a text encoder, int64 [1, length]."""
-    tokenize = Denoising.of(source, 1).tokenizer(source, component, length)
+    tokenize = tokenizer_of(source, component, length)
     return [tokenize(prompt).ids for prompt in prompts]
+
+
+def tokenizer_of(source: Source, component: str, length: int) -> Tokenizer:
+    """The source's own tokenizer for a text encoder; one that hashes words where it has none."""
+    files = config_of(source).tokenizers.get(source.family.part(component).tokenizer)
+    if files:
+        return clip_tokenizer(files, length)
+    return HashingTokenizer(_vocabulary(source, component), length)
 
 
 def _vocabulary(source: Source, component: str) -> int:

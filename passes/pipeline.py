@@ -32,7 +32,7 @@ from edgefusion.passes.tabulate_timestep import TabulateTimestep
 from edgefusion.passes.transpose_upsampled_conv import TransposeUpsampledConv
 
 
-def recognition_passes(timesteps: Sequence[int] = ()) -> tuple[Pass, ...]:
+def recognition_passes(timesteps: Sequence[float] = ()) -> tuple[Pass, ...]:
     """From what exporters write to ops that mean something. Layout stays as it is.
 
     What depends on the timestep alone is tabulated for ``timesteps``; without any, it is computed.
@@ -79,7 +79,7 @@ def deployment_passes(
 def default_passes(
     precision: str = "",
     rules: Sequence[tuple[str, str]] = (),
-    timesteps: Sequence[int] = (),
+    timesteps: Sequence[float] = (),
     *,
     transposing: bool = True,
 ) -> tuple[Pass, ...]:

@@ -28,7 +28,7 @@ class TabulateTimestep:
     """``timesteps`` that are deployed; without any, nothing happens."""
 
     name: ClassVar[str] = "tabulate-timestep"
-    timesteps: tuple[int, ...] = ()
+    timesteps: tuple[float, ...] = ()
 
     def run(self, graph: Graph, context: PassContext) -> PassResult:  # noqa: ARG002
         """Put one Gather in the place of each result that the rest of the graph reads."""

@@ -187,7 +187,7 @@ class ComponentLatency:
 
 @dataclass(frozen=True, slots=True)
 class PipelineLatency:
-    """Each component with the number of its evaluations (the U-Net's are the steps of an image)."""
+    """Each component with the number of its evaluations (the U-Net's follow from the steps)."""
 
     components: tuple[tuple[ComponentLatency, int], ...]
 

@@ -16,10 +16,21 @@ from edgefusion.runtime.pipeline_roles import prompt_part
 from edgefusion.runtime.program import Columns, Program
 
 
-def runs_of(program: Program, evaluations: int) -> tuple[tuple[Program, int], ...]:
-    """What runs how often for an image that takes so many evaluations of ``program``, in order."""
+def runs_of(
+    program: Program, evaluations: int, prompts: int = 1
+) -> tuple[tuple[Program, int], ...]:
+    """What runs how often for an image that takes so many evaluations of ``program``, in which so
+    many prompts take turns; in order."""
     first, *rest = parts_of(program)
-    return ((first, 1), (rest[0], evaluations)) if rest else ((first, evaluations),)
+    if not rest:
+        return ((first, evaluations),)
+    return (first, prompt_runs(evaluations, prompts)), (rest[0], evaluations)
+
+
+def prompt_runs(evaluations: int, prompts: int) -> int:
+    """How often what depends on the prompt is computed. DRAM keeps it of one prompt: of several
+    that take turns, as under guidance in two passes, it is made anew at each."""
+    return 1 if prompts == 1 else evaluations
 
 
 def parts_of(program: Program) -> tuple[Program, ...]:

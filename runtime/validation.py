@@ -15,6 +15,9 @@ from edgefusion.runtime.errors import InputError
 T = TypeVar("T")
 Whole = Annotated[int, Field(strict=True, ge=0)]
 """A whole number; neither text nor a truth value stands for one."""
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Timestep = Whole | Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+"""One of a denoiser: whole, or between two of its training."""
 _SHOWN_PROBLEMS = 5
 _SHOWN_CHARACTERS = 60
 _EXPECTED = "Input should be "

@@ -13,10 +13,11 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, StrictInt, ValidationError
 
+from edgefusion.compiler.bundle.deployment import AS_BEFORE, Deployment
 from edgefusion.compiler.bundle.scales import PLACEHOLDER, ScalesInfo
 from edgefusion.runtime.errors import InputError, UsageError
 from edgefusion.runtime.machine import Machine, machine_from_parameters
-from edgefusion.runtime.validation import Whole, problems, validated
+from edgefusion.runtime.validation import Timestep, Whole, problems, validated
 
 _NEAR = 0.4
 """How alike a mistyped name is, for difflib; "vae" still means vae_decoder."""
@@ -87,7 +88,7 @@ class ComponentInfo:
     host_ops: tuple[HostOp, ...]
     host_calls: tuple[HostCall, ...] = ()
     scales: ScalesInfo = field(default_factory=lambda: ScalesInfo(PLACEHOLDER))
-    timesteps: tuple[Whole, ...] = ()
+    timesteps: tuple[Timestep, ...] = ()
     """Those that it has tables for; if any, it takes no others."""
     constant_inputs: tuple[str, ...] = ()
     """Those that are the same in all evaluations for one image."""
@@ -109,7 +110,8 @@ class MemberInfo:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """Everything but the members' contents. ``components`` are in pipeline order."""
+    """Everything but the members' contents. ``components`` are in pipeline order; ``deployment``
+    says how images are made, with a scheduler."""
 
     tool_version: str
     source: SourceInfo
@@ -120,6 +122,7 @@ class Manifest:
     components: tuple[ComponentInfo, ...]
     members: Mapping[str, MemberInfo]
     format_version: int = FORMAT_VERSION
+    deployment: Deployment = AS_BEFORE
 
     def component(self, name: str) -> ComponentInfo:
         """The component called ``name``; UsageError if there is none."""
@@ -134,7 +137,8 @@ class Manifest:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """As it is stored."""
+        """As it is stored; without a deployment that older tools would know anyway."""
+        chosen = {} if self.deployment == AS_BEFORE else {"deployment": asdict(self.deployment)}
         return {
             "format_version": self.format_version,
             "tool_version": self.tool_version,
@@ -147,6 +151,7 @@ class Manifest:
             "cost_model_version": self.cost_model_version,
             "schedule": self.schedule,
             "steps": self.steps,
+            **chosen,
             "pipeline": [info.name for info in self.components],
             "components": {
                 info.name: {key: value for key, value in asdict(info).items() if key != "name"}
@@ -196,6 +201,7 @@ class _Stored:
     pipeline: tuple[str, ...]
     components: Annotated[dict[str, ComponentInfo], BeforeValidator(_named)]
     members: dict[str, MemberInfo]
+    deployment: Deployment = AS_BEFORE
 
 
 def manifest_from_json(data: object) -> Manifest:
@@ -225,6 +231,7 @@ def manifest_from_json(data: object) -> Manifest:
         tuple(stored.components[name] for name in stored.pipeline),
         stored.members,
         stored.format_version,
+        stored.deployment,
     )
 
 

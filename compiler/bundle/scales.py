@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgefusion.runtime.validation import Whole
+from edgefusion.runtime.validation import Timestep, Whole
 
 NONE = "none"
 PLACEHOLDER = "placeholder"
@@ -23,5 +23,5 @@ class ScalesInfo:
     inputs: str = ""
     evaluations: Whole = 0
     prompts: tuple[str, ...] = ()
-    timesteps: tuple[Whole, ...] = ()
+    timesteps: tuple[Timestep, ...] = ()
     remarks: tuple[str, ...] = ()

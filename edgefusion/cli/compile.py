@@ -76,6 +76,32 @@ def compile_(
     ] = "pipelined",
     components: ComponentsOption = None,
     steps: Annotated[int, typer.Option(help="Denoising steps an image.")] = 2,
+    scheduler: Annotated[
+        str,
+        typer.Option(
+            metavar="own|NAME",
+            help="What denoises: the pipeline's own scheduler, or one of diffusers by name, such "
+            "as LCM or PNDM.",
+            autocompletion=completion.noise_schedulers,
+        ),
+    ] = "own",
+    height: Annotated[
+        int | None,
+        typer.Option(metavar="PIXELS", help="Of images; the pipeline's own when left out."),
+    ] = None,
+    width: Annotated[
+        int | None,
+        typer.Option(metavar="PIXELS", help="Of images; the pipeline's own when left out."),
+    ] = None,
+    guidance: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S",
+            help="Go S times as far towards the prompt as predicted, the U-Net running with it and "
+            "without; of students distilled with guidance, which take S as an input, 7.5 when left "
+            "out.",
+        ),
+    ] = None,
     recipe: Annotated[
         Path | None,
         typer.Option(metavar="FILE.toml", help="Precision by component and op."),
@@ -148,6 +174,7 @@ def compile_(
 
     Examples: `edgefusion compile bk-sdm-tiny -o tiny.npub --schedule mlt`;
     `edgefusion compile ./my-pipeline -o my.npub --steps 4 --max-latency-ms 500`;
+    `edgefusion compile ./my-pipeline -o my.npub --height 768 --width 512 --steps 25`;
     `edgefusion compile ./my-pipeline -o my.npub --prompts ours.txt --calibration-prompts 8`;
     `edgefusion compile ./my-pipeline -o my.npub --remarks fuse-attention`;
     `edgefusion compile resnet.onnx -o resnet.npub --shape input=1x3x224x224`.
@@ -169,6 +196,10 @@ def compile_(
             schedules=(schedule,),
             components=split_names(components),
             steps=steps,
+            scheduler=scheduler,
+            height=height,
+            width=width,
+            guidance=guidance,
             random_weights=random_weights,
             recipe=recipe,
             shapes=parse_shapes(shape),

@@ -36,6 +36,13 @@ def schedules(incomplete: str) -> list[str]:
     return _beginning((schedule.name for schedule in SCHEDULES), incomplete)
 
 
+def noise_schedulers(incomplete: str) -> list[str]:
+    """What denoises: the pipeline's own, or a scheduler of diffusers."""
+    from edgefusion.models.noise_scheduler import SCHEDULERS
+
+    return _beginning(("own", *SCHEDULERS), incomplete)
+
+
 def bundles(incomplete: str) -> list[str]:
     """Bundles, and folders on the way to them."""
     return _with_paths((), incomplete, ".npub")

@@ -89,7 +89,7 @@ def full_step(bundle: Bundle, say: Say) -> dict[str, Any]:
     encoded = {
         name: reference_network(bundle, name)({"input_ids": each}) for name, each in ids.items()
     }
-    conditions = sampling.family.conditions(encoded, sampling.shapes)
+    conditions = sampling.conditions(encoded)
     noise = torch.randn(sampling.latent_shape, generator=torch.Generator().manual_seed(SEED))
     inputs = step_inputs(noise.numpy(), timestep, conditions)
 

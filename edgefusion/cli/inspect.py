@@ -182,18 +182,15 @@ def summary_json(bundle: Bundle, shown: Sequence[str] | None = None) -> dict[str
 def scheduler_json(bundle: Bundle) -> dict[str, str] | None:
     """What denoises (``runs``), the scheduler that the source brought (``source``, empty for none),
     and what the U-Net predicts; None for a bundle without a denoiser."""
-    from edgefusion.models.pipeline_files import SCHEDULER_CONFIG, pipeline_config
-    from edgefusion.models.text_to_image import OWN_SCHEDULER
+    from edgefusion.toolchain.profiling.pipeline import scheduler_of
 
     if denoiser_of(bundle.components) is None:
         return None
-    there = SCHEDULER_CONFIG in bundle.manifest.members
-    files = {SCHEDULER_CONFIG: bundle.read(SCHEDULER_CONFIG)} if there else {}
-    config = pipeline_config(files).scheduler
+    found = scheduler_of(bundle)
     return {
-        "runs": OWN_SCHEDULER,
-        "source": str(config.get("_class_name", "")),
-        "prediction_type": str(config.get("prediction_type", "epsilon")),
+        "runs": found.name,
+        "source": str(found.config.get("_class_name", "")),
+        "prediction_type": str(found.config.get("prediction_type", "epsilon")),
     }
 
 
@@ -231,6 +228,11 @@ def _head(bundle: Bundle, scheduler: dict[str, str] | None) -> list[str]:
         f"target      {machine}",
         f"schedule    {manifest.schedule}, {manifest.steps} steps",
     ]
+    if guidance := manifest.deployment.guidance:
+        each = (
+            "runs with the prompt and without" if guidance.passes == 2 else "takes it as an input"
+        )
+        lines.append(f"guidance    {guidance.scale:g}; the U-Net {each}")
     if scheduler is not None:
         replaced = scheduler["source"] not in ("", scheduler["runs"])
         of_source = f", in place of the source's {scheduler['source']}" if replaced else ""

@@ -57,6 +57,18 @@ def run(
         int | None,
         typer.Option(metavar="N", help="Denoising steps; the bundle's own when left out."),
     ] = None,
+    guidance: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S",
+            help="How far to go towards the prompt (1: as predicted); the bundle's own when left "
+            "out.",
+        ),
+    ] = None,
+    negative_prompt: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="What guidance goes away from; nothing when left out."),
+    ] = None,
     component: Annotated[
         str | None, typer.Option(metavar="NAME", help="Run this component alone, on --inputs.")
     ] = None,
@@ -88,6 +100,8 @@ def run(
         raise UsageError("expected either --prompt, --prompts, or --component with --inputs.")
     if grid and prompts is None:
         raise UsageError("--grid lays out the images of --prompts; name a file of them.")
+    if component is not None and (guidance is not None or negative_prompt is not None):
+        raise UsageError("--guidance and --negative-prompt are of images; leave --component out.")
     from edgefusion.api import open_bundle
     from edgefusion.models.prompt_file import read_prompts
 
@@ -106,7 +120,7 @@ def run(
             document = _arrays(opened, component, inputs, output, reference, host, say)
         else:
             wanted = opened.manifest.steps if steps is None else steps
-            easel = Easel.of(opened, seed, wanted, reference, host, say)
+            easel = Easel.of(opened, seed, wanted, guidance, negative_prompt, reference, host, say)
             if prompt is not None:
                 document = easel.paint(prompt, output)
             else:

@@ -38,10 +38,12 @@ def numbered(output: Path, count: int) -> tuple[Path, ...]:
 
 @dataclass(slots=True)
 class Easel:
-    """A bundle set up to paint; ``stage`` says which prompt and step it is at."""
+    """A bundle set up to paint, away from the prompt ``negative``; ``stage`` says which prompt and
+    step it is at."""
 
     sampling: Sampling
     read: PromptReader
+    negative: str | None
     make: Callable[[str, Say], Network]
     details: dict[str, Any]
     say: Say
@@ -49,10 +51,19 @@ class Easel:
 
     @classmethod
     def of(
-        cls, bundle: Bundle, seed: int, steps: int, reference: bool, host: str, say: Say
+        cls,
+        bundle: Bundle,
+        seed: int,
+        steps: int,
+        guidance: float | None,
+        negative: str | None,
+        reference: bool,
+        host: str,
+        say: Say,
     ) -> Easel:
-        """Raises InputError for a bundle that makes no images, UsageError for steps that it cannot
-        do."""
+        """Raises InputError for a bundle that makes no images, UsageError for steps and guidance
+        that it was not compiled for."""
+        from edgefusion.models.guidance import guided
         from edgefusion.toolchain.running.execution import (
             pipeline_of,
             prompt_reader,
@@ -61,14 +72,22 @@ class Easel:
 
         config, sampling = pipeline_of(bundle)
         sampling.timesteps(steps)
+        sampling = guided(sampling, guidance, negative)
         if not reference:
             require_calibrated(bundle, *sampling.family.components)
         executed_by = "onnxruntime" if reference else "npu"
         return cls(
             sampling,
             prompt_reader(bundle, config, say),
+            negative,
             lambda name, detail: network(bundle, name, reference, host, detail),
-            {"seed": seed, "steps": steps, "executed_by": executed_by},
+            {
+                "seed": seed,
+                "steps": steps,
+                "guidance": sampling.guidance.scale if sampling.guidance else None,
+                "negative_prompt": negative,
+                "executed_by": executed_by,
+            },
             say,
         )
 
@@ -113,6 +132,7 @@ class Easel:
     ) -> dict[str, Any]:
         from PIL import Image
 
+        from edgefusion.models.guidance import negative_ids
         from edgefusion.models.text_to_image import generate
         from edgefusion.models.tokenization import ids_of
         from edgefusion.runtime.files import disk_errors, replacing
@@ -131,7 +151,10 @@ class Easel:
             )
         seed, steps = self.details["seed"], self.details["steps"]
         ids = ids_of(tokens)
-        made = generate(make, self.sampling, ids, seed=seed, steps=steps, say=enter)
+        negative = negative_ids(self.sampling, self.read, self.negative)
+        made = generate(
+            make, self.sampling, ids, negative=negative, seed=seed, steps=steps, say=enter
+        )
         with replacing((output,), Kind.PNG) as (partial,), disk_errors(output):
             Image.fromarray(made.image).save(partial, format="PNG")
         height, width = made.image.shape[:2]

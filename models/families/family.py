@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from edgefusion.models.config_file import ConfigFile, is_count, pair, read_config
 from edgefusion.models.networks.kind import CONTEXT_TOKENS, NetworkKind, Sizes
+from edgefusion.models.noise_scheduler import NoiseScheduler
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.pipeline_roles import PipelineRole, role_of
 
@@ -82,6 +83,9 @@ class Family(ABC):
     """Classes of diffusers, as model_index.json's ``_class_name`` names them."""
     parts: ClassVar[tuple[Part, ...]]
     """In the order in which an image passes through them."""
+    zero_without_negative: ClassVar[bool] = False
+    """Whether a prompt is told apart from zeros, not from the empty prompt, where no negative one
+    is given, unless the pipeline says otherwise."""
     harmless: ClassVar[Mapping[str, str]]
     """Other parts that a prompt's picture does not pass through, and what leaving them out
     means."""
@@ -150,19 +154,31 @@ class Family(ABC):
         return Sizes(latent, min((n for n in lengths if is_count(n)), default=CONTEXT_TOKENS))
 
     @abstractmethod
-    def conditions(self, encoded: Mapping[str, Arrays], shapes: Shapes) -> dict[str, Array]:
+    def conditions(
+        self, encoded: Mapping[str, Arrays], shapes: Shapes, guidance: float = GUIDANCE_SCALE
+    ) -> dict[str, Array]:
         """Inputs of the denoiser that are the same for all steps, by name.
 
         ``encoded`` are results of the text encoders that have run, by component; ``shapes`` those
-        of the denoiser's inputs. What depends on an encoder that has not run is left out.
+        of the denoiser's inputs, ``guidance`` is for one that takes it as an input. What depends on
+        an encoder that has not run is left out.
         """
 
+    def scheduler(self, name: str, config: Mapping[str, Any]) -> NoiseScheduler:
+        """The scheduler of a pipeline: its class, and its scheduler_config.json as the pipeline
+        takes it."""
+        return NoiseScheduler(name, config)
+
     def drawn_conditions(
-        self, encoded: Mapping[str, Arrays], shapes: Shapes, rng: np.random.Generator
+        self,
+        encoded: Mapping[str, Arrays],
+        shapes: Shapes,
+        rng: np.random.Generator,
+        guidance: float = GUIDANCE_SCALE,
     ) -> dict[str, Array]:
         """As ``conditions``, with normal values for what no encoder has made: what a final norm
         leaves."""
-        made = self.conditions(encoded, shapes)
+        made = self.conditions(encoded, shapes, guidance)
         rest = (name for name in shapes if name not in (*made, SAMPLE, TIMESTEP))
         drawn = {name: rng.standard_normal(shapes[name]).astype(np.float32) for name in rest}
         return {**made, **drawn}
@@ -174,13 +190,14 @@ LATENT, IMAGE = "latent", "image"
 """What a decoder is given, and what it makes."""
 CONTEXT = "encoder_hidden_states"
 HIDDEN = "hidden_states"
+GUIDANCE = "timestep_cond"
 
 
-def guidance_condition(shapes: Shapes) -> dict[str, Array]:
+def guidance_condition(shapes: Shapes, guidance: float) -> dict[str, Array]:
     """The guidance's embedding, where the denoiser takes one."""
-    if "timestep_cond" not in shapes:
+    if GUIDANCE not in shapes:
         return {}
-    return {"timestep_cond": guidance_embedding(GUIDANCE_SCALE, shapes["timestep_cond"][-1])}
+    return {GUIDANCE: guidance_embedding(guidance, shapes[GUIDANCE][-1])}
 
 
 def guidance_embedding(guidance: float, width: int) -> npt.NDArray[np.float32]:

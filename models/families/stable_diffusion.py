@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
+from edgefusion.compiler.bundle.deployment import LCM
 from edgefusion.models.families.family import (
     CONTEXT,
+    GUIDANCE_SCALE,
     HIDDEN,
     NO_IP_ADAPTER,
     Array,
@@ -24,8 +26,10 @@ from edgefusion.models.families.unet_checks import check_together
 from edgefusion.models.networks.autoencoder import KlDecoder
 from edgefusion.models.networks.clip_text import ClipText
 from edgefusion.models.networks.unet import ConditionalUNet, check_supported
+from edgefusion.models.noise_scheduler import NoiseScheduler
 
 _TEXT = "text_encoder"
+_AS_TRAINED: Mapping[str, Any] = MappingProxyType({"steps_offset": 1, "clip_sample": False})
 
 
 class StableDiffusion(Family):
@@ -62,9 +66,16 @@ class StableDiffusion(Family):
             )
         check_together(configs, component, (_TEXT,))
 
-    def conditions(self, encoded: Mapping[str, Arrays], shapes: Shapes) -> dict[str, Array]:
+    def scheduler(self, name: str, config: Mapping[str, Any]) -> NoiseScheduler:
+        """See the base class. Whatever its file says, diffusers' StableDiffusionPipeline sets two
+        keys of a scheduler, as the models were trained with."""
+        return NoiseScheduler(name, config if name == LCM else {**config, **_AS_TRAINED})
+
+    def conditions(
+        self, encoded: Mapping[str, Arrays], shapes: Shapes, guidance: float = GUIDANCE_SCALE
+    ) -> dict[str, Array]:
         """See the base class."""
-        made = guidance_condition(shapes)
+        made = guidance_condition(shapes, guidance)
         if _TEXT in encoded:
             made[CONTEXT] = np.asarray(encoded[_TEXT][HIDDEN])
         return made

@@ -12,8 +12,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from edgefusion.models.config_file import ConfigFile
 from edgefusion.models.families.family import (
     CONTEXT,
+    GUIDANCE_SCALE,
     HIDDEN,
     NO_IP_ADAPTER,
     SAMPLE,
@@ -28,6 +30,7 @@ from edgefusion.models.families.family import (
 from edgefusion.models.families.unet_checks import check_together
 from edgefusion.models.networks.autoencoder import KlDecoder
 from edgefusion.models.networks.clip_text import ClipText, ClipTextWithProjection
+from edgefusion.models.networks.kind import halvings
 from edgefusion.models.networks.unet import (
     TEXT_TIME,
     ConditionalUNet,
@@ -57,6 +60,7 @@ class StableDiffusionXL(Family):
         Part("unet", "unet", ConditionalUNet()),
         Part("vae_decoder", "vae", KlDecoder()),
     )
+    zero_without_negative: ClassVar[bool] = True
     harmless: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
             "feature_extractor": "it only prepares pictures for an image encoder",
@@ -76,11 +80,15 @@ class StableDiffusionXL(Family):
                 "Take a StableDiffusionXLPipeline, or correct the class in model_index.json.",
             )
             _check_pooled(configs)
+        if component == "vae_decoder":
+            _check_factor(configs.of(component))
         check_together(configs, component, (_FIRST, _SECOND))
 
-    def conditions(self, encoded: Mapping[str, Arrays], shapes: Shapes) -> dict[str, Array]:
-        """See the base class. The picture is taken to be a whole one of the trained size."""
-        made = guidance_condition(shapes)
+    def conditions(
+        self, encoded: Mapping[str, Arrays], shapes: Shapes, guidance: float = GUIDANCE_SCALE
+    ) -> dict[str, Array]:
+        """See the base class. The picture is taken to be a whole one, made at its size."""
+        made = guidance_condition(shapes, guidance)
         if "time_ids" in shapes:
             height, width = (_FACTOR * side for side in shapes[SAMPLE][-2:])
             ids = np.array([[height, width, 0, 0, height, width]], np.float32)
@@ -91,6 +99,16 @@ class StableDiffusionXL(Family):
         if _SECOND in encoded:
             made["text_embeds"] = np.asarray(encoded[_SECOND]["text_embeds"])
         return made
+
+
+def _check_factor(vae: ConfigFile) -> None:
+    """Raises InputError unless so many pixels are one of the latent as the U-Net's sizes count."""
+    if 2 ** halvings(vae, KlDecoder.usual_levels) != _FACTOR:
+        raise vae.error(
+            "block_out_channels",
+            f"expected four levels, so that {_FACTOR} pixels are one of the latent. Take the VAE "
+            "of a StableDiffusionXLPipeline.",
+        )
 
 
 def _check_pooled(configs: Configs) -> None:

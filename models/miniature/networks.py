@@ -9,7 +9,7 @@ import torch
 from edgefusion.models.miniature.codec import LATENT_CHANNELS, PATCH_PX
 from edgefusion.models.miniature.shapes import SIDE_PX
 from edgefusion.models.miniature.text_encoder import WIDTH
-from edgefusion.models.text_to_image import STABLE_DIFFUSION_SCHEDULE
+from edgefusion.models.noise_scheduler import STABLE_DIFFUSION_SCHEDULE
 from edgefusion.models.training.block_removal import copy_weights, student_config
 
 LATENT_SHAPE = (LATENT_CHANNELS, SIDE_PX // PATCH_PX, SIDE_PX // PATCH_PX)

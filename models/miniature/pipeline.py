@@ -13,7 +13,7 @@ from edgefusion.models.miniature.networks import SCHEDULER
 from edgefusion.models.miniature.raw_data import Prompts
 from edgefusion.models.miniature.shapes import ATTRIBUTES
 from edgefusion.models.miniature.words import tokenizer_files
-from edgefusion.models.text_to_image import ORIGINAL_STEPS
+from edgefusion.models.noise_scheduler import ORIGINAL_STEPS
 from edgefusion.models.trajectories import OWN_PROMPTS
 from edgefusion.runtime.files import replacing_folder
 from edgefusion.runtime.partials import partial_folder

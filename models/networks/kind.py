@@ -25,10 +25,11 @@ CONTEXT_TOKENS = 77
 @dataclass(frozen=True, slots=True)
 class Sizes:
     """What the parts of a pipeline share. ``latent`` is (height, width); None where each network's
-    own configuration decides."""
+    own configuration decides. ``timestep_dtype`` is what the scheduler's timesteps take."""
 
     latent: tuple[int, int] | None = None
     context_tokens: int = CONTEXT_TOKENS
+    timestep_dtype: Literal["int64", "float32"] = "int64"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +55,25 @@ class Signature:
         return tuple(torch.ones(p.shape, dtype=getattr(torch, p.dtype)) for p in self.inputs)
 
 
+def halvings(config: ConfigFile, usual_levels: int) -> int:
+    """How often a network of pictures halves their sides, by the levels of its configuration.
+
+    Raises InputError, naming the key, for nonsense.
+    """
+    channels = config.values.get("block_out_channels", [0] * usual_levels)
+    if not isinstance(channels, list) or not channels:
+        raise config.error("block_out_channels", "expected a list, the channels of each level.")
+    return len(channels) - 1
+
+
 class NetworkKind(ABC):
     """One class of a library, as the graph that is compiled of it."""
 
     class_name: ClassVar[str]
     """As model_index.json names it."""
     library: ClassVar[Literal["diffusers", "transformers"]]
+    usual_levels: ClassVar[int] = 1
+    """Of a network of pictures: sizes that it works at, where its configuration does not say."""
 
     def check(self, config: ConfigFile) -> None:  # noqa: B027
         """Raises InputError, naming file and key, for a configuration that cannot be compiled."""

@@ -36,8 +36,8 @@ _PLAIN: Mapping[str, tuple[tuple[object, ...], str]] = MappingProxyType(
 
 
 class ConditionalUNet(NetworkKind):
-    """``sample`` [N, c, h, w], ``timestep`` int64 [1], ``encoder_hidden_states`` [N, tokens, width]
-    -> ``noise_pred`` [N, c, h, w].
+    """``sample`` [N, c, h, w], ``timestep`` [1], ``encoder_hidden_states`` [N, tokens, width]
+    -> ``noise_pred`` [N, c, h, w]. The timestep is int64, or float32 where it may be a fraction.
 
     A student of latent-consistency distillation also takes ``timestep_cond`` [N, width], the
     guidance's embedding; one that knows the picture's sizes, ``text_embeds`` [N, width] and
@@ -46,6 +46,7 @@ class ConditionalUNet(NetworkKind):
 
     class_name: ClassVar[str] = "UNet2DConditionModel"
     library: ClassVar[Literal["diffusers", "transformers"]] = "diffusers"
+    usual_levels: ClassVar[int] = 4
 
     def check(self, config: ConfigFile) -> None:
         """See the base class."""
@@ -84,7 +85,7 @@ class ConditionalUNet(NetworkKind):
         latent = sizes.latent or self.own_size(config)
         inputs = [
             Port("sample", (batch, config.in_channels, *latent)),
-            Port("timestep", (1,), "int64"),
+            Port("timestep", (1,), sizes.timestep_dtype),
             # The U-Net itself takes any number of tokens.
             Port(
                 "encoder_hidden_states",

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from edgefusion.models.text_to_image import STABLE_DIFFUSION_SCHEDULE
+from edgefusion.models.noise_scheduler import STABLE_DIFFUSION_SCHEDULE
 from edgefusion.runtime.errors import InputError
 
 if TYPE_CHECKING:

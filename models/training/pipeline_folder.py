@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from edgefusion.models.checkpoint import quiet_libraries
 from edgefusion.models.folder_index import INDEX
+from edgefusion.models.noise_scheduler import ORIGINAL_STEPS, STABLE_DIFFUSION_SCHEDULE
 from edgefusion.models.pipeline_files import SCHEDULER_CONFIG
-from edgefusion.models.text_to_image import ORIGINAL_STEPS, STABLE_DIFFUSION_SCHEDULE
 from edgefusion.models.training.disk import as_os_errors
 from edgefusion.runtime.files import disk_errors, replacing_folder
 

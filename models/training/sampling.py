@@ -8,10 +8,8 @@ from typing import Any
 
 import torch
 
-from edgefusion.models.text_to_image import (
-    STABLE_DIFFUSION_SCHEDULE,
-    lcm_scheduler,
-)
+from edgefusion.compiler.bundle.deployment import LCM
+from edgefusion.models.noise_scheduler import STABLE_DIFFUSION_SCHEDULE, NoiseScheduler
 from edgefusion.models.training.consistency import guidance_embedding
 
 
@@ -45,7 +43,7 @@ class Sampler:
         noise = torch.cat([torch.randn((1, *latent_shape), generator=g) for g in generators])
         scheduler: Any
         if self.consistency:
-            scheduler = lcm_scheduler(self.scheduler)
+            scheduler = NoiseScheduler(LCM, self.scheduler).make()
             scheduler.set_timesteps(steps, device)
         else:
             scheduler = _ddim(self.scheduler)

@@ -32,7 +32,7 @@ from edgefusion.models.training.settings import (
 )
 from edgefusion.models.training.trainer import Training, train
 from edgefusion.models.training.validation import GridOfDecoders, GridOfUNets
-from edgefusion.models.trajectories import Denoising
+from edgefusion.models.trajectories import tokenizer_of
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.files import alone_in, disk_errors
 from edgefusion.runtime.progress import Say, silent
@@ -112,7 +112,7 @@ class Base:
         text_encoder: Any = source.load("text_encoder")
         autoencoder: Any = source.load_whole("vae_decoder")
         length = text_encoder.config.max_position_embeddings
-        tokenize = Denoising.of(source, 1).tokenizer(source, "text_encoder", length)
+        tokenize = tokenizer_of(source, "text_encoder", length)
         null = torch.from_numpy(tokenize("").ids)
         encoders = Encoders(text_encoder, VaeCodec(autoencoder), null)
         return cls(source, encoders, autoencoder, tokenize, autoencoder.config.sample_size)

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 import numpy as np
 import pytest
 import torch
 
+from edgefusion.compiler.bundle.deployment import LCM, Deployment
+from edgefusion.models.guidance import chosen_guidance, guided, negative_ids
+from edgefusion.models.image_size import chosen_latent
+from edgefusion.models.noise_scheduler import SCHEDULERS
 from edgefusion.models.pipeline_check import checked_source
 from edgefusion.models.source import Source, resolve_source
-from edgefusion.models.text_to_image import Network, Sampling, generate
-from edgefusion.models.trajectories import Denoising, token_ids
+from edgefusion.models.text_to_image import Generation, Network, Networks, Sampling, generate
+from edgefusion.models.tokenization import PromptReader, ids_of
+from edgefusion.models.trajectories import Denoising, evaluations, tokenizer_of
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.progress import silent
 from tests.model_folders import pipeline_folder, xl_pipeline_folder
 
 PROMPT, STEPS, SEED = "a b a a b", 3, 5
-Arrays = Mapping[str, np.ndarray[Any, Any]]
+OWN_STEPS = 5
+Image = np.ndarray[Any, Any]
+Arrays = Mapping[str, Image]
 
 MAKERS: dict[str, Callable[[Path], Path]] = {
     "stable-diffusion": pipeline_folder,
@@ -41,12 +50,13 @@ def source(folder: Path) -> Source:
 def torch_network(source: Source, component: str) -> Network:
     """A component in torch, by the names of its kind."""
     part, module = source.family.part(component), source.load(component)
-    ports = part.kind.signature(module.config, source.sizes)
+    ports = source.signature(component, module.config)
     graph = part.kind.graph(module).eval()
 
     def run(inputs: Arrays) -> Arrays:
         given = [torch.from_numpy(np.array(inputs[port.name])) for port in ports.inputs]
         assert [tuple(value.shape) for value in given] == [port.shape for port in ports.inputs]
+        assert [str(value.dtype) for value in given] == [f"torch.{p.dtype}" for p in ports.inputs]
         with torch.no_grad():
             made = graph(*given)
         results = made if isinstance(made, tuple) else (made,)
@@ -56,39 +66,196 @@ def torch_network(source: Source, component: str) -> Network:
     return run
 
 
-def test_pictures_are_those_of_diffusers(folder: Path, source: Source) -> None:
-    from diffusers import DiffusionPipeline, LCMScheduler
-
-    family, config = source.family, Denoising.of(source, STEPS).config
+def our_generation(
+    source: Source, networks: Networks, steps: int = STEPS, negative: str | None = None
+) -> Generation:
+    """Of ``PROMPT``, with a source's own scheduler and as it is guided."""
+    family, denoising = source.family, Denoising.of(source, steps)
     denoiser: Any = source.load(family.denoiser.component)
-    ports = family.denoiser.kind.signature(denoiser.config, source.sizes)
+    ports = source.signature(family.denoiser.component, denoiser.config)
     sampling = Sampling(
         {port.name: port.shape for port in ports.inputs},
-        config.scheduler,
-        config.scaling_factor,
+        denoising.scheduler,
+        denoising.scaling_factor,
         family=family,
+        guidance=source.deployment.guidance,
     )
-    length = source.sizes.context_tokens
-    ids = {
-        part.component: token_ids(source, part.component, (PROMPT,), length)[0]
-        for part in family.encoders
-    }
-    made = generate(
-        lambda component: torch_network(source, component), sampling, ids, seed=SEED, steps=STEPS
+    read = PromptReader(
+        {
+            part.component: tokenizer_of(source, part.component, source.sizes.context_tokens)
+            for part in family.encoders
+        }
+    )
+    without = negative_ids(guided(sampling, None, negative), read, negative)
+    ids = ids_of(read(PROMPT))
+    return generate(networks, sampling, ids, negative=without, seed=SEED, steps=steps)
+
+
+def their_picture(
+    folder: Path, scheduler: Any = None, steps: int = STEPS, **arguments: Any
+) -> Image:
+    """By diffusers' own pipeline, in [0, 1]; ``scheduler`` takes the place of the folder's."""
+    from diffusers import DiffusionPipeline
+
+    with catch_warnings():  # of what it sets in a scheduler's configuration, and of numpy's plans
+        simplefilter("ignore")
+        pipeline: Any = DiffusionPipeline.from_pretrained(folder, local_files_only=True)
+        if scheduler is not None:
+            pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
+        pipeline.set_progress_bar_config(disable=True)
+        (image,) = pipeline(
+            PROMPT,
+            num_inference_steps=steps,
+            generator=torch.Generator().manual_seed(SEED),
+            output_type="np",
+            **{"guidance_scale": 1.0, **arguments},
+        ).images
+    assert image.std() > 0.05
+    return np.asarray(image)
+
+
+def test_pictures_are_those_of_diffusers(folder: Path, source: Source) -> None:
+    made = our_generation(source, lambda component: torch_network(source, component))
+    np.testing.assert_allclose(made.image / 255, their_picture(folder), atol=0.51 / 255)
+
+
+def test_a_chosen_scheduler_is_taken_as_diffusers_takes_it(folder: Path, source: Source) -> None:
+    from diffusers import LCMScheduler
+
+    chosen = replace(source, deployment=Deployment(LCM))
+    made = our_generation(chosen, lambda component: torch_network(source, component))
+    np.testing.assert_allclose(
+        made.image / 255, their_picture(folder, LCMScheduler), atol=0.51 / 255
     )
 
-    theirs: Any = DiffusionPipeline.from_pretrained(folder, local_files_only=True)
-    theirs.scheduler = LCMScheduler.from_config(theirs.scheduler.config)
-    theirs.set_progress_bar_config(disable=True)
-    (image,) = theirs(
-        PROMPT,
-        num_inference_steps=STEPS,
-        guidance_scale=1.0,
-        generator=torch.Generator().manual_seed(SEED),
-        output_type="np",
-    ).images
-    assert image.std() > 0.05
-    np.testing.assert_allclose(made.image / 255, image, atol=0.51 / 255)
+
+EULER = {"prediction_type": "v_prediction", "timestep_spacing": "trailing"}
+OWN: tuple[tuple[str, Mapping[str, Any]], ...] = (
+    *((name, {}) for name in SCHEDULERS),
+    ("DDIMScheduler", {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}),
+    ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++", "solver_order": 3}),
+    ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True, "prediction_type": "sample"}),
+    ("EulerAncestralDiscreteScheduler", EULER),
+    ("EulerDiscreteScheduler", {"use_karras_sigmas": True}),
+    ("EulerDiscreteScheduler", {"timestep_spacing": "leading", "steps_offset": 1}),
+    ("KDPM2DiscreteScheduler", {"use_karras_sigmas": True}),
+    ("PNDMScheduler", {"skip_prk_steps": True, "steps_offset": 1}),
+    ("PNDMScheduler", {"skip_prk_steps": True, "prediction_type": "v_prediction"}),
+)
+
+
+@pytest.fixture(scope="module")
+def denoised(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose scheduler may be written over."""
+    return pipeline_folder(tmp_path_factory.mktemp("denoised"))
+
+
+def with_scheduler(folder: Path, name: str, values: Mapping[str, Any]) -> None:
+    """Write a scheduler of diffusers into ``folder``, with Stable Diffusion's noise."""
+    import diffusers
+
+    schedule = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    with catch_warnings():
+        simplefilter("ignore", DeprecationWarning)
+        scheduler = getattr(diffusers, name)(**schedule, **values)
+    scheduler.save_pretrained(folder / "scheduler")
+    index = folder / "model_index.json"
+    content = json.loads(index.read_text()) | {"scheduler": ["diffusers", name]}
+    index.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(("name", "values"), OWN)
+def test_a_folders_own_scheduler_denoises(
+    name: str, values: Mapping[str, Any], denoised: Path
+) -> None:
+    with_scheduler(denoised, name, values)
+    source = checked_source(resolve_source(str(denoised)), None, silent)
+    made = our_generation(source, lambda component: torch_network(source, component), OWN_STEPS)
+    np.testing.assert_allclose(
+        made.image / 255, their_picture(denoised, steps=OWN_STEPS), atol=0.51 / 255
+    )
+    assert len(made.steps) == source.scheduler.runs(OWN_STEPS)
+
+
+@pytest.mark.parametrize("latent", [(96, 64), (40, 72)])
+def test_pictures_of_chosen_sizes(latent: tuple[int, int], folder: Path, source: Source) -> None:
+    factor = 2 if source.family.name == "stable-diffusion" else 8
+    height, width = (factor * side for side in latent)
+    assert chosen_latent(source, height, width) == latent
+    sized = replace(source, deployment=Deployment(latent=latent))
+    made = our_generation(sized, lambda component: torch_network(sized, component), steps=2)
+    theirs = their_picture(folder, steps=2, height=height, width=width)
+    assert made.image.shape == (height, width, 3)
+    np.testing.assert_allclose(made.image / 255, theirs, atol=0.51 / 255)
+
+
+@pytest.mark.parametrize("size", [[20, 12], 100])
+def test_the_latent_is_the_u_nets_whatever_size_the_vae_was_trained_at(
+    size: object, tmp_path: Path
+) -> None:
+    folder = pipeline_folder(tmp_path)
+    config = folder / "vae" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"sample_size": size}))
+    source = checked_source(resolve_source(str(folder)), None, silent)
+    made = our_generation(source, lambda component: torch_network(source, component))
+    assert made.image.shape == (16, 16, 3)
+    np.testing.assert_allclose(made.image / 255, their_picture(folder), atol=0.51 / 255)
+
+
+@pytest.mark.parametrize("negative", [None, "b b"])
+def test_guided_pictures(negative: str | None, folder: Path, source: Source) -> None:
+    chosen = replace(source, deployment=Deployment(guidance=chosen_guidance(source, 7.5)))
+    seen: list[str] = []
+
+    def networks(component: str) -> Network:
+        run = torch_network(source, component)
+
+        def counted(inputs: Arrays) -> Arrays:
+            seen.append(component)
+            return run(inputs)
+
+        return counted
+
+    made = our_generation(chosen, networks, negative=negative)
+    theirs = their_picture(folder, guidance_scale=7.5, negative_prompt=negative)
+    np.testing.assert_allclose(made.image / 255, theirs, atol=0.51 / 255)
+    plain = our_generation(source, networks)
+    assert np.abs(made.image.astype(int) - plain.image).max() > 4
+    counts = {name: seen.count(name) for name in source.components}
+    expected = {name: 1 + evaluations(chosen, name, STEPS) for name in source.components}
+    expected["unet"] = STEPS + evaluations(chosen, "unet", STEPS)
+    if negative is not None and source.family.zero_without_negative:  # read, where zeros were not
+        expected |= {part.component: 3 for part in source.family.encoders}
+    assert counts == expected
+
+
+def test_guidance_without_zeros_where_the_pipeline_says_so(tmp_path: Path) -> None:
+    folder = xl_pipeline_folder(tmp_path)
+    index = folder / "model_index.json"
+    values = json.loads(index.read_text()) | {"force_zeros_for_empty_prompt": False}
+    index.write_text(json.dumps(values))
+    source = checked_source(resolve_source(str(folder)), None, silent)
+    chosen = replace(source, deployment=Deployment(guidance=chosen_guidance(source, 3)))
+    made = our_generation(chosen, lambda component: torch_network(source, component))
+    theirs = their_picture(folder, guidance_scale=3.0)
+    np.testing.assert_allclose(made.image / 255, theirs, atol=0.51 / 255)
+
+
+def test_guidance_as_an_input(tmp_path: Path) -> None:
+    from diffusers import UNet2DConditionModel
+
+    folder = pipeline_folder(tmp_path)
+    config = json.loads((folder / "unet" / "config.json").read_text())
+    torch.manual_seed(1)
+    unet: Any = UNet2DConditionModel.from_config(config | {"time_cond_proj_dim": 6})
+    unet.save_pretrained(folder / "unet")
+    source = checked_source(resolve_source(str(folder)), None, silent)
+    chosen = replace(source, deployment=Deployment(guidance=chosen_guidance(source, 3)))
+    made = our_generation(chosen, lambda component: torch_network(source, component))
+    theirs = their_picture(folder, guidance_scale=3.0)
+    np.testing.assert_allclose(made.image / 255, theirs, atol=0.51 / 255)
+    assert len(made.steps) == evaluations(chosen, "unet", STEPS) == STEPS
+    assert [len(step.passes) for step in made.steps] == [1] * STEPS
 
 
 def test_a_part_that_is_missing_is_told(folder: Path, source: Source, tmp_path: Path) -> None:

@@ -89,6 +89,7 @@ def test_parts_are_programs_that_add_up(program: Program) -> None:
     causes = {cause for ledger in ledgers for cause in ledger}
     assert {c: sum(ledger.get(c, 0) for ledger in ledgers) for c in causes} == whole
     assert [n for _, n in runs_of(program, 4)] == [1, 4]
+    assert [n for _, n in runs_of(program, 8, prompts=2)] == [8, 8]  # they take turns
 
 
 def test_bounds_on_another_machine_are_those_of_both_parts(program: Program) -> None:

@@ -12,7 +12,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -152,7 +152,7 @@ class _Store:
         if folder is None:
             return cls(None, identity)
         folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps([FORMAT_VERSION, asdict(identity)], sort_keys=True)
+        text = json.dumps([FORMAT_VERSION, identity.to_json()], sort_keys=True)
         key = hashlib.sha256(text.encode()).hexdigest()[:16]
         return cls(folder / f"{identity.component}-{key}.json", identity)
 

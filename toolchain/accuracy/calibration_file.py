@@ -13,16 +13,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Any, Literal, get_args
 
-from pydantic import Field
-
+from edgefusion.compiler.bundle.deployment import AS_BEFORE, Deployment
 from edgefusion.compiler.network.network import Network
 from edgefusion.compiler.network.ranges import Range
 from edgefusion.compiler.network.scales import measured_tensors
 from edgefusion.runtime.errors import InputError, UsageError
 from edgefusion.runtime.files import write_whole
-from edgefusion.runtime.validation import Whole, validated
+from edgefusion.runtime.validation import Finite, Timestep, Whole, validated
 from edgefusion.toolchain.accuracy.calibration_statistics import Statistics
 
 FORMAT_VERSION = 1
@@ -34,8 +33,6 @@ HEADROOM = 1.5
 without headroom clipping leaves 27 to 49 dB, with a quarter 52 to 73; doubling costs 5 dB."""
 
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-
 _ADVICE = "Calibrate again, or compile what it was made for."
 
 
@@ -44,7 +41,7 @@ class Identity:
     """What a calibration belongs to: the same identity gives the same numbers.
 
     ``graph_sha256`` is of the optimised graph, so recipe and passes are in it. ``inputs`` says
-    where values came from: ``trajectories`` or ``synthetic``.
+    where values came from: ``trajectories`` or ``synthetic``; ``deployment``, by which scheduler.
     """
 
     source: str
@@ -53,8 +50,16 @@ class Identity:
     graph_sha256: str
     inputs: str
     prompts: tuple[str, ...]
-    timesteps: tuple[Whole, ...]
+    timesteps: tuple[Timestep, ...]
     seed: Whole
+    deployment: Deployment = AS_BEFORE
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is stored; without a deployment that older tools would know anyway."""
+        stored = asdict(self)
+        if self.deployment == AS_BEFORE:
+            del stored["deployment"]
+        return stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +151,7 @@ class Calibration:
         """Write ``path`` as a whole or not at all."""
         document = {
             "format_version": FORMAT_VERSION,
-            "identity": asdict(self.identity),
+            "identity": self.identity.to_json(),
             "evaluations": self.evaluations,
             "tensors": {name: asdict(measured) for name, measured in self.tensors.items()},
         }

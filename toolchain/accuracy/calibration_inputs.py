@@ -8,7 +8,7 @@ leaves), any other graph what is drawn for it (``drawn_inputs``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from edgefusion.models.families.family import LATENT, NOISE, TIMESTEP, Shapes
+from edgefusion.models.families.family import GUIDANCE_SCALE, LATENT, NOISE, TIMESTEP, Shapes
+from edgefusion.models.guidance import as_zeros
 from edgefusion.models.text_to_image import Network
-from edgefusion.models.trajectories import Denoising, token_ids
+from edgefusion.models.trajectories import Denoising, evaluations, token_ids
 from edgefusion.runtime.pipeline_roles import role_of
 from edgefusion.toolchain.accuracy.calibration import Workload
 from edgefusion.toolchain.accuracy.drawn_inputs import drawn_inputs
@@ -51,7 +52,7 @@ class Inputs:
         real = component in family.components and self.source.kind != "onnx"
         return "trajectories" if real and self._has(family.before(component)) else "synthetic"
 
-    def timesteps(self, component: str) -> tuple[int, ...]:
+    def timesteps(self, component: str) -> tuple[float, ...]:
         """The deployed timesteps, for components that see them."""
         role = role_of(component)
         if role == "denoiser" or (role == "decoder" and self._real(component)):
@@ -61,7 +62,9 @@ class Inputs:
     def workload(self, component: str, graph_path: Path, exported: Exported) -> Workload:
         """How to drive the graph at ``graph_path``; ``exported`` makes what it depends on."""
         role = role_of(component)
-        each = self.steps if role == "denoiser" else 1
+        each = evaluations(self.source, component, self.steps) if role == "denoiser" else 1
+        deployment = self.source.deployment
+        texts = (*self.prompts, "") if deployment.reads_negative else self.prompts
 
         def drive(run: Network) -> None:
             graph = onnx.load(graph_path, load_external_data=False)
@@ -70,7 +73,7 @@ class Inputs:
                 self._trajectories(_as_denoiser(run, ports), _shapes(ports), exported)
             elif role == "encoder" and self._real(component):
                 length = ports["input_ids"][1][1]
-                for ids in token_ids(self.source, component, self.prompts, length):
+                for ids in token_ids(self.source, component, texts, length):
                     run({"input_ids": ids})
             elif role == "decoder" and self._real(component):
                 denoiser = exported(self.source.family.denoiser.component)
@@ -82,7 +85,8 @@ class Inputs:
                 for index in range(len(self.prompts)):
                     run(drawn_inputs(graph, np.random.default_rng([self.seed, index])))
 
-        return Workload(len(self.prompts) * each, drive)
+        count = len(texts) if role == "encoder" and self._real(component) else len(self.prompts)
+        return Workload(count * each, drive)
 
     def _real(self, component: str) -> bool:
         return self.kind(component) == "trajectories"
@@ -93,26 +97,36 @@ class Inputs:
     def _trajectories(self, predict: Network, shapes: Shapes, exported: Exported) -> list[Array]:
         denoising = Denoising.of(self.source, self.steps)
         rng, family = np.random.default_rng([self.seed, 77]), self.source.family
-        return [
-            denoising.latent(
-                predict, shapes, family.drawn_conditions(encoded, shapes, rng), self.seed + index
-            )
-            for index, encoded in enumerate(self._encoded(exported))
-        ]
+        deployment, guidance = self.source.deployment, denoising.guidance
+        scale = GUIDANCE_SCALE if guidance is None else guidance.scale
+        texts = (*self.prompts, "") if deployment.reads_negative else self.prompts
+        encoded = self._encoded(exported, texts)
+        latents = []
+        for index in range(len(self.prompts)):
+            conditions = family.drawn_conditions(encoded[index], shapes, rng, scale)
+            unconditional = None
+            if deployment.passes == 2:
+                without = encoded[-1] if deployment.reads_negative else as_zeros(encoded[index])
+                unconditional = family.drawn_conditions(without, shapes, rng, scale)
+            seed = self.seed + index
+            latents.append(denoising.latent(predict, shapes, conditions, seed, unconditional))
+        return latents
 
-    def _encoded(self, exported: Exported) -> list[dict[str, Mapping[str, Array]]]:
-        """What the text encoders make of each prompt, by component; one is loaded at a time."""
+    def _encoded(
+        self, exported: Exported, texts: Sequence[str]
+    ) -> list[Mapping[str, Mapping[str, Array]]]:
+        """What the text encoders make of each text, by component; one is loaded at a time."""
         family = self.source.family
-        made: list[dict[str, Mapping[str, Array]]] = [{} for _ in self.prompts]
+        made: list[dict[str, Mapping[str, Array]]] = [{} for _ in texts]
         if not self._real(family.denoiser.component):
-            return made
+            return [*made]
         for component in (part.component for part in family.encoders):
             path = exported(component)
             encode, length = _runner(path), _ports(path)["input_ids"][1][1]
-            ids = token_ids(self.source, component, self.prompts, length)
+            ids = token_ids(self.source, component, texts, length)
             for row, encoded in zip(ids, made, strict=True):
                 encoded[component] = encode({"input_ids": row})
-        return made
+        return [*made]
 
 
 _Ports = dict[str, tuple[np.dtype[Any], tuple[int, ...]]]

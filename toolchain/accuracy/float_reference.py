@@ -8,7 +8,7 @@ shares whatever the passes got wrong, so nothing passes or fails by it (``source
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,6 +59,7 @@ def source_of(bundle: Bundle, given: str | None, say: Say) -> Source | None:
     try:
         seed = info.seed if info.kind == "preset" else None
         source = resolve_source(given or info.name, random_weights_seed=seed)
+        source = replace(source, deployment=bundle.manifest.deployment)
         same = source.digest == info.digest
     except EdgeFusionError as error:
         if given is not None:
@@ -90,7 +91,7 @@ def exact_graph(
     exported: Path,
     component: str,
     machine: Machine,
-    timesteps: Sequence[int],
+    timesteps: Sequence[float],
     folder: Path,
     say: Say,
     *,

@@ -13,7 +13,6 @@ import onnx
 
 from edgefusion.compiler.bundle.reference import ReferenceVectors
 from edgefusion.models.families.family import CONTEXT, LATENT, NOISE, SAMPLE, TIMESTEP
-from edgefusion.models.pipeline_files import PREFIX, pipeline_config
 from edgefusion.models.source import Source
 from edgefusion.models.text_to_image import Network
 from edgefusion.models.trajectories import Denoising, token_ids
@@ -21,7 +20,8 @@ from edgefusion.runtime.errors import EdgeFusionError, InputError
 from edgefusion.runtime.pipeline_roles import denoiser_of, role_of
 from edgefusion.runtime.progress import Say
 from edgefusion.toolchain.accuracy.drawn_inputs import drawn_inputs, fitted_inputs, zeroed
-from edgefusion.toolchain.running.execution import family_of, tokenizer_of
+from edgefusion.toolchain.profiling.pipeline import config_of, family_of, scheduler_of
+from edgefusion.toolchain.running.execution import tokenizer_of
 
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle
@@ -49,7 +49,7 @@ def recorded_inputs(
     source: Source,
     component: str,
     model: onnx.ModelProto,
-    timesteps: Sequence[int],
+    timesteps: Sequence[float],
     earlier: Mapping[str, ReferenceVectors],
 ) -> dict[str, Array]:
     """One set for ``component``, whose graph is ``model``: of a pipeline, what it is given when the
@@ -148,13 +148,13 @@ def held_out_sets(
     for a text encoder with a tokenizer, trajectories with ``predict`` for a U-Net with a normal
     context, else what is drawn. Whole numbers are zero where ``predict`` refuses others."""
     model, family = bundle.graph_model(component), family_of(bundle)
-    files = {n: bundle.read(n) for n in bundle.manifest.members if n.startswith(PREFIX)}
+    config = config_of(bundle)
     sets = []
     for index, prompt in enumerate(prompts):
         label = f"random inputs {index + 1}"
         feeds = drawn_inputs(model, np.random.default_rng([seed, index]))
         if role_of(component) == "denoiser" and CONTEXT in feeds:
-            denoising = Denoising(pipeline_config(files), steps)
+            denoising = Denoising(scheduler_of(bundle), steps, config.scaling_factor)
             shapes = {name: value.shape for name, value in feeds.items()}
             conditions = _same_for_all_steps(feeds) | family.conditions({}, shapes)
             each = trajectory(denoising, model, predict, conditions, seed + index)
@@ -163,7 +163,7 @@ def held_out_sets(
         if role_of(component) == "encoder" and "input_ids" in feeds:
             try:
                 part = family.part(component)
-                ids = tokenizer_of(bundle, part, pipeline_config(files), say)(prompt).ids
+                ids = tokenizer_of(bundle, part, config, say)(prompt).ids
                 feeds |= fitted_inputs(model, [("input_ids", ids)])
                 label = prompt
             except (InputError, KeyError):

@@ -104,7 +104,7 @@ def record_source(
     source: Source,
     component: str,
     exported: Path,
-    timesteps: tuple[int, ...],
+    timesteps: tuple[float, ...],
     earlier: Mapping[str, ReferenceVectors],
     say: Say,
 ) -> SourceRecord:

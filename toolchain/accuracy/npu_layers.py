@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from edgefusion.models.families.family import TIMESTEP
+from edgefusion.models.noise_scheduler import plain_timestep
 from edgefusion.models.text_to_image import Network
 from edgefusion.runtime.progress import Say
 from edgefusion.toolchain.accuracy.float_reference import ReferenceGraph
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle
 
 Array = npt.NDArray[Any]
-LayerKey = tuple[str, str, int | None]
+LayerKey = tuple[str, str, float | None]
 """Component, op and timestep (None where there is none)."""
 
 _MOST_DISTURBED = 250
@@ -77,7 +79,7 @@ class NpuLayers:
     def _contribute(
         self,
         component: str,
-        timestep: int | None,
+        timestep: float | None,
         errors: Mapping[str, LayerError],
         inputs: Mapping[str, Array],
         reference: ReferenceGraph,
@@ -110,6 +112,6 @@ class NpuLayers:
                 self.contributions[key] = made
 
 
-def timestep_of(inputs: Mapping[str, Array]) -> int | None:
+def timestep_of(inputs: Mapping[str, Array]) -> float | None:
     """The timestep among a network's inputs."""
-    return int(np.asarray(inputs["timestep"]).flat[0]) if "timestep" in inputs else None
+    return plain_timestep(np.asarray(inputs[TIMESTEP]).flat[0]) if TIMESTEP in inputs else None

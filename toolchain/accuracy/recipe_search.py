@@ -44,7 +44,7 @@ class Proposal:
 
 
 def propose(
-    network: Network, contributions: Mapping[tuple[str, int | None], Contribution], gate_db: float
+    network: Network, contributions: Mapping[tuple[str, float | None], Contribution], gate_db: float
 ) -> Proposal:
     """The recipe for ``network``; ``contributions`` to the noise of its output by op and timestep.
 
@@ -72,13 +72,13 @@ def propose(
 
 
 def _noise(
-    contributions: Mapping[tuple[str, int | None], Contribution],
+    contributions: Mapping[tuple[str, float | None], Contribution],
     groups: Mapping[str, set[str]],
     integer: set[str],
     chosen: Set[str],
 ) -> float:
     """The worst timestep's noise if the ``chosen`` ones of the ``integer`` ops run in FP16."""
-    by_timestep: dict[int | None, float] = {}
+    by_timestep: dict[float | None, float] = {}
     for (op, timestep), share in contributions.items():
         noise = share.as_is
         if op in integer and op in chosen:

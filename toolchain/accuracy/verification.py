@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from edgefusion.compiler.bundle.reference import reference_vectors
 from edgefusion.models.families.family import HIDDEN, LATENT, Family
+from edgefusion.models.guidance import negative_ids
 from edgefusion.models.text_to_image import Generation, Network, generate
 from edgefusion.models.tokenization import ids_of
 from edgefusion.runtime.errors import InputError
@@ -40,11 +41,8 @@ from edgefusion.toolchain.accuracy.npu_layers import LayerKey, NpuLayers, timest
 from edgefusion.toolchain.accuracy.references import Export, References
 from edgefusion.toolchain.accuracy.sensitivity import Contribution
 from edgefusion.toolchain.accuracy.source_network import draws_numbers
-from edgefusion.toolchain.running.execution import (
-    family_of,
-    pipeline_of,
-    prompt_reader,
-)
+from edgefusion.toolchain.profiling.pipeline import family_of
+from edgefusion.toolchain.running.execution import pipeline_of, prompt_reader
 
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle
@@ -65,7 +63,7 @@ class ValueAccuracy:
     prompt: str
     component: str
     value: str
-    timestep: int | None
+    timestep: float | None
     source: Agreement | None
     bundle: Agreement | None
     weights: Agreement | None = None
@@ -172,13 +170,19 @@ def _pipeline(
     models = references.source is not None
     for number, prompt in enumerate(request.prompts):
         ids = ids_of(read(prompt))
+        negative = negative_ids(sampling, read, None)
 
         def made(
-            make: Callable[[str], Network], who: str, ids: Mapping[str, Array] = ids
+            make: Callable[[str], Network],
+            who: str,
+            ids: Mapping[str, Array] = ids,
+            negative: Mapping[str, Array] | None = negative,
         ) -> Generation:
             say(f"prompt {number + 1} of {len(request.prompts)}: {who}")  # noqa: B023
             seed = request.seed + number  # noqa: B023
-            return generate(make, sampling, ids, seed=seed, steps=request.steps, say=say)
+            return generate(
+                make, sampling, ids, negative=negative, seed=seed, steps=request.steps, say=say
+            )
 
         def model(component: str) -> Network:
             found = references.model(component)
@@ -196,8 +200,11 @@ def _pipeline(
                 models = False
         base = exact or rounded
         inputs: dict[str, list[Mapping[str, Array]]] = {
-            **{name: [{"input_ids": each}] for name, each in ids.items()},
-            family.denoiser.component: [step.inputs for step in base.steps],
+            **{
+                name: [{"input_ids": given[name]} for given in (ids, negative) if given]
+                for name in ids
+            },
+            family.denoiser.component: [each for step in base.steps for each in step.passes],
             family.decoder.component: [{LATENT: sampling.to_decode(base.steps[-1].latent)}],
         }
         npu = made(lambda c, given=inputs: layers.network(c, given[c]), "NPU")  # type: ignore[misc]
@@ -211,7 +218,7 @@ def _compared(
     kinds: dict[str, Kind] = {**dict.fromkeys(inner, "inner"), "image": "picture"}
 
     def row(
-        component: str, value: str, timestep: int | None, pick: Callable[[Generation], Array]
+        component: str, value: str, timestep: float | None, pick: Callable[[Generation], Array]
     ) -> ValueAccuracy:
         def measure(reference: Generation | None, found: Generation) -> Agreement | None:
             if reference is None:

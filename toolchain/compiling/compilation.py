@@ -66,12 +66,12 @@ class Settings:
     dump_ir: Path | None
     progress: Say
     calibration: CalibrationSettings
-    timesteps: tuple[int, ...] = ()
+    timesteps: tuple[float, ...] = ()
     """Those that the U-Net's tables have; without any, it computes what depends on them."""
     transposing: bool = True
     """Whether convolutions of doubled images become transposed ones."""
 
-    def timesteps_of(self, component: str) -> tuple[int, ...]:
+    def timesteps_of(self, component: str) -> tuple[float, ...]:
         """The timesteps to tabulate in ``component``."""
         return self.timesteps if role_of(component) == "denoiser" else ()
 
@@ -227,7 +227,13 @@ def compile_component(
         for schedule in settings.schedules:
             with stopwatch.stage(component, f"lowering {schedule.name}"):
                 programs[schedule.name] = _program(
-                    network, shared, schedule, settings, folder, scales.values
+                    network,
+                    shared,
+                    schedule,
+                    settings,
+                    folder,
+                    scales.values,
+                    source.deployment.passes,
                 )
         begin = time.perf_counter()
         host = host_files(build, component, say)
@@ -276,6 +282,7 @@ def _program(
     settings: Settings,
     folder: Path,
     scales: Mapping[str, float],
+    prompts: int,
 ) -> CompiledProgram:
     from edgefusion.compiler.lowering.lower import lower
     from edgefusion.compiler.network.scales import with_scales
@@ -291,7 +298,7 @@ def _program(
     say(f"{component}: verifying {len(program)} instructions")
     verify_program(program, settings.machine)
     say(f"{component}: simulating {len(program)} instructions")
-    runs = runs_of(program, shared.evaluations)
+    runs = runs_of(program, shared.evaluations, prompts)
     latencies = tuple((component_latency(part, settings.machine), n) for part, n in runs)
     file = folder / f"{schedule.name}.npz"
     with disk_errors(file):

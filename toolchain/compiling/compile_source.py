@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgefusion.compiler.bundle.bundle import json_bytes, write_bundle
 from edgefusion.compiler.bundle.check import LATENCY
+from edgefusion.compiler.bundle.deployment import Deployment
 from edgefusion.compiler.bundle.manifest import Manifest, MemberInfo, SourceInfo
 from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime.arguments import brief, names_of, path_of, whole_number
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 DEFAULT_TARGET = "exynos2400"
 DEFAULT_SCHEDULE = "pipelined"
 DEFAULT_STEPS = 2
-"""Denoising steps, and so evaluations of the U-Net, for one image."""
+"""Denoising steps for one image."""
 DEFAULT_CALIBRATION_PROMPTS = 2
 
 
@@ -77,6 +78,10 @@ def compile_source(
     schedules: str | Sequence[str] = (DEFAULT_SCHEDULE,),
     components: str | Sequence[str] | None = None,
     steps: int = DEFAULT_STEPS,
+    scheduler: str | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    guidance: float | None = None,
     random_weights: int | None = None,
     recipe: Path | str | None = None,
     shapes: Shapes | None = None,
@@ -101,6 +106,12 @@ def compile_source(
     bundle then has latency but no values). Or they take the file ``calibration``.
     ``calibration_method`` is minmax, percentile or mse.
 
+    ``scheduler`` names what denoises, as diffusers names it with or without "Scheduler"; the
+    pipeline's own when left out or "own", LCM's where it brings none.
+    ``height`` and ``width`` are those of pictures, in pixels; the pipeline's own when left out.
+    ``guidance`` is how far a prediction goes towards the prompt (1: as it is): the U-Net runs with
+    the prompt and without, or takes it as an input if it was distilled so.
+
     With ``timestep_tables`` the U-Net looks up what depends on the timestep alone, and runs at the
     timesteps of 1, 2, 4 and ``steps`` steps only; without, it computes that, for any timestep.
     With ``transposing``, convolutions of doubled images become transposed convolutions where the
@@ -121,6 +132,9 @@ def compile_source(
     if not isinstance(calibration_prompts, int):
         calibration_prompts = names_of(calibration_prompts, "calibration_prompts", "text")
     steps = whole_number(steps, "--steps", least=1)
+    chosen_scheduler = _scheduler(scheduler)
+    height = None if height is None else whole_number(height, "--height", least=1)
+    width = None if width is None else whole_number(width, "--width", least=1)
     if random_weights is not None:
         random_weights = whole_number(random_weights, "--random-weights", least=0)
     if not isinstance(budgets, Budgets | None):
@@ -129,17 +143,32 @@ def compile_source(
         raise UsageError(f"shapes is {brief(shapes)}; expected shapes of inputs by name.")
     outputs = _outputs(output, schedules)
     machine = target_given(target).machine
+    from edgefusion.models.guidance import chosen_guidance
+    from edgefusion.models.image_size import chosen_latent
     from edgefusion.models.pipeline_check import checked_source
     from edgefusion.models.pipeline_files import pipeline_files
     from edgefusion.models.source import resolve_source
-    from edgefusion.models.trajectories import Denoising, tabulated_timesteps
+    from edgefusion.models.trajectories import Denoising, evaluations, tabulated_timesteps
 
     resolved = resolve_source(str(path_of(source, "source")), random_weights_seed=random_weights)
+    deployment = Deployment(
+        chosen_scheduler,
+        chosen_latent(resolved, height, width),
+        chosen_guidance(resolved, guidance),
+    )
+    resolved = replace(resolved, deployment=deployment)
     resolved = checked_source(resolved, components, progress or silent)
     chosen = components_of(resolved, components)
     denoiser = denoiser_of(chosen)
     if denoiser:
         Denoising.of(resolved, steps)  # the scheduler can do so many steps
+        if told := _distilled_and_guided(resolved):
+            (progress or silent)(told)
+    if chosen_scheduler and not denoiser:
+        raise UsageError(
+            f"--scheduler {scheduler} was given, and nothing that denoises is compiled of "
+            f"{resolved.name}; expected a pipeline's unet. Leave one of the two out."
+        )
     settings = Settings(
         machine=machine,
         schedules=tuple(schedule_named(name) for name in schedules),
@@ -173,10 +202,15 @@ def compile_source(
         # 2. Each component to files
         compiled: list[CompiledComponent] = []
         for index, c in enumerate(chosen):
-            evaluations = steps if c == denoiser else 1
             compiled.append(
                 compile_component(
-                    resolved, c, evaluations, compiled, settings, workspace, stopwatch
+                    resolved,
+                    c,
+                    evaluations(resolved, c, steps),
+                    compiled,
+                    settings,
+                    workspace,
+                    stopwatch,
                 )
             )
             workspace.release_exports(but=settings.exports_for(resolved, chosen[index + 1 :]))
@@ -193,7 +227,9 @@ def compile_source(
         for name, file in zip(outputs, partial, strict=True):
             settings.progress(f"writing {outputs[name]}")
             with stopwatch.stage("", f"bundle {name}"):
-                manifest = _manifest(origin, settings.machine, name, steps, compiled)
+                manifest = _manifest(
+                    origin, settings.machine, name, steps, resolved.deployed, compiled
+                )
                 manifests[name] = _write(file, manifest, compiled, latencies[name], beside)
                 bundle_bytes[name] = file.stat().st_size
     passes = {component.name: component.passes for component in compiled}
@@ -212,6 +248,26 @@ def compile_source(
 
 def _path(given: Path | str | None, what: str) -> Path | None:
     return None if given is None else path_of(given, what)
+
+
+def _scheduler(given: str | None) -> str | None:
+    """The class of diffusers that is meant; None for the pipeline's own."""
+    from edgefusion.models.noise_scheduler import scheduler_named
+
+    if given is not None and not isinstance(given, str):
+        raise UsageError(f"scheduler is {brief(given)}; expected a name.")
+    return None if given in (None, "own") else scheduler_named(given)
+
+
+def _distilled_and_guided(source: Source) -> str | None:
+    """What to tell of guidance in two passes where the scheduler is that of a distilled model."""
+    name = source.scheduler.name
+    if source.deployment.passes == 1 or not source.scheduler.is_of_students:
+        return None
+    return (
+        f"{source.name}: guided in two passes, twice the U-Net's time; what was distilled for "
+        f"{name} usually has guidance in it already, and looks overdone so"
+    )
 
 
 def _target_file(target: str | Path | Target | Machine) -> Path | None:
@@ -260,6 +316,7 @@ def _manifest(
     machine: Machine,
     schedule: str,
     steps: int,
+    deployment: Deployment,
     compiled: Sequence[CompiledComponent],
 ) -> Manifest:
     return Manifest(
@@ -271,6 +328,7 @@ def _manifest(
         steps=steps,
         components=tuple(component.programs[schedule].info for component in compiled),
         members={},
+        deployment=deployment,
     )
 
 

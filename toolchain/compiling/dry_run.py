@@ -50,7 +50,7 @@ def dry_component(
     machine: Machine,
     host: HostFiles,
     *,
-    timesteps: Sequence[int] = (),
+    timesteps: Sequence[float] = (),
     has_values: bool = True,
 ) -> DryRun | None:
     """Run ``program``, which is ``graph`` compiled, once; None if it is large or, without scales,
@@ -78,7 +78,7 @@ def _tried(
     machine: Machine,
     host: HostFiles,
     constants: Mapping[str, Array],
-    timesteps: Sequence[int],
+    timesteps: Sequence[float],
 ) -> DryRun:
     """Once on the first random inputs that the host functions take; all of them refuse some, as an
     integer quotient does a divisor of 0."""
@@ -117,7 +117,7 @@ def dry_run(
 
 
 def random_inputs(
-    graph: Graph, manifest: HostManifest, timesteps: Sequence[int] = ()
+    graph: Graph, manifest: HostManifest, timesteps: Sequence[float] = ()
 ) -> list[dict[str, Array]]:
     """Several inputs for ``graph``; those that a host function takes for indices are indices."""
     import onnx

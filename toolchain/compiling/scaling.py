@@ -159,6 +159,7 @@ def _measured(
         inputs.prompts,
         inputs.timesteps(component),
         inputs.seed,
+        source.deployed,
     )
     folder = workspace.exports.parent / "calibrations" if workspace.keeps_exports else None
     with disk_errors(folder or graph_path):

@@ -54,7 +54,7 @@ class SourceComparison:
     component: str
     exported: Path
     machine: Machine
-    timesteps: tuple[int, ...]
+    timesteps: tuple[float, ...]
     folder: Path
     say: Say
 

@@ -12,11 +12,12 @@ import json
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgefusion.compiler.bundle.deployment import AS_BEFORE
 from edgefusion.runtime.files import disk_errors
 from edgefusion.runtime.partials import partial_folder, remove_leftovers_below
 from edgefusion.runtime.progress import Say
@@ -76,5 +77,7 @@ def open_workspace(work_dir: Path | None) -> Iterator[Workspace]:
 
 def _export_key(source: Source, shapes: Shapes) -> str:
     exporters = [version(name) for name in ("onnx", "onnxscript", "torch")]
-    identity = [source.digest, sorted(shapes.items()), exporters]
+    identity: list[object] = [source.digest, sorted(shapes.items()), exporters]
+    if source.deployed != AS_BEFORE:
+        identity.append(asdict(source.deployed))
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:24]

@@ -227,7 +227,8 @@ def profile_bundle(
     for name in (name for name in bundle.components if name in names):
         progress(f"simulating {name}")
         program = program_for(bundle, name, chosen, verify=verify, progress=progress)
-        runs = runs_of(program, chosen.evaluations(bundle, name))
+        passes = bundle.manifest.deployment.passes
+        runs = runs_of(program, chosen.evaluations(bundle, name), passes)
         profiles += [profile_program(part, chosen, count) for part, count in runs]
     return Profile(bundle.path.name, bundle.manifest, chosen, tuple(profiles))
 

@@ -17,10 +17,12 @@ from edgefusion.runtime.arguments import whole_number
 from edgefusion.runtime.errors import UsageError
 from edgefusion.runtime.machine import ENGINE_KEYS, Machine
 from edgefusion.runtime.pipeline_roles import denoiser_of, network_of, role_of
+from edgefusion.runtime.program_parts import prompt_runs
 from edgefusion.runtime.progress import Say, silent
 from edgefusion.runtime.settings import parse_settings, setting_text
 from edgefusion.runtime.target import Target, target_given, target_of
 from edgefusion.runtime.verifier import verify_program
+from edgefusion.toolchain.profiling.pipeline import denoiser_runs
 
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle
@@ -48,14 +50,18 @@ class Scenario:
         return self.target.machine
 
     def evaluations(self, bundle: Bundle, component: str) -> int:
-        """How often ``component`` runs for one image; its part that runs once a prompt, once."""
-        if component != network_of(component):
-            return 1
-        return (
-            self.steps
-            if role_of(component) == "denoiser"
-            else bundle.manifest.component(component).evaluations
-        )
+        """How often ``component`` runs for one image, or its part that runs once a prompt.
+
+        Raises UsageError for other steps than the bundle's that its scheduler cannot do, where the
+        scheduler decides how often the denoiser runs.
+        """
+        network = network_of(component)
+        if role_of(network) != "denoiser" or self.steps == bundle.manifest.steps:
+            runs = bundle.manifest.component(network).evaluations
+        else:
+            runs = denoiser_runs(bundle, self.steps)
+        prompts = bundle.manifest.deployment.passes
+        return runs if component == network else prompt_runs(runs, prompts)
 
     def __str__(self) -> str:
         return ", ".join(

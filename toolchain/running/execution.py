@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from edgefusion.models.families.family import Family, Part
-from edgefusion.models.families.registry import family_named
-from edgefusion.models.pipeline_files import PREFIX, PipelineConfig, pipeline_config
+from edgefusion.models.families.family import Part
+from edgefusion.models.pipeline_files import PipelineConfig
 from edgefusion.models.text_to_image import Network, Sampling
 from edgefusion.models.tokenization import (
     HashingTokenizer,
@@ -25,6 +24,7 @@ from edgefusion.models.tokenization import (
 )
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.progress import Say
+from edgefusion.toolchain.profiling.pipeline import config_of, family_of, scheduler_of
 from edgefusion.toolchain.running.ports import declared_outputs, input_shapes
 
 if TYPE_CHECKING:
@@ -105,14 +105,15 @@ def reference_network(bundle: Bundle, component: str) -> Network:
     return run
 
 
-def check_timestep(tabulated: Sequence[int], inputs: Mapping[str, Array]) -> None:
+def check_timestep(tabulated: Sequence[float], inputs: Mapping[str, Array]) -> None:
     """Raises InputError for a timestep that a network with tables has none for."""
     if not tabulated or "timestep" not in inputs:
         return
     timestep = float(np.asarray(inputs["timestep"]).flat[0])
     if timestep not in tabulated:
+        known = ", ".join(f"{each:g}" for each in tabulated)
         raise InputError(
-            f"timestep {timestep:g}: the bundle has tables for {', '.join(map(str, tabulated))} "
+            f"timestep {timestep:g}: the bundle has tables for {known} "
             "only. Compile with the --steps that it belongs to, or with --any-timestep."
         )
 
@@ -143,24 +144,17 @@ def pipeline_of(bundle: Bundle) -> tuple[PipelineConfig, Sampling]:
             f"{', '.join(missing)} too. Compile the whole pipeline, or run one network with "
             "--component and --inputs."
         )
-    members = {
-        name: bundle.read(name) for name in bundle.manifest.members if name.startswith(PREFIX)
-    }
-    config = pipeline_config(members)
+    config = config_of(bundle)
     denoiser = family.denoiser.component
     tabulated = bundle.manifest.component(denoiser).timesteps
     return config, Sampling(
         input_shapes(bundle, denoiser),
-        config.scheduler,
+        scheduler_of(bundle),
         config.scaling_factor,
         tuple(tabulated),
         family,
+        bundle.manifest.deployment.guidance,
     )
-
-
-def family_of(bundle: Bundle) -> Family:
-    """The family of pipelines that a bundle's networks are of."""
-    return family_named(bundle.manifest.source.family)
 
 
 def prompt_reader(bundle: Bundle, config: PipelineConfig, say: Say) -> PromptReader:

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from edgefusion.compiler.bundle.deployment import Deployment
 from edgefusion.models.networks.kind import Sizes
 from edgefusion.models.pipeline_check import checked_source
 from edgefusion.models.source import resolve_source
@@ -77,12 +79,20 @@ def renamed(old: str, new: str) -> Change:
     return lambda folder: (folder / old).rename(folder / new)
 
 
+def both(*changes: Change) -> Change:
+    return lambda folder: [change(folder) for change in changes]
+
+
 def test_a_whole_pipeline_passes_and_its_scheduler_is_told(folder: Path) -> None:
     components, sizes, said = checked(folder)
     assert components == ("text_encoder", "unet", "vae_decoder")
     assert sizes == Sizes((8, 8), 77)
-    assert said.count("warning") == 1
-    assert "DDIMScheduler is replaced by LCMScheduler" in said
+    assert "warning" not in said
+    assert "denoised by its own DDIMScheduler" in said
+    chosen = replace(resolve_source(str(folder)), deployment=Deployment("LCMScheduler"))
+    told: list[str] = []
+    assert checked_source(chosen, None, told.append).scheduler.name == "LCMScheduler"
+    assert told[0].startswith("warning: pipeline: the folder's scheduler DDIMScheduler is replaced")
     with_keys(INDEX, scheduler=["diffusers", "LCMScheduler"])(folder)
     assert checked(folder)[2] == ""
 
@@ -150,7 +160,11 @@ ONE = torch.zeros(1)
         (with_keys(SCHEDULER, use_flow_sigmas=True), "use_flow_sigmas"),
         (with_keys(SCHEDULER, prediction_type="flow_prediction"), "prediction_type is 'flow_pred"),
         (with_keys(SCHEDULER, rescale_betas_zero_snr=True), "rescale_betas_zero_snr"),
-        (with_keys(SCHEDULER, num_train_timesteps=30), "original_inference_steps is 50.*30"),
+        (both(with_keys(SCHEDULER, num_train_timesteps=30),
+              with_keys(INDEX, scheduler=["d", "LCMScheduler"])),
+         "original_inference_steps is 50.*30"),
+        (with_keys(INDEX, scheduler=["d", "DPMSolverSDEScheduler"]), "does not depend on the seed"),
+        (with_keys(SCHEDULER, timestep_spacing="even"), "no DDIMScheduler.*even is not supported"),
         (with_keys(SCHEDULER, trained_betas=[0.1]), "trained_betas has 1 of 1000"),
         (with_keys(SCHEDULER, beta_end=3), "beta_end is 3"),
         (lambda folder: shutil.rmtree(folder / "scheduler"), "scheduler_config.json is missing"),

@@ -13,19 +13,13 @@ import torch
 
 from edgefusion.models.families.family import guidance_embedding
 from edgefusion.models.families.registry import STABLE_DIFFUSION
-from edgefusion.models.text_to_image import (
-    PREDICTION_TYPES,
-    Sampling,
-    as_pixels,
-    denoise,
-    generate,
-    lcm_scheduler,
-)
+from edgefusion.models.noise_scheduler import PREDICTION_TYPES, NoiseScheduler
+from edgefusion.models.text_to_image import Sampling, as_pixels, denoise, generate
 from edgefusion.runtime.errors import InputError, UsageError
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 SHAPES = {"sample": (1, 4, 2, 2)}
-SAMPLING = Sampling(SHAPES, {}, 0.5)
+SAMPLING = Sampling(SHAPES, NoiseScheduler(), 0.5)
 CONTEXT = np.zeros((1, 3, 8), np.float32)
 CONDITIONS = {"encoder_hidden_states": CONTEXT}
 IDS = {"text_encoder": np.ones((1, 3), np.int64)}
@@ -79,14 +73,14 @@ def test_noise_depends_on_the_seed_alone() -> None:
 def test_one_step_is_the_formula() -> None:
     """With c_skip about 0, c_out about 1 (s = 9990): x0 = (x - sqrt(1 - a) eps) / sqrt(a)."""
     (step,) = denoise(Networks(0.25).unet, SAMPLING, CONDITIONS, steps=1)
-    alpha = float(lcm_scheduler({}).alphas_cumprod[999])
+    alpha = float(NoiseScheduler().make().alphas_cumprod[999])
     expected = (step.inputs["sample"] - np.sqrt(1 - alpha) * 0.25) / np.sqrt(alpha)
     np.testing.assert_allclose(step.latent, expected, rtol=1e-5)
 
 
 def test_guidance_is_embedded_where_the_network_takes_it() -> None:
     networks = Networks()
-    sampling = Sampling(SHAPES | {"timestep_cond": (1, 6)}, {}, 0.5)
+    sampling = Sampling(SHAPES | {"timestep_cond": (1, 6)}, NoiseScheduler(), 0.5)
     generate(networks, sampling, IDS, steps=1)
     np.testing.assert_array_equal(networks.seen[0]["timestep_cond"], guidance_embedding(7.5, 6))
     np.testing.assert_allclose(guidance_embedding(1.0, 6)[0], [0, 0, 0, 1, 1, 1])
@@ -105,8 +99,6 @@ def test_requests_and_values_are_checked() -> None:
     assert len(generate(Networks(), SAMPLING, IDS, steps=3).steps) == 3
     with pytest.raises(InputError, match="NaN or infinite"):
         generate(Networks(np.nan), SAMPLING, IDS, steps=1)
-    with pytest.raises(InputError, match="LCMScheduler"):
-        lcm_scheduler({"beta_schedule": "a misspelt one"})
 
 
 SCHEDULERS = ("DDIMScheduler", "PNDMScheduler", "EulerDiscreteScheduler", "LCMScheduler")
@@ -123,7 +115,7 @@ def test_schedulers_are_replaced_as_their_library_replaces_them(
     )
     saved = json.loads(made_by_hand.to_json_string())
     theirs = getattr(diffusers, name).from_config(saved)
-    sampling = replace(SAMPLING, scheduler=saved)
+    sampling = replace(SAMPLING, scheduler=NoiseScheduler(config=saved))
     with caplog.at_level(logging.WARNING, "diffusers"):
         found = denoise(Networks(0.25).unet, sampling, CONDITIONS, seed=5, steps=4)
     assert not caplog.records

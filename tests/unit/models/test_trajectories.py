@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgefusion.models.pipeline_files import PipelineConfig
+from edgefusion.models.noise_scheduler import NoiseScheduler
 from edgefusion.models.source import Source, resolve_source
 from edgefusion.models.trajectories import (
     PROMPTS,
@@ -44,7 +44,7 @@ def test_timesteps_are_those_of_latent_consistency(steps: int, timesteps: tuple[
 
 
 def test_a_trajectory_follows_from_seed_and_prediction() -> None:
-    denoising = Denoising(PipelineConfig({}, {}, 0.5), 2)
+    denoising = Denoising(NoiseScheduler(), 2, 0.5)
 
     def latent(seed: int, factor: float) -> Array:
         return denoising.latent(

@@ -13,6 +13,7 @@ import torch
 from edgefusion.compiler.graph.graph import Graph
 from edgefusion.models.export import export_component
 from edgefusion.models.networks.kind import Sizes
+from edgefusion.models.noise_scheduler import NoiseScheduler
 from edgefusion.models.source import Source
 from edgefusion.passes.tabulate_timestep import TabulateTimestep
 from tests.graph_cases import CONTEXT, execute
@@ -26,6 +27,7 @@ class _Given(Source):
 
     unet: Any
     sizes = SIZES
+    scheduler = NoiseScheduler()
 
     def load(self, component: str) -> Any:
         return self.unet

@@ -27,7 +27,7 @@ class _Value:
     component: str
     value: str
     prompt: str | None = None
-    timestep: int | None = None
+    timestep: float | None = None
     bundle_db: float | None = None
     gate_db: float | None = None
     source_db: float | None = None
@@ -41,7 +41,7 @@ class _Layer:
     op: str
     kind: str
     scope: str = ""
-    timestep: int | None = None
+    timestep: float | None = None
     isolated_sqnr_db: float | None = None
     accumulated_sqnr_db: float | None = None
     weights_sqnr_db: float | None = None

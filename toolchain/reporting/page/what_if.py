@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from edgefusion.runtime.errors import UsageError
 from edgefusion.runtime.latency import PS_PER_MS
 from edgefusion.runtime.pipeline_roles import denoiser_of
 from edgefusion.runtime.progress import Say, silent
+from edgefusion.toolchain.profiling.pipeline import denoiser_runs
 from edgefusion.toolchain.profiling.profile import OpProfile, Profile, profile_bundle
 from edgefusion.toolchain.profiling.scenario import Scenario, scenario_of
 
@@ -70,7 +72,7 @@ def _scenarios(bundle: Bundle, base: Scenario) -> Iterator[tuple[str, Scenario]]
                 lower_again=base.lower_again,
             ),
         )
-    if _steps(bundle, base.steps) and base.steps > 1:
+    if _can_spare_a_step(bundle, base):
         yield (
             f"one step fewer ({base.steps - 1})",
             scenario_of(
@@ -81,6 +83,16 @@ def _scenarios(bundle: Bundle, base: Scenario) -> Iterator[tuple[str, Scenario]]
                 lower_again=base.lower_again,
             ),
         )
+
+
+def _can_spare_a_step(bundle: Bundle, base: Scenario) -> bool:
+    if _steps(bundle, base.steps) is None or base.steps == 1:
+        return False
+    try:
+        denoiser_runs(bundle, base.steps - 1)
+    except UsageError:
+        return False
+    return True
 
 
 def _steps(bundle: Bundle, steps: int) -> int | None:

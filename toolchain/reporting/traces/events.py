@@ -107,7 +107,7 @@ def events_of(profile: Profile, progress: Say = silent) -> Iterator[Event]:
         yield from tracks
         yield from counters
         for evaluation in range(component.evaluations):
-            name = _evaluation_name(component, evaluation)
+            name = _evaluation_name(component, evaluation, profile.scenario.steps)
             progress(f"tracing {name}")
             yield Begin(row.number, _ns(offset_ps), name, "evaluation", _of(component, evaluation))
             yield from merge(
@@ -159,10 +159,11 @@ def _counts(curve: Curve, track: int, offset_ps: int) -> Iterator[Count]:
         kept = value
 
 
-def _evaluation_name(component: ComponentProfile, evaluation: int) -> str:
+def _evaluation_name(component: ComponentProfile, evaluation: int, steps: int) -> str:
     if component.evaluations == 1:
         return component.name
-    return f"{component.name} step {evaluation + 1} of {component.evaluations}"
+    each = "step" if component.evaluations == steps else "run"
+    return f"{component.name} {each} {evaluation + 1} of {component.evaluations}"
 
 
 def _about(profile: Profile) -> Mapping[str, str | int]:

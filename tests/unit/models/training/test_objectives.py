@@ -9,7 +9,7 @@ import torch
 from diffusers import DDIMScheduler, LCMScheduler, UNet2DConditionModel
 from torch.nn.functional import mse_loss
 
-from edgefusion.models.text_to_image import STABLE_DIFFUSION_SCHEDULE
+from edgefusion.models.noise_scheduler import STABLE_DIFFUSION_SCHEDULE
 from edgefusion.models.training.denoising import Denoising
 from edgefusion.models.training.draws import Draws
 from edgefusion.models.training.encoders import Encoders

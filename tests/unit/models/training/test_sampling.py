@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from edgefusion.models.families.registry import STABLE_DIFFUSION
+from edgefusion.models.noise_scheduler import NoiseScheduler
 from edgefusion.models.text_to_image import Sampling, denoise
 from edgefusion.models.training.lcm import GUIDANCE_WEIGHT, guided_student
 from edgefusion.models.training.sampling import Sampler
@@ -34,7 +35,7 @@ def test_consistency_sampling_is_that_of_a_bundle(steps: int) -> None:
     conditions = STABLE_DIFFUSION.drawn_conditions(
         {"text_encoder": {"hidden_states": context.numpy()}}, shapes, np.random.default_rng()
     )
-    deployed = denoise(network, Sampling(shapes, {}, 1.0), conditions, steps=steps)
+    deployed = denoise(network, Sampling(shapes, NoiseScheduler(), 1.0), conditions, steps=steps)
     made = Sampler({}, consistency=True).sample(student, context, NULL, SHAPE, steps, seed=0)
     np.testing.assert_allclose(made.numpy(), deployed[-1].latent, atol=2e-3)
 

@@ -1,0 +1,309 @@
+"""What denoises: a scheduler of diffusers, by its class and a pipeline's scheduler_config.json.
+
+Those of the discrete noise of DDPM (Ho et al., 2020) are taken, each by its own arithmetic, so that
+a picture is the one that diffusers' pipeline makes. A scheduler decides which timesteps the
+denoiser sees, and how often it runs for a number of steps.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import lru_cache
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+from edgefusion.compiler.bundle.deployment import LCM
+from edgefusion.runtime.errors import InputError, UsageError, in_brief
+
+if TYPE_CHECKING:
+    import torch
+
+ORIGINAL_STEPS = 50
+"""Timesteps that latent-consistency students are distilled on, where their scheduler says none."""
+
+PREDICTION_TYPES = ("epsilon", "sample", "v_prediction")
+"""What a U-Net may predict: the noise, the clean sample, or the velocity between them."""
+
+STABLE_DIFFUSION_SCHEDULE: Mapping[str, Any] = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+    "prediction_type": "epsilon",
+    "set_alpha_to_one": True,
+}
+"""The noise schedule of Stable Diffusion v1, where a pipeline brings none."""
+
+_SUFFIX = "Scheduler"
+_ONCE_A_STEP = (
+    *("DDIM", "DDIMParallel", "DDPM", "DDPMParallel", "DEISMultistep", "DPMSolverMultistep"),
+    *("DPMSolverSinglestep", "EulerAncestralDiscrete", "EulerDiscrete", "LCM", "LMSDiscrete"),
+    *("SASolver", "TCD", "UniPCMultistep"),
+)
+_OFTEN = ("HeunDiscrete", "KDPM2AncestralDiscrete", "KDPM2Discrete", "PNDM")
+SCHEDULERS: Mapping[str, bool] = MappingProxyType(
+    {
+        **{f"{name}{_SUFFIX}": True for name in _ONCE_A_STEP},
+        **{f"{name}{_SUFFIX}": False for name in _OFTEN},
+    }
+)
+"""Classes of diffusers that denoise here, and whether each runs the network once a step."""
+
+_MOST_TIMESTEPS = 100_000
+"""A hundred times what models are trained on; a slip's many zeros would fill the memory."""
+_FLOW = "use_flow_sigmas"
+_FAILURES = (
+    *(ValueError, TypeError, ArithmeticError, NotImplementedError, RuntimeError),
+    *(LookupError, AttributeError, AssertionError, ImportError),
+)
+"""What diffusers' schedulers raise for configurations that make no sense."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseScheduler:
+    """``name`` is a class of ``SCHEDULERS``. ``config`` holds the pipeline's scheduler_config.json,
+    which may be of another class: its noise schedule is then taken over."""
+
+    name: str = LCM
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    def make(self) -> Any:
+        """diffusers' scheduler. Raises InputError, naming the key, for a configuration that makes
+        none."""
+        return deepcopy(_made(self.name, json.dumps(dict(self.config), sort_keys=True)))
+
+    def prepared(self, steps: int) -> Any:
+        """diffusers' scheduler at the begin of so many steps.
+
+        Raises UsageError for a number of steps that it cannot do.
+        """
+        scheduler = self.make()
+        original = scheduler.config.get("original_inference_steps")
+        most = int(original or scheduler.config.num_train_timesteps)
+        if not 1 <= steps <= most:
+            why = "takes its timesteps from those that "
+            why += (
+                "latent-consistency models are distilled on" if original else "noise was added at"
+            )
+            raise UsageError(
+                f"--steps is {steps}; expected 1 to {most} denoising steps, for {self.name} {why}."
+            )
+        try:
+            with quietly():
+                scheduler.set_timesteps(steps)
+        except _FAILURES as error:
+            raise UsageError(
+                f"--steps is {steps}, which {self.name} cannot do: {in_brief(error)}. Take more "
+                "steps, or denoise by another (compile --scheduler)."
+            ) from error
+        return scheduler
+
+    def timesteps(self, steps: int) -> tuple[float, ...]:
+        """What the denoiser is told at each run, first to last; whole numbers are ints.
+
+        Raises UsageError for a number of steps that the scheduler cannot do.
+        """
+        return tuple(plain_timestep(each) for each in self.prepared(steps).timesteps.tolist())
+
+    def runs(self, steps: int) -> int:
+        """How often the denoiser is evaluated for so many steps of an image.
+
+        Raises UsageError for a number of steps that the scheduler cannot do, where that decides it.
+        """
+        return steps if SCHEDULERS.get(self.name) else len(self.timesteps(steps))
+
+    def does(self, steps: int) -> bool:
+        """Whether it can do so many steps."""
+        try:
+            self.prepared(steps)
+        except UsageError:
+            return False
+        return True
+
+    @property
+    def timestep_dtype(self) -> Literal["int64", "float32"]:
+        """Type of the denoiser's input: schedulers of sigmas take fractions of timesteps."""
+        timesteps = self.prepared(self.fewest_steps).timesteps
+        return "float32" if timesteps.is_floating_point() else "int64"
+
+    @property
+    def fewest_steps(self) -> int:
+        """That it can do. Raises InputError for a configuration by which it can do none."""
+        told: UsageError | None = None
+        for steps in range(1, ORIGINAL_STEPS + 1):
+            try:
+                self.prepared(steps)
+            except UsageError as error:
+                told = told or error
+            else:
+                return steps
+        raise InputError(
+            f"the pipeline's scheduler_config.json gives no {self.name} that denoises: {told}"
+        ) from told
+
+    @property
+    def is_of_students(self) -> bool:
+        """Whether it belongs to models that were distilled for few steps, as its timesteps tell."""
+        return "original_inference_steps" in self.make().config
+
+    def check(self, steps: int) -> None:
+        """Denoise one value, in so many steps, with a network that predicts nothing.
+
+        Raises InputError where the configuration's own class cannot denoise by it.
+        """
+        import torch
+
+        scheduler = self.prepared(steps)
+        generator = torch.Generator().manual_seed(0)
+        sample = torch.ones(1, 1, 2, 2) * float(scheduler.init_noise_sigma)
+        arguments = step_arguments(scheduler, generator)
+        with _telling(self.name):
+            for timestep in scheduler.timesteps.tolist():
+                given = scheduler.scale_model_input(sample, timestep)
+                noise = torch.zeros_like(given)
+                sample = scheduler.step(noise, timestep, sample, **arguments).prev_sample
+                if not bool(sample.isfinite().all()):
+                    raise ValueError(f"it makes NaN or infinite values at timestep {timestep:g}")
+
+
+@lru_cache(maxsize=8)
+def _made(name: str, config_text: str) -> Any:
+    """Kept, for some classes take half a second to make; for copies, as steps change it."""
+    import diffusers
+
+    if name not in SCHEDULERS:
+        raise InputError(
+            f"the scheduler is {name}; expected one of {', '.join(sorted(SCHEDULERS))}. "
+            "Update this tool."
+        )
+    kind, config = getattr(diffusers, name), json.loads(config_text)
+    whole = _whole(kind, config)
+    with _telling(name):
+        if config.get(_FLOW):
+            raise ValueError(f"{_FLOW} is {config[_FLOW]!r}: flow matching is another noise")
+        _check_numbers(whole)
+        scheduler = kind.from_config(whole)
+        _check_noise(scheduler)
+    return scheduler
+
+
+def _whole(kind: Any, config: Mapping[str, Any]) -> dict[str, Any]:
+    """``config`` with defaults: the class's own for its own; for another's, and where there is
+    none, Stable Diffusion's."""
+    from inspect import Parameter, signature
+
+    # Keys of other schedulers only: this one has no use for them, and its library would say so.
+    known = signature(kind.__init__).parameters
+    whole = {k: p.default for k, p in known.items() if p.default is not Parameter.empty}
+    if config.get("_class_name") != kind.__name__:
+        whole |= {k: v for k, v in STABLE_DIFFUSION_SCHEDULE.items() if k in known}
+    return whole | {key: value for key, value in config.items() if key in known}
+
+
+@contextmanager
+def _telling(name: str) -> Iterator[None]:
+    try:
+        with quietly():
+            yield
+    except _FAILURES as error:
+        raise InputError(
+            f"the pipeline's scheduler_config.json gives no {name} that denoises: "
+            f"{in_brief(error)}. Correct it in the source and compile again."
+        ) from error
+
+
+def step_arguments(scheduler: Any, generator: torch.Generator) -> dict[str, Any]:
+    """What ``scheduler.step`` takes beside noise, timestep and sample, as diffusers' pipelines give
+    it: no noise of DDIM's own (eta 0), all other from the generator."""
+    from inspect import signature
+
+    known = signature(scheduler.step).parameters
+    return {k: v for k, v in {"eta": 0.0, "generator": generator}.items() if k in known}
+
+
+def plain_timestep(value: float) -> float:
+    """A timestep as the denoiser sees it: an int where it is whole, else in float32's precision."""
+    import numpy as np
+
+    seen = float(np.float32(value))
+    return int(seen) if seen.is_integer() else seen
+
+
+def scheduler_named(text: str) -> str:
+    """The class of ``SCHEDULERS`` that ``text`` means, with or without "Scheduler", in any case.
+
+    Raises UsageError for none.
+    """
+    short = {name.removesuffix(_SUFFIX).lower(): name for name in SCHEDULERS}
+    wanted = text.lower().removesuffix(_SUFFIX.lower())
+    if wanted in short:
+        return short[wanted]
+    close = get_close_matches(wanted, short, 1)
+    hint = f" Did you mean {short[close[0]].removesuffix(_SUFFIX)}?" if close else ""
+    known = ", ".join(sorted(name.removesuffix(_SUFFIX) for name in SCHEDULERS))
+    raise UsageError(
+        f"--scheduler {text}: expected own (the pipeline's), or a scheduler of diffusers that "
+        f"takes DDPM's noise: {known}.{hint}"
+    )
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """diffusers says what it changes of a configuration for a number of steps, which it then does;
+    and what numpy will no longer do for it."""
+    import warnings
+
+    from diffusers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(level)
+
+
+def _check_numbers(config: Mapping[str, Any]) -> None:
+    """Raises ValueError, naming the key, for numbers of a noise schedule that make no sense."""
+    for key in ("beta_start", "beta_end"):
+        value = config[key]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
+            raise ValueError(f"{key} is {value!r}, not between 0 and 1")
+    most = config["num_train_timesteps"]
+    if isinstance(most, int) and most > _MOST_TIMESTEPS:
+        raise ValueError(f"num_train_timesteps is {most}, more than {_MOST_TIMESTEPS:,}")
+    for key in ("num_train_timesteps", "original_inference_steps"):
+        if key not in config:
+            continue
+        value = config[key]
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+            limit = "" if key == "num_train_timesteps" else f" to num_train_timesteps ({most})"
+            raise ValueError(f"{key} is {value!r}, no whole number from 1{limit}")
+    if config["prediction_type"] not in PREDICTION_TYPES:
+        raise ValueError(
+            f"prediction_type is {config['prediction_type']!r}, not {', '.join(PREDICTION_TYPES)}"
+        )
+
+
+def _check_noise(scheduler: Any) -> None:
+    """Raises ValueError for a noise schedule that cannot be denoised at each of its timesteps."""
+    import numpy as np
+
+    config, kept = scheduler.config, scheduler.alphas_cumprod.numpy()
+    if len(kept) != config.num_train_timesteps:
+        raise ValueError(f"trained_betas has {len(kept)} of {config.num_train_timesteps} values")
+    if not np.isfinite(kept).all() or kept.min() < 0 or kept.max() > 1:
+        raise ValueError("trained_betas are not between 0 and 1")
+    if config.prediction_type == "epsilon" and kept.min() == 0:
+        raise ValueError(
+            "rescale_betas_zero_snr leaves nothing of the sample at the last timestep, so that "
+            "prediction_type epsilon cannot find it"
+        )

@@ -1,0 +1,122 @@
+"""Schedulers: what they do with a number of steps, whose keys count, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from edgefusion.models.families.registry import FAMILIES, STABLE_DIFFUSION
+from edgefusion.models.noise_scheduler import (
+    SCHEDULERS,
+    NoiseScheduler,
+    plain_timestep,
+    scheduler_named,
+)
+from edgefusion.runtime.errors import InputError, UsageError
+
+
+def own(name: str, **values: Any) -> NoiseScheduler:
+    """With a configuration of its own class."""
+    return NoiseScheduler(name, {"_class_name": name, **values})
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_runs_are_counted_as_they_happen(name: str) -> None:
+    scheduler = own(name)
+    for steps in (1, 2, 5, 20, 50):
+        if scheduler.does(steps):
+            assert scheduler.runs(steps) == len(scheduler.timesteps(steps))
+            assert scheduler.runs(steps) >= steps
+    scheduler.check(5)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "steps", "runs"),
+    [
+        (own("PNDMScheduler", skip_prk_steps=True), 50, 51),
+        (own("PNDMScheduler", skip_prk_steps=True), 1, 1),
+        (own("PNDMScheduler"), 50, 59),
+        (own("HeunDiscreteScheduler"), 20, 39),
+        (own("KDPM2DiscreteScheduler"), 20, 39),
+        (own("DPMSolverMultistepScheduler"), 25, 25),
+        (NoiseScheduler(), 100, 100),  # what if: LCM has not so many, but would run as often
+    ],
+)
+def test_runs(scheduler: NoiseScheduler, steps: int, runs: int) -> None:
+    assert scheduler.runs(steps) == runs
+
+
+def test_timesteps_may_lie_between_whole_ones() -> None:
+    euler = own("EulerDiscreteScheduler")
+    assert euler.timesteps(3) == (999, 499.5, 0)
+    assert [type(each) for each in euler.timesteps(3)] == [int, float, int]
+    assert euler.timestep_dtype == "float32"
+    assert own("DDIMScheduler").timestep_dtype == NoiseScheduler().timestep_dtype == "int64"
+    assert own("PNDMScheduler").fewest_steps == 4  # Runge-Kutta needs them
+    assert own("PNDMScheduler").timestep_dtype == "int64"
+    assert plain_timestep(0.1) == pytest.approx(0.1)
+    assert plain_timestep(0.1) != 0.1  # as float32 has it
+
+
+def test_keys_count_as_diffusers_counts_them() -> None:
+    """Those that are absent are the class's own, or Stable Diffusion's for another's file."""
+    assert own("DDIMScheduler").make().config.beta_end == 0.02
+    assert NoiseScheduler("DDIMScheduler", {}).make().config.beta_end == 0.012
+    taken = NoiseScheduler("LCMScheduler", {"_class_name": "PNDMScheduler", "beta_end": 0.01})
+    assert taken.make().config.beta_end == 0.01
+    assert taken.make().config.beta_start == 0.00085
+    stable_diffusion = STABLE_DIFFUSION.scheduler("DDIMScheduler", {"clip_sample": True}).make()
+    assert (stable_diffusion.config.clip_sample, stable_diffusion.config.steps_offset) == (False, 1)
+    xl = FAMILIES[1].scheduler("DDIMScheduler", {"clip_sample": True}).make()
+    assert (xl.config.clip_sample, xl.config.steps_offset) == (True, 0)
+    lcm = STABLE_DIFFUSION.scheduler("LCMScheduler", {"clip_sample": True}).make()
+    assert (lcm.config.clip_sample, lcm.config.steps_offset) == (True, 0)
+
+
+def test_what_was_prepared_is_not_shared() -> None:
+    scheduler = own("UniPCMultistepScheduler")
+    first, second = scheduler.prepared(5), scheduler.prepared(3)
+    assert (len(first.timesteps), len(second.timesteps)) == (5, 3)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "told"),
+    [
+        (own("UniPCMultistepScheduler", use_flow_sigmas=True), "use_flow_sigmas is True"),
+        (own("DDIMScheduler", prediction_type="flow_prediction"), "'flow_prediction', not epsilon"),
+        (own("PNDMScheduler", prediction_type="sample"), "prediction_type given as sample"),
+        (own("KDPM2DiscreteScheduler", prediction_type="sample"), "prediction_type"),
+        (own("DDIMScheduler", timestep_spacing="even"), "even is not supported"),
+        (own("DDIMScheduler", beta_schedule="bent"), "bent"),
+        (own("DDIMScheduler", beta_start=0), "beta_start is 0"),
+        (own("DDIMScheduler", num_train_timesteps=10**12, trained_betas=[1]), "100,000"),
+        (own("DPMSolverMultistepScheduler", algorithm_type="dpmsolver", final_sigmas_type="zero"),
+         "final_sigmas_type"),
+        (own("EulerDiscreteScheduler", final_sigmas_type="none"), "final_sigmas_type"),
+        (own("LCMScheduler", original_inference_steps=2000), "original_inference_steps is 2000"),
+        (NoiseScheduler("FlowMatchEulerDiscreteScheduler"), "expected one of DDIM"),
+    ],
+)  # fmt: skip
+def test_configurations_that_do_not_denoise(scheduler: NoiseScheduler, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        scheduler.check(scheduler.fewest_steps)
+
+
+def test_steps_that_are_not_there() -> None:
+    with pytest.raises(UsageError, match=r"--steps is 51; expected 1 to 50.*distilled on"):
+        own("TCDScheduler").timesteps(51)
+    with pytest.raises(UsageError, match=r"--steps is 1001; expected 1 to 1000.*DDIMScheduler"):
+        own("DDIMScheduler").timesteps(1001)
+    with pytest.raises(UsageError, match="--steps is 3, which PNDMScheduler cannot do"):
+        own("PNDMScheduler").runs(3)
+    assert not own("PNDMScheduler").does(3)
+
+
+def test_names() -> None:
+    for text in ("PNDM", "pndm", "PNDMScheduler"):
+        assert scheduler_named(text) == "PNDMScheduler"
+    with pytest.raises(
+        UsageError, match=r"--scheduler EulerDiscret: .* Did you mean EulerDiscrete\?"
+    ):
+        scheduler_named("EulerDiscret")
