@@ -38,7 +38,7 @@ from edgefusion.toolchain.paper.programs import build_network
 PRESET = "bk-sdm-tiny"
 COMPONENTS = ("text_encoder", "unet", "vae_decoder")
 CLOSE = 1.01
-SECONDS = 120.0
+SECONDS = 300.0
 """What enumeration of one question may take; what is left then is counted as untried."""
 _PARTS = 8
 """Jobs that the questions of a component are dealt out to."""
