@@ -73,11 +73,11 @@ def test_the_space_holds_the_choice_and_proofs_hide_nothing_faster(
         choice = answers.choice(each.question)
         assert choice is not None
         few = enumerate_question(each.question, scene, PIPELINED, choice.time_ps + 1)
+        if few.sampled:  # not all are there, and what they take is found by scheduling
+            continue
         with monkeypatch.context() as patch:
             patch.setattr(enumeration, "least_ps", lambda *_: 0.0)
             every = enumerate_question(each.question, scene, PIPELINED, inf)
-        if every.sampled:  # not all are there, and what they take is found by scheduling
-            continue
         assert few.points == every.points
         assert few.untried == every.untried == 0
         assert few.best[0].time_ps == every.best[0].time_ps <= choice.time_ps
@@ -91,7 +91,7 @@ def test_a_poor_search_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     network = build_network(source, "vae_decoder", MACHINE, lambda _: None, transposing=True)
     machine = MACHINE.with_values(sram_bytes=64 * KIB)
     plan, scene, answers = planned(network, machine)
-    asked = questions_of(plan, scene)[::4]
+    asked = questions_of(plan, scene)[::8]
     rows = [row_of(each, scene, PIPELINED, answers) for each in asked]
     good = summary(rows)
     assert all(row["ratio"] >= 1 and row["scheduled_ratio"] >= 1 for row in rows)
