@@ -61,9 +61,9 @@ class Point:
 
 @dataclass
 class Enumerated:
-    """The fastest points, best first; how many points there are, how many
-    were costed, and how many were left out with no proof. The others are proven not to be faster
-    than ``limit_ps``, or to exceed SRAM."""
+    """The fastest points of those costed, best first; how many points there are, how many were
+    costed, and how many were left out with no proof. The others are proven not to be faster than
+    ``limit_ps`` or the best, or to exceed SRAM."""
 
     limit_ps: float
     deadline: float = inf
@@ -240,24 +240,22 @@ class _Loops:
         for _, step in turns(scratch, frontier):
             for i, span in enumerate(step.spans):
                 steps[i] += scratch.weight if span.size else 0
-        spaces: dict[int, list[tuple[Tiling, AtLeast]]] = {}
-        members = []
-        for i, op in enumerate(self.ops):
-            last = i == len(self.ops) - 1
-            points = list(
-                in_loop(self._context(op), rows[i], steps[i], last=last and not self.once)
-            )
-            members.append(points)
-        for point in members[-1]:
-            spaces.setdefault(point[0].sweeps, []).append(point)
-        for sweeps, own in spaces.items():
-            chosen = [*members[:-1], own]
-            self.found.points += prod(map(len, chosen))
+        *others, last = [
+            list(in_loop(self._context(op), size, count, last=op is self.ops[-1] and not self.once))
+            for op, size, count in zip(self.ops, rows, steps, strict=True)
+        ]
+        by_sweeps: dict[int, list[tuple[Tiling, AtLeast]]] = {}
+        for t, least in last:
+            by_sweeps.setdefault(t.sweeps, []).append((t, least))
+        for sweeps, own in by_sweeps.items():
+            members = [*others, own]
+            count = prod(map(len, members))
+            self.found.points += count
             if self.found.is_late:
-                self.found.untried += prod(map(len, chosen))
-            elif rolling < self.limit_bytes and all(chosen):
+                self.found.untried += count
+            elif rolling < self.limit_bytes and count:
                 swept = replace(loop, sweeps=sweeps)
-                self._combine(swept, self._promising(chosen, swept, rolling), rolling)
+                self._combine(swept, self._promising(members, swept, rolling), rolling)
 
     def _context(self, op: NetOp) -> OpContext:
         return OpContext(op, self.scene.machine, self.inside.tensors, self.inside.views)
