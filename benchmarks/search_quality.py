@@ -249,7 +249,7 @@ def _share(rows: Sequence[Mapping[str, Any]], key: str) -> float:
 
 
 def main() -> dict[str, Any]:
-    """The three components; some 15 minutes of two cores."""
+    """The three components; some 10 minutes of two cores."""
     machine = load_target("exynos2400").machine
     source = resolve_source(PRESET, random_weights_seed=0)
     networks = {
