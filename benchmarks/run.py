@@ -17,6 +17,7 @@ from edgefusion.benchmarks import (
     executor_speed,
     latent_sizes,
     miniature_pictures,
+    search_quality,
     simulator_speed,
 )
 from edgefusion.runtime.target import load_target
@@ -39,6 +40,7 @@ BENCHMARKS: Mapping[str, Callable[[], dict[str, Any]]] = {
     "latent_sizes": latent_sizes.main,
     "miniature_pictures": miniature_pictures.main,
     "paper": paper,
+    "search_quality": search_quality.main,
     "simulator_speed": simulator_speed.main,
 }
 

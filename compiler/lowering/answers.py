@@ -20,6 +20,8 @@ from edgefusion.compiler.network.network import NetOp
 from edgefusion.compiler.schedule.schedule import Schedule
 from edgefusion.runtime.groups import NO_BOUNDS
 
+_BUCKETS = 16
+"""SRAM budgets are rounded down to as many parts of SRAM, so that costs can be shared."""
 _REHEARSED_SIZES = 8
 """Stripe sizes of a group among which those to rehearse are found."""
 _SURE = 0.9999
@@ -39,6 +41,31 @@ class Question:
     limit_bytes: int
     named: Any
     drops: bool
+
+    @classmethod
+    def of(
+        cls,
+        ops: Sequence[NetOp],
+        loop: Loop,
+        where: Mapping[str, str],
+        scene: Scene,
+        *,
+        drops: bool = False,
+    ) -> Question | None:
+        """The question for all of SRAM that what lies there leaves; None where it is full.
+        ``where`` says "both" of a result that goes to DRAM as well."""
+        crossing = sum(scene.aligned_bytes(root) for root in where)
+        limit = scene.machine.sram_bytes
+        if crossing:
+            bucket = max(1, limit // _BUCKETS)
+            limit = (limit - crossing) // bucket * bucket
+        if limit <= 0:
+            return None
+        marks = dict(where)
+        for mark, roots in (("rolls", loop.rolling), ("shared", loop.shared)):
+            marks |= dict.fromkeys(roots, mark)
+        marks |= {root: marks[root] + " kept" for root in loop.kept if root in marks}
+        return cls(ops, loop, where, limit, signature(ops, scene, marks), drops)
 
     @property
     def is_loop(self) -> bool:

@@ -208,7 +208,7 @@ def _planned(
     """Groups and their places in SRAM, in all ways that may be the fastest: planned again, with
     less in SRAM, where they find none."""
     ops = _with_instructions(network)
-    scene = _unlowered(network, machine, schedule)
+    scene = unlowered(network, machine, schedule)
     if not schedule.groups:
         return [_Planned(network, plan_separately(ops, scene, schedule), None, scene)]
     never: frozenset[str] = frozenset()
@@ -278,7 +278,7 @@ def rebound(program: Program, network: Network, machine: Machine, schedule: Sche
     """The same instructions of ``network``, with the bounds that they have on ``machine``."""
     parts = _parts(as_planned(network, schedule), schedule)
     return bound_again(
-        program, [(_with_instructions(p), _unlowered(p, machine, schedule)) for p in parts]
+        program, [(_with_instructions(p), unlowered(p, machine, schedule)) for p in parts]
     )
 
 
@@ -287,7 +287,7 @@ def stripes(
 ) -> dict[tuple[int, int], Stripes]:
     """By group and tensor of the ``program`` of ``network``, the stripes of what rolls."""
     network = as_planned(network, schedule)
-    return stripes_of(program, network.ops, _unlowered(network, machine, schedule))
+    return stripes_of(program, network.ops, unlowered(network, machine, schedule))
 
 
 def as_planned(network: Network, schedule: Schedule) -> Network:
@@ -295,7 +295,7 @@ def as_planned(network: Network, schedule: Schedule) -> Network:
     return with_early_statistics(network) if schedule.groups else network
 
 
-def _unlowered(network: Network, machine: Machine, schedule: Schedule) -> Scene:
+def unlowered(network: Network, machine: Machine, schedule: Schedule) -> Scene:
     """All tensors in DRAM, at no address yet."""
     plan = unplaced(network, schedule)
     views = _tensor_views(ProgramBuilder(network.name, machine.name, schedule.name), plan)
@@ -317,7 +317,7 @@ def candidates_of(
 
 def context_of(network: Network, op: NetOp, machine: Machine, schedule: Schedule) -> OpContext:
     """One op of ``network`` as its lowering rule sees it."""
-    scene = _unlowered(network, machine, schedule)
+    scene = unlowered(network, machine, schedule)
     return OpContext(op, machine, scene.tensors, scene.views)
 
 

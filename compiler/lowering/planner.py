@@ -35,8 +35,6 @@ from edgefusion.runtime.isa import Role
 
 _LONGEST = 5
 """Ops that a group has at most."""
-_BUCKETS = 16
-"""SRAM budgets are rounded down to as many parts of SRAM, so that costs can be shared."""
 _SMALL = 4
 """Where the tensors between ops take less than this part of SRAM, they stay there whole, and
 stripes of them are not tried."""
@@ -316,13 +314,6 @@ class _Planner:
         drops: bool = False,
     ) -> Question | None:
         """What to ask for ``ops``; None where SRAM is full."""
-        crossing = sum(self.scene.aligned_bytes(root) for root in where)
-        limit = self.machine.sram_bytes
-        if crossing:
-            bucket = max(1, limit // _BUCKETS)
-            limit = (limit - crossing) // bucket * bucket
-        if limit <= 0:
-            return None
         loop = Loop(0)
         if len(ops) > 1 or drops:
             loop = self._loop(ops, where, stop, drops=drops)
@@ -330,11 +321,7 @@ class _Planner:
             last = self.scene.root(ops[0].outputs[0])
             if where.get(last) == "both":
                 loop = Loop(0, kept=frozenset({last}))
-        marks = dict(where)
-        for mark, roots in (("rolls", loop.rolling), ("shared", loop.shared)):
-            marks |= dict.fromkeys(roots, mark)
-        marks |= {root: marks[root] + " kept" for root in loop.kept if root in marks}
-        return Question(ops, loop, where, limit, signature(ops, self.scene, marks), drops)
+        return Question.of(ops, loop, where, self.scene, drops=drops)
 
     def _bound(self, question: Question, choice: Choice) -> Group:
         """The group of the ``question``'s own ops that is as the ``choice``."""

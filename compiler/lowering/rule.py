@@ -182,11 +182,11 @@ def stripe_sizes(total: int, *, multiple: int = 1) -> list[int]:
     return sorted({*tile_sizes(total, multiple=multiple), *small}, reverse=True)
 
 
-def channel_sizes(total: int, *, multiple: int) -> list[int]:
+def channel_sizes(
+    total: int, *, multiple: int, parts: tuple[int, ...] = (2, 4, 8, 12, 16, 24)
+) -> list[int]:
     """Candidate tile sizes of output channels, largest first: fewer, as each is a family."""
-    return [
-        size for size in _divisions(total, multiple, (2, 4, 8, 12, 16, 24)) if size * 32 >= total
-    ]
+    return [size for size in _divisions(total, multiple, parts) if size * 32 >= total]
 
 
 def _divisions(total: int, multiple: int, parts: tuple[int, ...]) -> list[int]:

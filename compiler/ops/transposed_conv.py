@@ -20,7 +20,7 @@ from edgefusion.compiler.lowering.rule import (
     Stage,
     Tiling,
     channel_sizes,
-    tile_sizes,
+    stripe_sizes,
     tiling,
 )
 from edgefusion.compiler.lowering.view import View
@@ -29,6 +29,10 @@ from edgefusion.compiler.network.window import Source, Span, Window
 from edgefusion.compiler.ops.conv import Convolving, Pair
 from edgefusion.compiler.ops.conv_stage import ConvStage
 from edgefusion.runtime.isa import DType
+
+_PARTS = (2, 3, 4, 6, 8)
+"""Into how many parts channels are cut where tiles have few lines: what x and weights leave of SRAM
+is little, and the sizes between halves are the ones that fill it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +79,12 @@ class TransposedConv(Convolving):
         of x and of the weights."""
         yield from Convolving.tilings(self, context)
         _, height, width, channels = context.output().shape
-        for size in channel_sizes(channels, multiple=context.machine.tensor_granularity_n):
+        granule = context.machine.tensor_granularity_n
+        for size in channel_sizes(channels, multiple=granule, parts=_PARTS):
             outers = ("weights", "weights_once", "rows") if size < channels else ("weights",)
             for outer in outers if size * 8 >= channels else ():
                 for lines in self._lines(context):
-                    for rows in tile_sizes(height, multiple=self.period[0]):
+                    for rows in stripe_sizes(height, multiple=self.period[0]):
                         if rows > lines:
                             yield tiling(
                                 rows=rows, lines=lines, columns=width, channels=size, outer=outer
@@ -104,7 +109,8 @@ class TransposedConv(Convolving):
         )
         across = -(-context.output().shape[2] // self.strides[1])
         enough = ceil(pixels / across)
-        return tuple(dict.fromkeys(self.strides[0] * n for n in (enough, -(-enough // 2))))
+        parts = (enough, -(-3 * enough // 4), -(-enough // 2))
+        return tuple(dict.fromkeys(self.strides[0] * n for n in parts))
 
     def stage(self, e: Emitter, context: OpContext, t: Tiling) -> Stage:
         """See the module."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from edgefusion.compiler.lowering.chain_bound import chain_ps
-from edgefusion.compiler.lowering.lower import _unlowered
+from edgefusion.compiler.lowering.lower import unlowered
 from edgefusion.compiler.network.network import NetOp, Network
 from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime.groups import EngineBounds
@@ -29,7 +29,7 @@ def bound_ps(network: Network, machine: Machine, work: Mapping[str, EngineBounds
     ops = ops_of(network)
     assert set(work) <= {op.name for op in ops}
     least = {op.name: work.get(op.name, EngineBounds()) for op in ops}
-    return chain_ps(ops, _unlowered(network, machine, schedule_named("pipelined")), least)
+    return chain_ps(ops, unlowered(network, machine, schedule_named("pipelined")), least)
 
 
 def block() -> Network:

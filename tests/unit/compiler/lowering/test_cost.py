@@ -10,7 +10,7 @@ import pytest
 from edgefusion.compiler.lowering.cost import Tally
 from edgefusion.compiler.lowering.emitter import Emitter
 from edgefusion.compiler.lowering.group import emit_group
-from edgefusion.compiler.lowering.lower import _unlowered, as_planned, context_of, lower
+from edgefusion.compiler.lowering.lower import as_planned, context_of, lower, unlowered
 from edgefusion.compiler.lowering.plan import Group
 from edgefusion.compiler.lowering.rule import Tiling
 from edgefusion.compiler.lowering.scene import Scene, with_residents
@@ -60,7 +60,7 @@ def test_ops_emitted_by_themselves_add_up_to_their_group(case: str) -> None:
     assert loops, "choose another machine"
     for at, group in loops:
         stay = [r.root for r in plan.residencies if r.first <= at <= r.last]
-        scene = _unlowered(network, machine, PIPELINED)
+        scene = unlowered(network, machine, PIPELINED)
         scene = with_residents(scene, dict.fromkeys(stay, "sram"))
         rolls = dict.fromkeys(group.loop.rolling | group.loop.shared, "sram")
         alone = with_residents(scene, rolls)
