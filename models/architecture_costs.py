@@ -26,7 +26,7 @@ class NetworkCost:
 
 def network_cost(architecture: Architecture, component: str) -> NetworkCost:
     """Built and evaluated on torch's meta device: shapes alone, no memory."""
-    part = family_named(architecture.family).part(component)
+    part = architecture.part(family_named(architecture.family).part(component))
     with torch.device("meta"):
         module = part.kind.part(architecture.networks[component].build())
     return module_cost(module, part)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from edgefusion.models.families.family import Part
+
 
 class NetworkArchitecture(Protocol):
     """The shape of one network; hashable."""
@@ -172,6 +174,36 @@ class VaeDecoderArchitecture:
 
 
 @dataclass(frozen=True, slots=True)
+class TinyDecoderArchitecture:
+    """TAESD's decoder (Bohan, 2023): blocks of three convolutions, by level from the latent's side
+    outwards."""
+
+    class_name: ClassVar[str] = "AutoencoderTiny"
+    scaling_factor: ClassVar[float] = 1.0
+    """It takes latents as the U-Net makes them."""
+    channels: tuple[int, ...] = (64, 64, 64, 64)
+    blocks: tuple[int, ...] = (3, 3, 3, 1)
+    latent_size: int = 64
+    latent_channels: int = 4
+
+    def build(self) -> nn.Module:
+        """A whole diffusers AutoencoderTiny (encoder included), initialised by its library."""
+        from diffusers import AutoencoderTiny
+
+        model: Any = AutoencoderTiny(
+            latent_channels=self.latent_channels,
+            encoder_block_out_channels=self.channels,
+            decoder_block_out_channels=self.channels,
+            num_encoder_blocks=self.blocks[::-1],
+            num_decoder_blocks=self.blocks,
+        )
+        # Its configuration has no size of its own; a preset's decoder says one, as others do.
+        model.register_to_config(sample_size=self.latent_size << (len(self.channels) - 1))
+        module: nn.Module = model
+        return module
+
+
+@dataclass(frozen=True, slots=True)
 class Architecture:
     """The networks of one text-to-image pipeline, by component, in pipeline order."""
 
@@ -182,6 +214,11 @@ class Architecture:
     """Random weights that are hard to quantize: models.random_weights.STRESS_SCHEME."""
     vocabulary: int = 49408
     """Tokens that its text encoders know."""
+
+    def part(self, part: Part) -> Part:
+        """A family's ``part`` with the kind of network that it has here."""
+        class_name = getattr(self.networks[part.component], "class_name", None)
+        return part.of_class(class_name) or part
 
     def to_json(self) -> dict[str, Any]:
         """All that decides its networks."""
@@ -329,8 +366,24 @@ _ARCHITECTURES = (
 
 _STRESSED = ("bk-sdm-tiny", "tiny-test")
 
+_SMALL_DECODED = ("bk-sdm-tiny", "sd-turbo", "sdxl-turbo", "tiny-test")
+"""With TAESD's decoder, as users who want few milliseconds take it."""
+
+
+def _small_decoded(architecture: Architecture) -> Architecture:
+    decoder: Any = architecture.networks["vae_decoder"]
+    tiny = TinyDecoderArchitecture(latent_size=decoder.latent_size)
+    networks = MappingProxyType({**architecture.networks, "vae_decoder": tiny})
+    return replace(architecture, name=f"{architecture.name}-taesd", networks=networks)
+
+
 PRESETS: Mapping[str, Architecture] = MappingProxyType(
     {architecture.name: architecture for architecture in _ARCHITECTURES}
+    | {
+        f"{architecture.name}-taesd": _small_decoded(architecture)
+        for architecture in _ARCHITECTURES
+        if architecture.name in _SMALL_DECODED
+    }
     | {
         f"{architecture.name}-stress": replace(
             architecture, name=f"{architecture.name}-stress", stress=True

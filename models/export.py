@@ -100,7 +100,7 @@ def _trace(source: Source, component: str, batch: int, say: Say) -> ir.Model:
 
     module: Any = source.load(component)
     say(f"{component}: tracing")
-    kind = source.family.part(component).kind
+    kind = source.part(component).kind
     ports = source.signature(component, module.config, batch)
     with _quiet_exporter(), torch.no_grad():
         program = torch.onnx.export(

@@ -35,12 +35,10 @@ class PipelineIndex:
 
     @property
     def compiled(self) -> Mapping[str, Part]:
-        """By component, in pipeline order: the family's parts that are there, of its class."""
-        return {
-            part.component: part
-            for part in self.family.parts
-            if self.parts.get(part.folder) == part.kind.class_name
-        }
+        """By component, in pipeline order: the family's parts that are there, of a class that it
+        takes."""
+        made = (part.of_class(self.parts.get(part.folder)) for part in self.family.parts)
+        return {part.component: part for part in made if part is not None}
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -101,7 +99,10 @@ class PipelineIndex:
 
     def _refusal(self, part: str, class_name: str) -> InputError:
         family = self.family
-        expected = {each.folder: each.kind.class_name for each in family.parts}
+        expected = {
+            each.folder: " or ".join(kind.class_name for kind in (each.kind, *each.others))
+            for each in family.parts
+        }
         if part in expected:
             return InputError(
                 f"{self.path} names the class {class_name} for {part}; expected "

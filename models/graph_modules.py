@@ -33,6 +33,21 @@ class VaeDecoder(nn.Module):
         return image
 
 
+class TinyVaeDecoder(nn.Module):
+    """Latent [N, c, h, w] -> image [N, 3, 8h, 8w], by the decoder of an autoencoder that is all
+    convolutions (TAESD)."""
+
+    def __init__(self, autoencoder: Any) -> None:
+        super().__init__()
+        self.decoder = autoencoder.decoder
+        self.config = autoencoder.config
+
+    def forward(self, latent: torch.Tensor) -> torch.Tensor:
+        """See the class."""
+        image: torch.Tensor = self.decoder(latent)
+        return image
+
+
 class ClipTextGraph(nn.Module):
     """Token ids, int64 [N, tokens] -> hidden states [N, tokens, width]: after the final norm, or
     those that enter the last layer."""

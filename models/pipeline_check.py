@@ -102,7 +102,7 @@ def _check_config(index: PipelineIndex, component: str) -> list[str]:
             "checkpoint that it was made from.",
         )
     index.family.check(index.configs, component)
-    kind = index.family.part(component).kind
+    kind = index.compiled[component].kind
     if kind.library == "transformers":  # its configurations hold keys of all kinds
         return []
     import diffusers
@@ -116,7 +116,7 @@ def _check_network(source: Source, index: PipelineIndex, component: str) -> list
     """Weights against the configuration, and a run without values; remarks on the files."""
     import torch
 
-    part, place = index.family.part(component), index.place(component)
+    part, place = index.compiled[component], index.place(component)
     files = weight_files(place, part.kind)
     stored = files.shapes()
     module = _on_meta(place, part)

@@ -26,14 +26,20 @@ _LARGEST_BYTES = 32 << 20
 CLIP_VOCABULARY = 49408
 
 
-def pipeline_files(source: Source) -> dict[str, Path]:
-    """Members by name, with the files that they are made from; none for presets and .onnx files.
+def pipeline_files(source: Source) -> dict[str, Path | bytes]:
+    """Members by name, with the files that they are made from, or what a preset says in place of
+    these; none for .onnx files.
 
     Raises InputError for a file too large to be what it is called.
     """
+    if source.architecture is not None:
+        decoder = source.architecture.networks[source.family.decoder.component]
+        scaling = getattr(decoder, "scaling_factor", DEFAULT_SCALING_FACTOR)
+        stated = json.dumps({"scaling_factor": scaling}).encode()
+        return {} if scaling == DEFAULT_SCALING_FACTOR else {VAE_CONFIG: stated}
     if source.kind not in ("folder", "hub") or source.path is None:
         return {}
-    found = {}
+    found: dict[str, Path] = {}
     tokenizers = [part.tokenizer for part in source.family.encoders]
     for folder in (*tokenizers, "scheduler"):
         for path in sorted((source.path / folder).glob("*")):
@@ -48,7 +54,15 @@ def pipeline_files(source: Source) -> dict[str, Path]:
                 f"{path} has {path.stat().st_size:,} bytes; expected at most {_LARGEST_BYTES:,} "
                 "for a tokenizer's or scheduler's file. Remove it if it is none."
             )
-    return found
+    return {**found}
+
+
+def config_of(source: Source) -> PipelineConfig:
+    """What the files of a source say."""
+    files = pipeline_files(source)
+    return pipeline_config(
+        {name: v if isinstance(v, bytes) else v.read_bytes() for name, v in files.items()}
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +113,7 @@ def check_tokenizers(source: Source, index: PipelineIndex) -> list[str]:
     Raises InputError for one that is no CLIP tokenizer, or that knows tokens which its text encoder
     does not.
     """
-    config = pipeline_config({k: v.read_bytes() for k, v in pipeline_files(source).items()})
+    config = config_of(source)
     length = source.sizes.context_tokens
     found = (_check_tokenizer(config, part, length, index) for part in index.family.encoders)
     return [remark for remark in found if remark is not None]

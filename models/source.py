@@ -103,10 +103,19 @@ class Source:
         """``deployment`` with what the pipeline itself says where nothing was chosen."""
         return replace(self.deployment, scheduler=self.scheduler.name)
 
+    def part(self, component: str) -> Part:
+        """What a pipeline's ``component`` is, of what its family takes."""
+        if self.kind in ("folder", "hub") and self.path is not None:
+            return read_index(self.path).compiled[component]
+        part = self.family.part(component)
+        if self.architecture is None:
+            return part
+        return self.architecture.part(part)
+
     def signature(self, component: str, config: Any, batch: int = 1) -> Signature:
         """Names, shapes and types of the graph of a pipeline's ``component``, whose module has the
         configuration ``config``."""
-        part, sizes = self.family.part(component), self.sizes
+        part, sizes = self.part(component), self.sizes
         if part.role == "denoiser":
             sizes = replace(sizes, timestep_dtype=self.scheduler.timestep_dtype)
         return part.kind.signature(config, sizes, batch)
@@ -129,11 +138,11 @@ class Source:
                 f"{', '.join(self.components)} ({self.kind}). Choose among these."
             )
         if self.architecture is not None:
-            part = None if whole else self.family.part(component)
+            part = None if whole else self.part(component)
             return _random_module(self.architecture, component, part, self.seed or 0)
         assert self.path is not None
         load = load_whole if whole else load_from_folder
-        return load(self.path, self.family.part(component))
+        return load(self.path, self.part(component))
 
 
 def resolve_source(text: str, *, random_weights_seed: int | None = None) -> Source:

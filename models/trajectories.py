@@ -20,9 +20,7 @@ from edgefusion.models.families.family import Shapes
 from edgefusion.models.noise_scheduler import NoiseScheduler
 from edgefusion.models.pipeline_files import (
     CLIP_VOCABULARY,
-    PipelineConfig,
-    pipeline_config,
-    pipeline_files,
+    config_of,
 )
 from edgefusion.models.prompt_file import read_prompts
 from edgefusion.models.text_to_image import Network, Sampling, denoise
@@ -133,13 +131,6 @@ def evaluations(source: Source, component: str, steps: int) -> int:
     if role == "denoiser":
         return source.deployment.passes * source.scheduler.runs(steps)
     return 2 if role == "encoder" and source.deployment.reads_negative else 1
-
-
-def config_of(source: Source) -> PipelineConfig:
-    """What the files beside the weights say."""
-    return pipeline_config(
-        {name: path.read_bytes() for name, path in pipeline_files(source).items()}
-    )
 
 
 def tabulated_timesteps(source: Source, steps: int = USUAL_STEPS[0]) -> tuple[float, ...]:

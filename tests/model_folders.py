@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL
+    from diffusers import AutoencoderKL, AutoencoderTiny
     from transformers import CLIPTextConfig
 
 WORDS = ("<|startoftext|>", "<|endoftext|>", "a</w>", "b</w>", "a", "b")
@@ -120,6 +120,34 @@ def _autoencoder(levels: int) -> AutoencoderKL:
         down_block_types=("DownEncoderBlock2D",) * levels,
         up_block_types=("UpDecoderBlock2D",) * levels,
     )
+
+
+def _tiny_autoencoder(levels: int) -> AutoencoderTiny:
+    from diffusers import AutoencoderTiny
+
+    blocks, channels = (1,) * levels, (8,) * levels
+    return AutoencoderTiny(
+        encoder_block_out_channels=channels,
+        decoder_block_out_channels=channels,
+        num_encoder_blocks=blocks,
+        num_decoder_blocks=blocks,
+    )
+
+
+def with_tiny_autoencoder(folder: Path) -> Path:
+    """The pipeline of ``folder``, with an autoencoder as TAESD's of as many levels."""
+    torch.manual_seed(1)
+    levels = len(json.loads((folder / "vae" / "config.json").read_text())["block_out_channels"])
+    for old in (folder / "vae").iterdir():
+        old.unlink()
+    made = _tiny_autoencoder(levels)
+    with torch.no_grad():
+        made.decoder.layers[-1].weight.mul_(8)  # pictures are grey otherwise
+    made.save_pretrained(folder / "vae")
+    index = folder / "model_index.json"
+    content = json.loads(index.read_text()) | {"vae": ["diffusers", "AutoencoderTiny"]}
+    index.write_text(json.dumps(content))
+    return folder
 
 
 def pipeline_folder(folder: Path) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -35,13 +35,22 @@ _NO_LENGTH = 10**9
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One network of a pipeline: the component it becomes, its folder, and what it is."""
+    """One network of a pipeline: the component it becomes, its folder, and what it is, or may be
+    instead."""
 
     component: str
     folder: str
     kind: NetworkKind
     tokenizer: str = ""
     """The folder of what makes a text encoder's tokens."""
+    others: tuple[NetworkKind, ...] = ()
+
+    def of_class(self, class_name: str | None) -> Part | None:
+        """The part where its network is of that class of a library; None where it cannot be."""
+        for kind in (self.kind, *self.others):
+            if kind.class_name == class_name:
+                return replace(self, kind=kind, others=())
+        return None
 
     @property
     def role(self) -> PipelineRole:
@@ -134,7 +143,7 @@ class Family(ABC):
     def check(self, configs: Configs, component: str) -> None:
         """Raises InputError, naming file and key, unless ``component`` is what the family has, and
         fits the others."""
-        part = self.part(component)
+        part = configs.components[component]
         part.kind.check(configs.of(component))
         if part.role == "encoder":
             _check_prompt_length(configs, component)

@@ -23,7 +23,7 @@ from edgefusion.models.families.family import (
     guidance_condition,
 )
 from edgefusion.models.families.unet_checks import check_together
-from edgefusion.models.networks.autoencoder import KlDecoder
+from edgefusion.models.networks.autoencoder import KlDecoder, TinyDecoder
 from edgefusion.models.networks.clip_text import ClipText
 from edgefusion.models.networks.unet import ConditionalUNet, check_supported
 from edgefusion.models.noise_scheduler import NoiseScheduler
@@ -44,7 +44,7 @@ class StableDiffusion(Family):
     parts: ClassVar[tuple[Part, ...]] = (
         Part(_TEXT, "text_encoder", ClipText(), tokenizer="tokenizer"),
         Part("unet", "unet", ConditionalUNet()),
-        Part("vae_decoder", "vae", KlDecoder()),
+        Part("vae_decoder", "vae", KlDecoder(), others=(TinyDecoder(),)),
     )
     harmless: ClassVar[Mapping[str, str]] = MappingProxyType(
         {

@@ -28,7 +28,7 @@ from edgefusion.models.families.family import (
     guidance_condition,
 )
 from edgefusion.models.families.unet_checks import check_together
-from edgefusion.models.networks.autoencoder import KlDecoder
+from edgefusion.models.networks.autoencoder import KlDecoder, TinyDecoder
 from edgefusion.models.networks.clip_text import ClipText, ClipTextWithProjection
 from edgefusion.models.networks.kind import halvings
 from edgefusion.models.networks.unet import (
@@ -58,7 +58,7 @@ class StableDiffusionXL(Family):
             tokenizer="tokenizer_2",
         ),
         Part("unet", "unet", ConditionalUNet()),
-        Part("vae_decoder", "vae", KlDecoder()),
+        Part("vae_decoder", "vae", KlDecoder(), others=(TinyDecoder(),)),
     )
     zero_without_negative: ClassVar[bool] = True
     harmless: ClassVar[Mapping[str, str]] = MappingProxyType(

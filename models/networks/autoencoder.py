@@ -49,6 +49,35 @@ class KlDecoder(NetworkKind):
         )
 
 
+class TinyDecoder(NetworkKind):
+    """TAESD's decoder: ``latent`` [N, c, h, w], as the denoiser makes it (its scaling factor is 1)
+    -> ``image`` [N, 3, 8h, 8w] in about [-1, 1]."""
+
+    class_name: ClassVar[str] = "AutoencoderTiny"
+    library: ClassVar[Literal["diffusers", "transformers"]] = "diffusers"
+    usual_levels: ClassVar[int] = 4
+
+    def check(self, config: ConfigFile) -> None:
+        """See the base class."""
+        KlDecoder().check(config)
+        if config.values.get("upsampling_scaling_factor", 2) != 2:
+            raise config.error("upsampling_scaling_factor", "expected 2: each level doubles.")
+
+    def part(self, module: nn.Module) -> nn.Module:
+        """See the base class."""
+        from edgefusion.models.graph_modules import TinyVaeDecoder
+
+        return TinyVaeDecoder(module)
+
+    def graph(self, part: nn.Module) -> nn.Module:
+        """See the base class."""
+        return part
+
+    def signature(self, config: Any, sizes: Sizes, batch: int = 1) -> Signature:
+        """See the base class."""
+        return KlDecoder().signature(config, sizes, batch)
+
+
 def downscaling(config: Any) -> int:
     """Pixels of an image that are one of a VAE's latent, on a side."""
     return int(2 ** (len(config.block_out_channels) - 1))

@@ -24,7 +24,7 @@ from edgefusion.models.tokenization import PromptReader, ids_of
 from edgefusion.models.trajectories import Denoising, evaluations, tokenizer_of
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.progress import silent
-from tests.model_folders import pipeline_folder, xl_pipeline_folder
+from tests.model_folders import pipeline_folder, with_tiny_autoencoder, xl_pipeline_folder
 
 PROMPT, STEPS, SEED = "a b a a b", 3, 5
 OWN_STEPS = 5
@@ -49,7 +49,7 @@ def source(folder: Path) -> Source:
 
 def torch_network(source: Source, component: str) -> Network:
     """A component in torch, by the names of its kind."""
-    part, module = source.family.part(component), source.load(component)
+    part, module = source.part(component), source.load(component)
     ports = source.signature(component, module.config)
     graph = part.kind.graph(module).eval()
 
@@ -239,6 +239,14 @@ def test_guidance_without_zeros_where_the_pipeline_says_so(tmp_path: Path) -> No
     made = our_generation(chosen, lambda component: torch_network(source, component))
     theirs = their_picture(folder, guidance_scale=3.0)
     np.testing.assert_allclose(made.image / 255, theirs, atol=0.51 / 255)
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_pictures_by_an_autoencoder_of_convolutions(maker: str, tmp_path: Path) -> None:
+    folder = with_tiny_autoencoder(MAKERS[maker](tmp_path))
+    source = checked_source(resolve_source(str(folder)), None, silent)
+    made = our_generation(source, lambda component: torch_network(source, component))
+    np.testing.assert_allclose(made.image / 255, their_picture(folder), atol=0.51 / 255)
 
 
 def test_guidance_as_an_input(tmp_path: Path) -> None:

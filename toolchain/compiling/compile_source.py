@@ -337,7 +337,7 @@ def _write(
     manifest: Manifest,
     compiled: Sequence[CompiledComponent],
     latency: PipelineLatency,
-    beside: Mapping[str, Path],
+    beside: Mapping[str, Path | bytes],
 ) -> Manifest:
     """Write the bundle of the manifest's schedule; the manifest with its members."""
     members: dict[str, Path | bytes] = {LATENCY: json_bytes(latency.to_json())}

@@ -69,6 +69,11 @@ def test_text_encoder_parameters(preset: str, component: str, expected: int) -> 
     assert parameters(build(preset, component)) == expected
 
 
+def test_taesds_decoder() -> None:
+    # https://github.com/madebyollin/taesd: each half has 1.22 M parameters.
+    assert parameters(build("sd-turbo-taesd", "vae_decoder").decoder) == 1_222_531
+
+
 def test_decoder_parameters_and_image_size() -> None:
     decoder = VaeDecoder(build("bk-sdm-tiny", "vae_decoder"))
     assert parameters(decoder.decoder) == 49_490_179
