@@ -40,6 +40,9 @@ STABLE_DIFFUSION_SCHEDULE: Mapping[str, Any] = {
 }
 """The noise schedule of Stable Diffusion v1, where a pipeline brings none."""
 
+_AS_STABLE_DIFFUSION: Mapping[str, Any] = {"skip_prk_steps": True}
+"""Of PNDM where a pipeline brings another: linear multistep from the first step on."""
+
 _SUFFIX = "Scheduler"
 _ONCE_A_STEP = (
     *("DDIM", "DDIMParallel", "DDPM", "DDPMParallel", "DEISMultistep", "DPMSolverMultistep"),
@@ -202,7 +205,8 @@ def _whole(kind: Any, config: Mapping[str, Any]) -> dict[str, Any]:
     known = signature(kind.__init__).parameters
     whole = {k: p.default for k, p in known.items() if p.default is not Parameter.empty}
     if config.get("_class_name") != kind.__name__:
-        whole |= {k: v for k, v in STABLE_DIFFUSION_SCHEDULE.items() if k in known}
+        usual = {**STABLE_DIFFUSION_SCHEDULE, **_AS_STABLE_DIFFUSION}
+        whole |= {key: value for key, value in usual.items() if key in known}
     return whole | {key: value for key, value in config.items() if key in known}
 
 

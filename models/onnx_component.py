@@ -8,10 +8,13 @@ import onnx
 from onnx import TensorProto
 
 from edgefusion.models.onnx_source import read_graph
+from edgefusion.runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
+
+    from edgefusion.models.noise_scheduler import NoiseScheduler
 
 _FLOATS = (
     TensorProto.FLOAT,
@@ -42,6 +45,21 @@ def component_of_onnx(path: Path) -> str:
     if names in (unet, unet | {"timestep_cond"}) and _is_unet(graph, inputs):
         return "unet"
     return "model"
+
+
+def check_timestep(path: Path, scheduler: NoiseScheduler) -> None:
+    """Raises UsageError for a U-Net that takes whole timesteps alone, and a scheduler that has
+    others."""
+    graph = read_graph(path).graph
+    port = next((value for value in graph.input if value.name == "timestep"), None)
+    if port is None or port.type.tensor_type.elem_type not in _INTEGERS:
+        return
+    if scheduler.timestep_dtype != "int64":
+        raise UsageError(
+            f"{path} takes timesteps that are whole numbers, and {scheduler.name} has fractions of "
+            "them; expected a scheduler with whole ones, such as PNDM. Choose another --scheduler, "
+            "or export the U-Net with a timestep of type float."
+        )
 
 
 def _is_unet(graph: onnx.GraphProto, inputs: dict[str, onnx.ValueInfoProto]) -> bool:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgefusion.models.checkpoint import as_input_error, quiet_libraries
 from edgefusion.models.folder_index import PipelineIndex, read_index
+from edgefusion.models.onnx_component import check_timestep
 from edgefusion.models.pipeline_files import check_tokenizers
 from edgefusion.models.scheduler_check import check_scheduler
 from edgefusion.models.weight_files import adapters, check_shapes, unread, weight_files
@@ -33,8 +34,11 @@ def checked_source(source: Source, wanted: Sequence[str] | None, say: Say) -> So
 
     A component that is not wanted and does not pass is left out with a remark: others are then
     calibrated without it. Raises InputError for a wanted one that does not pass, for parts of the
-    pipeline that would be dropped, and for adapters beside it. Presets and .onnx files pass.
+    pipeline that would be dropped, and for adapters beside it. Presets pass, and .onnx files but
+    those that cannot take the scheduler's timesteps.
     """
+    if source.kind == "onnx" and source.path is not None:
+        check_timestep(source.path, source.scheduler)
     if source.kind not in ("folder", "hub") or source.path is None:
         return source
     folder = source.path

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
+from onnx import TensorProto
+from onnx.helper import make_graph, make_model, make_node, make_tensor_value_info
 
 from edgefusion.models.families.registry import FAMILIES, STABLE_DIFFUSION
 from edgefusion.models.noise_scheduler import (
@@ -13,6 +18,7 @@ from edgefusion.models.noise_scheduler import (
     plain_timestep,
     scheduler_named,
 )
+from edgefusion.models.onnx_component import check_timestep
 from edgefusion.runtime.errors import InputError, UsageError
 
 
@@ -37,6 +43,7 @@ def test_runs_are_counted_as_they_happen(name: str) -> None:
         (own("PNDMScheduler", skip_prk_steps=True), 50, 51),
         (own("PNDMScheduler", skip_prk_steps=True), 1, 1),
         (own("PNDMScheduler"), 50, 59),
+        (NoiseScheduler("PNDMScheduler", {"_class_name": "DDIMScheduler"}), 2, 3),
         (own("HeunDiscreteScheduler"), 20, 39),
         (own("KDPM2DiscreteScheduler"), 20, 39),
         (own("DPMSolverMultistepScheduler"), 25, 25),
@@ -120,3 +127,18 @@ def test_names() -> None:
         UsageError, match=r"--scheduler EulerDiscret: .* Did you mean EulerDiscrete\?"
     ):
         scheduler_named("EulerDiscret")
+
+
+@pytest.mark.parametrize(("dtype", "refused"), [("INT64", True), ("FLOAT", False)])
+def test_files_of_whole_timesteps_take_no_fractions(
+    dtype: str, refused: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "unet.onnx"
+    port = make_tensor_value_info("timestep", getattr(TensorProto, dtype), [1])
+    made = make_tensor_value_info("made", getattr(TensorProto, dtype), [1])
+    node = make_node("Identity", ["timestep"], ["made"])
+    onnx.save(make_model(make_graph([node], "unet", [port], [made])), path)
+    for name in ("DDIMScheduler", "LCMScheduler"):
+        check_timestep(path, own(name))
+    with pytest.raises(UsageError, match="whole numbers") if refused else nullcontext():
+        check_timestep(path, own("EulerDiscreteScheduler"))
