@@ -47,26 +47,26 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def load_from_folder(folder: Path, part: Part) -> nn.Module:
+def load_from_folder(folder: Path, part: Part, variant: str | None = None) -> nn.Module:
     """A part of a pipeline folder as its kind has it (``NetworkKind.part``): float32, in evaluation
-    mode.
+    mode. ``variant`` says which of its weight files are meant (``weight_files``).
 
     Raises InputError for missing or damaged files, weights that do not fit the configuration, and
     weights that are NaN or infinite.
     """
-    module = part.kind.part(_load(folder, part))
+    module = part.kind.part(_load(folder, part, variant))
     check_finite(module, str(folder / part.folder))
     return module
 
 
-def load_whole(folder: Path, part: Part) -> nn.Module:
+def load_whole(folder: Path, part: Part, variant: str | None = None) -> nn.Module:
     """As ``load_from_folder``, but its library's whole module: of a decoder, the autoencoder."""
-    module = _load(folder, part)
+    module = _load(folder, part, variant)
     check_finite(module, str(folder / part.folder))
     return module
 
 
-def _load(folder: Path, part: Part) -> nn.Module:
+def _load(folder: Path, part: Part, variant: str | None) -> nn.Module:
     import diffusers
     import torch
     import transformers
@@ -77,7 +77,7 @@ def _load(folder: Path, part: Part) -> nn.Module:
             f"{folder} has no folder {place.name}/, so there is no {part.component} to load. "
             "Leave it out with --components, or download the whole pipeline."
         )
-    files = weight_files(place, part.kind)
+    files = weight_files(place, part.kind, variant)
     files.shapes()  # a file that is not whole is told by its name
     library = transformers if part.kind.library == "transformers" else diffusers
     with quiet_libraries(), as_input_error(place):
@@ -87,6 +87,7 @@ def _load(folder: Path, part: Part) -> nn.Module:
             output_loading_info=True,
             torch_dtype=torch.float32,
             variant=files.variant,
+            use_safetensors=files.are_safetensors,
         )
     _check_loading(place, info)
     loaded: nn.Module = module.requires_grad_(False).float().eval()

@@ -50,7 +50,11 @@ def checked_source(source: Source, wanted: Sequence[str] | None, say: Say) -> So
         say(f"{source.name}: not read, for no part is in them: {', '.join(beside[:3])}{more}")
     # 2. Networks: what configurations say, and then what they make
     usable = list(index.components)
-    for check in (_check_config, _check_network):
+
+    def check_network(index: PipelineIndex, component: str) -> list[str]:
+        return _check_network(index, component, source.variant)
+
+    for check in (_check_config, check_network):
         for component in tuple(usable):
             try:
                 remarks = check(index, component)
@@ -111,12 +115,12 @@ def _check_config(index: PipelineIndex, component: str) -> list[str]:
     return [f"{config.path}: no meaning is known for {', '.join(found)}"] if found else []
 
 
-def _check_network(index: PipelineIndex, component: str) -> list[str]:
+def _check_network(index: PipelineIndex, component: str, variant: str | None) -> list[str]:
     """Weights against the configuration, and a run without values; remarks on the files."""
     import torch
 
     part, place = index.family.part(component), index.place(component)
-    files = weight_files(place, part.kind)
+    files = weight_files(place, part.kind, variant)
     stored = files.shapes()
     module = _on_meta(place, part)
     check_shapes(place, stored, {k: tuple(v.shape) for k, v in module.state_dict().items()})
@@ -131,8 +135,7 @@ def _check_network(index: PipelineIndex, component: str) -> list[str]:
             f"{place}: the network that config.json describes makes {_listed(shapes)}; expected "
             f"{_listed(expected)}. Correct config.json, or download the component again."
         )
-    names = ", ".join(path.name for path in files.used)
-    return [f"weights from {names}; not read: {', '.join(files.unused)}"] if files.unused else []
+    return [files.remark] if files.remark else []
 
 
 def _listed(shapes: Sequence[Sequence[int]]) -> str:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 SourceKind = Literal["preset", "folder", "hub", "onnx"]
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 """Neither ./folder nor ../folder, which can only be meant as paths."""
+_VARIANT = re.compile(r"\w[\w-]*")
 _CLOSE = 3
 """How many names like a mistyped one are told."""
 
@@ -52,6 +53,8 @@ class Source:
     """Its networks."""
     family: Family = STABLE_DIFFUSION
     """What family of pipelines it is of; an .onnx file is named as Stable Diffusion's parts."""
+    variant: str | None = None
+    """Which weight files of a folder are meant; None for those of full precision, else fp16."""
 
     @cached_property
     def digest(self) -> str:
@@ -70,7 +73,12 @@ class Source:
             }
             return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         assert self.path is not None
-        return onnx_digest(self.path) if self.kind == "onnx" else folder_digest(self.path)
+        if self.kind == "onnx":
+            return onnx_digest(self.path)
+        content = folder_digest(self.path)
+        if self.variant is None:
+            return content
+        return hashlib.sha256(json.dumps([content, self.variant]).encode()).hexdigest()
 
     @property
     def sizes(self) -> Sizes:
@@ -102,16 +110,20 @@ class Source:
             return _random_module(self.architecture, component, part, self.seed or 0)
         assert self.path is not None
         load = load_whole if whole else load_from_folder
-        return load(self.path, self.family.part(component))
+        return load(self.path, self.family.part(component), self.variant)
 
 
-def resolve_source(text: str, *, random_weights_seed: int | None = None) -> Source:
+def resolve_source(
+    text: str, *, random_weights_seed: int | None = None, variant: str | None = None
+) -> Source:
     """The source that `text` names; a folder or file on disk wins over a hub id.
 
     `random_weights_seed` seeds a preset's weights (0 when None); no other source takes one.
-    The hub is not asked for what looks like a slip of a name here. Raises UsageError for a seed
-    beside real weights, InputError for what cannot be found or read.
+    `variant` is of a pipeline's weight files. The hub is not asked for what looks like a slip of a
+    name here. Raises UsageError for a seed beside real weights, or a variant of what has none,
+    InputError for what cannot be found or read.
     """
+    _check_variant(text, variant)
     if text in PRESETS:
         seed = random_weights_seed or 0
         architecture = PRESETS[text]
@@ -126,10 +138,10 @@ def resolve_source(text: str, *, random_weights_seed: int | None = None) -> Sour
             f"weights; expected a preset ({', '.join(PRESETS)}). Leave out one of the two."
         )
     if text in SHIPPED:
-        return _pipeline("folder", text, SHIPPED[text])
+        return _pipeline("folder", text, SHIPPED[text], variant)
     path = Path(text).expanduser()
     if path.is_dir():
-        return _pipeline("folder", path.resolve().name, path)
+        return _pipeline("folder", path.resolve().name, path, variant)
     if path.is_file():
         if path.suffix != ".onnx":
             raise InputError(
@@ -140,7 +152,7 @@ def resolve_source(text: str, *, random_weights_seed: int | None = None) -> Sour
         return Source("onnx", path.stem, (component_of_onnx(path),), path)
     names, paths = (*PRESETS, *SHIPPED), _paths_like(text)
     if path.suffix != ".onnx" and not paths and _HUB_ID.fullmatch(text):
-        return _pipeline("hub", text, _download(text))
+        return _pipeline("hub", text, _download(text, variant), variant)
     close = [*paths, *get_close_matches(text, names)][:_CLOSE]
     hint = f"Did you mean {' or '.join(close)}? " if close else ""
     if "/" in text:
@@ -154,9 +166,24 @@ def resolve_source(text: str, *, random_weights_seed: int | None = None) -> Sour
     )
 
 
-def _pipeline(kind: SourceKind, name: str, folder: Path) -> Source:
+def _check_variant(text: str, variant: str | None) -> None:
+    if variant is None:
+        return
+    if not _VARIANT.fullmatch(variant):
+        raise UsageError(
+            f"--variant {variant}: expected the word between the dots of weight files' names, such "
+            "as fp16 for diffusion_pytorch_model.fp16.safetensors."
+        )
+    if text in PRESETS or Path(text).suffix == ".onnx":
+        raise UsageError(
+            f"--variant {variant} was given with {text}, which has no weight files to choose "
+            "among; expected a diffusers pipeline folder or a hub id. Leave it out."
+        )
+
+
+def _pipeline(kind: SourceKind, name: str, folder: Path, variant: str | None) -> Source:
     index = read_index(folder)
-    return Source(kind, name, index.components, folder, family=index.family)
+    return Source(kind, name, index.components, folder, family=index.family, variant=variant)
 
 
 def _paths_like(text: str) -> list[str]:
@@ -176,14 +203,14 @@ def _may_be_source(path: Path) -> bool:
     return path.suffix == ".onnx" or (path / INDEX).is_file()
 
 
-def _download(hub_id: str) -> Path:
+def _download(hub_id: str, variant: str | None) -> Path:
     """The local folder of a hub pipeline, fetched where it is not cached yet."""
     from diffusers import DiffusionPipeline
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
         # The safety checker is never compiled, and larger than the U-Net.
-        folder: str = DiffusionPipeline.download(hub_id, safety_checker=None)
+        folder: str = DiffusionPipeline.download(hub_id, safety_checker=None, variant=variant)
     except (OSError, ValueError, HfHubHTTPError) as error:
         reason = in_brief(error)
         raise InputError(

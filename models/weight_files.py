@@ -19,8 +19,14 @@ if TYPE_CHECKING:
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5")
+_SAFE = ".safetensors"
+_SUFFIXES = (_SAFE, ".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5")
 _HALF = "fp16"
+_STEMS: Mapping[str, tuple[str, str]] = {
+    "diffusers": ("diffusion_pytorch_model", "diffusion_pytorch_model"),
+    "transformers": ("model", "pytorch_model"),
+}
+"""Of weight files by library: of safetensors, and of pickles."""
 _LIBRARY_ERRORS = (OSError, ValueError, TypeError, LookupError, RuntimeError, AttributeError)
 _ADAPTER = re.compile(
     r"lora|lycoris|adapter_config\.json|adapter_model|learned_embeds|textual_inversion"
@@ -47,6 +53,22 @@ class WeightFiles:
     variant: str | None
     unused: tuple[str, ...]
 
+    @property
+    def are_safetensors(self) -> bool:
+        """Or else pickles, of which tensors alone are unpickled."""
+        return all(path.suffix == _SAFE for path in self.used)
+
+    @property
+    def remark(self) -> str | None:
+        """What was chosen of several; None where there was no choice."""
+        if not self.unused:
+            return None
+        names = ", ".join(path.name for path in self.used)
+        why = ""
+        if self.variant is None and any(f".{_HALF}" in name for name in self.unused):
+            why = f", for full precision goes before {_HALF} (--variant {_HALF} takes that)"
+        return f"weights from {names}{why}; not read: {', '.join(self.unused)}"
+
     def shapes(self) -> Shapes:
         """Of all stored weights by name. Raises InputError for files that are not whole."""
         found: dict[str, tuple[int, ...]] = {}
@@ -55,21 +77,33 @@ class WeightFiles:
         return found
 
 
-def weight_files(place: Path, kind: NetworkKind) -> WeightFiles:
-    """What the libraries would read in ``place``, one component's folder.
+def weight_files(place: Path, kind: NetworkKind, variant: str | None = None) -> WeightFiles:
+    """What is read in ``place``, one component's folder: files of ``variant``, for None those of
+    full precision, else fp16; of these safetensors before pickles.
 
     Raises InputError where there is nothing, or where parts of a split file are missing.
     """
     there = sorted(p.name for p in place.iterdir() if p.suffix in _SUFFIXES and p.is_file())
-    for variant in (None, _HALF):
-        for name in _candidates(kind, variant):
+    for tried in (variant,) if variant else (None, _HALF):
+        for name in _candidates(kind, tried):
             if not (place / name).is_file():
                 continue
             used = _parts(place / name) if name.endswith(".json") else (place / name,)
             names = {path.name for path in used}
-            return WeightFiles(used, variant, tuple(n for n in there if n not in names))
-    expected = " or ".join(_candidates(kind, None)[:2])
+            return WeightFiles(used, tried, tuple(n for n in there if n not in names))
+    expected = " or ".join(_candidates(kind, variant)[:2])
+    if there and variant:
+        raise InputError(
+            f"{place} holds {', '.join(there)}; expected {expected}, for --variant {variant} was "
+            "given. Leave --variant out, or download that variant of the whole pipeline."
+        )
     if there:
+        variants = sorted({v for name in there if (v := _variant_of(name, kind)) is not None})
+        if variants:
+            raise InputError(
+                f"{place} holds {', '.join(there)}, the variant {' and '.join(variants)}; expected "
+                f"{expected}, or {_HALF}. Name the variant that is meant: --variant {variants[0]}."
+            )
         raise InputError(
             f"{place} holds {', '.join(there)}; expected {expected}, which the libraries read. "
             "Rename the file to it where it holds this network's whole weights."
@@ -81,21 +115,23 @@ def weight_files(place: Path, kind: NetworkKind) -> WeightFiles:
 
 
 def _candidates(kind: NetworkKind, variant: str | None) -> tuple[str, ...]:
-    """Names in the order in which the library of ``kind`` looks for them."""
+    """Names in the order in which the library of ``kind`` looks for them, where it is told whether
+    safetensors are meant."""
     middle = f".{variant}" if variant else ""
-    if kind.library == "transformers":
-        return (
-            f"model{middle}.safetensors",
-            f"model.safetensors.index{middle}.json",
-            f"pytorch_model{middle}.bin",
-            f"pytorch_model.bin.index{middle}.json",
-        )
-    stem = "diffusion_pytorch_model"
-    return (
-        f"{stem}.safetensors.index{middle}.json",
-        f"{stem}{middle}.safetensors",
-        f"{stem}{middle}.bin",
-    )
+    found: list[str] = []
+    for stem, suffix in zip(_STEMS[kind.library], (_SAFE, ".bin"), strict=True):
+        whole = f"{stem}{middle}{suffix}"
+        index = f"{stem}{suffix}.index{middle}.json"
+        found += (whole, index) if kind.library == "transformers" else (index, whole)
+    return tuple(found)
+
+
+def _variant_of(name: str, kind: NetworkKind) -> str | None:
+    """The variant that a weight file's name says, of one file or of a part of several."""
+    for stem in _STEMS[kind.library]:
+        if found := re.fullmatch(rf"{stem}\.([\w-]+?)(-\d+-of-\d+)?\.(safetensors|bin)", name):
+            return found[1]
+    return None
 
 
 def _parts(index: Path) -> tuple[Path, ...]:

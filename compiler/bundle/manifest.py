@@ -27,13 +27,15 @@ FORMAT_VERSION = 1
 @dataclass(frozen=True, slots=True)
 class SourceInfo:
     """Where the weights came from: preset, folder, hub or onnx; ``digest`` is of all content,
-    ``seed`` that of a preset's random weights, ``family`` that of its pipeline."""
+    ``seed`` that of a preset's random weights, ``family`` that of its pipeline, ``variant`` the one
+    of its weight files that was asked for."""
 
     kind: str
     name: str
     digest: str
     seed: StrictInt | None = None
     family: str = "stable-diffusion"
+    variant: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

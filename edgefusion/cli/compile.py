@@ -15,6 +15,7 @@ from edgefusion.cli.options import (
     RandomWeightsOption,
     ShapeOption,
     SourceArgument,
+    VariantOption,
     parse_shapes,
     split_names,
 )
@@ -82,6 +83,7 @@ def compile_(
         Reads(),
     ] = None,
     random_weights: RandomWeightsOption = None,
+    variant: VariantOption = None,
     shape: ShapeOption = None,
     work_dir: Annotated[
         Path | None,
@@ -170,6 +172,7 @@ def compile_(
             components=split_names(components),
             steps=steps,
             random_weights=random_weights,
+            variant=variant,
             recipe=recipe,
             shapes=parse_shapes(shape),
             budgets=Budgets(max_sram_bytes, max_dram_bytes, max_latency_ms),

@@ -61,6 +61,15 @@ RandomWeightsOption = Annotated[
         help="Seed of a preset's random weights (0 when left out); for presets only.",
     ),
 ]
+VariantOption = Annotated[
+    str | None,
+    typer.Option(
+        "--variant",
+        metavar="NAME",
+        help="Which weight files of a pipeline are meant, such as fp16; when left out those of "
+        "full precision, and fp16 where there are no others.",
+    ),
+]
 ShapeOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -13,14 +13,12 @@ import torch
 
 from edgefusion.models.pipeline_check import checked_source
 from edgefusion.models.source import Source, resolve_source
-from edgefusion.models.text_to_image import Network, Sampling, generate
-from edgefusion.models.trajectories import Denoising, token_ids
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.progress import silent
 from tests.model_folders import pipeline_folder, xl_pipeline_folder
+from tests.torch_pipeline import torch_picture
 
 PROMPT, STEPS, SEED = "a b a a b", 3, 5
-Arrays = Mapping[str, np.ndarray[Any, Any]]
 
 MAKERS: dict[str, Callable[[Path], Path]] = {
     "stable-diffusion": pipeline_folder,
@@ -38,44 +36,10 @@ def source(folder: Path) -> Source:
     return checked_source(resolve_source(str(folder)), None, silent)
 
 
-def torch_network(source: Source, component: str) -> Network:
-    """A component in torch, by the names of its kind."""
-    part, module = source.family.part(component), source.load(component)
-    ports = part.kind.signature(module.config, source.sizes)
-    graph = part.kind.graph(module).eval()
-
-    def run(inputs: Arrays) -> Arrays:
-        given = [torch.from_numpy(np.array(inputs[port.name])) for port in ports.inputs]
-        assert [tuple(value.shape) for value in given] == [port.shape for port in ports.inputs]
-        with torch.no_grad():
-            made = graph(*given)
-        results = made if isinstance(made, tuple) else (made,)
-        assert [tuple(value.shape) for value in results] == [port.shape for port in ports.outputs]
-        return {p.name: value.numpy() for p, value in zip(ports.outputs, results, strict=True)}
-
-    return run
-
-
 def test_pictures_are_those_of_diffusers(folder: Path, source: Source) -> None:
     from diffusers import DiffusionPipeline, LCMScheduler
 
-    family, config = source.family, Denoising.of(source, STEPS).config
-    denoiser: Any = source.load(family.denoiser.component)
-    ports = family.denoiser.kind.signature(denoiser.config, source.sizes)
-    sampling = Sampling(
-        {port.name: port.shape for port in ports.inputs},
-        config.scheduler,
-        config.scaling_factor,
-        family=family,
-    )
-    length = source.sizes.context_tokens
-    ids = {
-        part.component: token_ids(source, part.component, (PROMPT,), length)[0]
-        for part in family.encoders
-    }
-    made = generate(
-        lambda component: torch_network(source, component), sampling, ids, seed=SEED, steps=STEPS
-    )
+    made = torch_picture(source, PROMPT, STEPS, SEED)
 
     theirs: Any = DiffusionPipeline.from_pretrained(folder, local_files_only=True)
     theirs.scheduler = LCMScheduler.from_config(theirs.scheduler.config)
@@ -88,7 +52,7 @@ def test_pictures_are_those_of_diffusers(folder: Path, source: Source) -> None:
         output_type="np",
     ).images
     assert image.std() > 0.05
-    np.testing.assert_allclose(made.image / 255, image, atol=0.51 / 255)
+    np.testing.assert_allclose(made / 255, image, atol=0.51 / 255)
 
 
 def test_a_part_that_is_missing_is_told(folder: Path, source: Source, tmp_path: Path) -> None:

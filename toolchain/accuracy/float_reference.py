@@ -58,7 +58,7 @@ def source_of(bundle: Bundle, given: str | None, say: Say) -> Source | None:
         return None
     try:
         seed = info.seed if info.kind == "preset" else None
-        source = resolve_source(given or info.name, random_weights_seed=seed)
+        source = resolve_source(given or info.name, random_weights_seed=seed, variant=info.variant)
         same = source.digest == info.digest
     except EdgeFusionError as error:
         if given is not None:

@@ -78,6 +78,7 @@ def compile_source(
     components: str | Sequence[str] | None = None,
     steps: int = DEFAULT_STEPS,
     random_weights: int | None = None,
+    variant: str | None = None,
     recipe: Path | str | None = None,
     shapes: Shapes | None = None,
     budgets: Budgets | None = None,
@@ -95,6 +96,9 @@ def compile_source(
     ``output`` is the bundle's path, or one for each schedule by name. Exports, passes and weights
     are made once for all schedules. Bundles appear whole, all of them or none. ``target`` is the
     name of one, its file, or a machine; where lists of names are expected, one name does.
+
+    ``variant`` names the weight files of a folder that are meant (``fp16``); None takes those of
+    full precision, and fp16 where there are no others.
 
     Components with INT16 activations are calibrated on the trajectories of ``calibration_prompts``:
     texts, or so many of the folder's prompts.txt, else of a built-in list (0: not at all; the
@@ -134,7 +138,9 @@ def compile_source(
     from edgefusion.models.source import resolve_source
     from edgefusion.models.trajectories import Denoising, tabulated_timesteps
 
-    resolved = resolve_source(str(path_of(source, "source")), random_weights_seed=random_weights)
+    resolved = resolve_source(
+        str(path_of(source, "source")), random_weights_seed=random_weights, variant=variant
+    )
     resolved = checked_source(resolved, components, progress or silent)
     chosen = components_of(resolved, components)
     denoiser = denoiser_of(chosen)
@@ -186,7 +192,12 @@ def compile_source(
             settings.budgets.check_latency(latency)
         settings.progress("digesting the source")
         origin = SourceInfo(
-            resolved.kind, resolved.name, resolved.digest, resolved.seed, resolved.family.name
+            resolved.kind,
+            resolved.name,
+            resolved.digest,
+            resolved.seed,
+            resolved.family.name,
+            resolved.variant,
         )
         beside = pipeline_files(resolved)
         manifests, bundle_bytes = {}, {}
