@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from edgefusion.models.families.family import Part
+    from edgefusion.models.lora import Lora, Updates
     from edgefusion.models.source import Source
 
 
@@ -44,15 +45,18 @@ def checked_source(source: Source, wanted: Sequence[str] | None, say: Say) -> So
         say(f"{source.name}: {remark}")
     chosen = [c for c in index.components if wanted is None or c in wanted]
     if set(chosen) & reading:
-        _refuse_adapters(index)
+        for remark in _adapters_beside(index, source.loras):
+            say(f"warning: {source.name}: {remark}")
     if beside := unread(folder, index.parts):
         more = f" and {len(beside) - 3} more" if len(beside) > 3 else ""
         say(f"{source.name}: not read, for no part is in them: {', '.join(beside[:3])}{more}")
     # 2. Networks: what configurations say, and then what they make
     usable = list(index.components)
 
+    updates = _checked_updates(source, index)
+
     def check_network(index: PipelineIndex, component: str) -> list[str]:
-        return _check_network(index, component, source.variant)
+        return _check_network(index, component, source.variant, updates)
 
     for check in (_check_config, check_network):
         for component in tuple(usable):
@@ -76,18 +80,38 @@ def checked_source(source: Source, wanted: Sequence[str] | None, say: Say) -> So
     return replace(source, components=tuple(usable))
 
 
-def _refuse_adapters(index: PipelineIndex) -> None:
+def _adapters_beside(index: PipelineIndex, used: Sequence[Lora]) -> list[str]:
+    """Remarks on LoRA files that are not used; InputError for what cannot be."""
     found = adapters(index.path.parent, {part.folder for part in index.family.parts})
-    if found:
-        more = f" (and {len(found) - 1} more such files)" if len(found) > 1 else ""
+    if found.others:
+        more = f" (and {len(found.others) - 1} more such files)" if len(found.others) > 1 else ""
         raise InputError(
-            f"{found[0]}{more} is a LoRA, adapter or textual inversion beside the pipeline; it "
+            f"{found.others[0]}{more} is an adapter or textual inversion beside the pipeline; it "
             "would not be applied, and pictures would be those of the base model. Fuse it first "
-            "(diffusers: pipe.load_lora_weights(...); pipe.fuse_lora(); "
-            "pipe.unload_lora_weights(); pipe.save_pretrained('fused'); embeddings by "
-            "pipe.load_textual_inversion) and compile that folder; or move the file away, to "
+            "(diffusers: pipe.load_textual_inversion, or the tool it was made for; then "
+            "pipe.save_pretrained('fused')) and compile that folder; or move the file away, to "
             "compile the base model."
         )
+    applied = {lora.path.resolve() for lora in used}
+    return [
+        f"{path} is a LoRA and is not applied: pictures are those without it. Apply it with "
+        f"--lora {path}"
+        for path in found.loras
+        if path.resolve() not in applied
+    ]
+
+
+def _checked_updates(source: Source, index: PipelineIndex) -> Sequence[tuple[Lora, Updates]]:
+    """What the source's LoRAs change. Raises InputError for one that changes networks which the
+    pipeline has not."""
+    updates = source.updates()
+    parts = index.family.parts
+    having = [part.component for part in parts if part.role != "decoder"]
+    for lora, found in updates:
+        for component, modules in found.items():
+            if component not in having:
+                lora.check(component or "pipeline", modules, {})
+    return updates
 
 
 def _check_config(index: PipelineIndex, component: str) -> list[str]:
@@ -115,7 +139,12 @@ def _check_config(index: PipelineIndex, component: str) -> list[str]:
     return [f"{config.path}: no meaning is known for {', '.join(found)}"] if found else []
 
 
-def _check_network(index: PipelineIndex, component: str, variant: str | None) -> list[str]:
+def _check_network(
+    index: PipelineIndex,
+    component: str,
+    variant: str | None,
+    loras: Sequence[tuple[Lora, Updates]],
+) -> list[str]:
     """Weights against the configuration, and a run without values; remarks on the files."""
     import torch
 
@@ -123,7 +152,10 @@ def _check_network(index: PipelineIndex, component: str, variant: str | None) ->
     files = weight_files(place, part.kind, variant)
     stored = files.shapes()
     module = _on_meta(place, part)
-    check_shapes(place, stored, {k: tuple(v.shape) for k, v in module.state_dict().items()})
+    shapes_of = {k: tuple(v.shape) for k, v in module.state_dict().items()}
+    check_shapes(place, stored, shapes_of)
+    for lora, updates in loras:
+        lora.check(component, updates.get(component, {}), shapes_of)
     compiled: Any = part.kind.part(module)
     ports = part.kind.signature(compiled.config, index.family.sizes(index.configs))
     with as_input_error(place), torch.device("meta"), torch.no_grad():

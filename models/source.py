@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
@@ -16,10 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from edgefusion.models.architectures import PRESETS, Architecture
-from edgefusion.models.checkpoint import folder_digest, load_from_folder, load_whole
+from edgefusion.models.checkpoint import (
+    check_finite,
+    folder_digest,
+    load_from_folder,
+    load_whole,
+)
 from edgefusion.models.families.family import Family, Part
 from edgefusion.models.families.registry import STABLE_DIFFUSION, family_named
 from edgefusion.models.folder_index import INDEX, read_index
+from edgefusion.models.lora import Lora, Updates
 from edgefusion.models.networks.kind import Sizes
 from edgefusion.models.onnx_component import component_of_onnx
 from edgefusion.models.onnx_source import onnx_digest
@@ -55,6 +62,8 @@ class Source:
     """What family of pipelines it is of; an .onnx file is named as Stable Diffusion's parts."""
     variant: str | None = None
     """Which weight files of a folder are meant; None for those of full precision, else fp16."""
+    loras: tuple[Lora, ...] = ()
+    """Fused into the networks as they are loaded, in this order."""
 
     @cached_property
     def digest(self) -> str:
@@ -76,9 +85,10 @@ class Source:
         if self.kind == "onnx":
             return onnx_digest(self.path)
         content = folder_digest(self.path)
-        if self.variant is None:
+        if self.variant is None and not self.loras:
             return content
-        return hashlib.sha256(json.dumps([content, self.variant]).encode()).hexdigest()
+        added = [[lora.digest, lora.scale] for lora in self.loras]
+        return hashlib.sha256(json.dumps([content, self.variant, added]).encode()).hexdigest()
 
     @property
     def sizes(self) -> Sizes:
@@ -109,21 +119,45 @@ class Source:
             part = None if whole else self.family.part(component)
             return _random_module(self.architecture, component, part, self.seed or 0)
         assert self.path is not None
-        load = load_whole if whole else load_from_folder
-        return load(self.path, self.family.part(component), self.variant)
+        load, part = load_whole if whole else load_from_folder, self.family.part(component)
+        module = load(self.path, part, self.variant)
+        for lora, updates in self.updates():
+            if component in updates:
+                lora.fuse(module, updates[component])
+                check_finite(module, f"{self.path / part.folder} with the LoRA {lora.path}")
+        return module
+
+    def updates(self) -> tuple[tuple[Lora, Updates], ...]:
+        """What each LoRA changes, read anew. Raises InputError for one that is not understood."""
+        if not self.loras or self.path is None:
+            return ()
+        configs = read_index(self.path).configs
+        denoiser = self.family.denoiser.component
+        unet = configs.of(denoiser).values if denoiser in configs.components else {}
+        return tuple((lora, lora.updates(unet)) for lora in self.loras)
 
 
 def resolve_source(
-    text: str, *, random_weights_seed: int | None = None, variant: str | None = None
+    text: str,
+    *,
+    random_weights_seed: int | None = None,
+    variant: str | None = None,
+    loras: Sequence[str] = (),
 ) -> Source:
     """The source that `text` names; a folder or file on disk wins over a hub id.
 
     `random_weights_seed` seeds a preset's weights (0 when None); no other source takes one.
-    `variant` is of a pipeline's weight files. The hub is not asked for what looks like a slip of a
-    name here. Raises UsageError for a seed beside real weights, or a variant of what has none,
-    InputError for what cannot be found or read.
+    `variant` is of a pipeline's weight files, `loras` are FILE or FILE:SCALE each. The hub is not
+    asked for what looks like a slip of a name here. Raises UsageError for a seed beside real
+    weights, or a variant or LoRA of what has none, InputError for what cannot be found or read.
     """
     _check_variant(text, variant)
+    if loras and not _has_weight_files(text):
+        raise UsageError(
+            f"--lora {loras[0]} was given with {text}, which has no trained weights by module; "
+            "expected a diffusers pipeline folder or a hub id. Leave it out."
+        )
+    given = tuple(Lora.parse(each) for each in loras)
     if text in PRESETS:
         seed = random_weights_seed or 0
         architecture = PRESETS[text]
@@ -138,10 +172,10 @@ def resolve_source(
             f"weights; expected a preset ({', '.join(PRESETS)}). Leave out one of the two."
         )
     if text in SHIPPED:
-        return _pipeline("folder", text, SHIPPED[text], variant)
+        return _pipeline("folder", text, SHIPPED[text], variant, given)
     path = Path(text).expanduser()
     if path.is_dir():
-        return _pipeline("folder", path.resolve().name, path, variant)
+        return _pipeline("folder", path.resolve().name, path, variant, given)
     if path.is_file():
         if path.suffix != ".onnx":
             raise InputError(
@@ -152,7 +186,7 @@ def resolve_source(
         return Source("onnx", path.stem, (component_of_onnx(path),), path)
     names, paths = (*PRESETS, *SHIPPED), _paths_like(text)
     if path.suffix != ".onnx" and not paths and _HUB_ID.fullmatch(text):
-        return _pipeline("hub", text, _download(text, variant), variant)
+        return _pipeline("hub", text, _download(text, variant), variant, given)
     close = [*paths, *get_close_matches(text, names)][:_CLOSE]
     hint = f"Did you mean {' or '.join(close)}? " if close else ""
     if "/" in text:
@@ -174,16 +208,30 @@ def _check_variant(text: str, variant: str | None) -> None:
             f"--variant {variant}: expected the word between the dots of weight files' names, such "
             "as fp16 for diffusion_pytorch_model.fp16.safetensors."
         )
-    if text in PRESETS or Path(text).suffix == ".onnx":
+    if not _has_weight_files(text):
         raise UsageError(
             f"--variant {variant} was given with {text}, which has no weight files to choose "
             "among; expected a diffusers pipeline folder or a hub id. Leave it out."
         )
 
 
-def _pipeline(kind: SourceKind, name: str, folder: Path, variant: str | None) -> Source:
+def _has_weight_files(text: str) -> bool:
+    return text not in PRESETS and Path(text).suffix != ".onnx"
+
+
+def _pipeline(
+    kind: SourceKind, name: str, folder: Path, variant: str | None, loras: tuple[Lora, ...]
+) -> Source:
     index = read_index(folder)
-    return Source(kind, name, index.components, folder, family=index.family, variant=variant)
+    return Source(
+        kind,
+        name,
+        index.components,
+        folder,
+        family=index.family,
+        variant=variant,
+        loras=loras,
+    )
 
 
 def _paths_like(text: str) -> list[str]:

@@ -1,6 +1,6 @@
 """The weight files of a pipeline folder: which are read, what they hold, what lies beside them.
 
-Only names, headers and lists are read: shapes, never values.
+Of networks only names, headers and lists are read: shapes, never values.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-_SAFE = ".safetensors"
-_SUFFIXES = (_SAFE, ".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5")
+SAFETENSORS = ".safetensors"
+_SUFFIXES = (SAFETENSORS, ".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5")
 _HALF = "fp16"
 _STEMS: Mapping[str, tuple[str, str]] = {
     "diffusers": ("diffusion_pytorch_model", "diffusion_pytorch_model"),
@@ -33,6 +33,7 @@ _ADAPTER = re.compile(
     r"|ip[-_]adapter|hypernetwork",
     re.IGNORECASE,
 )
+_LORA = re.compile("lora", re.IGNORECASE)
 _ADAPTER_KEY = re.compile(r"(\.|_|^)(lora|lokr|loha|hada|dora)_", re.IGNORECASE)
 _HARMLESS = re.compile(
     r"(.*\.)?position_ids|text_projection\.weight|logit_scale"  # of a text encoder
@@ -56,7 +57,7 @@ class WeightFiles:
     @property
     def are_safetensors(self) -> bool:
         """Or else pickles, of which tensors alone are unpickled."""
-        return all(path.suffix == _SAFE for path in self.used)
+        return all(path.suffix == SAFETENSORS for path in self.used)
 
     @property
     def remark(self) -> str | None:
@@ -119,7 +120,7 @@ def _candidates(kind: NetworkKind, variant: str | None) -> tuple[str, ...]:
     safetensors are meant."""
     middle = f".{variant}" if variant else ""
     found: list[str] = []
-    for stem, suffix in zip(_STEMS[kind.library], (_SAFE, ".bin"), strict=True):
+    for stem, suffix in zip(_STEMS[kind.library], (SAFETENSORS, ".bin"), strict=True):
         whole = f"{stem}{middle}{suffix}"
         index = f"{stem}{suffix}.index{middle}.json"
         found += (whole, index) if kind.library == "transformers" else (index, whole)
@@ -163,13 +164,23 @@ def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
                 f"{path} ({path.stat().st_size} bytes) is not a whole safetensors file: {error}. "
                 "Download it again (git clones need `git lfs pull`)."
             ) from error
+    import torch
+
+    stored = unpickled(path, "meta")  # no values
+    return {name: tuple(x.shape) for name, x in stored.items() if isinstance(x, torch.Tensor)}
+
+
+def unpickled(path: Path, device: str) -> Mapping[str, Any]:
+    """What ``torch.save`` wrote, by name, on ``device``; nothing but tensors is unpickled.
+
+    Raises InputError for anything else.
+    """
     import pickle
 
     import torch
 
     try:
-        # Nothing but tensors is unpickled, and of these no values.
-        stored: Any = torch.load(path, map_location="meta", weights_only=True)
+        stored: Any = torch.load(path, map_location=device, weights_only=True)
     except (*_LIBRARY_ERRORS, EOFError, pickle.UnpicklingError) as error:
         raise InputError(
             f"{path} cannot be read as weights: {in_brief(error, 80)}. Expected tensors by name, "
@@ -177,7 +188,7 @@ def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
         ) from error
     if not isinstance(stored, dict):
         raise InputError(f"{path} holds no tensors by name. Save the component with safetensors.")
-    return {name: tuple(x.shape) for name, x in stored.items() if isinstance(x, torch.Tensor)}
+    return {str(name): value for name, value in stored.items()}
 
 
 def check_shapes(place: Path, stored: Shapes, expected: Shapes) -> None:
@@ -224,10 +235,19 @@ def _modern(name: str) -> str:
     return name
 
 
-def adapters(folder: Path, parts: Collection[str]) -> tuple[Path, ...]:
+@dataclass(frozen=True, slots=True)
+class Adapters:
+    """Files that change networks: those of ``loras``, and of other methods."""
+
+    loras: tuple[Path, ...]
+    others: tuple[Path, ...]
+
+
+def adapters(folder: Path, parts: Collection[str]) -> Adapters:
     """LoRA, adapter and textual-inversion files anywhere in ``folder``, by name or, outside
     the ``parts`` that are compiled, by content."""
-    found = []
+    loras: list[Path] = []
+    others: list[Path] = []
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
         if any(part.startswith(".") for part in inside.parts) or not path.is_file():
@@ -235,15 +255,15 @@ def adapters(folder: Path, parts: Collection[str]) -> tuple[Path, ...]:
         is_weights = path.suffix in _SUFFIXES
         by_name = _ADAPTER.search(inside.as_posix()) is not None
         if by_name and (is_weights or path.name == "adapter_config.json"):
-            found.append(path)
+            (loras if is_weights and _LORA.search(inside.as_posix()) else others).append(path)
         elif path.suffix == ".safetensors" and inside.parts[0] not in parts:
             try:
                 names = _shapes(path)
             except InputError:
                 continue  # nothing that is read
             if any(_ADAPTER_KEY.search(name) for name in names):
-                found.append(path)
-    return tuple(found)
+                (loras if any("lora" in name.lower() for name in names) else others).append(path)
+    return Adapters(tuple(loras), tuple(others))
 
 
 def unread(folder: Path, parts: Iterable[str]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import typer
 
 from edgefusion.cli.options import (
     ComponentsOption,
+    LoraOption,
     RandomWeightsOption,
     ShapeOption,
     SourceArgument,
@@ -55,6 +56,7 @@ def export(
     components: ComponentsOption = None,
     random_weights: RandomWeightsOption = None,
     variant: VariantOption = None,
+    lora: LoraOption = None,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Batch size.")] = 1,
     shape: ShapeOption = None,
     qdq: Annotated[
@@ -76,12 +78,14 @@ def export(
     from edgefusion.models.source import resolve_source
 
     if qdq:
-        if random_weights is not None or variant is not None or batch != 1 or shape:
+        if random_weights is not None or variant or lora or batch != 1 or shape:
             raise UsageError("--qdq takes a bundle, whose weights, batch and shapes are fixed.")
         name, rows = source, _quantized(Path(source), directory, components)
     else:
         shapes = parse_shapes(shape)
-        resolved = resolve_source(source, random_weights_seed=random_weights, variant=variant)
+        resolved = resolve_source(
+            source, random_weights_seed=random_weights, variant=variant, loras=lora or ()
+        )
         name, rows = resolved.name, _floating(resolved, directory, components, batch, shapes)
     document = {"schema_version": SCHEMA_VERSION, "source": name, "components": rows}
     columns = _QDQ_COLUMNS if qdq else _COLUMNS
@@ -93,7 +97,8 @@ def _files(source: Source) -> list[Path]:
 
     if source.path is None:
         return []
-    return [source.path, *(external_files(source.path) if source.kind == "onnx" else ())]
+    loras = (lora.path for lora in source.loras)
+    return [source.path, *loras, *(external_files(source.path) if source.kind == "onnx" else ())]
 
 
 def _floating(

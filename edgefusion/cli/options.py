@@ -70,6 +70,14 @@ VariantOption = Annotated[
         "full precision, and fp16 where there are no others.",
     ),
 ]
+LoraOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--lora",
+        metavar="FILE[:SCALE]",
+        help="Fuse this LoRA into the weights, so much of it (1 when left out); once for each.",
+    ),
+]
 ShapeOption = Annotated[
     list[str] | None,
     typer.Option(

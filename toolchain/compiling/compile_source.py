@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgefusion.compiler.bundle.bundle import json_bytes, write_bundle
 from edgefusion.compiler.bundle.check import LATENCY
-from edgefusion.compiler.bundle.manifest import Manifest, MemberInfo, SourceInfo
+from edgefusion.compiler.bundle.manifest import LoraInfo, Manifest, MemberInfo, SourceInfo
 from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime.arguments import brief, names_of, path_of, whole_number
 from edgefusion.runtime.claims import Output, claim_outputs
@@ -79,6 +79,7 @@ def compile_source(
     steps: int = DEFAULT_STEPS,
     random_weights: int | None = None,
     variant: str | None = None,
+    loras: str | Sequence[str] = (),
     recipe: Path | str | None = None,
     shapes: Shapes | None = None,
     budgets: Budgets | None = None,
@@ -98,7 +99,8 @@ def compile_source(
     name of one, its file, or a machine; where lists of names are expected, one name does.
 
     ``variant`` names the weight files of a folder that are meant (``fp16``); None takes those of
-    full precision, and fp16 where there are no others.
+    full precision, and fp16 where there are no others. ``loras`` are LoRA files, FILE or FILE:SCALE
+    each, that are fused into the weights.
 
     Components with INT16 activations are calibrated on the trajectories of ``calibration_prompts``:
     texts, or so many of the folder's prompts.txt, else of a built-in list (0: not at all; the
@@ -118,6 +120,7 @@ def compile_source(
     for name in schedules:
         schedule_named(name)
     components = None if components is None else names_of(components, "components")
+    loras = names_of(loras, "loras", "text")
     if components == ():
         raise UsageError("components is empty; leave it out for all, or name some.")
     recipe, calibration = _path(recipe, "recipe"), _path(calibration, "calibration")
@@ -139,7 +142,10 @@ def compile_source(
     from edgefusion.models.trajectories import Denoising, tabulated_timesteps
 
     resolved = resolve_source(
-        str(path_of(source, "source")), random_weights_seed=random_weights, variant=variant
+        str(path_of(source, "source")),
+        random_weights_seed=random_weights,
+        variant=variant,
+        loras=loras,
     )
     resolved = checked_source(resolved, components, progress or silent)
     chosen = components_of(resolved, components)
@@ -168,7 +174,8 @@ def compile_source(
                 f"{settings.machine.name} stay idle; pipelined uses all"
             )
     stopwatch = Stopwatch()
-    read = (resolved.path, recipe, calibration, _target_file(target))
+    files = (lora.path for lora in resolved.loras)
+    read = (resolved.path, *files, recipe, calibration, _target_file(target))
     claim_outputs(
         [Output(path, Kind.BUNDLE) for path in outputs.values()],
         [path for path in read if path is not None],
@@ -198,6 +205,7 @@ def compile_source(
             resolved.seed,
             resolved.family.name,
             resolved.variant,
+            tuple(LoraInfo(each.path.name, each.digest, each.scale) for each in resolved.loras),
         )
         beside = pipeline_files(resolved)
         manifests, bundle_bytes = {}, {}
