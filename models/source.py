@@ -31,6 +31,7 @@ from edgefusion.models.networks.kind import Sizes
 from edgefusion.models.onnx_component import component_of_onnx
 from edgefusion.models.onnx_source import onnx_digest
 from edgefusion.models.shipped import SHIPPED
+from edgefusion.models.single_file import refusal
 from edgefusion.runtime.errors import InputError, UsageError, in_brief
 
 if TYPE_CHECKING:
@@ -178,11 +179,7 @@ def resolve_source(
         return _pipeline("folder", path.resolve().name, path, variant, given)
     if path.is_file():
         if path.suffix != ".onnx":
-            raise InputError(
-                f"{path} is a file of type {path.suffix or '(none)'}; expected an .onnx file or a "
-                "diffusers pipeline folder. Convert single-file checkpoints with diffusers' "
-                "from_single_file and save_pretrained."
-            )
+            raise refusal(path)
         return Source("onnx", path.stem, (component_of_onnx(path),), path)
     names, paths = (*PRESETS, *SHIPPED), _paths_like(text)
     if path.suffix != ".onnx" and not paths and _HUB_ID.fullmatch(text):

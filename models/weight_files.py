@@ -262,8 +262,18 @@ def adapters(folder: Path, parts: Collection[str]) -> Adapters:
             except InputError:
                 continue  # nothing that is read
             if any(_ADAPTER_KEY.search(name) for name in names):
-                (loras if any("lora" in name.lower() for name in names) else others).append(path)
+                (loras if is_lora(names) else others).append(path)
     return Adapters(tuple(loras), tuple(others))
+
+
+def is_lora(names: Iterable[str]) -> bool:
+    """Whether weights of these ``names`` are a LoRA's."""
+    return any(_ADAPTER_KEY.search(name) and _LORA.search(name) for name in names)
+
+
+def weight_names(path: Path) -> tuple[str, ...]:
+    """Of a safetensors file. Raises InputError for one that is not whole."""
+    return tuple(_shapes(path))
 
 
 def unread(folder: Path, parts: Iterable[str]) -> tuple[str, ...]:
