@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from inspect import signature
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgefusion.models.checkpoint import as_input_error, quiet_libraries
+from edgefusion.models.checkpoint import as_input_error, described_network
 from edgefusion.models.folder_index import PipelineIndex, read_index
+from edgefusion.models.original_layout import stored_shapes
 from edgefusion.models.pipeline_files import check_tokenizers
 from edgefusion.models.scheduler_check import check_scheduler
 from edgefusion.models.weight_files import adapters, check_shapes, unread, weight_files
@@ -21,9 +21,6 @@ from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.progress import Say
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from edgefusion.models.families.family import Part
     from edgefusion.models.lora import Lora, Updates
     from edgefusion.models.source import Source
 
@@ -35,7 +32,7 @@ def checked_source(source: Source, wanted: Sequence[str] | None, say: Say) -> So
     calibrated without it. Raises InputError for a wanted one that does not pass, for parts of the
     pipeline that would be dropped, and for adapters beside it. Presets and .onnx files pass.
     """
-    if source.kind not in ("folder", "hub") or source.path is None:
+    if not source.is_pipeline or source.path is None:
         return source
     folder = source.path
     index = read_index(folder)
@@ -47,7 +44,7 @@ def checked_source(source: Source, wanted: Sequence[str] | None, say: Say) -> So
     if set(chosen) & reading:
         for remark in _adapters_beside(index, source.loras):
             say(f"warning: {source.name}: {remark}")
-    if beside := unread(folder, index.parts):
+    if source.file is None and (beside := unread(folder, index.parts)):
         more = f" and {len(beside) - 3} more" if len(beside) > 3 else ""
         say(f"{source.name}: not read, for no part is in them: {', '.join(beside[:3])}{more}")
     # 2. Networks: what configurations say, and then what they make
@@ -56,7 +53,7 @@ def checked_source(source: Source, wanted: Sequence[str] | None, say: Say) -> So
     updates = _checked_updates(source, index)
 
     def check_network(index: PipelineIndex, component: str) -> list[str]:
-        return _check_network(index, component, source.variant, updates)
+        return _check_network(index, component, source, updates)
 
     for check in (_check_config, check_network):
         for component in tuple(usable):
@@ -142,18 +139,23 @@ def _check_config(index: PipelineIndex, component: str) -> list[str]:
 def _check_network(
     index: PipelineIndex,
     component: str,
-    variant: str | None,
+    source: Source,
     loras: Sequence[tuple[Lora, Updates]],
 ) -> list[str]:
     """Weights against the configuration, and a run without values; remarks on the files."""
     import torch
 
     part, place = index.family.part(component), index.place(component)
-    files = weight_files(place, part.kind, variant)
-    stored = files.shapes()
-    module = _on_meta(place, part)
+    files = None
+    if source.file is None:
+        files = weight_files(place, part.kind, source.variant)
+        stored = files.shapes()
+    else:
+        stored = stored_shapes(source.file, index.path.parent, part)
+    with torch.device("meta"):
+        module = described_network(place, part)
     shapes_of = {k: tuple(v.shape) for k, v in module.state_dict().items()}
-    check_shapes(place, stored, shapes_of)
+    check_shapes(source.file or place, stored, shapes_of)
     for lora, updates in loras:
         lora.check(component, updates.get(component, {}), shapes_of)
     compiled: Any = part.kind.part(module)
@@ -167,26 +169,8 @@ def _check_network(
             f"{place}: the network that config.json describes makes {_listed(shapes)}; expected "
             f"{_listed(expected)}. Correct config.json, or download the component again."
         )
-    return [files.remark] if files.remark else []
+    return [files.remark] if files and files.remark else []
 
 
 def _listed(shapes: Sequence[Sequence[int]]) -> str:
     return " and ".join(str(list(shape)) for shape in shapes)
-
-
-def _on_meta(place: Path, part: Part) -> nn.Module:
-    """The network that config.json describes, without memory."""
-    import diffusers
-    import torch
-    import transformers
-
-    with quiet_libraries(), as_input_error(place), torch.device("meta"):
-        if part.kind.library == "transformers":
-            network: Any = getattr(transformers, part.kind.class_name)
-            config = network.config_class.from_pretrained(place, local_files_only=True)
-            made = network(config)
-        else:
-            network = getattr(diffusers, part.kind.class_name)
-            made = network.from_config(network.load_config(place, local_files_only=True))
-    module: nn.Module = made.eval()
-    return module

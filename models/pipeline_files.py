@@ -31,7 +31,7 @@ def pipeline_files(source: Source) -> dict[str, Path]:
 
     Raises InputError for a file too large to be what it is called.
     """
-    if source.kind not in ("folder", "hub") or source.path is None:
+    if not source.is_pipeline or source.path is None:
         return {}
     found = {}
     tokenizers = [part.tokenizer for part in source.family.encoders]

@@ -1,7 +1,7 @@
 """Resolves the SOURCE of the command line: what it is, what it holds, and its digest.
 
 A source is a preset's name, the name of a checkpoint that comes with this package, a diffusers
-pipeline folder, an .onnx file, or a hub id.
+pipeline folder, a checkpoint in one file in such a folder, an .onnx file, or a hub id.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 from edgefusion.models.architectures import PRESETS, Architecture
 from edgefusion.models.checkpoint import (
     check_finite,
+    file_digest,
     folder_digest,
     load_from_folder,
     load_whole,
@@ -30,14 +31,16 @@ from edgefusion.models.lora import Lora, Updates
 from edgefusion.models.networks.kind import Sizes
 from edgefusion.models.onnx_component import component_of_onnx
 from edgefusion.models.onnx_source import onnx_digest
+from edgefusion.models.original_layout import load_from_file
 from edgefusion.models.shipped import SHIPPED
-from edgefusion.models.single_file import refusal
+from edgefusion.models.single_file import check_single_file
+from edgefusion.models.weight_files import WEIGHT_SUFFIXES
 from edgefusion.runtime.errors import InputError, UsageError, in_brief
 
 if TYPE_CHECKING:
     from torch import nn
 
-SourceKind = Literal["preset", "folder", "hub", "onnx"]
+SourceKind = Literal["preset", "folder", "hub", "file", "onnx"]
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 """Neither ./folder nor ../folder, which can only be meant as paths."""
 _VARIANT = re.compile(r"\w[\w-]*")
@@ -55,6 +58,8 @@ class Source:
     """In pipeline order; for an .onnx file the one it is, or `model` where its inputs are none."""
     path: Path | None = None
     """The pipeline folder or the .onnx file; None for a preset."""
+    file: Path | None = None
+    """All weights of the pipeline in one, where they are not those of its folder."""
     seed: int | None = None
     """Seed of a preset's random weights."""
     architecture: Architecture | None = None
@@ -85,16 +90,25 @@ class Source:
         assert self.path is not None
         if self.kind == "onnx":
             return onnx_digest(self.path)
-        content = folder_digest(self.path)
+        if self.file is None:
+            content = folder_digest(self.path)
+        else:
+            beside = folder_digest(self.path, without=WEIGHT_SUFFIXES)
+            content = hashlib.sha256(f"{beside} {file_digest(self.file)}".encode()).hexdigest()
         if self.variant is None and not self.loras:
             return content
         added = [[lora.digest, lora.scale] for lora in self.loras]
         return hashlib.sha256(json.dumps([content, self.variant, added]).encode()).hexdigest()
 
     @property
+    def is_pipeline(self) -> bool:
+        """Whether it is read from a pipeline's folder."""
+        return self.kind in ("folder", "hub", "file")
+
+    @property
     def sizes(self) -> Sizes:
         """What the parts of a pipeline share; of presets and .onnx files each part says its own."""
-        if self.kind not in ("folder", "hub") or self.path is None:
+        if not self.is_pipeline or self.path is None:
             return Sizes()
         index = read_index(self.path)
         return index.family.sizes(index.configs)
@@ -120,8 +134,14 @@ class Source:
             part = None if whole else self.family.part(component)
             return _random_module(self.architecture, component, part, self.seed or 0)
         assert self.path is not None
-        load, part = load_whole if whole else load_from_folder, self.family.part(component)
-        module = load(self.path, part, self.variant)
+        part = self.family.part(component)
+        if self.file is not None:
+            module = load_from_file(self.file, self.path, part)
+            module = module if whole else part.kind.part(module)
+            check_finite(module, f"{self.file}, {component}")
+        else:
+            load = load_whole if whole else load_from_folder
+            module = load(self.path, part, self.variant)
         for lora, updates in self.updates():
             if component in updates:
                 lora.fuse(module, updates[component])
@@ -179,7 +199,11 @@ def resolve_source(
         return _pipeline("folder", path.resolve().name, path, variant, given)
     if path.is_file():
         if path.suffix != ".onnx":
-            raise refusal(path)
+            check_single_file(path)
+            if variant is not None:
+                raise _no_choice(text, variant)
+            beside = _pipeline("file", path.stem, path.parent, None, given)
+            return replace(beside, file=path)
         return Source("onnx", path.stem, (component_of_onnx(path),), path)
     names, paths = (*PRESETS, *SHIPPED), _paths_like(text)
     if path.suffix != ".onnx" and not paths and _HUB_ID.fullmatch(text):
@@ -206,10 +230,14 @@ def _check_variant(text: str, variant: str | None) -> None:
             "as fp16 for diffusion_pytorch_model.fp16.safetensors."
         )
     if not _has_weight_files(text):
-        raise UsageError(
-            f"--variant {variant} was given with {text}, which has no weight files to choose "
-            "among; expected a diffusers pipeline folder or a hub id. Leave it out."
-        )
+        raise _no_choice(text, variant)
+
+
+def _no_choice(text: str, variant: str) -> UsageError:
+    return UsageError(
+        f"--variant {variant} was given with {text}, which has no weight files to choose among; "
+        "expected a diffusers pipeline folder or a hub id. Leave it out."
+    )
 
 
 def _has_weight_files(text: str) -> bool:

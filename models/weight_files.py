@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Shapes = Mapping[str, tuple[int, ...]]
 
 SAFETENSORS = ".safetensors"
-_SUFFIXES = (SAFETENSORS, ".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5")
+WEIGHT_SUFFIXES = (SAFETENSORS, ".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5")
 _HALF = "fp16"
 _STEMS: Mapping[str, tuple[str, str]] = {
     "diffusers": ("diffusion_pytorch_model", "diffusion_pytorch_model"),
@@ -84,7 +84,7 @@ def weight_files(place: Path, kind: NetworkKind, variant: str | None = None) -> 
 
     Raises InputError where there is nothing, or where parts of a split file are missing.
     """
-    there = sorted(p.name for p in place.iterdir() if p.suffix in _SUFFIXES and p.is_file())
+    there = sorted(p.name for p in place.iterdir() if p.suffix in WEIGHT_SUFFIXES and p.is_file())
     for tried in (variant,) if variant else (None, _HALF):
         for name in _candidates(kind, tried):
             if not (place / name).is_file():
@@ -252,7 +252,7 @@ def adapters(folder: Path, parts: Collection[str]) -> Adapters:
         inside = path.relative_to(folder)
         if any(part.startswith(".") for part in inside.parts) or not path.is_file():
             continue
-        is_weights = path.suffix in _SUFFIXES
+        is_weights = path.suffix in WEIGHT_SUFFIXES
         by_name = _ADAPTER.search(inside.as_posix()) is not None
         if by_name and (is_weights or path.name == "adapter_config.json"):
             (loras if is_weights and _LORA.search(inside.as_posix()) else others).append(path)
@@ -283,5 +283,5 @@ def unread(folder: Path, parts: Iterable[str]) -> tuple[str, ...]:
     return tuple(
         path.as_posix()
         for path in inside
-        if path.suffix in _SUFFIXES and (len(path.parts) == 1 or path.parts[0] not in known)
+        if path.suffix in WEIGHT_SUFFIXES and (len(path.parts) == 1 or path.parts[0] not in known)
     )

@@ -35,7 +35,7 @@ class LoraInfo:
 
 @dataclass(frozen=True, slots=True)
 class SourceInfo:
-    """Where the weights came from: preset, folder, hub or onnx; ``digest`` is of all content,
+    """Where the weights came from: preset, folder, hub, file or onnx; ``digest`` is of all content,
     ``seed`` that of a preset's random weights, ``family`` that of its pipeline, ``variant`` the one
     of its weight files that was asked for, ``loras`` what was fused into it."""
 

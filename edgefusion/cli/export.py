@@ -98,7 +98,13 @@ def _files(source: Source) -> list[Path]:
     if source.path is None:
         return []
     loras = (lora.path for lora in source.loras)
-    return [source.path, *loras, *(external_files(source.path) if source.kind == "onnx" else ())]
+    one = [source.file] if source.file else []
+    return [
+        source.path,
+        *one,
+        *loras,
+        *(external_files(source.path) if source.kind == "onnx" else ()),
+    ]
 
 
 def _floating(

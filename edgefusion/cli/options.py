@@ -27,8 +27,8 @@ SourceArgument = Annotated[
     typer.Argument(
         metavar="SOURCE",
         help=f"Preset ({', '.join(PRESETS)}: weights drawn from a seed; -stress is hard to "
-        f"quantize), shipped checkpoint ({', '.join(SHIPPED)}), diffusers pipeline folder, hub id "
-        "(owner/name), or .onnx file.",
+        f"quantize), shipped checkpoint ({', '.join(SHIPPED)}), diffusers pipeline folder (or "
+        "a .safetensors file of all weights in one), hub id (owner/name), or .onnx file.",
         show_default=False,
         autocompletion=completion.sources,
     ),

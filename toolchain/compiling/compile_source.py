@@ -175,7 +175,7 @@ def compile_source(
             )
     stopwatch = Stopwatch()
     files = (lora.path for lora in resolved.loras)
-    read = (resolved.path, *files, recipe, calibration, _target_file(target))
+    read = (resolved.path, resolved.file, *files, recipe, calibration, _target_file(target))
     claim_outputs(
         [Output(path, Kind.BUNDLE) for path in outputs.values()],
         [path for path in read if path is not None],
