@@ -162,13 +162,15 @@ def verify(
     min_model_db: float = MIN_MODEL_DB,
     min_psnr_db: float = MIN_PSNR_DB,
     host: str = "tvm",
+    loras: str | Sequence[str] = (),
     progress: Say | None = None,
 ) -> VerificationResult:
     """Compare a bundle's values with ONNX Runtime in FP32: against its own graph (arithmetic), and
     against the source (model). A missed gate does not raise; ``check()`` of the result does.
 
     ``prompts`` are texts, or so many of the built-in held-out ones; ``layers`` the components whose
-    every layer is measured (the U-Net when left out; all of a bundle without one).
+    every layer is measured (the U-Net when left out; all of a bundle without one). ``loras`` are
+    the files that were fused into the source, FILE or FILE:SCALE each.
     """
     from edgefusion.toolchain.accuracy.held_out import PROMPTS
     from edgefusion.toolchain.accuracy.report import layer_ops, verification_json
@@ -204,7 +206,8 @@ def verify(
             raise UsageError(f"{what} is {brief(value)}; expected a number of decibels.")
     gates = Gates(min_sqnr_db, min_psnr_db, against, min_model_db)
     named = None if source is None else str(path_of(source, "source"))
-    request = Request(texts, seed, found.manifest.steps, measured, named, host)
+    fused = names_of(loras, "loras", "text")
+    request = Request(texts, seed, found.manifest.steps, measured, named, host, fused)
     verification = verify_bundle(found, request, progress or silent)
     document = verification_json(verification, gates, layer_ops(found, verification))
     return VerificationResult(verification, gates, document)

@@ -15,7 +15,7 @@ from edgefusion.models.weight_files import unexpected, weight_files
 from edgefusion.runtime.errors import InputError, in_brief
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from torch import nn
 
@@ -28,12 +28,14 @@ _LIBRARY_ERRORS = (
 )
 
 
-def folder_digest(folder: Path) -> str:
-    """sha256, as hex, over the paths and contents of a folder's files, hidden ones left out."""
+def folder_digest(folder: Path, without: Collection[str] = ()) -> str:
+    """sha256, as hex, over the paths and contents of a folder's files; hidden ones, and those whose
+    names end in one of ``without``, are left out."""
     total = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
-        if path.is_file() and not any(part.startswith(".") for part in inside.parts):
+        hidden = any(part.startswith(".") for part in inside.parts)
+        if path.is_file() and not hidden and path.suffix not in without:
             total.update(f"{inside.as_posix()}\0{file_digest(path)}\n".encode())
     return total.hexdigest()
 
@@ -47,26 +49,26 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def load_from_folder(folder: Path, part: Part) -> nn.Module:
+def load_from_folder(folder: Path, part: Part, variant: str | None = None) -> nn.Module:
     """A part of a pipeline folder as its kind has it (``NetworkKind.part``): float32, in evaluation
-    mode.
+    mode. ``variant`` says which of its weight files are meant (``weight_files``).
 
     Raises InputError for missing or damaged files, weights that do not fit the configuration, and
     weights that are NaN or infinite.
     """
-    module = part.kind.part(_load(folder, part))
+    module = part.kind.part(_load(folder, part, variant))
     check_finite(module, str(folder / part.folder))
     return module
 
 
-def load_whole(folder: Path, part: Part) -> nn.Module:
+def load_whole(folder: Path, part: Part, variant: str | None = None) -> nn.Module:
     """As ``load_from_folder``, but its library's whole module: of a decoder, the autoencoder."""
-    module = _load(folder, part)
+    module = _load(folder, part, variant)
     check_finite(module, str(folder / part.folder))
     return module
 
 
-def _load(folder: Path, part: Part) -> nn.Module:
+def _load(folder: Path, part: Part, variant: str | None) -> nn.Module:
     import diffusers
     import torch
     import transformers
@@ -77,7 +79,7 @@ def _load(folder: Path, part: Part) -> nn.Module:
             f"{folder} has no folder {place.name}/, so there is no {part.component} to load. "
             "Leave it out with --components, or download the whole pipeline."
         )
-    files = weight_files(place, part.kind)
+    files = weight_files(place, part.kind, variant)
     files.shapes()  # a file that is not whole is told by its name
     library = transformers if part.kind.library == "transformers" else diffusers
     with quiet_libraries(), as_input_error(place):
@@ -87,10 +89,29 @@ def _load(folder: Path, part: Part) -> nn.Module:
             output_loading_info=True,
             torch_dtype=torch.float32,
             variant=files.variant,
+            use_safetensors=files.are_safetensors,
         )
-    _check_loading(place, info)
+    check_loading(place, info)
     loaded: nn.Module = module.requires_grad_(False).float().eval()
     return loaded
+
+
+def described_network(place: Path, part: Part) -> nn.Module:
+    """The network that config.json in ``place`` describes, as its library makes it: where and with
+    what weights, the caller's context decides."""
+    import diffusers
+    import transformers
+
+    with quiet_libraries(), as_input_error(place):
+        if part.kind.library == "transformers":
+            network: Any = getattr(transformers, part.kind.class_name)
+            config = network.config_class.from_pretrained(place, local_files_only=True)
+            made = network(config)
+        else:
+            network = getattr(diffusers, part.kind.class_name)
+            made = network.from_config(network.load_config(place, local_files_only=True))
+    module: nn.Module = made.eval()
+    return module
 
 
 def check_finite(module: nn.Module, where: str) -> None:
@@ -107,7 +128,7 @@ def check_finite(module: nn.Module, where: str) -> None:
             )
 
 
-def _check_loading(place: Path, info: dict[str, Any]) -> None:
+def check_loading(place: Path, info: dict[str, Any]) -> None:
     """Refuses what the libraries only warn about: weights that they would draw at random, or leave
     out."""
     beyond = unexpected(info.get("unexpected_keys", ()))

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from inspect import signature
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgefusion.models.checkpoint import as_input_error, quiet_libraries
+from edgefusion.models.checkpoint import as_input_error, described_network
 from edgefusion.models.folder_index import PipelineIndex, read_index
 from edgefusion.models.onnx_component import check_timestep
+from edgefusion.models.original_layout import stored_shapes
 from edgefusion.models.pipeline_files import check_tokenizers
 from edgefusion.models.scheduler_check import check_scheduler
 from edgefusion.models.weight_files import adapters, check_shapes, unread, weight_files
@@ -23,9 +22,7 @@ from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.progress import Say
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from edgefusion.models.families.family import Part
+    from edgefusion.models.lora import Lora, Updates
     from edgefusion.models.source import Source
 
 
@@ -39,7 +36,7 @@ def checked_source(source: Source, wanted: Sequence[str] | None, say: Say) -> So
     """
     if source.kind == "onnx" and source.path is not None:
         check_timestep(source.path, source.scheduler)
-    if source.kind not in ("folder", "hub") or source.path is None:
+    if not source.is_pipeline or source.path is None:
         return source
     folder = source.path
     index = read_index(folder)
@@ -49,8 +46,9 @@ def checked_source(source: Source, wanted: Sequence[str] | None, say: Say) -> So
         say(f"{source.name}: {remark}")
     chosen = [c for c in index.components if wanted is None or c in wanted]
     if set(chosen) & reading:
-        _refuse_adapters(index)
-    if beside := unread(folder, index.parts):
+        for remark in _adapters_beside(index, source.loras):
+            say(f"warning: {source.name}: {remark}")
+    if source.file is None and (beside := unread(folder, index.parts)):
         more = f" and {len(beside) - 3} more" if len(beside) > 3 else ""
         say(f"{source.name}: not read, for no part is in them: {', '.join(beside[:3])}{more}")
     # 2. What runs them
@@ -58,7 +56,13 @@ def checked_source(source: Source, wanted: Sequence[str] | None, say: Say) -> So
         say(told)
     # 3. Networks: what configurations say, and then what they make
     usable = list(index.components)
-    for check in (_check_config, partial(_check_network, source)):
+
+    updates = _checked_updates(source, index)
+
+    def check_network(index: PipelineIndex, component: str) -> list[str]:
+        return _check_network(index, component, source, updates)
+
+    for check in (_check_config, check_network):
         for component in tuple(usable):
             try:
                 remarks = check(index, component)
@@ -77,18 +81,38 @@ def checked_source(source: Source, wanted: Sequence[str] | None, say: Say) -> So
     return replace(source, components=tuple(usable))
 
 
-def _refuse_adapters(index: PipelineIndex) -> None:
+def _adapters_beside(index: PipelineIndex, used: Sequence[Lora]) -> list[str]:
+    """Remarks on LoRA files that are not used; InputError for what cannot be."""
     found = adapters(index.path.parent, {part.folder for part in index.family.parts})
-    if found:
-        more = f" (and {len(found) - 1} more such files)" if len(found) > 1 else ""
+    if found.others:
+        more = f" (and {len(found.others) - 1} more such files)" if len(found.others) > 1 else ""
         raise InputError(
-            f"{found[0]}{more} is a LoRA, adapter or textual inversion beside the pipeline; it "
+            f"{found.others[0]}{more} is an adapter or textual inversion beside the pipeline; it "
             "would not be applied, and pictures would be those of the base model. Fuse it first "
-            "(diffusers: pipe.load_lora_weights(...); pipe.fuse_lora(); "
-            "pipe.unload_lora_weights(); pipe.save_pretrained('fused'); embeddings by "
-            "pipe.load_textual_inversion) and compile that folder; or move the file away, to "
+            "(diffusers: pipe.load_textual_inversion, or the tool it was made for; then "
+            "pipe.save_pretrained('fused')) and compile that folder; or move the file away, to "
             "compile the base model."
         )
+    applied = {lora.path.resolve() for lora in used}
+    return [
+        f"{path} is a LoRA and is not applied: pictures are those without it. Apply it with "
+        f"--lora {path}"
+        for path in found.loras
+        if path.resolve() not in applied
+    ]
+
+
+def _checked_updates(source: Source, index: PipelineIndex) -> Sequence[tuple[Lora, Updates]]:
+    """What the source's LoRAs change. Raises InputError for one that changes networks which the
+    pipeline has not."""
+    updates = source.updates()
+    parts = index.family.parts
+    having = [part.component for part in parts if part.role != "decoder"]
+    for lora, found in updates:
+        for component, modules in found.items():
+            if component not in having:
+                lora.check(component or "pipeline", modules, {})
+    return updates
 
 
 def _check_config(index: PipelineIndex, component: str) -> list[str]:
@@ -116,15 +140,28 @@ def _check_config(index: PipelineIndex, component: str) -> list[str]:
     return [f"{config.path}: no meaning is known for {', '.join(found)}"] if found else []
 
 
-def _check_network(source: Source, index: PipelineIndex, component: str) -> list[str]:
+def _check_network(
+    index: PipelineIndex,
+    component: str,
+    source: Source,
+    loras: Sequence[tuple[Lora, Updates]],
+) -> list[str]:
     """Weights against the configuration, and a run without values; remarks on the files."""
     import torch
 
     part, place = index.compiled[component], index.place(component)
-    files = weight_files(place, part.kind)
-    stored = files.shapes()
-    module = _on_meta(place, part)
-    check_shapes(place, stored, {k: tuple(v.shape) for k, v in module.state_dict().items()})
+    files = None
+    if source.file is None:
+        files = weight_files(place, part.kind, source.variant)
+        stored = files.shapes()
+    else:
+        stored = stored_shapes(source.file, index.path.parent, part)
+    with torch.device("meta"):
+        module = described_network(place, part)
+    shapes_of = {k: tuple(v.shape) for k, v in module.state_dict().items()}
+    check_shapes(source.file or place, stored, shapes_of)
+    for lora, updates in loras:
+        lora.check(component, updates.get(component, {}), shapes_of)
     compiled: Any = part.kind.part(module)
     ports = source.signature(component, compiled.config)
     with as_input_error(place), torch.device("meta"), torch.no_grad():
@@ -136,27 +173,8 @@ def _check_network(source: Source, index: PipelineIndex, component: str) -> list
             f"{place}: the network that config.json describes makes {_listed(shapes)}; expected "
             f"{_listed(expected)}. Correct config.json, or download the component again."
         )
-    names = ", ".join(path.name for path in files.used)
-    return [f"weights from {names}; not read: {', '.join(files.unused)}"] if files.unused else []
+    return [files.remark] if files and files.remark else []
 
 
 def _listed(shapes: Sequence[Sequence[int]]) -> str:
     return " and ".join(str(list(shape)) for shape in shapes)
-
-
-def _on_meta(place: Path, part: Part) -> nn.Module:
-    """The network that config.json describes, without memory."""
-    import diffusers
-    import torch
-    import transformers
-
-    with quiet_libraries(), as_input_error(place), torch.device("meta"):
-        if part.kind.library == "transformers":
-            network: Any = getattr(transformers, part.kind.class_name)
-            config = network.config_class.from_pretrained(place, local_files_only=True)
-            made = network(config)
-        else:
-            network = getattr(diffusers, part.kind.class_name)
-            made = network.from_config(network.load_config(place, local_files_only=True))
-    module: nn.Module = made.eval()
-    return module

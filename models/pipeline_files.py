@@ -37,7 +37,7 @@ def pipeline_files(source: Source) -> dict[str, Path | bytes]:
         scaling = getattr(decoder, "scaling_factor", DEFAULT_SCALING_FACTOR)
         stated = json.dumps({"scaling_factor": scaling}).encode()
         return {} if scaling == DEFAULT_SCALING_FACTOR else {VAE_CONFIG: stated}
-    if source.kind not in ("folder", "hub") or source.path is None:
+    if not source.is_pipeline or source.path is None:
         return {}
     found: dict[str, Path] = {}
     tokenizers = [part.tokenizer for part in source.family.encoders]

@@ -1,7 +1,7 @@
 """Resolves the SOURCE of the command line: what it is, what it holds, and its digest.
 
 A source is a preset's name, the name of a checkpoint that comes with this package, a diffusers
-pipeline folder, an .onnx file, or a hub id.
+pipeline folder, a checkpoint in one file in such a folder, an .onnx file, or a hub id.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
@@ -17,16 +18,26 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from edgefusion.compiler.bundle.deployment import LCM, OWN, Deployment
 from edgefusion.models.architectures import PRESETS, Architecture
-from edgefusion.models.checkpoint import folder_digest, load_from_folder, load_whole
+from edgefusion.models.checkpoint import (
+    check_finite,
+    file_digest,
+    folder_digest,
+    load_from_folder,
+    load_whole,
+)
 from edgefusion.models.config_file import read_config
 from edgefusion.models.families.family import Family, Part
 from edgefusion.models.families.registry import STABLE_DIFFUSION, family_named
 from edgefusion.models.folder_index import INDEX, read_index
+from edgefusion.models.lora import Lora, Updates
 from edgefusion.models.networks.kind import Signature, Sizes
 from edgefusion.models.noise_scheduler import NoiseScheduler
 from edgefusion.models.onnx_component import component_of_onnx
 from edgefusion.models.onnx_source import onnx_digest
+from edgefusion.models.original_layout import load_from_file
 from edgefusion.models.shipped import SHIPPED
+from edgefusion.models.single_file import check_single_file
+from edgefusion.models.weight_files import WEIGHT_SUFFIXES
 from edgefusion.runtime.errors import InputError, UsageError, in_brief
 
 if TYPE_CHECKING:
@@ -34,9 +45,10 @@ if TYPE_CHECKING:
 
 SCHEDULER_FILE = "scheduler/scheduler_config.json"
 """In a pipeline's folder."""
-SourceKind = Literal["preset", "folder", "hub", "onnx"]
+SourceKind = Literal["preset", "folder", "hub", "file", "onnx"]
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 """Neither ./folder nor ../folder, which can only be meant as paths."""
+_VARIANT = re.compile(r"\w[\w-]*")
 _CLOSE = 3
 """How many names like a mistyped one are told."""
 
@@ -51,6 +63,8 @@ class Source:
     """In pipeline order; for an .onnx file the one it is, or `model` where its inputs are none."""
     path: Path | None = None
     """The pipeline folder or the .onnx file; None for a preset."""
+    file: Path | None = None
+    """All weights of the pipeline in one, where they are not those of its folder."""
     seed: int | None = None
     """Seed of a preset's random weights."""
     architecture: Architecture | None = None
@@ -59,6 +73,10 @@ class Source:
     """What family of pipelines it is of; an .onnx file is named as Stable Diffusion's parts."""
     deployment: Deployment = OWN
     """How images are made of it, where that was chosen."""
+    variant: str | None = None
+    """Which weight files of a folder are meant; None for those of full precision, else fp16."""
+    loras: tuple[Lora, ...] = ()
+    """Fused into the networks as they are loaded, in this order."""
 
     @cached_property
     def digest(self) -> str:
@@ -77,14 +95,29 @@ class Source:
             }
             return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         assert self.path is not None
-        return onnx_digest(self.path) if self.kind == "onnx" else folder_digest(self.path)
+        if self.kind == "onnx":
+            return onnx_digest(self.path)
+        if self.file is None:
+            content = folder_digest(self.path)
+        else:
+            beside = folder_digest(self.path, without=WEIGHT_SUFFIXES)
+            content = hashlib.sha256(f"{beside} {file_digest(self.file)}".encode()).hexdigest()
+        if self.variant is None and not self.loras:
+            return content
+        added = [[lora.digest, lora.scale] for lora in self.loras]
+        return hashlib.sha256(json.dumps([content, self.variant, added]).encode()).hexdigest()
+
+    @property
+    def is_pipeline(self) -> bool:
+        """Whether it is read from a pipeline's folder."""
+        return self.kind in ("folder", "hub", "file")
 
     @property
     def sizes(self) -> Sizes:
         """What the parts of a pipeline share; of presets and .onnx files each part says its own,
         where none was chosen."""
         sizes = Sizes()
-        if self.kind in ("folder", "hub") and self.path is not None:
+        if self.is_pipeline and self.path is not None:
             index = read_index(self.path)
             sizes = index.family.sizes(index.configs)
         return replace(sizes, latent=self.deployment.latent or sizes.latent)
@@ -93,7 +126,7 @@ class Source:
     def scheduler(self) -> NoiseScheduler:
         """What denoises: the chosen one, the pipeline's own, or LCM's where there is none."""
         named, config = None, {}
-        if self.kind in ("folder", "hub") and self.path is not None:
+        if self.is_pipeline and self.path is not None:
             named = read_index(self.path).parts.get("scheduler")
             config = read_config(self.path / SCHEDULER_FILE)
         return self.family.scheduler(self.deployment.scheduler or named or LCM, config)
@@ -105,7 +138,7 @@ class Source:
 
     def part(self, component: str) -> Part:
         """What a pipeline's ``component`` is, of what its family takes."""
-        if self.kind in ("folder", "hub") and self.path is not None:
+        if self.is_pipeline and self.path is not None:
             return read_index(self.path).compiled[component]
         part = self.family.part(component)
         if self.architecture is None:
@@ -141,17 +174,51 @@ class Source:
             part = None if whole else self.part(component)
             return _random_module(self.architecture, component, part, self.seed or 0)
         assert self.path is not None
-        load = load_whole if whole else load_from_folder
-        return load(self.path, self.part(component))
+        part = self.part(component)
+        if self.file is not None:
+            module = load_from_file(self.file, self.path, part)
+            module = module if whole else part.kind.part(module)
+            check_finite(module, f"{self.file}, {component}")
+        else:
+            load = load_whole if whole else load_from_folder
+            module = load(self.path, part, self.variant)
+        for lora, updates in self.updates():
+            if component in updates:
+                lora.fuse(module, updates[component])
+                check_finite(module, f"{self.path / part.folder} with the LoRA {lora.path}")
+        return module
+
+    def updates(self) -> tuple[tuple[Lora, Updates], ...]:
+        """What each LoRA changes, read anew. Raises InputError for one that is not understood."""
+        if not self.loras or self.path is None:
+            return ()
+        configs = read_index(self.path).configs
+        denoiser = self.family.denoiser.component
+        unet = configs.of(denoiser).values if denoiser in configs.components else {}
+        return tuple((lora, lora.updates(unet)) for lora in self.loras)
 
 
-def resolve_source(text: str, *, random_weights_seed: int | None = None) -> Source:
+def resolve_source(
+    text: str,
+    *,
+    random_weights_seed: int | None = None,
+    variant: str | None = None,
+    loras: Sequence[str] = (),
+) -> Source:
     """The source that `text` names; a folder or file on disk wins over a hub id.
 
     `random_weights_seed` seeds a preset's weights (0 when None); no other source takes one.
-    The hub is not asked for what looks like a slip of a name here. Raises UsageError for a seed
-    beside real weights, InputError for what cannot be found or read.
+    `variant` is of a pipeline's weight files, `loras` are FILE or FILE:SCALE each. The hub is not
+    asked for what looks like a slip of a name here. Raises UsageError for a seed beside real
+    weights, or a variant or LoRA of what has none, InputError for what cannot be found or read.
     """
+    _check_variant(text, variant)
+    if loras and not _has_weight_files(text):
+        raise UsageError(
+            f"--lora {loras[0]} was given with {text}, which has no trained weights by module; "
+            "expected a diffusers pipeline folder or a hub id. Leave it out."
+        )
+    given = tuple(Lora.parse(each) for each in loras)
     if text in PRESETS:
         seed = random_weights_seed or 0
         architecture = PRESETS[text]
@@ -166,21 +233,21 @@ def resolve_source(text: str, *, random_weights_seed: int | None = None) -> Sour
             f"weights; expected a preset ({', '.join(PRESETS)}). Leave out one of the two."
         )
     if text in SHIPPED:
-        return _pipeline("folder", text, SHIPPED[text])
+        return _pipeline("folder", text, SHIPPED[text], variant, given)
     path = Path(text).expanduser()
     if path.is_dir():
-        return _pipeline("folder", path.resolve().name, path)
+        return _pipeline("folder", path.resolve().name, path, variant, given)
     if path.is_file():
         if path.suffix != ".onnx":
-            raise InputError(
-                f"{path} is a file of type {path.suffix or '(none)'}; expected an .onnx file or a "
-                "diffusers pipeline folder. Convert single-file checkpoints with diffusers' "
-                "from_single_file and save_pretrained."
-            )
+            check_single_file(path)
+            if variant is not None:
+                raise _no_choice(text, variant)
+            beside = _pipeline("file", path.stem, path.parent, None, given)
+            return replace(beside, file=path)
         return Source("onnx", path.stem, (component_of_onnx(path),), path)
     names, paths = (*PRESETS, *SHIPPED), _paths_like(text)
     if path.suffix != ".onnx" and not paths and _HUB_ID.fullmatch(text):
-        return _pipeline("hub", text, _download(text))
+        return _pipeline("hub", text, _download(text, variant), variant, given)
     close = [*paths, *get_close_matches(text, names)][:_CLOSE]
     hint = f"Did you mean {' or '.join(close)}? " if close else ""
     if "/" in text:
@@ -194,9 +261,42 @@ def resolve_source(text: str, *, random_weights_seed: int | None = None) -> Sour
     )
 
 
-def _pipeline(kind: SourceKind, name: str, folder: Path) -> Source:
+def _check_variant(text: str, variant: str | None) -> None:
+    if variant is None:
+        return
+    if not _VARIANT.fullmatch(variant):
+        raise UsageError(
+            f"--variant {variant}: expected the word between the dots of weight files' names, such "
+            "as fp16 for diffusion_pytorch_model.fp16.safetensors."
+        )
+    if not _has_weight_files(text):
+        raise _no_choice(text, variant)
+
+
+def _no_choice(text: str, variant: str) -> UsageError:
+    return UsageError(
+        f"--variant {variant} was given with {text}, which has no weight files to choose among; "
+        "expected a diffusers pipeline folder or a hub id. Leave it out."
+    )
+
+
+def _has_weight_files(text: str) -> bool:
+    return text not in PRESETS and Path(text).suffix != ".onnx"
+
+
+def _pipeline(
+    kind: SourceKind, name: str, folder: Path, variant: str | None, loras: tuple[Lora, ...]
+) -> Source:
     index = read_index(folder)
-    return Source(kind, name, index.components, folder, family=index.family)
+    return Source(
+        kind,
+        name,
+        index.components,
+        folder,
+        family=index.family,
+        variant=variant,
+        loras=loras,
+    )
 
 
 def _paths_like(text: str) -> list[str]:
@@ -216,14 +316,14 @@ def _may_be_source(path: Path) -> bool:
     return path.suffix == ".onnx" or (path / INDEX).is_file()
 
 
-def _download(hub_id: str) -> Path:
+def _download(hub_id: str, variant: str | None) -> Path:
     """The local folder of a hub pipeline, fetched where it is not cached yet."""
     from diffusers import DiffusionPipeline
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
         # The safety checker is never compiled, and larger than the U-Net.
-        folder: str = DiffusionPipeline.download(hub_id, safety_checker=None)
+        folder: str = DiffusionPipeline.download(hub_id, safety_checker=None, variant=variant)
     except (OSError, ValueError, HfHubHTTPError) as error:
         reason = in_brief(error)
         raise InputError(

@@ -1,6 +1,6 @@
 """The weight files of a pipeline folder: which are read, what they hold, what lies beside them.
 
-Only names, headers and lists are read: shapes, never values.
+Of networks only names, headers and lists are read: shapes, never values.
 """
 
 from __future__ import annotations
@@ -19,14 +19,21 @@ if TYPE_CHECKING:
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5")
+SAFETENSORS = ".safetensors"
+WEIGHT_SUFFIXES = (SAFETENSORS, ".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5")
 _HALF = "fp16"
+_STEMS: Mapping[str, tuple[str, str]] = {
+    "diffusers": ("diffusion_pytorch_model", "diffusion_pytorch_model"),
+    "transformers": ("model", "pytorch_model"),
+}
+"""Of weight files by library: of safetensors, and of pickles."""
 _LIBRARY_ERRORS = (OSError, ValueError, TypeError, LookupError, RuntimeError, AttributeError)
 _ADAPTER = re.compile(
     r"lora|lycoris|adapter_config\.json|adapter_model|learned_embeds|textual_inversion"
     r"|ip[-_]adapter|hypernetwork",
     re.IGNORECASE,
 )
+_LORA = re.compile("lora", re.IGNORECASE)
 _ADAPTER_KEY = re.compile(r"(\.|_|^)(lora|lokr|loha|hada|dora)_", re.IGNORECASE)
 _HARMLESS = re.compile(
     r"(.*\.)?position_ids|text_projection\.weight|logit_scale"  # of a text encoder
@@ -47,6 +54,22 @@ class WeightFiles:
     variant: str | None
     unused: tuple[str, ...]
 
+    @property
+    def are_safetensors(self) -> bool:
+        """Or else pickles, of which tensors alone are unpickled."""
+        return all(path.suffix == SAFETENSORS for path in self.used)
+
+    @property
+    def remark(self) -> str | None:
+        """What was chosen of several; None where there was no choice."""
+        if not self.unused:
+            return None
+        names = ", ".join(path.name for path in self.used)
+        why = ""
+        if self.variant is None and any(f".{_HALF}" in name for name in self.unused):
+            why = f", for full precision goes before {_HALF} (--variant {_HALF} takes that)"
+        return f"weights from {names}{why}; not read: {', '.join(self.unused)}"
+
     def shapes(self) -> Shapes:
         """Of all stored weights by name. Raises InputError for files that are not whole."""
         found: dict[str, tuple[int, ...]] = {}
@@ -55,21 +78,33 @@ class WeightFiles:
         return found
 
 
-def weight_files(place: Path, kind: NetworkKind) -> WeightFiles:
-    """What the libraries would read in ``place``, one component's folder.
+def weight_files(place: Path, kind: NetworkKind, variant: str | None = None) -> WeightFiles:
+    """What is read in ``place``, one component's folder: files of ``variant``, for None those of
+    full precision, else fp16; of these safetensors before pickles.
 
     Raises InputError where there is nothing, or where parts of a split file are missing.
     """
-    there = sorted(p.name for p in place.iterdir() if p.suffix in _SUFFIXES and p.is_file())
-    for variant in (None, _HALF):
-        for name in _candidates(kind, variant):
+    there = sorted(p.name for p in place.iterdir() if p.suffix in WEIGHT_SUFFIXES and p.is_file())
+    for tried in (variant,) if variant else (None, _HALF):
+        for name in _candidates(kind, tried):
             if not (place / name).is_file():
                 continue
             used = _parts(place / name) if name.endswith(".json") else (place / name,)
             names = {path.name for path in used}
-            return WeightFiles(used, variant, tuple(n for n in there if n not in names))
-    expected = " or ".join(_candidates(kind, None)[:2])
+            return WeightFiles(used, tried, tuple(n for n in there if n not in names))
+    expected = " or ".join(_candidates(kind, variant)[:2])
+    if there and variant:
+        raise InputError(
+            f"{place} holds {', '.join(there)}; expected {expected}, for --variant {variant} was "
+            "given. Leave --variant out, or download that variant of the whole pipeline."
+        )
     if there:
+        variants = sorted({v for name in there if (v := _variant_of(name, kind)) is not None})
+        if variants:
+            raise InputError(
+                f"{place} holds {', '.join(there)}, the variant {' and '.join(variants)}; expected "
+                f"{expected}, or {_HALF}. Name the variant that is meant: --variant {variants[0]}."
+            )
         raise InputError(
             f"{place} holds {', '.join(there)}; expected {expected}, which the libraries read. "
             "Rename the file to it where it holds this network's whole weights."
@@ -81,21 +116,23 @@ def weight_files(place: Path, kind: NetworkKind) -> WeightFiles:
 
 
 def _candidates(kind: NetworkKind, variant: str | None) -> tuple[str, ...]:
-    """Names in the order in which the library of ``kind`` looks for them."""
+    """Names in the order in which the library of ``kind`` looks for them, where it is told whether
+    safetensors are meant."""
     middle = f".{variant}" if variant else ""
-    if kind.library == "transformers":
-        return (
-            f"model{middle}.safetensors",
-            f"model.safetensors.index{middle}.json",
-            f"pytorch_model{middle}.bin",
-            f"pytorch_model.bin.index{middle}.json",
-        )
-    stem = "diffusion_pytorch_model"
-    return (
-        f"{stem}.safetensors.index{middle}.json",
-        f"{stem}{middle}.safetensors",
-        f"{stem}{middle}.bin",
-    )
+    found: list[str] = []
+    for stem, suffix in zip(_STEMS[kind.library], (SAFETENSORS, ".bin"), strict=True):
+        whole = f"{stem}{middle}{suffix}"
+        index = f"{stem}{suffix}.index{middle}.json"
+        found += (whole, index) if kind.library == "transformers" else (index, whole)
+    return tuple(found)
+
+
+def _variant_of(name: str, kind: NetworkKind) -> str | None:
+    """The variant that a weight file's name says, of one file or of a part of several."""
+    for stem in _STEMS[kind.library]:
+        if found := re.fullmatch(rf"{stem}\.([\w-]+?)(-\d+-of-\d+)?\.(safetensors|bin)", name):
+            return found[1]
+    return None
 
 
 def _parts(index: Path) -> tuple[Path, ...]:
@@ -127,13 +164,23 @@ def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
                 f"{path} ({path.stat().st_size} bytes) is not a whole safetensors file: {error}. "
                 "Download it again (git clones need `git lfs pull`)."
             ) from error
+    import torch
+
+    stored = unpickled(path, "meta")  # no values
+    return {name: tuple(x.shape) for name, x in stored.items() if isinstance(x, torch.Tensor)}
+
+
+def unpickled(path: Path, device: str) -> Mapping[str, Any]:
+    """What ``torch.save`` wrote, by name, on ``device``; nothing but tensors is unpickled.
+
+    Raises InputError for anything else.
+    """
     import pickle
 
     import torch
 
     try:
-        # Nothing but tensors is unpickled, and of these no values.
-        stored: Any = torch.load(path, map_location="meta", weights_only=True)
+        stored: Any = torch.load(path, map_location=device, weights_only=True)
     except (*_LIBRARY_ERRORS, EOFError, pickle.UnpicklingError) as error:
         raise InputError(
             f"{path} cannot be read as weights: {in_brief(error, 80)}. Expected tensors by name, "
@@ -141,7 +188,7 @@ def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
         ) from error
     if not isinstance(stored, dict):
         raise InputError(f"{path} holds no tensors by name. Save the component with safetensors.")
-    return {name: tuple(x.shape) for name, x in stored.items() if isinstance(x, torch.Tensor)}
+    return {str(name): value for name, value in stored.items()}
 
 
 def check_shapes(place: Path, stored: Shapes, expected: Shapes) -> None:
@@ -188,26 +235,45 @@ def _modern(name: str) -> str:
     return name
 
 
-def adapters(folder: Path, parts: Collection[str]) -> tuple[Path, ...]:
+@dataclass(frozen=True, slots=True)
+class Adapters:
+    """Files that change networks: those of ``loras``, and of other methods."""
+
+    loras: tuple[Path, ...]
+    others: tuple[Path, ...]
+
+
+def adapters(folder: Path, parts: Collection[str]) -> Adapters:
     """LoRA, adapter and textual-inversion files anywhere in ``folder``, by name or, outside
     the ``parts`` that are compiled, by content."""
-    found = []
+    loras: list[Path] = []
+    others: list[Path] = []
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
         if any(part.startswith(".") for part in inside.parts) or not path.is_file():
             continue
-        is_weights = path.suffix in _SUFFIXES
+        is_weights = path.suffix in WEIGHT_SUFFIXES
         by_name = _ADAPTER.search(inside.as_posix()) is not None
         if by_name and (is_weights or path.name == "adapter_config.json"):
-            found.append(path)
+            (loras if is_weights and _LORA.search(inside.as_posix()) else others).append(path)
         elif path.suffix == ".safetensors" and inside.parts[0] not in parts:
             try:
                 names = _shapes(path)
             except InputError:
                 continue  # nothing that is read
             if any(_ADAPTER_KEY.search(name) for name in names):
-                found.append(path)
-    return tuple(found)
+                (loras if is_lora(names) else others).append(path)
+    return Adapters(tuple(loras), tuple(others))
+
+
+def is_lora(names: Iterable[str]) -> bool:
+    """Whether weights of these ``names`` are a LoRA's."""
+    return any(_ADAPTER_KEY.search(name) and _LORA.search(name) for name in names)
+
+
+def weight_names(path: Path) -> tuple[str, ...]:
+    """Of a safetensors file. Raises InputError for one that is not whole."""
+    return tuple(_shapes(path))
 
 
 def unread(folder: Path, parts: Iterable[str]) -> tuple[str, ...]:
@@ -217,5 +283,5 @@ def unread(folder: Path, parts: Iterable[str]) -> tuple[str, ...]:
     return tuple(
         path.as_posix()
         for path in inside
-        if path.suffix in _SUFFIXES and (len(path.parts) == 1 or path.parts[0] not in known)
+        if path.suffix in WEIGHT_SUFFIXES and (len(path.parts) == 1 or path.parts[0] not in known)
     )

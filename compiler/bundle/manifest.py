@@ -26,15 +26,27 @@ FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
+class LoraInfo:
+    """A LoRA file fused into the weights: its name, its sha256 as hex, and how much of it."""
+
+    name: str
+    digest: str
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
 class SourceInfo:
-    """Where the weights came from: preset, folder, hub or onnx; ``digest`` is of all content,
-    ``seed`` that of a preset's random weights, ``family`` that of its pipeline."""
+    """Where the weights came from: preset, folder, hub, file or onnx; ``digest`` is of all content,
+    ``seed`` that of a preset's random weights, ``family`` that of its pipeline, ``variant`` the one
+    of its weight files that was asked for, ``loras`` what was fused into it."""
 
     kind: str
     name: str
     digest: str
     seed: StrictInt | None = None
     family: str = "stable-diffusion"
+    variant: str | None = None
+    loras: tuple[LoraInfo, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

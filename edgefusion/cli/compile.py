@@ -12,9 +12,11 @@ from edgefusion.cli.component_table import component_rows, components_table
 from edgefusion.cli.host_tables import host_call_rows, host_op_rows, host_tables
 from edgefusion.cli.options import (
     ComponentsOption,
+    LoraOption,
     RandomWeightsOption,
     ShapeOption,
     SourceArgument,
+    VariantOption,
     parse_shapes,
     split_names,
 )
@@ -108,6 +110,8 @@ def compile_(
         Reads(),
     ] = None,
     random_weights: RandomWeightsOption = None,
+    variant: VariantOption = None,
+    lora: LoraOption = None,
     shape: ShapeOption = None,
     work_dir: Annotated[
         Path | None,
@@ -176,6 +180,7 @@ def compile_(
     `edgefusion compile ./my-pipeline -o my.npub --steps 4 --max-latency-ms 500`;
     `edgefusion compile ./my-pipeline -o my.npub --height 768 --width 512 --steps 25`;
     `edgefusion compile ./my-pipeline -o my.npub --prompts ours.txt --calibration-prompts 8`;
+    `edgefusion compile ./my-pipeline -o my.npub --lora lcm.safetensors:0.8`;
     `edgefusion compile ./my-pipeline -o my.npub --remarks fuse-attention`;
     `edgefusion compile resnet.onnx -o resnet.npub --shape input=1x3x224x224`.
 
@@ -201,6 +206,8 @@ def compile_(
             width=width,
             guidance=guidance,
             random_weights=random_weights,
+            variant=variant,
+            loras=lora or (),
             recipe=recipe,
             shapes=parse_shapes(shape),
             budgets=Budgets(max_sram_bytes, max_dram_bytes, max_latency_ms),

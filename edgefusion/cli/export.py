@@ -9,9 +9,11 @@ import typer
 
 from edgefusion.cli.options import (
     ComponentsOption,
+    LoraOption,
     RandomWeightsOption,
     ShapeOption,
     SourceArgument,
+    VariantOption,
     parse_shapes,
     split_names,
 )
@@ -53,6 +55,8 @@ def export(
     ],
     components: ComponentsOption = None,
     random_weights: RandomWeightsOption = None,
+    variant: VariantOption = None,
+    lora: LoraOption = None,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Batch size.")] = 1,
     shape: ShapeOption = None,
     qdq: Annotated[
@@ -71,13 +75,18 @@ def export(
     `edgefusion export ./my-pipeline -o onnx --components unet`;
     `edgefusion export tiny.npub -o onnx --qdq`.
     """
+    from edgefusion.models.source import resolve_source
+
     if qdq:
-        if random_weights is not None or batch != 1 or shape:
+        if random_weights is not None or variant or lora or batch != 1 or shape:
             raise UsageError("--qdq takes a bundle, whose weights, batch and shapes are fixed.")
         name, rows = source, _quantized(Path(source), directory, components)
     else:
         shapes = parse_shapes(shape)
-        name, rows = _floating(source, directory, components, random_weights, batch, shapes)
+        resolved = resolve_source(
+            source, random_weights_seed=random_weights, variant=variant, loras=lora or ()
+        )
+        name, rows = resolved.name, _floating(resolved, directory, components, batch, shapes)
     document = {"schema_version": SCHEMA_VERSION, "source": name, "components": rows}
     columns = _QDQ_COLUMNS if qdq else _COLUMNS
     emit([Table(f"Exported {name}", columns, rows)], lambda: document, json_to=json_to)
@@ -88,28 +97,32 @@ def _files(source: Source) -> list[Path]:
 
     if source.path is None:
         return []
-    return [source.path, *(external_files(source.path) if source.kind == "onnx" else ())]
+    loras = (lora.path for lora in source.loras)
+    one = [source.file] if source.file else []
+    return [
+        source.path,
+        *one,
+        *loras,
+        *(external_files(source.path) if source.kind == "onnx" else ()),
+    ]
 
 
 def _floating(
-    source: str,
+    source: Source,
     directory: Path,
     components: str | None,
-    random_weights: int | None,
     batch: int,
     shapes: dict[str, tuple[int, ...]],
-) -> tuple[str, list[dict[str, Any]]]:
-    """Export from the source; its name, and a row for each component."""
+) -> list[dict[str, Any]]:
+    """Export from the source; a row for each component."""
     from edgefusion.models.export import export_component
     from edgefusion.models.pipeline_check import checked_source
-    from edgefusion.models.source import resolve_source
     from edgefusion.runtime.files import disk_errors
     from edgefusion.toolchain.compiling.compile_source import components_of
 
-    resolved = resolve_source(source, random_weights_seed=random_weights)
     rows: list[dict[str, Any]] = []
     with progress() as say, disk_errors(directory):
-        resolved = checked_source(resolved, split_names(components), say)
+        resolved = checked_source(source, split_names(components), say)
         chosen = components_of(resolved, split_names(components))
         outputs = [Output(directory / f"{name}.onnx", Kind.ONNX) for name in chosen]
         outputs += [Output(directory / f"{name}.onnx.data", Kind.BINARY) for name in chosen]
@@ -127,7 +140,7 @@ def _floating(
                     "weight_bytes": data.stat().st_size if data.exists() else 0,
                 }
             )
-    return resolved.name, rows
+    return rows
 
 
 def _quantized(bundle: Path, directory: Path, components: str | None) -> list[dict[str, Any]]:

@@ -27,8 +27,8 @@ SourceArgument = Annotated[
     typer.Argument(
         metavar="SOURCE",
         help=f"Preset ({', '.join(PRESETS)}: weights drawn from a seed; -stress is hard to "
-        f"quantize), shipped checkpoint ({', '.join(SHIPPED)}), diffusers pipeline folder, hub id "
-        "(owner/name), or .onnx file.",
+        f"quantize), shipped checkpoint ({', '.join(SHIPPED)}), diffusers pipeline folder (or "
+        "a .safetensors file of all weights in one), hub id (owner/name), or .onnx file.",
         show_default=False,
         autocompletion=completion.sources,
     ),
@@ -59,6 +59,23 @@ RandomWeightsOption = Annotated[
         "--random-weights",
         metavar="SEED",
         help="Seed of a preset's random weights (0 when left out); for presets only.",
+    ),
+]
+VariantOption = Annotated[
+    str | None,
+    typer.Option(
+        "--variant",
+        metavar="NAME",
+        help="Which weight files of a pipeline are meant, such as fp16; when left out those of "
+        "full precision, and fp16 where there are no others.",
+    ),
+]
+LoraOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--lora",
+        metavar="FILE[:SCALE]",
+        help="Fuse this LoRA into the weights, so much of it (1 when left out); once for each.",
     ),
 ]
 ShapeOption = Annotated[

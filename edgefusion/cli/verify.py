@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgefusion.cli.options import BundleArgument, count_or_prompts, split_names
+from edgefusion.cli.options import BundleArgument, LoraOption, count_or_prompts, split_names
 from edgefusion.cli.output import JsonOption, emit, progress, write_text
 from edgefusion.cli.paths import Reads, Writes
 from edgefusion.cli.table import Column, Table
@@ -111,6 +111,7 @@ def verify(
         ),
         Reads(),
     ] = None,
+    lora: LoraOption = None,
     against: Annotated[
         str,
         typer.Option(
@@ -186,6 +187,7 @@ def verify(
             _layers(layers, opened.components),
             source,
             host,
+            tuple(lora or ()),
             contributions=suggest or recipe_out is not None,
         )
         found = verify_bundle(opened, request, say)

@@ -14,22 +14,30 @@ import pytest
 import torch
 
 from edgefusion.compiler.bundle.deployment import LCM, Deployment
-from edgefusion.models.guidance import chosen_guidance, guided, negative_ids
+from edgefusion.models.guidance import chosen_guidance
 from edgefusion.models.image_size import chosen_latent
 from edgefusion.models.noise_scheduler import SCHEDULERS
 from edgefusion.models.pipeline_check import checked_source
 from edgefusion.models.source import Source, resolve_source
-from edgefusion.models.text_to_image import Generation, Network, Networks, Sampling, generate
-from edgefusion.models.tokenization import PromptReader, ids_of
-from edgefusion.models.trajectories import Denoising, evaluations, tokenizer_of
+from edgefusion.models.text_to_image import Generation, Network, Networks
+from edgefusion.models.trajectories import evaluations
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.progress import silent
 from tests.model_folders import pipeline_folder, with_tiny_autoencoder, xl_pipeline_folder
+from tests.torch_pipeline import generation, torch_network
 
 PROMPT, STEPS, SEED = "a b a a b", 3, 5
 OWN_STEPS = 5
 Image = np.ndarray[Any, Any]
 Arrays = Mapping[str, Image]
+
+
+def our_generation(
+    source: Source, networks: Networks, steps: int = STEPS, negative: str | None = None
+) -> Generation:
+    """Of ``PROMPT``, with a source's own scheduler and as it is guided."""
+    return generation(source, networks, PROMPT, steps, SEED, negative)
+
 
 MAKERS: dict[str, Callable[[Path], Path]] = {
     "stable-diffusion": pipeline_folder,
@@ -45,50 +53,6 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture
 def source(folder: Path) -> Source:
     return checked_source(resolve_source(str(folder)), None, silent)
-
-
-def torch_network(source: Source, component: str) -> Network:
-    """A component in torch, by the names of its kind."""
-    part, module = source.part(component), source.load(component)
-    ports = source.signature(component, module.config)
-    graph = part.kind.graph(module).eval()
-
-    def run(inputs: Arrays) -> Arrays:
-        given = [torch.from_numpy(np.array(inputs[port.name])) for port in ports.inputs]
-        assert [tuple(value.shape) for value in given] == [port.shape for port in ports.inputs]
-        assert [str(value.dtype) for value in given] == [f"torch.{p.dtype}" for p in ports.inputs]
-        with torch.no_grad():
-            made = graph(*given)
-        results = made if isinstance(made, tuple) else (made,)
-        assert [tuple(value.shape) for value in results] == [port.shape for port in ports.outputs]
-        return {p.name: value.numpy() for p, value in zip(ports.outputs, results, strict=True)}
-
-    return run
-
-
-def our_generation(
-    source: Source, networks: Networks, steps: int = STEPS, negative: str | None = None
-) -> Generation:
-    """Of ``PROMPT``, with a source's own scheduler and as it is guided."""
-    family, denoising = source.family, Denoising.of(source, steps)
-    denoiser: Any = source.load(family.denoiser.component)
-    ports = source.signature(family.denoiser.component, denoiser.config)
-    sampling = Sampling(
-        {port.name: port.shape for port in ports.inputs},
-        denoising.scheduler,
-        denoising.scaling_factor,
-        family=family,
-        guidance=source.deployment.guidance,
-    )
-    read = PromptReader(
-        {
-            part.component: tokenizer_of(source, part.component, source.sizes.context_tokens)
-            for part in family.encoders
-        }
-    )
-    without = negative_ids(guided(sampling, None, negative), read, negative)
-    ids = ids_of(read(PROMPT))
-    return generate(networks, sampling, ids, negative=without, seed=SEED, steps=steps)
 
 
 def their_picture(

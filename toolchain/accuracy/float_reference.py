@@ -47,18 +47,29 @@ SOURCE_WEIGHTS = "source"
 BUNDLE_WEIGHTS = "bundle"
 
 
-def source_of(bundle: Bundle, given: str | None, say: Say) -> Source | None:
+def source_of(
+    bundle: Bundle, given: str | None, say: Say, loras: Sequence[str] = ()
+) -> Source | None:
     """The bundle's source: ``given`` (a path or name), else found by the manifest; None if it
-    cannot be found.
+    cannot be found. ``loras`` are the files that were fused into it, FILE or FILE:SCALE each.
 
     Raises InputError for a ``given`` source whose content is not what the bundle was made from.
     """
     info = bundle.manifest.source
     if given is None and info.kind not in _FOUND_BY_NAME and info.name not in SHIPPED:
         return None
+    if info.loras and not loras:
+        names = ", ".join(f"{each.name}:{each.scale:g}" for each in info.loras)
+        missing = f"the bundle was compiled with --lora {names}"
+        if given is not None:
+            raise InputError(f"{missing}; expected these files beside --source. Name them.")
+        say(f"warning: {missing}; the source is not compared without these files")
+        return None
     try:
         seed = info.seed if info.kind == "preset" else None
-        source = resolve_source(given or info.name, random_weights_seed=seed)
+        source = resolve_source(
+            given or info.name, random_weights_seed=seed, variant=info.variant, loras=loras
+        )
         source = replace(source, deployment=bundle.manifest.deployment)
         same = source.digest == info.digest
     except EdgeFusionError as error:
@@ -79,7 +90,8 @@ def source_of(bundle: Bundle, given: str | None, say: Say) -> Source | None:
 
 def is_found_by_name(source: Source) -> bool:
     """Whether ``source_of`` will find ``source`` where only the bundle is at hand."""
-    return source.kind in _FOUND_BY_NAME or source.path in SHIPPED.values()
+    named = source.kind in _FOUND_BY_NAME or source.path in SHIPPED.values()
+    return named and not source.loras
 
 
 def unrounded(passes: Sequence[Pass]) -> tuple[Pass, ...]:

@@ -110,6 +110,8 @@ class Request:
     layers: tuple[str, ...] = ("unet",)
     source: str | None = None
     host: str = "tvm"
+    loras: tuple[str, ...] = ()
+    """The LoRA files that were fused into it, FILE or FILE:SCALE each."""
     contributions: bool = False
     export: Export | None = None
     """What makes the source's exports, where they may be at hand already."""
@@ -121,7 +123,7 @@ def verify_bundle(bundle: Bundle, request: Request, say: Say) -> Verification:
     Components of a bundle that is no whole pipeline run by themselves (``held_out``). Raises
     InputError for a bundle without calibration or a source that is not the bundle's.
     """
-    source = source_of(bundle, request.source, say)
+    source = source_of(bundle, request.source, say, request.loras)
     with partial_folder() as folder:
         references = References(bundle, source, folder, say, request.export)
         layer_graph = cache(references.layers)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from edgefusion.compiler.bundle.bundle import json_bytes, write_bundle
 from edgefusion.compiler.bundle.check import LATENCY
 from edgefusion.compiler.bundle.deployment import Deployment
-from edgefusion.compiler.bundle.manifest import Manifest, MemberInfo, SourceInfo
+from edgefusion.compiler.bundle.manifest import LoraInfo, Manifest, MemberInfo, SourceInfo
 from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime.arguments import brief, names_of, path_of, whole_number
 from edgefusion.runtime.claims import Output, claim_outputs
@@ -83,6 +83,8 @@ def compile_source(
     width: int | None = None,
     guidance: float | None = None,
     random_weights: int | None = None,
+    variant: str | None = None,
+    loras: str | Sequence[str] = (),
     recipe: Path | str | None = None,
     shapes: Shapes | None = None,
     budgets: Budgets | None = None,
@@ -100,6 +102,10 @@ def compile_source(
     ``output`` is the bundle's path, or one for each schedule by name. Exports, passes and weights
     are made once for all schedules. Bundles appear whole, all of them or none. ``target`` is the
     name of one, its file, or a machine; where lists of names are expected, one name does.
+
+    ``variant`` names the weight files of a folder that are meant (``fp16``); None takes those of
+    full precision, and fp16 where there are no others. ``loras`` are LoRA files, FILE or FILE:SCALE
+    each, that are fused into the weights.
 
     Components with INT16 activations are calibrated on the trajectories of ``calibration_prompts``:
     texts, or so many of the folder's prompts.txt, else of a built-in list (0: not at all; the
@@ -125,6 +131,7 @@ def compile_source(
     for name in schedules:
         schedule_named(name)
     components = None if components is None else names_of(components, "components")
+    loras = names_of(loras, "loras", "text")
     if components == ():
         raise UsageError("components is empty; leave it out for all, or name some.")
     recipe, calibration = _path(recipe, "recipe"), _path(calibration, "calibration")
@@ -150,7 +157,12 @@ def compile_source(
     from edgefusion.models.source import resolve_source
     from edgefusion.models.trajectories import Denoising, evaluations, tabulated_timesteps
 
-    resolved = resolve_source(str(path_of(source, "source")), random_weights_seed=random_weights)
+    resolved = resolve_source(
+        str(path_of(source, "source")),
+        random_weights_seed=random_weights,
+        variant=variant,
+        loras=loras,
+    )
     deployment = Deployment(
         chosen_scheduler,
         chosen_latent(resolved, height, width),
@@ -191,7 +203,8 @@ def compile_source(
                 f"{settings.machine.name} stay idle; pipelined uses all"
             )
     stopwatch = Stopwatch()
-    read = (resolved.path, recipe, calibration, _target_file(target))
+    files = (lora.path for lora in resolved.loras)
+    read = (resolved.path, resolved.file, *files, recipe, calibration, _target_file(target))
     claim_outputs(
         [Output(path, Kind.BUNDLE) for path in outputs.values()],
         [path for path in read if path is not None],
@@ -220,7 +233,13 @@ def compile_source(
             settings.budgets.check_latency(latency)
         settings.progress("digesting the source")
         origin = SourceInfo(
-            resolved.kind, resolved.name, resolved.digest, resolved.seed, resolved.family.name
+            resolved.kind,
+            resolved.name,
+            resolved.digest,
+            resolved.seed,
+            resolved.family.name,
+            resolved.variant,
+            tuple(LoraInfo(each.path.name, each.digest, each.scale) for each in resolved.loras),
         )
         beside = pipeline_files(resolved)
         manifests, bundle_bytes = {}, {}

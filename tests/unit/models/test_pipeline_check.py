@@ -113,12 +113,11 @@ ONE = torch.zeros(1)
         (with_keys(INDEX, prior=["diffusers", "PriorTransformer"]), "the part prior"),
         (with_keys(INDEX, vae=["diffusers", "AutoencoderDC"]), "AutoencoderDC for vae"),
         # Adapters
-        (beside("pytorch_lora_weights.safetensors"), "LoRA.*fuse_lora"),
-        (beside("my-lora/weights.safetensors"), "LoRA"),
-        (beside("unet/adapter_config.json"), "adapter_config.json is a LoRA"),
+        (beside("unet/adapter_config.json"), "adapter_config.json is an adapter"),
+        (beside("hypernetwork.pt"), "hypernetwork.pt is an adapter"),
         (beside("learned_embeds.bin"), "textual inversion"),
         (beside("ip-adapter_sd15.bin"), "adapter"),
-        (with_weights("style.safetensors", **{"unet.to_q.lora_A.weight": ONE}), "style.* LoRA"),
+        (with_weights("style.safetensors", **{"unet.to_q.lokr_w1": ONE}), "style.* an adapter"),
         # Weights
         (with_weights(UNET_WEIGHTS, **{"extra.weight": ONE}), "first extra.weight"),
         (with_weights(UNET_WEIGHTS, "conv_in.weight"), "not in the files, first conv_in.weight"),
@@ -205,13 +204,19 @@ def test_what_is_not_asked_for_is_left_out_with_a_remark(
 
 def test_other_files_are_told(folder: Path) -> None:
     beside("v1-5-pruned.safetensors")(folder)
+    beside("my-lora/weights.safetensors")(folder)
+    with_weights("style.safetensors", **{"unet.to_q.lora_A.weight": ONE})(folder)
     with_weights("unet/diffusion_pytorch_model.fp16.safetensors", x=ONE)(folder)
     with_keys(UNET, sampel_size=4)(folder)
     with_keys(INDEX, safety_checker=["s", "StableDiffusionSafetyChecker"])(folder)
     _, _, said = checked(folder)
     for told in (
-        "not read, for no part is in them: v1-5-pruned.safetensors",
-        f"weights from {Path(UNET_WEIGHTS).name}; not read: diffusion_pytorch_model.fp16",
+        "my-lora/weights.safetensors is a LoRA and is not applied",
+        "style.safetensors is a LoRA and is not applied: pictures are those without it",
+        f"Apply it with --lora {folder / 'style.safetensors'}",
+        "not read, for no part is in them: my-lora/weights.safetensors, style.safetensors, v1-5-",
+        f"weights from {Path(UNET_WEIGHTS).name}, for full precision goes before fp16",
+        "not read: diffusion_pytorch_model.fp16",
         "no meaning is known for sampel_size",
         "safety_checker (StableDiffusionSafetyChecker) is not compiled: pictures are not filtered",
     ):

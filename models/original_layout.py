@@ -1,0 +1,109 @@
+"""Networks of a pipeline in one file, with the keys of the original training code.
+
+Such a file has neither configurations nor a tokenizer: those of the pipeline's folder that it lies
+in are taken. Which key is which weight, diffusers' own conversions say; they are run on shapes
+alone to check a file, and on values to load it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from edgefusion.models.checkpoint import (
+    as_input_error,
+    check_loading,
+    described_network,
+    quiet_libraries,
+)
+from edgefusion.models.config_file import read_config
+from edgefusion.models.weight_files import Shapes
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from edgefusion.models.families.family import Part
+
+
+_OPEN_CLIP = ("cond_stage_model.model.", "conditioner.embedders.1.model.")
+_PREFIXES: Mapping[str, tuple[str, ...]] = {
+    "UNet2DConditionModel": ("model.diffusion_model.",),
+    "AutoencoderKL": ("first_stage_model.",),
+    "CLIPTextModel": (
+        "cond_stage_model.transformer.",
+        "conditioner.embedders.0.transformer.",
+        _OPEN_CLIP[0],
+    ),
+    "CLIPTextModelWithProjection": _OPEN_CLIP[1:],
+}
+"""What keys begin with, by class of the network."""
+
+
+def stored_shapes(file: Path, folder: Path, part: Part) -> Shapes:
+    """Of the weights of ``part`` in ``file``, by the names they have in its module."""
+    import torch
+
+    def shaped(stored: Any, name: str) -> torch.Tensor:
+        return torch.empty(stored.get_slice(name).get_shape(), device="meta")
+
+    found = _converted(file, folder / part.folder, part, shaped)
+    return {name: tuple(tensor.shape) for name, tensor in found.items()}
+
+
+def load_from_file(file: Path, folder: Path, part: Part) -> nn.Module:
+    """The whole module of ``part``, configured as ``folder`` says: float32, in evaluation mode.
+
+    Raises InputError for weights that are not those of the configuration.
+    """
+    from accelerate import init_empty_weights
+
+    place = folder / part.folder
+    with init_empty_weights(include_buffers=False):  # which are computed, not stored
+        module = described_network(place, part)
+    names = module.state_dict().keys()
+    found = _converted(file, place, part, lambda stored, name: stored.get_tensor(name).float())
+    weights = {
+        name if name in names else name.removeprefix("text_model."): tensor
+        for name, tensor in found.items()
+    }
+    with as_input_error(file):
+        missing, beyond = module.load_state_dict(weights, strict=False, assign=True)
+    check_loading(file, {"missing_keys": missing, "unexpected_keys": beyond})
+    return module.requires_grad_(False).eval()
+
+
+def _converted(
+    file: Path, place: Path, part: Part, read: Callable[[Any, str], torch.Tensor]
+) -> Mapping[str, torch.Tensor]:
+    """The weights of ``part`` by their names in diffusers, as ``read`` makes them of an open file
+    and a key."""
+    from diffusers.loaders.single_file_utils import (
+        convert_ldm_clip_checkpoint,
+        convert_ldm_unet_checkpoint,
+        convert_ldm_vae_checkpoint,
+        convert_open_clip_checkpoint,
+    )
+    from safetensors import safe_open
+
+    config = read_config(place / "config.json")
+    with as_input_error(file), quiet_libraries(), safe_open(file, framework="pt") as stored:
+        prefixes = _PREFIXES[part.kind.class_name]
+        tensors = {
+            name: read(stored, name)
+            for name in stored.keys()  # noqa: SIM118
+            if name.startswith(prefixes)
+        }
+        if part.kind.class_name == "UNet2DConditionModel":
+            converted: Mapping[str, torch.Tensor] = convert_ldm_unet_checkpoint(tensors, config)
+        elif part.kind.class_name == "AutoencoderKL":
+            converted = convert_ldm_vae_checkpoint(tensors, config)
+        elif any(name.startswith(_OPEN_CLIP) for name in tensors):
+            prefix = next(p for p in _OPEN_CLIP if any(name.startswith(p) for name in tensors))
+            sized = SimpleNamespace(config=SimpleNamespace(hidden_size=config.get("hidden_size")))
+            converted = convert_open_clip_checkpoint(sized, tensors, prefix)
+        else:
+            converted = convert_ldm_clip_checkpoint(tensors)
+    return converted
