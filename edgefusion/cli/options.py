@@ -77,6 +77,7 @@ LoraOption = Annotated[
         metavar="FILE[:SCALE]",
         help="Fuse this LoRA into the weights, so much of it (1 when left out); once for each.",
     ),
+    Reads(),
 ]
 ShapeOption = Annotated[
     list[str] | None,
