@@ -12,6 +12,7 @@ import torch
 
 from edgefusion.compiler.graph.graph import Graph
 from edgefusion.models.export import export_component
+from edgefusion.models.families.family import Part
 from edgefusion.models.networks.kind import Sizes
 from edgefusion.models.noise_scheduler import NoiseScheduler
 from edgefusion.models.source import Source
@@ -31,6 +32,9 @@ class _Given(Source):
 
     def load(self, component: str) -> Any:
         return self.unet
+
+    def part(self, component: str) -> Part:
+        return self.family.part(component)
 
 
 def test_values_are_those_of_torch(tmp_path: Path) -> None:
