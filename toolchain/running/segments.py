@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ Array = npt.NDArray[Any]
 Observe = Callable[[str, Array], None]
 
 DEFAULT_BUDGET_BYTES = 256 << 20
+KEPT_WEIGHT_BYTES = 4 << 30
+"""Of FP32 weights, those of sessions that are kept from one evaluation to the next."""
 
 
 def session(
@@ -68,7 +71,8 @@ class Segment:
 
 
 class SegmentedModel:
-    """A model of standard ops as a chain of sessions, made when first run, and kept."""
+    """A model of standard ops as a chain of sessions, made when first run. The first of them are
+    kept, as many as have ``kept_weight_bytes``; of the others one at a time is in memory."""
 
     def __init__(
         self,
@@ -76,6 +80,7 @@ class SegmentedModel:
         folder: Path,
         shown: Iterable[str],
         budget_bytes: int = DEFAULT_BUDGET_BYTES,
+        kept_weight_bytes: int = KEPT_WEIGHT_BYTES,
     ) -> None:
         """``model`` with static shapes of all values, its external data in ``folder``."""
         self._model, self._folder = model, folder
@@ -86,6 +91,12 @@ class SegmentedModel:
         self._shown = frozenset(shown)
         self._sessions: dict[Segment, ort.InferenceSession] = {}
         self.segments = _segments(model.graph, self._shown, self._nbytes, budget_bytes)
+        weights = accumulate(self._weight_bytes(segment) for segment in self.segments)
+        self._kept = {
+            segment
+            for segment, nbytes in zip(self.segments, weights, strict=True)
+            if nbytes <= kept_weight_bytes
+        }
 
     def run(
         self,
@@ -117,9 +128,19 @@ class SegmentedModel:
         return alive
 
     def _session(self, segment: Segment) -> ort.InferenceSession:
-        if segment not in self._sessions:
-            self._sessions[segment] = session(self._extract(segment), self._folder)
-        return self._sessions[segment]
+        if segment in self._sessions:
+            return self._sessions[segment]
+        made = session(self._extract(segment), self._folder)
+        if segment in self._kept:
+            self._sessions[segment] = made
+        return made
+
+    def _weight_bytes(self, segment: Segment) -> int:
+        """Of its constants, as the FP32 that INT8 weights become when a session is made."""
+        nodes = self._model.graph.node[segment.first : segment.last]
+        read = {name for node in nodes for name in node.input}
+        constants = (t for t in self._model.graph.initializer if t.name in read)
+        return sum(4 * prod(tensor.dims) for tensor in constants)
 
     def _extract(self, segment: Segment) -> onnx.ModelProto:
         source = self._model.graph

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from edgefusion.toolchain.accuracy.calibration_file import (
     Identity,
     load_calibration,
 )
+from edgefusion.toolchain.running import segments
 from edgefusion.toolchain.running.segments import SegmentedModel
 from tests.calibration_cases import Array, Optimised, all_values, feeds, optimised_unet
 
@@ -89,6 +92,31 @@ def test_blocks_keep_to_the_budget_and_compute_the_whole(
     whole = all_values(model, case.path.parent, feeds())["noise_pred"]
     np.testing.assert_allclose(result["noise_pred"], whole, atol=1e-4)
     assert len(runner.segments) == 1 if budget_bytes == 1 << 30 else len(runner.segments) > 5
+
+
+def test_sessions_beyond_the_weights_that_are_kept_are_made_again(
+    case: Optimised, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, names = expand_functions(case.model), measured_tensors(case.network)
+    weights = sum(4 * prod(tensor.dims) for tensor in model.graph.initializer)
+    made: list[object] = []
+    session = segments.session
+
+    def counted(*arguments: Any) -> Any:
+        made.append(arguments)
+        return session(*arguments)
+
+    runner = SegmentedModel(model, case.path.parent, names, 1 << 18, weights // 2)
+    count = len(runner.segments)
+    with monkeypatch.context() as patch:
+        patch.setattr(segments, "session", counted)
+        first = runner.run(feeds())["noise_pred"]
+        assert len(made) == count
+        again = runner.run(feeds())["noise_pred"]
+    assert 0 < len(made) - count < count
+    np.testing.assert_array_equal(first, again)
+    whole = SegmentedModel(model, case.path.parent, names, 1 << 18).run(feeds())["noise_pred"]
+    np.testing.assert_array_equal(first, whole)
 
 
 def test_an_interrupted_calibration_goes_on_where_it_was(
