@@ -2,9 +2,9 @@
 
 One line a record. Values that are the common case are left out: strides of a contiguous operand,
 plain numbers, cause none, empty attributes. Names are bare words, or JSON strings where they hold
-other characters; attribute values are JSON. ``#`` begins a comment line. A program whose beginning
-runs once a prompt says so in a third line: ``once 90 instructions 18 ops 18 groups fused dma 800 ps
-chain 300 ps``.
+other characters; attribute values are JSON. A program whose beginning runs once a prompt says so
+in a third line: ``once 90 instructions 18 ops 18 groups fused dma 800 ps chain 300 ps``.
+``#`` begins a comment line.
 
     program unet for exynos2400 schedule pipelined version 3
     sram 1088 dram 65536 fused dma 800 vector 600 ps
