@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,8 +113,9 @@ def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Once:
 @pytest.fixture(scope="session")
 def kept_exports(once: Once, request: pytest.FixtureRequest) -> Iterator[None]:
     """From here on, a component of a preset or a folder is exported once, for all that compile it
-    or verify against it in these processes: the same content gives the same bytes, which the tests
-    of exports prove, and a small pipeline takes half a minute."""
+    or verify against it in these processes: the same content, deployed in the same way, gives the
+    same bytes, which the tests of exports prove, and a small pipeline takes half a minute."""
+    from edgefusion.compiler.bundle.deployment import AS_BEFORE
     from edgefusion.models import export
     from edgefusion.models.source import resolve_source
     from edgefusion.toolchain.accuracy import references
@@ -136,10 +138,11 @@ def kept_exports(once: Once, request: pytest.FixtureRequest) -> Iterator[None]:
         def make(folder: Path) -> None:
             real(source, component, folder, batch=batch, progress=progress)
 
-        if source.digest == tiny and batch == 1:
+        chosen = sha256(repr(source.deployed).encode()).hexdigest()[:12]
+        if source.digest == tiny and batch == 1 and source.deployed == AS_BEFORE:
             kept = request.getfixturevalue("tiny_exports")
         else:
-            kept = once(f"export-{source.digest}-{component}-{batch}", make)
+            kept = once(f"export-{source.digest}-{chosen}-{component}-{batch}", make)
         directory.mkdir(parents=True, exist_ok=True)
         for suffix in (".onnx.data", ".onnx"):  # the graph file last; small weights are in it
             if (file := kept / f"{component}{suffix}").exists():
