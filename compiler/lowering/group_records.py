@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from edgefusion.compiler.lowering.bounds import Bound
 from edgefusion.compiler.lowering.group_bounds import BoundFinder
@@ -127,26 +128,27 @@ def bound_again(program: Program, parts: Sequence[tuple[Sequence[NetOp], Scene]]
     """
     check_ops(program)
     plan = _remembered(program, {op.name: op for ops, _ in parts for op in ops})
-    border = program.once.groups if program.once else len(plan.groups)
-    plans = [plan.part(0, border), plan.part(border, len(plan.groups))][: 2 if program.once else 1]
-    if len(plans) != len(parts):
+    once = program.once
+    ends = [(once.ops, once.groups)] if once else []
+    spans = list(pairwise([(0, 0), *ends, (len(program.ops), len(plan.groups))]))
+    if len(spans) != len(parts):
         raise InputError(
-            f"{program.component}: the program has {len(plans)} parts, its graph {len(parts)}. "
+            f"{program.component}: the program has {len(spans)} parts, its graph {len(parts)}. "
             "Compile the model again."
         )
     records: list[OpRecord] = []
     limits = []
-    for each, (ops, scene) in zip(plans, parts, strict=True):
-        finder = BoundFinder(scene)
+    for ((op, group), (last_op, last_group)), (ops, scene) in zip(spans, parts, strict=True):
+        each, finder = plan.part(group, last_group), BoundFinder(scene)
         placed = finder.of_plan(each)
         found = [bound for bounds in placed for bound in bounds]
         records += [
             replace(record, least=bound.engines, bound_bytes=bound.nbytes)
-            for record, bound in zip(program.ops[len(records) :], found, strict=False)
+            for record, bound in zip(program.ops[op:last_op], found, strict=True)
         ]
         limits.append(finder.fused(ops, each, placed))
     fused, chain = _of_all(limits)
-    once = program.once and replace(program.once, fused=limits[0][0], chain_ps=limits[0][1])
+    once = once and replace(once, fused=limits[0][0], chain_ps=limits[0][1])
     return replace(program, ops=tuple(records), fused=fused, chain_ps=chain, once=once)
 
 

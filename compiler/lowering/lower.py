@@ -82,8 +82,10 @@ def lower(
         before: list[_Planned] = []
         for part in early:
             found = _planned(part, machine, schedule, said)
-            programs = [_emitted(part, [each], machine, schedule) for each in found]
-            before.append(found[programs.index(_fastest(programs, machine))])
+            if len(found) > 1:
+                programs = [_emitted(part, [each], machine, schedule) for each in found]
+                found = [found[programs.index(_fastest(programs, machine))]]
+            before += found
         found = _planned(last, machine, schedule, said)
         return _fastest(
             [_emitted(network, [*before, each], machine, schedule) for each in found], machine
