@@ -20,31 +20,14 @@ class VaeDecoder(nn.Module):
 
     def __init__(self, autoencoder: Any) -> None:
         super().__init__()
-        if autoencoder.post_quant_conv is not None:
-            self.post_quant_conv = autoencoder.post_quant_conv
-        else:
-            self.post_quant_conv = nn.Identity()
+        # AutoencoderTiny has none, AutoencoderKL may have none.
+        self.post_quant_conv = getattr(autoencoder, "post_quant_conv", None) or nn.Identity()
         self.decoder = autoencoder.decoder
         self.config = autoencoder.config
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
         """See the class."""
         image: torch.Tensor = self.decoder(self.post_quant_conv(latent))
-        return image
-
-
-class TinyVaeDecoder(nn.Module):
-    """Latent [N, c, h, w] -> image [N, 3, 8h, 8w], by the decoder of an autoencoder that is all
-    convolutions (TAESD)."""
-
-    def __init__(self, autoencoder: Any) -> None:
-        super().__init__()
-        self.decoder = autoencoder.decoder
-        self.config = autoencoder.config
-
-    def forward(self, latent: torch.Tensor) -> torch.Tensor:
-        """See the class."""
-        image: torch.Tensor = self.decoder(latent)
         return image
 
 

@@ -49,33 +49,18 @@ class KlDecoder(NetworkKind):
         )
 
 
-class TinyDecoder(NetworkKind):
+class TinyDecoder(KlDecoder):
     """TAESD's decoder: ``latent`` [N, c, h, w], as the denoiser makes it (its scaling factor is 1)
     -> ``image`` [N, 3, 8h, 8w] in about [-1, 1]."""
 
     class_name: ClassVar[str] = "AutoencoderTiny"
-    library: ClassVar[Literal["diffusers", "transformers"]] = "diffusers"
     usual_levels: ClassVar[int] = 4
 
     def check(self, config: ConfigFile) -> None:
         """See the base class."""
-        KlDecoder().check(config)
+        super().check(config)
         if config.values.get("upsampling_scaling_factor", 2) != 2:
             raise config.error("upsampling_scaling_factor", "expected 2: each level doubles.")
-
-    def part(self, module: nn.Module) -> nn.Module:
-        """See the base class."""
-        from edgefusion.models.graph_modules import TinyVaeDecoder
-
-        return TinyVaeDecoder(module)
-
-    def graph(self, part: nn.Module) -> nn.Module:
-        """See the base class."""
-        return part
-
-    def signature(self, config: Any, sizes: Sizes, batch: int = 1) -> Signature:
-        """See the base class."""
-        return KlDecoder().signature(config, sizes, batch)
 
 
 def downscaling(config: Any) -> int:
