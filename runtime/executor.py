@@ -18,7 +18,7 @@ import numpy as np
 
 from edgefusion.runtime.errors import EdgeFusionError, InputError
 from edgefusion.runtime.host_signature import HostFunction
-from edgefusion.runtime.isa import Cause, DType, Opcode, Role, Space
+from edgefusion.runtime.isa import CONSTANT_ROLES, Cause, DType, Opcode, Role, Space
 from edgefusion.runtime.kernels.contract import Array, Attrs, Kernel, Operands
 from edgefusion.runtime.kernels.table import KERNELS
 from edgefusion.runtime.machine import Machine
@@ -34,8 +34,6 @@ from edgefusion.runtime.verifier import verify_program
 Values = Mapping[str, Array]
 Progress = Callable[[int, int], None]
 Observe = Callable[[int, Instruction, Operands], None]
-
-_CONSTANTS = (Role.WEIGHT, Role.TABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +193,7 @@ class Executor:
     def _load_constants(self, constants: Values) -> None:
         steps = bias_scales(self._program, constants)
         for index, record in enumerate(self._program.tensors):
-            if record.role not in _CONSTANTS or not record.constant:  # a view names none
+            if record.role not in CONSTANT_ROLES or not record.constant:  # a view names none
                 continue
             if record.constant not in constants:
                 raise InputError(

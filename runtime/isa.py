@@ -121,6 +121,9 @@ class Role(Code):
     TABLE = 5
 
 
+CONSTANT_ROLES = (Role.WEIGHT, Role.TABLE)
+"""Of what is known when a program is made, and never written."""
+
 ROLE_CAUSE = {
     Role.INPUT: Cause.INPUT,
     Role.OUTPUT: Cause.OUTPUT,

@@ -15,10 +15,8 @@ from edgefusion.compiler.memory.placement import Lifetime, aligned, place
 from edgefusion.compiler.network.network import Network, operands, results, stage_names
 from edgefusion.compiler.network.tensor import NetTensor
 from edgefusion.compiler.schedule.schedule import Schedule
-from edgefusion.runtime.isa import DType, Role
+from edgefusion.runtime.isa import CONSTANT_ROLES, DType, Role
 from edgefusion.runtime.machine import Machine
-
-_CONSTANT = (Role.WEIGHT, Role.TABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +71,7 @@ def plan_dram(
     }
     align = machine.sram_align_bytes
     addresses: dict[str, int] = {}
-    constant_bytes = _stack(tensors, roots, _CONSTANT, 0, align, addresses)
+    constant_bytes = _stack(tensors, roots, CONSTANT_ROLES, 0, align, addresses)
     top = _stack(tensors, roots, (Role.INPUT, Role.OUTPUT), constant_bytes, align, addresses)
     arena = [
         Lifetime(name, first, last, tensors[name].nbytes)

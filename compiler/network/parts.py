@@ -9,9 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgefusion.compiler.network.network import NetOp, Network, operands, results
-from edgefusion.runtime.isa import Role
-
-_CONSTANT = (Role.WEIGHT, Role.TABLE)
+from edgefusion.runtime.isa import CONSTANT_ROLES, Role
 
 
 def in_parts(network: Network) -> tuple[Network, ...]:
@@ -23,7 +21,7 @@ def in_parts(network: Network) -> tuple[Network, ...]:
     views in each that reads them.
     """
     given = {*network.constant_inputs}
-    known = given | {name for name, t in network.tensors.items() if t.role in _CONSTANT}
+    known = given | {name for name, t in network.tensors.items() if t.role in CONSTANT_ROLES}
     early: list[NetOp] = []
     for op in network.ops:
         if known.issuperset(operands(op)) and not given.isdisjoint(operands(op)):

@@ -6,9 +6,7 @@ from collections.abc import Iterator
 
 from edgefusion.compiler.network.kind import Shape, shapes_of
 from edgefusion.compiler.network.network import Network, operands, results
-from edgefusion.runtime.isa import Role
-
-_CONSTANT = (Role.WEIGHT, Role.TABLE)
+from edgefusion.runtime.isa import CONSTANT_ROLES
 
 
 class InvalidNetworkError(ValueError):
@@ -42,7 +40,7 @@ def _flow(network: Network) -> Iterator[str]:
                 yield f"{op.name}: there is no tensor '{name}'"
         for name in operands(op):
             tensor = network.tensors.get(name)
-            if tensor is not None and name not in known and tensor.role not in _CONSTANT:
+            if tensor is not None and name not in known and tensor.role not in CONSTANT_ROLES:
                 yield f"{op.name}: reads '{name}' before it is made"
         for name in results(op):
             if name in known:
@@ -58,7 +56,7 @@ def _flow(network: Network) -> Iterator[str]:
 def _constants(network: Network) -> Iterator[str]:
     for name in {name: None for op in network.ops for name in (*operands(op), *results(op))}:
         tensor = network.tensor(name)
-        if bool(tensor.constant) != (tensor.role in _CONSTANT):
+        if bool(tensor.constant) != (tensor.role in CONSTANT_ROLES):
             role = tensor.role.name.lower()
             yield f"'{name}' of role {role} names the constant '{tensor.constant}'"
 

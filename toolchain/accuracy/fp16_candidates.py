@@ -18,7 +18,7 @@ from edgefusion.compiler.network.tensor import NetTensor
 from edgefusion.compiler.ops.movement import Transpose
 from edgefusion.runtime.accuracy import decibels
 from edgefusion.runtime.errors import EdgeFusionError
-from edgefusion.runtime.isa import DType, Role
+from edgefusion.runtime.isa import CONSTANT_ROLES, DType, Role
 from edgefusion.runtime.progress import Say
 from edgefusion.toolchain.accuracy.sensitivity import Contribution
 
@@ -35,7 +35,6 @@ _FP16 = {
     DType.INT64: DType.FP16,
     DType.FP32: DType.FP16,
 }
-_CONSTANT = (Role.WEIGHT, Role.TABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +134,7 @@ def alone(network: Network, op: NetOp) -> Network:
     named |= dict.fromkeys(network.tensor(n).scale_tensor for n in list(named))
     named.pop("", None)
     outputs = results(op)
-    inputs = [n for n in operands(op) if network.tensor(n).role not in _CONSTANT]
+    inputs = [n for n in operands(op) if network.tensor(n).role not in CONSTANT_ROLES]
     tensors = {name: _with_role(network.tensor(name), inputs, outputs) for name in named}
     return Network(network.name, tensors, (op,), tuple(dict.fromkeys(inputs)), outputs)
 
