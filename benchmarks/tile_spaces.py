@@ -260,7 +260,8 @@ def _attentions(context: OpContext, kind: Attention, schedule: Schedule) -> Poin
     row = min(queries, machine.tensor_granularity_m)
     for size in sizes(queries, row):
         count = ceil(queries / size) * kind.heads
-        yield tiling(queries=size, keys=keys), AtLeast(0, 0, 2 * count, count)
+        for choices in ({}, {"heads_ahead": 0}) if kind.heads > 1 else ({},):
+            yield tiling(queries=size, keys=keys, **choices), AtLeast(0, 0, 2 * count, count)
     if not is_sampled(context, schedule):
         return
     column, depth = machine.tensor_granularity_n, matrix(context.view(kind.v)).shape[1]

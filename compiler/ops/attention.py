@@ -3,8 +3,9 @@
 Spilled (the paper's "without MLT"), the scores go to DRAM and back around each of the three steps.
 In SRAM ("with MLT"), a tile of query rows keeps its scores on chip: K and V of one head stay
 resident while query tiles stream, so DRAM sees only Q, K, V and the result. The tile search picks
-the number of query rows that SRAM can hold. Where K and V of a head are too big to stay, they
-stream past each query tile (``ops.streamed_attention``); the softmax still sees whole rows, so
+the number of query rows that SRAM can hold. Where K and V of two heads leave scores too little
+room, the next head's are loaded when the last one's are done with; where those of one do, they
+stream past each query tile (``ops.streamed_attention``). The softmax always sees whole rows, so
 values do not depend on the tiling.
 """
 
@@ -23,6 +24,7 @@ from edgefusion.compiler.lowering.rule import (
     Stage,
     Tiling,
     matrix,
+    stripe_sizes,
     tile_sizes,
     tiling,
 )
@@ -41,6 +43,7 @@ from edgefusion.compiler.ops.attention_forms import (
     RollingAttention,
     emit_spilled,
     emit_tiled,
+    heads_ahead,
 )
 from edgefusion.compiler.ops.matmul import row_granule
 from edgefusion.compiler.ops.streamed_attention import (
@@ -152,8 +155,13 @@ class Attention(LoweredKind):
             yield tiling(queries=size, keys=keys)
 
     def fallback(self, context: OpContext) -> Iterator[Tiling]:
-        """K and V in tiles too."""
-        return streamed_tilings(self._operands(context))
+        """K and V of one head at a time, none of the next, in favour of scores; then in tiles
+        too."""
+        a = self._operands(context)
+        if a.heads > 1:
+            for size in stripe_sizes(a.queries, multiple=row_granule(context.machine, a.queries)):
+                yield tiling(queries=size, keys=a.keys, heads_ahead=0)
+        yield from streamed_tilings(a)
 
     def is_cramped(self, context: OpContext, schedule: Schedule) -> bool:
         """Where K and V of a head leave little room for the scores that stay."""
@@ -167,11 +175,12 @@ class Attention(LoweredKind):
         return 3 * copies * a.keys * width * a.dtype.nbytes > context.machine.sram_bytes
 
     def pauses(self, context: OpContext, t: Tiling) -> tuple[int, int] | None:
-        """What the ring has room for while a query tile is in the softmax, and K of the next tile
-        if that is ahead. One slot is full or read, not both."""
+        """Nothing while a head is worked at that leaves the next no room. Of streamed K and V, what
+        the ring has room for while a query tile is in the softmax, and K of the next tile if that
+        is ahead. One slot is full or read, not both."""
         a = self._operands(context)
         if t["keys"] == a.keys:
-            return None
+            return None if heads_ahead(t) else (a.heads, 0)
         slot_bytes = slot_elements(a, t) * a.dtype.nbytes
         ring_bytes = slot_bytes * t["copies"] if t["copies"] > 1 else 0
         next_bytes = a.keys * a.depth * a.dtype.nbytes if t["queries_ahead"] else 0

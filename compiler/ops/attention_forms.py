@@ -123,10 +123,15 @@ class RollingAttention(Stage):
             e.deliver(target, y)
 
 
+def heads_ahead(t: Tiling) -> bool:
+    """Whether K and V of the next head are loaded while one is worked at."""
+    return t.get("heads_ahead", 1) == 1
+
+
 def emit_tiled(e: Emitter, a: Operands, t: Tiling) -> None:
     """Model-level tiling: scores never leave SRAM."""
     size = t["queries"]
-    several = a.heads > 1
+    several = a.heads > 1 and heads_ahead(t)
     k_buffer = e.input_buffer("k", a.keys * a.depth, a.k, streamed=several)
     v_buffer = e.input_buffer("v", a.keys * a.value_depth, a.v, streamed=several)
     q_buffer = e.input_buffer("q", size * a.depth, a.q)

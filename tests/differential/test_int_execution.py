@@ -129,6 +129,7 @@ TILES = (
     streamed(16, 128, values=24, ahead=1),
     streamed(70, 64, values=16, block=32, copies=6),
     streamed(7, 37, values=7, block=3),
+    tiling(queries=33, keys=300, heads_ahead=0),
 )
 """Ragged tails of all kinds."""
 
@@ -140,7 +141,7 @@ def only_tiling(patch: pytest.MonkeyPatch, kind: type[LoweredKind], chosen: Tili
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: s.name)
 @pytest.mark.parametrize("kind", ["random", "saturated"])
-def test_streamed_attention_is_attention_bit_for_bit(
+def test_attention_in_any_tiles_is_attention_bit_for_bit(
     kind: str, schedule: Schedule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inputs, constants = draw_integers(STREAMED)

@@ -30,6 +30,7 @@ MACHINE = load_target("exynos2400").machine
 KIB = 1 << 10
 PIPELINED, MLT = schedule_named("pipelined"), schedule_named("mlt")
 DECODER = half_network(attention_case(4096, 4096, heads=1, depth=512))
+SEVERAL = half_network(attention_case(2048, 2048, heads=4, depth=64))
 SMALL = half_network(attention_case(1024, 1024, heads=1, depth=256))
 INTEGER = attention_case(512, 1024, heads=1, depth=64)
 
@@ -106,6 +107,19 @@ def test_the_decoder_reads_k_and_v_eight_times() -> None:
     assert program.ops[0].tile == str(best.tiling)
     assert best.time_ps == pytest.approx(simulate(program, MACHINE).total_ps, rel=1e-3)
     assert best.time_ps < 6.2e9
+
+
+def test_heads_come_one_at_a_time_where_two_leave_scores_no_room() -> None:
+    """K and V pass once, and the softmax of one tile is beside the products of another."""
+    machine = MACHINE.with_values(sram_bytes=960 * KIB)
+    best, *others = candidates_of(SEVERAL, "attention", machine, PIPELINED)
+    assert best.tiling == tiling(queries=48, keys=2048, heads_ahead=0)
+    assert best.dma_bytes == 4 * 2048 * 256 * 2
+    assert min(c.time_ps for c in others if "values" in str(c.tiling)) > 1.3 * best.time_ps
+    result = simulate(lower(SEVERAL, machine, PIPELINED).program, machine)
+    assert best.time_ps == pytest.approx(result.total_ps, rel=1e-3)
+    plenty = simulate(lower(SEVERAL, MACHINE, PIPELINED).program, MACHINE)
+    assert result.total_ps < 1.25 * plenty.total_ps
 
 
 @pytest.mark.parametrize("name", ["mlt", "pipelined"])
