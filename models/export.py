@@ -51,8 +51,9 @@ def export_component(
 
     Those of other families say ``models.networks`` and ``models.families``.
 
-    Each node's metadata `origin` names its module, such as `down_blocks.0.resnets.0.conv1`. An
-    .onnx source is checked and written in the same form; `shapes` fixes its dynamic inputs, and
+    Each node's metadata `origin` names its module, such as `down_blocks.0.resnets.0.conv1`. A graph
+    that a pipeline's folder has in place of weights, and an .onnx source, is checked and written in
+    the same form; of the latter `shapes` fixes its dynamic inputs, and
     `batch` must be 1. `progress` hears a line as each stage starts.
 
     Files appear whole or not at all. Raises InputError for a damaged source, UsageError for a
@@ -77,12 +78,16 @@ def export_component(
         proto = check_onnx(source.path, shapes=shapes)
         model = ir.from_proto(proto)
         _resolve_external_data(model, source.path)
+    elif shapes:
+        raise UsageError(
+            f"Shapes were given with {source.name}, whose configuration fixes them; expected "
+            "them with .onnx files alone. Leave --shape out."
+        )
+    elif (given := source.given_graph(component, batch)) is not None:
+        say(f"{component}: checking {given.path}")
+        model = given.imported()
+        _resolve_external_data(model, given.path)
     else:
-        if shapes:
-            raise UsageError(
-                f"Shapes were given with {source.name}, whose configuration fixes them; expected "
-                "them with .onnx files alone. Leave --shape out."
-            )
         say(f"{component}: loading weights")
         model = _trace(source, component, batch, say)
     say(f"{component}: writing")

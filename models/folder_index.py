@@ -13,10 +13,13 @@ from pathlib import Path
 from edgefusion.models.config_file import json_object
 from edgefusion.models.families.family import Configs, Family, Part
 from edgefusion.models.families.registry import FAMILIES, STABLE_DIFFUSION, family_of_class
+from edgefusion.models.given_graph import given_as_graph
 from edgefusion.runtime.errors import InputError
 
 INDEX = "model_index.json"
 """By which a pipeline's folder is known."""
+_EXPORTER = "ORT"
+"""What optimum's classes begin with: a pipeline's with diffusers' name behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +40,17 @@ class PipelineIndex:
     def compiled(self) -> Mapping[str, Part]:
         """By component, in pipeline order: the family's parts that are there, of a class that it
         takes."""
-        made = (part.of_class(self.parts.get(part.folder)) for part in self.family.parts)
+        made = (self._compiled(part) for part in self.family.parts)
         return {part.component: part for part in made if part is not None}
+
+    def _compiled(self, part: Part) -> Part | None:
+        """``part`` as the folder has it."""
+        named = self.parts.get(part.folder)
+        given = None if named is None else given_as_graph(self.path.parent, part)
+        if given is None:
+            return part.of_class(named)
+        class_name = part.kind.class_name if _is_exporters(named) else named
+        return given.of_class(class_name)
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -51,8 +63,8 @@ class PipelineIndex:
         return Configs(self.path.parent, self.compiled)
 
     def place(self, component: str) -> Path:
-        """The folder of a component that the family has."""
-        return self.path.parent / self.family.part(component).folder
+        """The folder of a component that is compiled."""
+        return self.path.parent / self.compiled[component].folder
 
     def remarks(self, wanted: Sequence[str] | None) -> list[str]:
         """What is left out, a line each; ``wanted`` are the components asked for, None for all.
@@ -123,6 +135,11 @@ class PipelineIndex:
         return f" ({', '.join(self.components)})" if self.components else ""
 
 
+def _is_exporters(class_name: str | None) -> bool:
+    """Whether a part's class only says that its network is a graph."""
+    return class_name is not None and class_name.startswith(_EXPORTER)
+
+
 def read_index(folder: Path) -> PipelineIndex:
     """The index of ``folder``.
 
@@ -136,7 +153,7 @@ def read_index(folder: Path) -> PipelineIndex:
         "that holds model_index.json.",
     )
     pipeline = content.get("_class_name")
-    stated = pipeline if isinstance(pipeline, str) else ""
+    stated = pipeline.removeprefix(_EXPORTER) if isinstance(pipeline, str) else ""
     folders = [part.folder for part in (family_of_class(stated) or STABLE_DIFFUSION).parts]
     parts = {}
     for name, entry in content.items():

@@ -150,6 +150,15 @@ def _check_network(
     import torch
 
     part, place = index.compiled[component], index.place(component)
+    if (given := source.given_graph(component)) is not None:
+        for lora, updates in loras:
+            if updates.get(component):
+                raise InputError(
+                    f"the LoRA {lora.path} changes {component}, of which {place} holds a graph, "
+                    "and no weights by module. Compile the pipeline's torch weights with it."
+                )
+        check_timestep(given.path, source.scheduler)
+        return []
     files = None
     if source.file is None:
         files = weight_files(place, part.kind, source.variant)

@@ -13,7 +13,7 @@ from typing import Any
 
 from edgefusion.models.config_file import is_count
 from edgefusion.models.families.family import Part
-from edgefusion.models.folder_index import PipelineIndex
+from edgefusion.models.folder_index import PipelineIndex, read_index
 from edgefusion.models.source import SCHEDULER_FILE, Source
 from edgefusion.models.tokenization import clip_tokenizer
 from edgefusion.runtime.errors import InputError
@@ -45,7 +45,7 @@ def pipeline_files(source: Source) -> dict[str, Path | bytes]:
         for path in sorted((source.path / folder).glob("*")):
             if path.is_file() and path.suffix in _KINDS and not path.name.startswith("."):
                 found[f"{PREFIX}{folder}/{path.name}"] = path
-    config = source.path / "vae" / "config.json"
+    config = _decoder_config(source, source.path)
     if config.is_file():
         found[VAE_CONFIG] = config
     for path in found.values():
@@ -55,6 +55,13 @@ def pipeline_files(source: Source) -> dict[str, Path | bytes]:
                 "for a tokenizer's or scheduler's file. Remove it if it is none."
             )
     return {**found}
+
+
+def _decoder_config(source: Source, folder: Path) -> Path:
+    """Of the pipeline's image decoder, compiled or not."""
+    index = read_index(folder)
+    compiled = index.compiled.get(source.family.decoder.component, source.family.decoder)
+    return folder / compiled.folder / "config.json"
 
 
 def config_of(source: Source) -> PipelineConfig:

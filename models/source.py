@@ -20,6 +20,7 @@ from edgefusion.compiler.bundle.deployment import LCM, OWN, Deployment
 from edgefusion.models.architectures import PRESETS, Architecture
 from edgefusion.models.checkpoint import (
     check_finite,
+    described_network,
     file_digest,
     folder_digest,
     load_from_folder,
@@ -29,6 +30,7 @@ from edgefusion.models.config_file import read_config
 from edgefusion.models.families.family import Family, Part
 from edgefusion.models.families.registry import STABLE_DIFFUSION, family_named
 from edgefusion.models.folder_index import INDEX, read_index
+from edgefusion.models.given_graph import GivenGraph
 from edgefusion.models.lora import Lora, Updates
 from edgefusion.models.networks.kind import Signature, Sizes
 from edgefusion.models.noise_scheduler import NoiseScheduler
@@ -153,6 +155,20 @@ class Source:
             sizes = replace(sizes, timestep_dtype=self.scheduler.timestep_dtype)
         return part.kind.signature(config, sizes, batch)
 
+    def given_graph(self, component: str, batch: int = 1) -> GivenGraph | None:
+        """What a pipeline's folder has of ``component`` in place of weights; None where it has
+        these, as other sources do. Raises InputError for a graph that does not fit the pipeline."""
+        if not self.is_pipeline or self.path is None or not self.part(component).graph:
+            return None
+        import torch
+
+        part = self.part(component)
+        place = self.path / part.folder
+        with torch.device("meta"):  # for the configuration, with its library's values by default
+            network: Any = part.kind.part(described_network(place, part))
+        signature = self.signature(component, network.config, batch)
+        return GivenGraph.of(place / part.graph, part, network.config, signature)
+
     def load(self, component: str) -> nn.Module:
         """One component in evaluation mode, float32: what its kind's ``graph`` takes.
 
@@ -175,6 +191,12 @@ class Source:
             return _random_module(self.architecture, component, part, self.seed or 0)
         assert self.path is not None
         part = self.part(component)
+        if part.graph:
+            raise UsageError(
+                f"{self.path / part.folder} holds a graph ({part.graph}), and no weights by module "
+                "to load. It can be compiled, exported and run; take the pipeline's torch weights "
+                "for all else."
+            )
         if self.file is not None:
             module = load_from_file(self.file, self.path, part)
             module = module if whole else part.kind.part(module)

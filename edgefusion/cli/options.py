@@ -28,7 +28,8 @@ SourceArgument = Annotated[
         metavar="SOURCE",
         help=f"Preset ({', '.join(PRESETS)}: weights drawn from a seed; -stress is hard to "
         f"quantize), shipped checkpoint ({', '.join(SHIPPED)}), diffusers pipeline folder (or "
-        "a .safetensors file of all weights in one), hub id (owner/name), or .onnx file.",
+        "a .safetensors file of all weights in one), pipeline that optimum exported, hub id "
+        "(owner/name), or .onnx file.",
         show_default=False,
         autocompletion=completion.sources,
     ),

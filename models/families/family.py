@@ -44,6 +44,8 @@ class Part:
     tokenizer: str = ""
     """The folder of what makes a text encoder's tokens."""
     others: tuple[NetworkKind, ...] = ()
+    graph: str = ""
+    """The file in its folder that is its graph (``models.given_graph``); empty for weights."""
 
     def of_class(self, class_name: str | None) -> Part | None:
         """The part where its network is of that class of a library; None where it cannot be."""

@@ -48,6 +48,10 @@ class KlDecoder(NetworkKind):
             (Port("latent", (batch, config.latent_channels, *latent)),), (Port("image", image),)
         )
 
+    def exported_name(self, port: str, _config: Any, /) -> str:
+        """See the base class."""
+        return {"latent": "latent_sample", "image": "sample"}[port]
+
 
 class TinyDecoder(KlDecoder):
     """TAESD's decoder: ``latent`` [N, c, h, w], as the denoiser makes it (its scaling factor is 1)

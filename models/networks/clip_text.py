@@ -48,6 +48,13 @@ class ClipText(NetworkKind):
         hidden = Port("hidden_states", (batch, tokens, config.hidden_size))
         return Signature((Port("input_ids", (batch, tokens), "int64"),), (hidden,))
 
+    def exported_name(self, port: str, config: Any, /) -> str:
+        """See the base class."""
+        if port != "hidden_states":
+            return port
+        before_last = f"hidden_states.{config.num_hidden_layers - 1}"
+        return before_last if self.penultimate else "last_hidden_state"
+
 
 class ClipTextWithProjection(ClipText):
     """As ``ClipText``, and ``text_embeds`` [N, projected width] of the end mark's state."""

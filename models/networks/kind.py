@@ -91,6 +91,10 @@ class NetworkKind(ABC):
         """Names and shapes of the graph of a part with ``config`` (attributes by name). Raises
         InputError where neither ``sizes`` nor the configuration says how large it is."""
 
+    def exported_name(self, port: str, _config: Any, /) -> str:
+        """What optimum calls the input or output ``port`` of a network with this configuration."""
+        return port
+
     def own_size(self, config: Any) -> tuple[int, int]:
         """The (height, width) that a configuration states: of the latent, a decoder's of its
         images."""

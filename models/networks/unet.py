@@ -100,6 +100,10 @@ class ConditionalUNet(NetworkKind):
         made = Port("noise_pred", (batch, config.out_channels, *latent))
         return Signature(tuple(inputs), (made,))
 
+    def exported_name(self, port: str, _config: Any, /) -> str:
+        """See the base class."""
+        return "out_sample" if port == "noise_pred" else port
+
 
 def check_supported(
     config: ConfigFile, key: str, supported: tuple[object, ...], why: str, advice: str = ELSEWHERE

@@ -18,7 +18,8 @@ def test_files_beside_the_weights_are_found(tmp_path: Path) -> None:
     (tmp_path / "scheduler" / "scheduler_config.json").write_text('{"beta_end": 0.5}')
     (tmp_path / "vae").mkdir()
     (tmp_path / "vae" / "config.json").write_text('{"scaling_factor": 0.25}')
-    found = pipeline_files(Source("folder", "x", ("unet",), tmp_path))
+    (tmp_path / "model_index.json").write_text('{"vae": ["diffusers", "AutoencoderKL"]}')
+    found = pipeline_files(Source("folder", "x", ("vae_decoder",), tmp_path))
     assert list(found) == [
         "pipeline/tokenizer/merges.txt",
         "pipeline/tokenizer/vocab.json",
