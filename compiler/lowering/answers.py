@@ -12,7 +12,7 @@ from edgefusion.compiler.lowering.group import emit_group
 from edgefusion.compiler.lowering.group_bounds import BoundFinder
 from edgefusion.compiler.lowering.group_search import Choice, LoopSearch, OpInLoops, cost_of
 from edgefusion.compiler.lowering.plan import Group, Loop, Member
-from edgefusion.compiler.lowering.rehearsal import rehearse_best
+from edgefusion.compiler.lowering.rehearsal import rehearse, rehearse_best
 from edgefusion.compiler.lowering.rule import OpContext
 from edgefusion.compiler.lowering.scene import Scene, signature, with_residents
 from edgefusion.compiler.lowering.tile_search import CLOSE, Candidate, Known, search
@@ -138,17 +138,15 @@ class Answers:
         if question.key not in known:
             candidates, scene = self._candidates(question, chosen)
 
-            def emit(choice: Choice, e: Emitter) -> None:
-                e.begin_group()
-                emit_group(e, choice.group, scene, [0] * len(choice.group.members))
+            def time_ps(choice: Choice) -> int:
+                def emit(e: Emitter) -> None:
+                    e.begin_group()
+                    emit_group(e, choice.group, scene, [0] * len(choice.group.members))
+
+                return rehearse(emit, self.scene.machine, self.schedule)
 
             timed = rehearse_best(
-                candidates,
-                lambda c: c.time_ps,
-                lambda c: c.instructions,
-                emit,
-                self.scene.machine,
-                self.schedule,
+                candidates, lambda c: c.time_ps, lambda c: c.instructions, time_ps
             )
             fastest = min(time_ps for _, time_ps in timed)
             close = [c for c, time_ps in timed if time_ps <= _ROOM * fastest]

@@ -17,8 +17,8 @@ from edgefusion.compiler.lowering.emitter import Emitter
 from edgefusion.compiler.lowering.held import BANDS, Rolling, part
 from edgefusion.compiler.lowering.plan import Group, Loop
 from edgefusion.compiler.lowering.rule import LoweredKind, OpContext, Stage
-from edgefusion.compiler.lowering.scene import Frontier, Overlay, Scene, Step
-from edgefusion.compiler.lowering.view import View
+from edgefusion.compiler.lowering.scene import Frontier, Scene, Step
+from edgefusion.compiler.lowering.view import Overlay, View
 from edgefusion.compiler.memory.placement import aligned
 from edgefusion.compiler.network.network import NetOp, operands
 from edgefusion.compiler.network.rows import (

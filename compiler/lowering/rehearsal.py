@@ -8,7 +8,6 @@ milliseconds a group, so searches ask for the most promising ones alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import TypeVar
 
 from edgefusion.compiler.lowering.emitter import Emitter
@@ -29,22 +28,20 @@ def rehearse_best(
     candidates: Iterable[T],
     estimated_ps: Callable[[T], float],
     instructions: Callable[[T], int],
-    emit: Callable[[T, Emitter], None],
-    machine: Machine,
-    schedule: Schedule,
+    time_ps: Callable[[T], int],
 ) -> list[tuple[T, int]]:
     """The times, in picoseconds, of those ``candidates`` that may be the fastest: the best by their
     estimates, which tend to be low, for as long as these are below the best time so far. At least
-    one is timed."""
+    one is timed. ``instructions`` are those that ``time_ps`` schedules."""
     timed: list[tuple[T, int]] = []
     best_ps, budget = float("inf"), _MOST_INSTRUCTIONS
     for candidate in sorted(candidates, key=lambda c: (estimated_ps(c), instructions(c))):
         budget -= instructions(candidate)
         if estimated_ps(candidate) > best_ps or (timed and budget < 0):
             break
-        time_ps = rehearse(partial(emit, candidate), machine, schedule)
-        timed.append((candidate, time_ps))
-        best_ps = min(best_ps, time_ps)
+        found = time_ps(candidate)
+        timed.append((candidate, found))
+        best_ps = min(best_ps, found)
     return timed
 
 

@@ -146,6 +146,13 @@ class LoweredKind(Kind):
         found by scheduling it (``lowering.rehearsal``)."""
         return None
 
+    def beginning(
+        self, context: OpContext, t: Tiling, tiles: int
+    ) -> tuple[OpContext, float] | None:
+        """The first so many tiles as an op of its own, and how often that is done in all; None
+        where these are all tiles, or later ones are other work."""
+        return None
+
     def stage(self, e: Emitter, context: OpContext, t: Tiling) -> Stage:
         """Begin to emit one tiling. Raises DoesNotFitError, here or later, when its buffers exceed
         SRAM. Views of operands are looked up at every run, for stripes of them move."""

@@ -9,7 +9,7 @@ from math import gcd, lcm
 from typing import Any
 
 from edgefusion.compiler.lowering.plan import Loop
-from edgefusion.compiler.lowering.view import View
+from edgefusion.compiler.lowering.view import Overlay, View
 from edgefusion.compiler.memory.placement import aligned
 from edgefusion.compiler.network.network import NetOp, operands
 from edgefusion.compiler.network.rows import row_count, rows_needed, rows_per_index
@@ -168,17 +168,6 @@ class Frontier:
                     source = scene.root(other)
                     reach[source] = max(reach.get(source, 0), need.stop)
         return reach
-
-
-class Overlay(dict[str, View]):
-    """Views of a group over those of its scene, which are not copied."""
-
-    def __init__(self, below: Mapping[str, View]) -> None:
-        super().__init__()
-        self._below = below
-
-    def __missing__(self, name: str) -> View:
-        return self._below[name]
 
 
 def with_residents(scene: Scene, where: Mapping[str, str]) -> Scene:

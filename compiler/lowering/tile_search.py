@@ -14,7 +14,7 @@ import numpy as np
 
 from edgefusion.compiler.lowering.cost import Tally, costs_of
 from edgefusion.compiler.lowering.emitter import Emitter
-from edgefusion.compiler.lowering.rehearsal import rehearse_best
+from edgefusion.compiler.lowering.rehearsal import rehearse, rehearse_best
 from edgefusion.compiler.lowering.rule import LoweredKind, OpContext, Tiling
 from edgefusion.compiler.network.network import NetOp
 from edgefusion.compiler.schedule.schedule import Schedule
@@ -23,6 +23,10 @@ from edgefusion.runtime.machine import Machine
 
 _NOT_COSTED = "not costed: larger tiles of its family fit"
 _LARGEST = 4
+_LONG = 4_000
+"""Instructions of an op from which on its beginning is scheduled in place of all of it."""
+_TILES = 4
+"""Of the shorter beginning."""
 CLOSE = 1.01
 """What takes up to so many times the fastest candidate's time may be preferred to it."""
 
@@ -239,6 +243,41 @@ def _fastest_ps(candidates: Iterable[Candidate]) -> float:
     return min((c.time_ps for c in candidates if not c.rejected), default=inf)
 
 
+@dataclass(frozen=True, slots=True)
+class _Rehearsal:
+    """What is scheduled to time a candidate: the op, or, where that is long and the same over and
+    over, two beginnings of it, one twice the other, which is done ``count`` times in all."""
+
+    contexts: tuple[OpContext, ...]
+    count: float
+    instructions: int
+
+    @classmethod
+    def of(cls, c: Candidate, kind: LoweredKind, context: OpContext) -> _Rehearsal:
+        """For a candidate that fits."""
+        short, double = (kind.beginning(context, c.tiling, n) for n in (_TILES, 2 * _TILES))
+        if c.instructions <= _LONG or short is None or double is None:
+            return cls((context,), 1, c.instructions)
+        share = 1 / short[1] + 1 / double[1]
+        return cls((short[0], double[0]), short[1], round(share * c.instructions))
+
+    def time_ps(self, c: Candidate, kind: LoweredKind, schedule: Schedule) -> int:
+        """What the whole op takes, as scheduled or by what the second half of the longer beginning
+        adds to the first."""
+        first, *more = (self._scheduled_ps(c, each, kind, schedule) for each in self.contexts)
+        return round(first + (self.count - 1) * (more[0] - first)) if more else first
+
+    @staticmethod
+    def _scheduled_ps(
+        c: Candidate, context: OpContext, kind: LoweredKind, schedule: Schedule
+    ) -> int:
+        def emit(e: Emitter) -> None:
+            e.begin(0, context.op.name, c.slots)
+            kind.emit(e, context, c.tiling)
+
+        return rehearse(emit, context.machine, schedule)
+
+
 def _rehearsed(
     found: list[Candidate], kind: LoweredKind, context: OpContext, schedule: Schedule
 ) -> list[Candidate]:
@@ -247,12 +286,12 @@ def _rehearsed(
     if not any(kind.pauses(context, c.tiling) for c in fitting):
         return found
 
-    def emit(c: Candidate, e: Emitter) -> None:
-        e.begin(0, context.op.name, c.slots)
-        kind.emit(e, context, c.tiling)
-
+    rehearsals = {id(c): _Rehearsal.of(c, kind, context) for c in fitting}
     times = rehearse_best(
-        fitting, lambda c: c.time_ps, lambda c: c.instructions, emit, context.machine, schedule
+        fitting,
+        lambda c: c.time_ps,
+        lambda c: rehearsals[id(c)].instructions,
+        lambda c: rehearsals[id(c)].time_ps(c, kind, schedule),
     )
     timed = {id(c): replace(c, time_ps=time_ps) for c, time_ps in times}
     # Of the others no more is known than that they are not likely to be better.

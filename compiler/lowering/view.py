@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -149,3 +149,14 @@ def folded_strides(o: Operand, shape: tuple[int, ...]) -> tuple[int, ...]:
     if count > 1 or runs:
         raise ValueError(f"cannot see {o} as {shape}")
     return tuple(strides)
+
+
+class Overlay(dict[str, View]):
+    """Views by name over others, which are not copied."""
+
+    def __init__(self, below: Mapping[str, View]) -> None:
+        super().__init__()
+        self._below = below
+
+    def __missing__(self, name: str) -> View:
+        return self._below[name]

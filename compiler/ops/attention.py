@@ -12,7 +12,7 @@ values do not depend on the tiling.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import ClassVar
 
@@ -24,10 +24,12 @@ from edgefusion.compiler.lowering.rule import (
     Stage,
     Tiling,
     matrix,
+    rows,
     stripe_sizes,
     tile_sizes,
     tiling,
 )
+from edgefusion.compiler.lowering.view import Overlay
 from edgefusion.compiler.network.kind import (
     Accumulation,
     Inner,
@@ -185,6 +187,18 @@ class Attention(LoweredKind):
         ring_bytes = slot_bytes * t["copies"] if t["copies"] > 1 else 0
         next_bytes = a.keys * a.depth * a.dtype.nbytes if t["queries_ahead"] else 0
         return a.heads * -(-a.queries // t["queries"]), ring_bytes + next_bytes
+
+    def beginning(
+        self, context: OpContext, t: Tiling, tiles: int
+    ) -> tuple[OpContext, float] | None:
+        """Query tiles of all heads. Rows of a mask lie by heads."""
+        a, size = self._operands(context), tiles * t["queries"]
+        if self.mask or a.queries <= size:
+            return None
+        q, y = self.q, context.op.outputs[0]
+        views = Overlay(context.views)
+        views |= {q: rows(a.q, 0, size), y: rows(a.y, 0, size)}
+        return replace(context, views=views), a.queries / size
 
     def stripe_tilings(self, context: OpContext, size: int) -> Iterator[Tiling]:
         """Queries by stripes, in tiles of these; K and V of all heads stay."""

@@ -158,3 +158,21 @@ def test_what_lies_in_sram_needs_no_room_to_pass(there: str, buffers: set[str]) 
 def in_sram(view: View) -> View:
     """The same tensor there, at any address."""
     return View(view.operand._replace(space=Space.SRAM), Region(partial=True))
+
+
+def test_a_long_op_is_timed_by_its_beginning() -> None:
+    """Thousands of instructions are not scheduled for each candidate, and the best is still told
+    from the one that the first would have been."""
+    machine = MACHINE.with_values(sram_bytes=640 * KIB)
+    network = half_network(attention_case(24576, 1024, heads=1, depth=256))
+    context = context_of(network, network.ops[0], machine, PIPELINED)
+    kind = lowered_kind(context.op)
+    timed = [c for c in candidates_of(network, "attention", machine, PIPELINED) if not c.rejected]
+    best = timed[0]
+    assert best.instructions > 4_000
+    short, count = kind.beginning(context, best.tiling, 4) or (context, 0)
+    assert short.output().shape[0] == 4 * best.tiling["queries"]
+    assert count == 24576 / (4 * best.tiling["queries"])
+    assert best.time_ps == pytest.approx(scheduled_ps(context, best.tiling), rel=0.01)
+    others = {c.time_ps for c in timed}
+    assert len(others) > 8
