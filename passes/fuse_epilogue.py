@@ -154,9 +154,7 @@ def _below_view(graph: Graph, node: Node, index: int) -> Node:
     inputs = list(node.inputs)
     inputs[index] = made
     if node.op == "Add" and inputs[1 - index].shape == result.shape:
-        other = inputs[1 - index]
-        inputs[1 - index] = graph.tensor(f"{other.name}_view", made.shape, other.dtype)
-        add_view(graph, other, inputs[1 - index], node)
+        inputs[1 - index] = _viewed(graph, inputs[1 - index], made.shape, node)
     early = graph.tensor(f"{result.name}_before_view", made.shape, result.dtype)
     op = graph.functions[node.op] if node.domain == DOMAIN else node.op
     moved = graph.add(op, inputs, [early], node.attrs, source=[node], before=node)
@@ -165,6 +163,19 @@ def _below_view(graph: Graph, node: Node, index: int) -> Node:
     graph.remove(node)
     graph.remove(view)
     return moved
+
+
+def _viewed(graph: Graph, tensor: Tensor, shape: tuple[int, ...], node: Node) -> Tensor:
+    """``tensor`` under another shape, made before ``node``; a constant stays one."""
+    name = f"{tensor.name}_view"
+    if tensor.is_constant:
+        values = tensor.lazy
+        return graph.deferred_constant(
+            name, shape, tensor.dtype, lambda: values.load().reshape(shape)
+        )
+    result = graph.tensor(name, shape, tensor.dtype)
+    add_view(graph, tensor, result, node)
+    return result
 
 
 def _absorb(graph: Graph, node: Node, index: int) -> Node:

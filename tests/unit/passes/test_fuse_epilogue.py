@@ -17,6 +17,8 @@ from tests.layout_cases import chained, reasons
 TOKENS = "g (float[1, 6, 8] x) => (float[1, 6, 8] y)"
 IMAGE = "g (float[1, 8, 6, 4] x) => (float[1, 8, 6, 4] y)"
 WEIGHTS = {"w": (8, 8), "w2": (8, 8), "b": (8,), "k": (8, 8, 3, 3), "k2": (8, 8, 1, 1)}
+WEIGHTS["table"] = (1, 6, 4, 8)
+
 CONV = "Conv<pads = [1, 1, 1, 1]>"
 
 
@@ -82,6 +84,14 @@ def test_addition_moves_above_a_view() -> None:
         "<int64[4] s = {1, 6, 4, 8}> { m = MatMul(x, w) v = Reshape(m, s) y = Add(v, r) }"
     )
     assert outcome.ops == ["Reshape", "MatMul_add", "Reshape"]
+
+
+def test_a_constant_moves_above_a_view_and_stays_one() -> None:
+    outcome = fused(
+        "g (float[1, 24, 8] x) => (float[1, 6, 4, 8] y) <int64[4] s = {1, 6, 4, 8}> "
+        "{ m = MatMul(x, w) v = Reshape(m, s) y = Add(v, table) }"
+    )
+    assert outcome.ops == ["MatMul_add", "Reshape"]
 
 
 def test_vector_and_activation_above_a_view() -> None:
