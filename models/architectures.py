@@ -1,206 +1,29 @@
-"""The presets: shapes of the networks of text-to-image pipelines, and how to build them.
+"""The presets: networks of text-to-image pipelines, at published shapes.
 
-Values only; torch, diffusers and transformers are imported when a network is built, because that
-import takes seconds and most of the command line needs the shapes alone. Sources: the
-configurations published with Stable Diffusion v1.5, v2.1 and XL, BK-SDM (Kim et al., 2023) and
-SSD-1B, whose parameter counts tests/unit/models/test_architectures.py asserts.
+Sources: the configurations published with Stable Diffusion v1.5, v2.1 and XL, BK-SDM (Kim et al.,
+2023) and SSD-1B, whose parameter counts tests/unit/models/test_architectures.py
+asserts.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any
+
+from edgefusion.models.network_architectures import (
+    NetworkArchitecture,
+    ProjectedTextEncoderArchitecture,
+    TextEncoderArchitecture,
+    TinyDecoderArchitecture,
+    UNetArchitecture,
+    VaeDecoderArchitecture,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from torch import nn
-
     from edgefusion.models.families.family import Part
-
-
-class NetworkArchitecture(Protocol):
-    """The shape of one network; hashable."""
-
-    def build(self) -> nn.Module:
-        """The library's module, initialised by its library."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class TextEncoderArchitecture:
-    """A CLIP text transformer; the defaults are ViT-L/14's."""
-
-    class_name: ClassVar[str] = "CLIPTextModel"
-    vocabulary: int = 49408
-    tokens: int = 77
-    width: int = 768
-    feed_forward_width: int = 3072
-    layers: int = 12
-    heads: int = 12
-    activation: str = "quick_gelu"
-
-    def build(self) -> nn.Module:
-        """A transformers CLIPTextModel, initialised by its library."""
-        import transformers
-
-        config = transformers.CLIPTextConfig(
-            vocab_size=self.vocabulary,
-            hidden_size=self.width,
-            intermediate_size=self.feed_forward_width,
-            projection_dim=self.width,
-            num_hidden_layers=self.layers,
-            num_attention_heads=self.heads,
-            max_position_embeddings=self.tokens,
-            hidden_act=self.activation,
-            bos_token_id=self.vocabulary - 2,
-            eos_token_id=self.vocabulary - 1,
-            pad_token_id=self.vocabulary - 1,
-        )
-        model: nn.Module = getattr(transformers, self.class_name)(config)
-        return model
-
-
-@dataclass(frozen=True, slots=True)
-class ProjectedTextEncoderArchitecture(TextEncoderArchitecture):
-    """As its base, with a projection of the end mark's state, as wide as the states."""
-
-    class_name: ClassVar[str] = "CLIPTextModelWithProjection"
-
-
-_SIZE_WIDTH = 256
-"""Sines and cosines of each of the picture's sizes."""
-
-
-@dataclass(frozen=True, slots=True)
-class UNetArchitecture:
-    """A conditional U-Net; block types and channels run from the outermost level inwards."""
-
-    channels: tuple[int, ...]
-    down_blocks: tuple[str, ...]
-    up_blocks: tuple[str, ...]
-    layers_per_block: int
-    has_mid_block: bool
-    mid_attention: bool = True
-    """Whether the mid block has a transformer and a residual block behind it, too."""
-    latent_size: int = 64
-    latent_channels: int = 4
-    context_width: int = 768
-    heads: int | tuple[int, ...] = 8
-    """In all levels, or in each."""
-    norm_groups: int = 32
-    linear_projections: bool = False
-    """Into and out of transformers: by linear layers, or by 1x1 convolutions."""
-    transformer_layers: int | tuple[Any, ...] = 1
-    """In each transformer, or by level, or for each of a level."""
-    transformer_layers_up: tuple[Any, ...] | None = None
-    """On the way up, from the innermost level outwards; None: those of the way down, turned."""
-    pooled_width: int | None = None
-    """Numbers of the pooled text that it takes beside the picture's sizes; None: neither."""
-    guidance_embedding_width: int | None = None
-    """`time_cond_proj_dim`: set for students of latent-consistency distillation (256)."""
-
-    def build(self) -> nn.Module:
-        """A diffusers UNet2DConditionModel, initialised by its library."""
-        from diffusers import UNet2DConditionModel
-
-        model: nn.Module = UNet2DConditionModel(
-            sample_size=self.latent_size,
-            in_channels=self.latent_channels,
-            out_channels=self.latent_channels,
-            block_out_channels=self.channels,
-            down_block_types=self.down_blocks,
-            up_block_types=self.up_blocks,
-            mid_block_type=self._mid_block(),
-            layers_per_block=self.layers_per_block,
-            cross_attention_dim=self.context_width,
-            attention_head_dim=self.heads,  # diffusers means the number of heads by this name
-            norm_num_groups=self.norm_groups,
-            time_cond_proj_dim=self.guidance_embedding_width,
-            use_linear_projection=self.linear_projections,
-            transformer_layers_per_block=self.transformer_layers,
-            reverse_transformer_layers_per_block=self.transformer_layers_up,
-            **self._sizes(),
-        )
-        return model
-
-    def _mid_block(self) -> str | None:
-        if not self.has_mid_block:
-            return None
-        return "UNetMidBlock2DCrossAttn" if self.mid_attention else "UNetMidBlock2D"
-
-    def _sizes(self) -> dict[str, Any]:
-        """What makes it take a pooled text and the picture's sizes."""
-        if self.pooled_width is None:
-            return {}
-        return {
-            "addition_embed_type": "text_time",
-            "addition_time_embed_dim": _SIZE_WIDTH,
-            "projection_class_embeddings_input_dim": self.pooled_width + 6 * _SIZE_WIDTH,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class VaeDecoderArchitecture:
-    """The decoding half of AutoencoderKL; channels run from the image side inwards."""
-
-    channels: tuple[int, ...] = (128, 256, 512, 512)
-    layers_per_block: int = 2
-    latent_size: int = 64
-    latent_channels: int = 4
-    norm_groups: int = 32
-
-    @property
-    def image_size(self) -> int:
-        """Pixels on a side: every level but the innermost doubles."""
-        return self.latent_size << (len(self.channels) - 1)
-
-    def build(self) -> nn.Module:
-        """A whole diffusers AutoencoderKL (encoder included), initialised by its library."""
-        from diffusers import AutoencoderKL
-
-        levels = len(self.channels)
-        model: nn.Module = AutoencoderKL(
-            sample_size=self.image_size,
-            latent_channels=self.latent_channels,
-            block_out_channels=self.channels,
-            layers_per_block=self.layers_per_block,
-            norm_num_groups=self.norm_groups,
-            down_block_types=("DownEncoderBlock2D",) * levels,
-            up_block_types=("UpDecoderBlock2D",) * levels,
-        )
-        return model
-
-
-@dataclass(frozen=True, slots=True)
-class TinyDecoderArchitecture:
-    """TAESD's decoder (Bohan, 2023): blocks of three convolutions, by level from the latent's side
-    outwards."""
-
-    class_name: ClassVar[str] = "AutoencoderTiny"
-    scaling_factor: ClassVar[float] = 1.0
-    """It takes latents as the U-Net makes them."""
-    channels: tuple[int, ...] = (64, 64, 64, 64)
-    blocks: tuple[int, ...] = (3, 3, 3, 1)
-    latent_size: int = 64
-    latent_channels: int = 4
-
-    def build(self) -> nn.Module:
-        """A whole diffusers AutoencoderTiny (encoder included), initialised by its library."""
-        from diffusers import AutoencoderTiny
-
-        model: Any = AutoencoderTiny(
-            latent_channels=self.latent_channels,
-            encoder_block_out_channels=self.channels,
-            decoder_block_out_channels=self.channels,
-            num_encoder_blocks=self.blocks[::-1],
-            num_decoder_blocks=self.blocks,
-        )
-        # Its configuration has no size of its own; a preset's decoder says one, as others do.
-        model.register_to_config(sample_size=self.latent_size << (len(self.channels) - 1))
-        module: nn.Module = model
-        return module
 
 
 @dataclass(frozen=True, slots=True)

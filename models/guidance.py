@@ -31,15 +31,15 @@ Array = npt.NDArray[Any]
 def chosen_guidance(source: Source, scale: float | None) -> Guidance | None:
     """How ``source`` is guided by ``scale``; None for not at all, or as it was distilled.
 
-    Raises UsageError for a scale below 1, and for a source that is no pipeline with a U-Net.
+    Raises UsageError for a scale below 1, and for a source that is no pipeline with a denoiser.
     """
     if scale is None:
         return None
     _check_scale(scale)
     if source.kind == "onnx" or source.family.denoiser.component not in source.components:
         raise UsageError(
-            f"--guidance {scale:g} was given with {source.name}, which is no pipeline with a U-Net;"
-            " expected one. Leave it out."
+            f"--guidance {scale:g} was given with {source.name}, which is no pipeline with a "
+            "denoiser; expected one. Leave it out."
         )
     if _takes_scale(source):
         return Guidance(scale, passes=1)
@@ -69,7 +69,7 @@ def guided(sampling: Sampling, scale: float | None, negative: str | None) -> Sam
     if negative is not None and not sampling.is_guided:
         raise UsageError(
             "--negative-prompt has no effect without guidance in two passes; expected a bundle "
-            "compiled with --guidance above 1, of a U-Net that does not take it as an input."
+            "compiled with --guidance above 1, of a denoiser that does not take it as an input."
         )
     return sampling
 
@@ -102,11 +102,11 @@ def _check_scale(scale: object) -> None:
 
 
 def _takes_scale(source: Source) -> bool:
-    """Whether the U-Net takes the scale as an input."""
+    """Whether the denoiser takes the scale as an input."""
     component = source.family.denoiser.component
     if source.architecture is not None:
-        network: Any = source.architecture.networks[component]
-        return network.guidance_embedding_width is not None
+        network = source.architecture.networks[component]
+        return getattr(network, "guidance_embedding_width", None) is not None
     assert source.path is not None
     config = read_index(source.path).configs.of(component)
     return config.values.get("time_cond_proj_dim") is not None

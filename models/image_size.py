@@ -5,23 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from edgefusion.models.folder_index import read_index
-from edgefusion.models.networks.kind import halvings
+from edgefusion.models.networks.autoencoder import FACTOR
 from edgefusion.runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from edgefusion.models.families.family import Part
     from edgefusion.models.source import Source
 
-_USUAL_HALVINGS = 3
-"""Of a VAE, where the pipeline has none: 8 pixels on a side are one of the latent."""
-
 
 def chosen_latent(source: Source, height: int | None, width: int | None) -> tuple[int, int] | None:
     """The latent's (height, width) for pictures of so many pixels; the pipeline's own side where
     one of the two is None, and None where both are.
 
-    Raises UsageError for sides that the VAE and the U-Net cannot halve as often as they do, and for
-    a source whose shapes are its own.
+    Raises UsageError for sides that the VAE and the denoiser cannot divide as they do, and for a
+    source whose shapes are its own.
     """
     if height is None and width is None:
         return None
@@ -29,15 +26,17 @@ def chosen_latent(source: Source, height: int | None, width: int | None) -> tupl
     if source.kind == "onnx" or family.denoiser.component not in source.components:
         raise UsageError(
             f"--height and --width were given with {source.name}, which is no pipeline with a "
-            "U-Net; expected one. The sizes of an .onnx file are set with --shape."
+            "denoiser; expected one. The sizes of an .onnx file are set with --shape."
         )
-    factor = 2 ** _halvings(source, family.decoder, _USUAL_HALVINGS)
-    unet = 2 ** _halvings(source, family.denoiser, 0)
+    factor = _divisor(source, family.decoder, FACTOR)
+    inner = _divisor(source, family.denoiser, 1)
+    title = family.denoiser.kind.title
     for name, side in (("height", height), ("width", width)):
-        if side is not None and (side < 1 or side % (factor * unet)):
+        if side is not None and (side < 1 or side % (factor * inner)):
             raise UsageError(
-                f"--{name} is {side}; expected a multiple of {factor * unet} pixels: {factor} of "
-                f"the image are one of the VAE's latent, whose sides the U-Net divides by {unet}."
+                f"--{name} is {side}; expected a multiple of {factor * inner} pixels: {factor} of "
+                f"the image are one of the VAE's latent, whose sides the {title} divides by "
+                f"{inner}."
             )
     own_height, own_width = _own_latent(source)
     return (
@@ -46,14 +45,14 @@ def chosen_latent(source: Source, height: int | None, width: int | None) -> tupl
     )
 
 
-def _halvings(source: Source, part: Part, usual: int) -> int:
+def _divisor(source: Source, part: Part, usual: int) -> int:
+    """What a component has the sides of its picture divided by; ``usual`` where it is not there."""
     if part.component not in source.components:
         return usual
     if source.architecture is not None:
-        network: Any = source.architecture.networks[part.component]
-        return len(network.channels) - 1
+        return source.architecture.networks[part.component].divisor
     assert source.path is not None
-    return halvings(read_index(source.path).configs.of(part.component), part.kind.usual_levels)
+    return part.kind.divisor(read_index(source.path).configs.of(part.component))
 
 
 def _own_latent(source: Source) -> tuple[int, int]:
@@ -63,7 +62,8 @@ def _own_latent(source: Source) -> tuple[int, int]:
         return (network.latent_size, network.latent_size)
     latent = source.sizes.latent
     if latent is None:
+        title = source.family.denoiser.kind.title
         raise UsageError(
-            f"{source.name} states no sample_size of its U-Net; give --height and --width both."
+            f"{source.name} states no sample_size of its {title}; give --height and --width both."
         )
     return latent

@@ -92,7 +92,8 @@ class Sampling:
     def timesteps(self, steps: int) -> tuple[float, ...]:
         """Those of each run of the denoiser in so many steps, first to last.
 
-        Raises UsageError for a number that the scheduler cannot do or the U-Net has no tables for.
+        Raises UsageError for a number that the scheduler cannot do or the denoiser has no tables
+        for.
         """
         wanted = self.scheduler.timesteps(steps)
         lacking = [f"{each:g}" for each in wanted if self.tabulated and each not in self.tabulated]
@@ -155,8 +156,8 @@ def generate(
     from the ``negative`` prompt's, or from zeros where there is none.
 
     Raises UsageError for a seed that is too large or a number of steps that the scheduler or the
-    U-Net cannot do, InputError for a scheduler configuration that is not understood or values that
-    overflow.
+    denoiser cannot do, InputError for a scheduler configuration that is not understood or values
+    that overflow.
     """
     # 1. Check the request
     sampling.timesteps(steps)
@@ -224,15 +225,16 @@ def denoise(
     sample = torch.randn(sampling.latent_shape, generator=generator)
     sample = sample * float(scheduler.init_noise_sigma)
     timesteps = scheduler.timesteps.tolist()
+    title = sampling.family.denoiser.kind.title
     run = "step" if len(timesteps) == steps else "run"
     given = (conditions,) if unconditional is None else (unconditional, conditions)
     done = []
     for number, timestep in enumerate(timesteps, 1):
         shown = plain_timestep(timestep)
         if say is not None:
-            say(f"U-Net, {run} {number} of {len(timesteps)}, timestep {shown:g}")
+            say(f"{title}, {run} {number} of {len(timesteps)}, timestep {shown:g}")
         scaled = scheduler.scale_model_input(sample, timestep)
-        at = f"U-Net at timestep {shown:g}"
+        at = f"{title} at timestep {shown:g}"
         passes = tuple(step_inputs(scaled.numpy(), timestep, each) for each in given)
         predicted = [_finite(predict(inputs)[NOISE], at) for inputs in passes]
         noise = predicted[-1]

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from edgefusion.compiler.bundle.deployment import Guidance
-from edgefusion.models.families.family import Shapes
+from edgefusion.models.families.family import Family, Shapes
+from edgefusion.models.families.registry import STABLE_DIFFUSION
 from edgefusion.models.noise_scheduler import NoiseScheduler
 from edgefusion.models.pipeline_files import (
     CLIP_VOCABULARY,
@@ -80,6 +81,7 @@ class Denoising:
     steps: int
     scaling_factor: float
     guidance: Guidance | None = None
+    family: Family = STABLE_DIFFUSION
 
     @classmethod
     def of(cls, source: Source, steps: int) -> Denoising:
@@ -90,7 +92,7 @@ class Denoising:
         """
         source.scheduler.check(steps)
         scaling, guidance = config_of(source).scaling_factor, source.deployment.guidance
-        return cls(source.scheduler, steps, scaling, guidance)
+        return cls(source.scheduler, steps, scaling, guidance, source.family)
 
     def timesteps(self) -> tuple[float, ...]:
         """The deployed timesteps, one for each run of the denoiser, first to last."""
@@ -110,7 +112,13 @@ class Denoising:
         inputs, ``conditions`` those that are the same for all steps, ``unconditional`` those
         without the prompt, where it is guided.
         """
-        sampling = Sampling(shapes, self.scheduler, self.scaling_factor, guidance=self.guidance)
+        sampling = Sampling(
+            shapes,
+            self.scheduler,
+            self.scaling_factor,
+            family=self.family,
+            guidance=self.guidance,
+        )
         done = denoise(
             predict,
             sampling,

@@ -181,7 +181,7 @@ def summary_json(bundle: Bundle, shown: Sequence[str] | None = None) -> dict[str
 
 def scheduler_json(bundle: Bundle) -> dict[str, str] | None:
     """What denoises (``runs``), the scheduler that the source brought (``source``, empty for none),
-    and what the U-Net predicts; None for a bundle without a denoiser."""
+    and what the denoiser predicts; None for a bundle without a denoiser."""
     from edgefusion.toolchain.profiling.pipeline import scheduler_of
 
     if denoiser_of(bundle.components) is None:
@@ -218,9 +218,12 @@ def _summary(bundle: Bundle, document: dict[str, Any], shown: Sequence[str]) -> 
 
 
 def _head(bundle: Bundle, scheduler: dict[str, str] | None) -> list[str]:
+    from edgefusion.toolchain.profiling.pipeline import family_of
+
     manifest = bundle.manifest
     source, target = manifest.source, manifest.target
     made_by = f"format {manifest.format_version}, made by edgefusion {manifest.tool_version}"
+    title = family_of(bundle).denoiser.kind.title
     machine = f"{target.name} ({target.digest[:16]}), cost model {manifest.cost_model_version}"
     lines = [
         f"bundle      {bundle.path}, {made_by}",
@@ -232,12 +235,12 @@ def _head(bundle: Bundle, scheduler: dict[str, str] | None) -> list[str]:
         each = (
             "runs with the prompt and without" if guidance.passes == 2 else "takes it as an input"
         )
-        lines.append(f"guidance    {guidance.scale:g}; the U-Net {each}")
+        lines.append(f"guidance    {guidance.scale:g}; the {title} {each}")
     if scheduler is not None:
         replaced = scheduler["source"] not in ("", scheduler["runs"])
         of_source = f", in place of the source's {scheduler['source']}" if replaced else ""
         predicts = scheduler["prediction_type"]
-        lines.append(f"scheduler   {scheduler['runs']}{of_source}; the U-Net predicts {predicts}")
+        lines.append(f"scheduler   {scheduler['runs']}{of_source}; the {title} predicts {predicts}")
     return lines
 
 

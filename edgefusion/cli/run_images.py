@@ -146,8 +146,8 @@ class Easel:
         if longest.dropped:
             self.say(
                 f"warning: {where}the prompt is {longest.dropped} tokens longer than the "
-                f"{longest.ids.size} that the text encoder takes (two of them mark begin and end); "
-                "its end is left out"
+                f"{longest.ids.size} that the text encoder takes (marks of its begin and end among "
+                "them); its end is left out"
             )
         seed, steps = self.details["seed"], self.details["steps"]
         ids = ids_of(tokens)

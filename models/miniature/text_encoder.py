@@ -8,11 +8,11 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from edgefusion.models.architectures import TextEncoderArchitecture
 from edgefusion.models.miniature.fitting import fit
 from edgefusion.models.miniature.pairs import token_ids
 from edgefusion.models.miniature.shapes import ATTRIBUTES, caption, generator, random_scene
 from edgefusion.models.miniature.words import vocabulary_size
+from edgefusion.models.network_architectures import TextEncoderArchitecture
 from edgefusion.runtime.progress import Say, silent
 
 WIDTH = 64

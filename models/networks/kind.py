@@ -22,6 +22,10 @@ CONTEXT_TOKENS = 77
 """CLIP's context length, where no text encoder says another."""
 
 
+MASKED_SCORE = -10000.0
+"""Added to the scores of tokens that are not attended to, as diffusers does."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sizes:
     """What the parts of a pipeline share. ``latent`` is (height, width); None where each network's
@@ -72,11 +76,24 @@ class NetworkKind(ABC):
     class_name: ClassVar[str]
     """As model_index.json names it."""
     library: ClassVar[Literal["diffusers", "transformers"]]
+    title: ClassVar[str] = "network"
+    """As messages call it."""
     usual_levels: ClassVar[int] = 1
     """Of a network of pictures: sizes that it works at, where its configuration does not say."""
 
     def check(self, config: ConfigFile) -> None:  # noqa: B027
         """Raises InputError, naming file and key, for a configuration that cannot be compiled."""
+
+    def divisor(self, config: ConfigFile) -> int:
+        """What the sides of a network's picture have to divide by.
+
+        Raises InputError, naming the key, for nonsense.
+        """
+        return int(2 ** halvings(config, self.usual_levels))
+
+    def padding(self, config: ConfigFile) -> int | None:  # noqa: ARG002
+        """The token that a text encoder takes for none; None where it reads all alike."""
+        return None
 
     def part(self, module: nn.Module) -> nn.Module:
         """What of a loaded ``module`` is compiled; its ``config`` is the module's."""

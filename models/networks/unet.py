@@ -46,6 +46,7 @@ class ConditionalUNet(NetworkKind):
 
     class_name: ClassVar[str] = "UNet2DConditionModel"
     library: ClassVar[Literal["diffusers", "transformers"]] = "diffusers"
+    title: ClassVar[str] = "U-Net"
     usual_levels: ClassVar[int] = 4
 
     def check(self, config: ConfigFile) -> None:

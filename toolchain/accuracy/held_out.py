@@ -154,7 +154,7 @@ def held_out_sets(
         label = f"random inputs {index + 1}"
         feeds = drawn_inputs(model, np.random.default_rng([seed, index]))
         if role_of(component) == "denoiser" and CONTEXT in feeds:
-            denoising = Denoising(scheduler_of(bundle), steps, config.scaling_factor)
+            denoising = Denoising(scheduler_of(bundle), steps, config.scaling_factor, family=family)
             shapes = {name: value.shape for name, value in feeds.items()}
             conditions = _same_for_all_steps(feeds) | family.conditions({}, shapes)
             each = trajectory(denoising, model, predict, conditions, seed + index)

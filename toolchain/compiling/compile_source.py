@@ -179,7 +179,8 @@ def compile_source(
     if chosen_scheduler and not denoiser:
         raise UsageError(
             f"--scheduler {scheduler} was given, and nothing that denoises is compiled of "
-            f"{resolved.name}; expected a pipeline's unet. Leave one of the two out."
+            f"{resolved.name}; expected a pipeline's {resolved.family.denoiser.component}. Leave "
+            "one of the two out."
         )
     settings = Settings(
         machine=machine,
@@ -284,7 +285,7 @@ def _distilled_and_guided(source: Source) -> str | None:
     if source.deployment.passes == 1 or not source.scheduler.is_of_students:
         return None
     return (
-        f"{source.name}: guided in two passes, twice the U-Net's time; what was distilled for "
+        f"{source.name}: guided in two passes, twice the denoiser's time; what was distilled for "
         f"{name} usually has guidance in it already, and looks overdone so"
     )
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from edgefusion.models.architectures import PRESETS, UNetArchitecture
+from edgefusion.models.architectures import PRESETS
 from edgefusion.models.families.registry import FAMILIES, family_named
 from edgefusion.models.graph_modules import VaeDecoder
+from edgefusion.models.network_architectures import UNetArchitecture
 from edgefusion.models.networks.kind import Sizes
 
 

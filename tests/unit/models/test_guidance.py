@@ -37,7 +37,7 @@ def test_how_a_source_is_guided() -> None:
     for scale in (0.5, float("nan"), float("inf")):
         with pytest.raises(UsageError, match="--guidance is"):
             chosen_guidance(source, scale)
-    with pytest.raises(UsageError, match="which is no pipeline with a U-Net"):
+    with pytest.raises(UsageError, match="which is no pipeline with a denoiser"):
         chosen_guidance(Source("onnx", "unet", ("unet",), Path("unet.onnx")), 7.5)
 
 
