@@ -15,7 +15,7 @@ from edgefusion.models.config_file import is_count
 from edgefusion.models.families.family import Part
 from edgefusion.models.folder_index import PipelineIndex, read_index
 from edgefusion.models.source import SCHEDULER_FILE, Source
-from edgefusion.models.tokenization import clip_tokenizer
+from edgefusion.models.tokenization import own_tokenizer
 from edgefusion.runtime.errors import InputError
 
 PREFIX = "pipeline/"
@@ -117,8 +117,8 @@ def _json(members: Mapping[str, bytes], name: str) -> dict[str, Any]:
 def check_tokenizers(source: Source, index: PipelineIndex) -> list[str]:
     """What to tell the user of tokenizers that are not there.
 
-    Raises InputError for one that is no CLIP tokenizer, or that knows tokens which its text encoder
-    does not.
+    Raises InputError for one of another class, and for tokens that its text encoder does not know
+    or takes for others.
     """
     config = config_of(source)
     length = source.sizes.context_tokens
@@ -141,12 +141,13 @@ def _check_tokenizer(
             f"{index.path} names the {name} {named}, but {name}/ beside it holds none of "
             "its files. Download the whole pipeline again."
         )
-    if named is not None and not named.startswith("CLIPTokenizer"):
+    expected = part.reading.form.class_name
+    if named is not None and not named.startswith(expected):
         raise InputError(
-            f"{index.path}: {name} is {named}; expected CLIPTokenizer, the one that prompts are "
+            f"{index.path}: {name} is {named}; expected {expected}, the one that prompts are "
             "read with here. Take another pipeline."
         )
-    tokenizer = clip_tokenizer(files, length)
+    tokenizer = own_tokenizer(part.reading, files, length)
     if part.component in index.components:
         text = index.configs.of(part.component)
         vocabulary = text.values.get("vocab_size", CLIP_VOCABULARY)
@@ -156,5 +157,13 @@ def _check_tokenizer(
                 f"expected at least {tokenizer.vocabulary}, the tokens that {name}/ knows. Take "
                 "both from one pipeline.",
                 vocabulary,
+            )
+        padding = part.kind.padding(text)
+        if padding is not None and padding != tokenizer.marks.pad:
+            raise text.error(
+                "pad_token_id",
+                f"expected {tokenizer.marks.pad}, which {name}/ pads prompts with. Take both from "
+                "one pipeline.",
+                padding,
             )
     return None

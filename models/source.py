@@ -118,7 +118,7 @@ class Source:
     def sizes(self) -> Sizes:
         """What the parts of a pipeline share; of presets and .onnx files each part says its own,
         where none was chosen."""
-        sizes = Sizes()
+        sizes = self.family.usual_sizes
         if self.is_pipeline and self.path is not None:
             index = read_index(self.path)
             sizes = index.family.sizes(index.configs)

@@ -25,7 +25,7 @@ from edgefusion.models.pipeline_files import (
 )
 from edgefusion.models.prompt_file import read_prompts
 from edgefusion.models.text_to_image import Network, Sampling, denoise
-from edgefusion.models.tokenization import HashingTokenizer, Tokenizer, clip_tokenizer
+from edgefusion.models.tokenization import HashingTokenizer, Tokenizer, own_tokenizer
 from edgefusion.runtime.errors import InputError, UsageError
 from edgefusion.runtime.pipeline_roles import role_of
 
@@ -160,10 +160,11 @@ def token_ids(source: Source, component: str, prompts: Sequence[str], length: in
 
 def tokenizer_of(source: Source, component: str, length: int) -> Tokenizer:
     """The source's own tokenizer for a text encoder; one that hashes words where it has none."""
-    files = config_of(source).tokenizers.get(source.family.part(component).tokenizer)
+    part = source.family.part(component)
+    files = config_of(source).tokenizers.get(part.tokenizer)
     if files:
-        return clip_tokenizer(files, length)
-    return HashingTokenizer(_vocabulary(source, component), length)
+        return own_tokenizer(part.reading, files, length)
+    return HashingTokenizer(_vocabulary(source, component), length, part.reading.form)
 
 
 def _vocabulary(source: Source, component: str) -> int:

@@ -85,7 +85,7 @@ def _shipped_rows(names: list[str]) -> list[dict[str, Any]]:
     from edgefusion.models.source import resolve_source
 
     return [
-        _row(name, "shipped", each, module_cost(source.load(each), source.family.part(each)))
+        _row(name, "shipped", each, module_cost(source.load(each), source.part(each), source.sizes))
         for name in names
         for source in [resolve_source(name)]
         for each in source.components

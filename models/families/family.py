@@ -19,6 +19,7 @@ import numpy.typing as npt
 from edgefusion.models.config_file import ConfigFile, is_count, pair, read_config
 from edgefusion.models.networks.kind import CONTEXT_TOKENS, NetworkKind, Sizes
 from edgefusion.models.noise_scheduler import NoiseScheduler
+from edgefusion.models.tokenization import AS_CLIP, Reading
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.pipeline_roles import PipelineRole, role_of
 
@@ -43,6 +44,8 @@ class Part:
     kind: NetworkKind
     tokenizer: str = ""
     """The folder of what makes a text encoder's tokens."""
+    reading: Reading = AS_CLIP
+    """How the pipeline has it read prompts."""
     others: tuple[NetworkKind, ...] = ()
     graph: str = ""
     """The file in its folder that is its graph (``models.given_graph``); empty for weights."""
@@ -147,7 +150,7 @@ class Family(ABC):
         fits the others."""
         part = configs.components[component]
         part.kind.check(configs.of(component))
-        if part.role == "encoder":
+        if part.role == "encoder" and part.reading.tokens is None:
             _check_prompt_length(configs, component)
 
     def sizes(self, configs: Configs) -> Sizes:
@@ -158,11 +161,18 @@ class Family(ABC):
             latent = pair(configs.of(self.denoiser.component).values.get("sample_size"))
         lengths: list[object] = []
         for part in self.encoders:
-            if part.component in configs.components:
+            if part.reading.tokens is None and part.component in configs.components:
                 config = configs.of(part.component).values
                 lengths.append(config.get("max_position_embeddings", CONTEXT_TOKENS))
                 lengths.append(configs.longest_prompt(part.component))
-        return Sizes(latent, min((n for n in lengths if is_count(n)), default=CONTEXT_TOKENS))
+        usual = self.usual_sizes.context_tokens
+        return Sizes(latent, min((n for n in lengths if is_count(n)), default=usual))
+
+    @property
+    def usual_sizes(self) -> Sizes:
+        """Those of networks whose configurations say no others."""
+        lengths = (part.reading.tokens or CONTEXT_TOKENS for part in self.encoders)
+        return Sizes(context_tokens=min(lengths))
 
     @abstractmethod
     def conditions(
@@ -200,6 +210,7 @@ SAMPLE, TIMESTEP, NOISE = "sample", "timestep", "noise_pred"
 LATENT, IMAGE = "latent", "image"
 """What a decoder is given, and what it makes."""
 CONTEXT = "encoder_hidden_states"
+CONTEXT_MASK = "encoder_attention_mask"
 HIDDEN = "hidden_states"
 GUIDANCE = "timestep_cond"
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 from string import ascii_lowercase
 
 from edgefusion.models.miniature.shapes import ATTRIBUTES
-from edgefusion.models.tokenization import ClipTokenizer, clip_tokenizer
+from edgefusion.models.tokenization import OwnTokenizer, clip_tokenizer
 
 TOKENS = 77
 """CLIP's context length: what U-Nets are compiled for."""
@@ -60,7 +60,7 @@ def tokenizer_files() -> dict[str, bytes]:
 
 
 @cache
-def tokenizer() -> ClipTokenizer:
+def tokenizer() -> OwnTokenizer:
     """From the files, as a pipeline's user has it."""
     return clip_tokenizer(tokenizer_files(), TOKENS)
 

@@ -25,6 +25,7 @@ RUN_BY_PYTEST = "pytest_plugin.py"
 """Nothing but pytest imports it, so pytest is there."""
 LOADED_BY_OTHERS = {
     "onnxscript": "torch.onnx",
+    "sentencepiece": "transformers",
     "tensorboard": "torch.utils.tensorboard",
     "torch-fidelity": "torchmetrics",
 }

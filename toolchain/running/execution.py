@@ -20,7 +20,7 @@ from edgefusion.models.tokenization import (
     HashingTokenizer,
     PromptReader,
     Tokenizer,
-    clip_tokenizer,
+    own_tokenizer,
 )
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.progress import Say
@@ -173,7 +173,7 @@ def tokenizer_of(bundle: Bundle, part: Part, config: PipelineConfig, say: Say) -
     """
     length = prod(input_shapes(bundle, part.component)["input_ids"])
     if files := config.tokenizers.get(part.tokenizer):
-        return clip_tokenizer(files, length)
+        return own_tokenizer(part.reading, files, length)
     source = bundle.manifest.source
     if source.kind != "preset":
         raise InputError(
@@ -190,4 +190,4 @@ def tokenizer_of(bundle: Bundle, part: Part, config: PipelineConfig, say: Say) -
             f"warning: {source.name} has random weights and no tokenizer; words become token ids "
             "by hashing, and the image shows nothing"
         )
-    return HashingTokenizer(PRESETS[source.name].vocabulary, length)
+    return HashingTokenizer(PRESETS[source.name].vocabulary, length, part.reading.form)

@@ -1,11 +1,19 @@
 from __future__ import annotations
 
+import io
 import json
 
 import numpy as np
 import pytest
+import sentencepiece
 
-from edgefusion.models.tokenization import HashingTokenizer, clip_tokenizer
+from edgefusion.models.tokenization import (
+    T5,
+    HashingTokenizer,
+    Reading,
+    clip_tokenizer,
+    own_tokenizer,
+)
 from edgefusion.runtime.errors import InputError
 
 
@@ -26,6 +34,52 @@ def test_hashing_counts_what_it_cuts() -> None:
     tokens = HashingTokenizer(512, 8)(" ".join("abcdefghij"))
     assert tokens.ids[0, -1] == 511
     assert tokens.dropped == 4
+
+
+def test_hashing_as_t5_has_it_pads_with_a_token_of_its_own() -> None:
+    tokens = HashingTokenizer(512, 6, T5)("a red boat")
+    row = tokens.ids[0].tolist()
+    assert row[3:] == [511, 0, 0]
+    assert all(0 < token < 511 for token in row[:3])
+    assert HashingTokenizer(512, 3, T5)("a red boat").dropped == 1
+
+
+def sentence_model() -> bytes:
+    """A ``spiece.model`` with T5's marks, of a few words."""
+    made = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["a red boat on the lake", "the boats are red", "Lakes"] * 9),
+        model_writer=made,
+        vocab_size=22,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        minloglevel=2,
+    )
+    return made.getvalue()
+
+
+def test_t5_reads_prompts_as_sentencepiece_does() -> None:
+    model = sentence_model()
+    theirs = sentencepiece.SentencePieceProcessor(model_proto=model)
+    tokenizer = own_tokenizer(Reading(T5, lower_case=True), {"spiece.model": model}, 24)
+    for prompt in ("a red boat", "  The LAKES\tare red ", "", "boats, 9 lakes"):
+        words = theirs.encode(prompt.lower())
+        made = tokenizer(prompt)
+        assert made.ids[0].tolist() == [*words, 1, *[0] * (23 - len(words))]
+        assert made.dropped == 0
+    long = " ".join(["red boat"] * 20)
+    cut = tokenizer(long)
+    assert cut.ids[0].tolist() == [*theirs.encode(long)[:23], 1]
+    assert cut.dropped == len(theirs.encode(long)) - 23
+    as_written = own_tokenizer(Reading(T5), {"spiece.model": model}, 24)
+    assert as_written("Red").ids.tolist() != tokenizer("Red").ids.tolist()
+
+
+def test_a_damaged_sentence_model_is_refused() -> None:
+    with pytest.raises(InputError, match=r"T5Tokenizer \(spiece.model, or tokenizer.json\)"):
+        own_tokenizer(Reading(T5), {"spiece.model": b"{"}, 6)
 
 
 def vocabulary() -> dict[str, bytes]:
