@@ -1,7 +1,7 @@
 """The presets: networks of text-to-image pipelines, at published shapes.
 
 Sources: the configurations published with Stable Diffusion v1.5, v2.1 and XL, BK-SDM (Kim et al.,
-2023) and SSD-1B, whose parameter counts tests/unit/models/test_architectures.py
+2023), SSD-1B and PixArt-alpha, whose parameter counts tests/unit/models/test_architectures.py
 asserts.
 """
 
@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from edgefusion.models.network_architectures import (
     NetworkArchitecture,
+    PixArtArchitecture,
     ProjectedTextEncoderArchitecture,
+    T5Architecture,
     TextEncoderArchitecture,
     TinyDecoderArchitecture,
     UNetArchitecture,
@@ -97,6 +99,23 @@ def _pipeline(
     return Architecture(name, MappingProxyType(networks), vocabulary=text_encoder.vocabulary)
 
 
+def _pixart_pipeline(
+    name: str,
+    transformer: PixArtArchitecture,
+    text_encoder: T5Architecture | None = None,
+    vae_decoder: VaeDecoderArchitecture | None = None,
+) -> Architecture:
+    """Of PixArt's family."""
+    encoder = text_encoder or T5Architecture()
+    size = transformer.latent_size
+    networks: dict[str, NetworkArchitecture] = {
+        "text_encoder": encoder,
+        "transformer": transformer,
+        "vae_decoder": vae_decoder or VaeDecoderArchitecture(latent_size=size),
+    }
+    return Architecture(name, MappingProxyType(networks), "pixart", vocabulary=encoder.vocabulary)
+
+
 def _xl_pipeline(
     name: str,
     unet: UNetArchitecture,
@@ -148,6 +167,10 @@ _ARCHITECTURES = (
             transformer_layers_up=((4, 4, 10), (2, 1, 1), 1),
         ),
     ),
+    _pixart_pipeline("pixart-alpha", PixArtArchitecture()),
+    _pixart_pipeline("pixart-alpha-512", PixArtArchitecture(latent_size=64, told_sizes=False)),
+    # Chen et al., "PixArt-delta", 2024: a latent-consistency student of the same shape.
+    _pixart_pipeline("pixart-delta", PixArtArchitecture()),
     # The block types of BK-SDM-Tiny at a size that exports in about a second.
     _pipeline(
         "tiny-test",
@@ -182,6 +205,15 @@ _ARCHITECTURES = (
         _TEST_TEXT,
         ProjectedTextEncoderArchitecture(
             vocabulary=512, width=32, feed_forward_width=128, layers=2, heads=2
+        ),
+        _TEST_DECODER,
+    ),
+    # Those of PixArt.
+    _pixart_pipeline(
+        "tiny-test-pixart",
+        PixArtArchitecture(heads=2, head_width=36, layers=2, context_width=32, latent_size=16),
+        T5Architecture(
+            vocabulary=512, width=32, head_width=16, feed_forward_width=64, layers=2, heads=2
         ),
         _TEST_DECODER,
     ),

@@ -70,9 +70,16 @@ class PipelineIndex:
         """What is left out, a line each; ``wanted`` are the components asked for, None for all.
 
         Raises InputError for a component of another class that is asked for, and, where all are
-        wanted, for any part that pictures pass through and that is not compiled, for a part of the
-        family that is missing, and for a pipeline of no known family.
+        wanted, for a pipeline of no known family, for any part that pictures pass through and that
+        is not compiled, and for a part of the family that is missing.
         """
+        if self.class_name and family_of_class(self.class_name) is None and wanted is None:
+            known = ", ".join(name for family in FAMILIES for name in family.pipelines)
+            raise InputError(
+                f"{self.path}: _class_name is {self.class_name}; expected one of {known}: a "
+                "pipeline of another class makes pictures in another way. Compile networks of it "
+                f"with --components{self._choice()}, or take another pipeline."
+            )
         found = []
         components = {part.folder: part.component for part in self.family.parts}
         for name, class_name in self.parts.items():
@@ -87,13 +94,6 @@ class PipelineIndex:
                     f"warning: {name} ({class_name}) is no part that this toolchain compiles; "
                     f"only {', '.join(wanted)} of this pipeline will be in the bundle"
                 )
-        if self.class_name and family_of_class(self.class_name) is None and wanted is None:
-            known = ", ".join(name for family in FAMILIES for name in family.pipelines)
-            raise InputError(
-                f"{self.path}: _class_name is {self.class_name}; expected one of {known}: a "
-                "pipeline of another class makes pictures in another way. Compile networks of it "
-                f"with --components{self._choice()}, or take another pipeline."
-            )
         missing = [part.folder for part in self.family.parts if part.folder not in self.parts]
         if self.class_name and missing and wanted is None:
             raise InputError(

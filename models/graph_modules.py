@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from edgefusion.models.networks.kind import MASKED_SCORE
+
 GRAPH_PREFIX = "model."
 """What the wrappers put before a module's own names; exports remove it again."""
 
@@ -58,6 +60,32 @@ class ClipTextProjectionGraph(ClipTextGraph):
         made = self.model(input_ids, output_hidden_states=self.penultimate)
         hidden = made.hidden_states[-2] if self.penultimate else made.last_hidden_state
         return hidden, made.text_embeds
+
+
+class T5TextGraph(nn.Module):
+    """Token ids, int64 [N, tokens] -> hidden states [N, tokens, width] after the final norm, and
+    the mask [N, tokens] of what is read: 1, or 0 for the ``padding`` token.
+
+    The position bias, one number a head, query and key, and the mask are one term of the scores,
+    the same in all layers: attention then has one mask, as accelerators take it.
+    """
+
+    def __init__(self, model: Any, padding: int) -> None:
+        super().__init__()
+        self.model = model
+        self.padding = padding
+
+    def forward(self, input_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See the class."""
+        encoder = self.model.encoder
+        mask = (input_ids != self.padding).to(torch.float32)
+        tokens = input_ids.shape[-1]
+        of_position = encoder.block[0].layer[0].SelfAttention.compute_bias(tokens, tokens)
+        bias = of_position + (1 - mask[:, None, None]) * MASKED_SCORE
+        hidden = encoder.embed_tokens(input_ids)
+        for block in encoder.block:
+            hidden = block(hidden, attention_mask=None, position_bias=bias)[0]
+        return encoder.final_layer_norm(hidden), mask
 
 
 class UNetGraph(nn.Module):

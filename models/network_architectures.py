@@ -215,3 +215,70 @@ class TinyDecoderArchitecture:
         model.register_to_config(sample_size=self.latent_size * self.divisor)
         module: nn.Module = model
         return module
+
+
+@dataclass(frozen=True, slots=True)
+class T5Architecture:
+    """T5's encoder; the defaults are those of T5 v1.1 XXL (Raffel et al., 2020)."""
+
+    class_name: ClassVar[str] = "T5EncoderModel"
+    divisor: ClassVar[int] = 1
+    vocabulary: int = 32128
+    width: int = 4096
+    head_width: int = 64
+    feed_forward_width: int = 10240
+    layers: int = 24
+    heads: int = 64
+
+    def build(self) -> nn.Module:
+        """A transformers T5EncoderModel, initialised by its library."""
+        from transformers import T5Config, T5EncoderModel
+
+        model: nn.Module = T5EncoderModel(
+            T5Config(
+                vocab_size=self.vocabulary,
+                d_model=self.width,
+                d_kv=self.head_width,
+                d_ff=self.feed_forward_width,
+                num_layers=self.layers,
+                num_heads=self.heads,
+                feed_forward_proj="gated-gelu",
+            )
+        )
+        return model
+
+
+@dataclass(frozen=True, slots=True)
+class PixArtArchitecture:
+    """PixArt's diffusion transformer; the defaults are PixArt-alpha's for 1024 x 1024 pixels (Chen
+    et al., 2023)."""
+
+    class_name: ClassVar[str] = "PixArtTransformer2DModel"
+    divisor: ClassVar[int] = 2
+    """Tokens are of 2 x 2 pixels of the latent."""
+    heads: int = 16
+    head_width: int = 72
+    layers: int = 28
+    context_width: int = 4096
+    latent_size: int = 128
+    latent_channels: int = 4
+    told_sizes: bool = True
+    """Whether it is told the picture's size and aspect ratio."""
+
+    def build(self) -> nn.Module:
+        """A diffusers PixArtTransformer2DModel, initialised by its library."""
+        from diffusers import PixArtTransformer2DModel
+
+        model: nn.Module = PixArtTransformer2DModel(
+            sample_size=self.latent_size,
+            patch_size=self.divisor,
+            in_channels=self.latent_channels,
+            out_channels=2 * self.latent_channels,  # the noise, and a variance
+            num_attention_heads=self.heads,
+            attention_head_dim=self.head_width,
+            num_layers=self.layers,
+            cross_attention_dim=self.heads * self.head_width,
+            caption_channels=self.context_width,
+            use_additional_conditions=self.told_sizes,
+        )
+        return model

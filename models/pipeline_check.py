@@ -17,7 +17,13 @@ from edgefusion.models.onnx_component import check_timestep
 from edgefusion.models.original_layout import stored_shapes
 from edgefusion.models.pipeline_files import check_tokenizers
 from edgefusion.models.scheduler_check import check_scheduler
-from edgefusion.models.weight_files import adapters, check_shapes, unread, weight_files
+from edgefusion.models.weight_files import (
+    adapters,
+    check_shapes,
+    expected_shapes,
+    unread,
+    weight_files,
+)
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.progress import Say
 
@@ -167,7 +173,7 @@ def _check_network(
         stored = stored_shapes(source.file, index.path.parent, part)
     with torch.device("meta"):
         module = described_network(place, part)
-    shapes_of = {k: tuple(v.shape) for k, v in module.state_dict().items()}
+    shapes_of = expected_shapes(module, stored)
     check_shapes(source.file or place, stored, shapes_of)
     for lora, updates in loras:
         lora.check(component, updates.get(component, {}), shapes_of)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import torch
 from diffusers.models.attention import BasicTransformerBlock
+from transformers import PreTrainedModel
+from transformers.models.t5.modeling_t5 import T5Attention
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,12 +46,18 @@ def fill_with_random_weights(
         for name, child in module.named_modules()
         if isinstance(child, torch.nn.Embedding)
     }
+    # T5 does not scale scores: its queries are small instead.
+    depths = {
+        f"{name}.q.weight": child.key_value_proj_dim
+        for name, child in module.named_modules()
+        if isinstance(child, T5Attention)
+    }
     for name, parameter in list(module.named_parameters()):
         key = hashlib.sha256(f"{seed}/{component}/{name}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(key[:7], "little"))
         values = torch.empty(parameter.shape, dtype=torch.float32)
         if parameter.dim() >= 2:
-            fan_in = parameter[0].numel()
+            fan_in = parameter[0].numel() * depths.get(name, 1)
             deviation = _EMBEDDING if name in embeddings else 1.0 / math.sqrt(fan_in)
             values.normal_(0.0, deviation, generator=generator)
         else:
@@ -60,6 +68,8 @@ def fill_with_random_weights(
         owner_name, _, leaf = name.rpartition(".")
         owner = module.get_submodule(owner_name)
         setattr(owner, leaf, torch.nn.Parameter(values, requires_grad=False))
+    if isinstance(module, PreTrainedModel):
+        module.tie_weights()  # parameters of two names
     if stress and component == "unet":
         _shrink_readers_of_outliers(module)
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from edgefusion.runtime.errors import InputError, in_brief
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from edgefusion.models.networks.kind import NetworkKind
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -189,6 +191,17 @@ def unpickled(path: Path, device: str) -> Mapping[str, Any]:
     if not isinstance(stored, dict):
         raise InputError(f"{path} holds no tensors by name. Save the component with safetensors.")
     return {str(name): value for name, value in stored.items()}
+
+
+def expected_shapes(module: nn.Module, stored: Collection[str]) -> Shapes:
+    """Of a module's weights by name; of a weight with several names, by those that are ``stored``,
+    as one of them is enough, and by its first where none is."""
+    weights = module.state_dict(keep_vars=True)
+    names: dict[int, list[str]] = {}
+    for name, weight in weights.items():
+        names.setdefault(id(weight), []).append(name)
+    there = ([name for name in each if name in stored] or each[:1] for each in names.values())
+    return {name: tuple(weights[name].shape) for each in there for name in each}
 
 
 def check_shapes(place: Path, stored: Shapes, expected: Shapes) -> None:

@@ -213,3 +213,39 @@ def xl_pipeline_folder(folder: Path) -> Path:
     )
     pipeline.save_pretrained(folder / "pipeline")
     return folder / "pipeline"
+
+
+T5_WORDS = ("<pad>", "</s>", "<unk>", "▁", "▁a", "▁b")
+
+
+def pixart_pipeline_folder(folder: Path, sample_size: int = 8) -> Path:
+    """A PixArt pipeline; one of latents at 128 pixels is told the picture's sizes."""
+    from diffusers import DPMSolverMultistepScheduler, PixArtAlphaPipeline, PixArtTransformer2DModel
+    from transformers import T5Config, T5EncoderModel, T5Tokenizer
+
+    torch.manual_seed(0)
+    text = T5Config(
+        vocab_size=len(T5_WORDS),
+        d_model=16,
+        d_kv=8,
+        d_ff=16,
+        num_layers=2,
+        num_heads=2,
+        feed_forward_proj="gated-gelu",
+    )
+    pipeline = PixArtAlphaPipeline(
+        vae=_autoencoder(4),
+        text_encoder=T5EncoderModel(text),
+        tokenizer=T5Tokenizer(vocab=[(word, -1.0) for word in T5_WORDS], extra_ids=0),
+        transformer=PixArtTransformer2DModel(
+            sample_size=sample_size,
+            num_layers=2,
+            num_attention_heads=2,
+            attention_head_dim=12,
+            cross_attention_dim=24,
+            caption_channels=16,
+        ),
+        scheduler=DPMSolverMultistepScheduler(),
+    )
+    pipeline.save_pretrained(folder / "pipeline")
+    return folder / "pipeline"

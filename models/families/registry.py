@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from edgefusion.models.families.family import Family
+from edgefusion.models.families.pixart import PixArt
 from edgefusion.models.families.stable_diffusion import StableDiffusion
 from edgefusion.models.families.stable_diffusion_xl import StableDiffusionXL
 from edgefusion.runtime.errors import InputError
 
 STABLE_DIFFUSION = StableDiffusion()
 """Also what .onnx files named as its components are taken for."""
-FAMILIES: tuple[Family, ...] = (STABLE_DIFFUSION, StableDiffusionXL())
+FAMILIES: tuple[Family, ...] = (STABLE_DIFFUSION, StableDiffusionXL(), PixArt())
 
 
 def family_named(name: str) -> Family:

@@ -12,7 +12,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from edgefusion.models.config_file import ConfigFile
 from edgefusion.models.families.family import (
     CONTEXT,
     GUIDANCE_SCALE,
@@ -28,9 +27,8 @@ from edgefusion.models.families.family import (
     guidance_condition,
 )
 from edgefusion.models.families.unet_checks import check_together
-from edgefusion.models.networks.autoencoder import KlDecoder, TinyDecoder
+from edgefusion.models.networks.autoencoder import FACTOR, KlDecoder, TinyDecoder, check_factor
 from edgefusion.models.networks.clip_text import ClipText, ClipTextWithProjection
-from edgefusion.models.networks.kind import halvings
 from edgefusion.models.networks.unet import (
     TEXT_TIME,
     ConditionalUNet,
@@ -39,8 +37,6 @@ from edgefusion.models.networks.unet import (
 )
 
 _FIRST, _SECOND = "text_encoder", "text_encoder_2"
-_FACTOR = 8
-"""Pixels on a side of an image for one of the latent."""
 
 
 class StableDiffusionXL(Family):
@@ -81,7 +77,7 @@ class StableDiffusionXL(Family):
             )
             _check_pooled(configs)
         if component == "vae_decoder":
-            _check_factor(configs.of(component))
+            check_factor(configs.of(component))
         check_together(configs, component, (_FIRST, _SECOND))
 
     def conditions(
@@ -90,7 +86,7 @@ class StableDiffusionXL(Family):
         """See the base class. The picture is taken to be a whole one, made at its size."""
         made = guidance_condition(shapes, guidance)
         if "time_ids" in shapes:
-            height, width = (_FACTOR * side for side in shapes[SAMPLE][-2:])
+            height, width = (FACTOR * side for side in shapes[SAMPLE][-2:])
             ids = np.array([[height, width, 0, 0, height, width]], np.float32)
             made["time_ids"] = np.broadcast_to(ids, shapes["time_ids"])
         if _FIRST in encoded and _SECOND in encoded:
@@ -99,16 +95,6 @@ class StableDiffusionXL(Family):
         if _SECOND in encoded:
             made["text_embeds"] = np.asarray(encoded[_SECOND]["text_embeds"])
         return made
-
-
-def _check_factor(vae: ConfigFile) -> None:
-    """Raises InputError unless so many pixels are one of the latent as the U-Net's sizes count."""
-    if 2 ** halvings(vae, KlDecoder.usual_levels) != _FACTOR:
-        raise vae.error(
-            "block_out_channels",
-            f"expected four levels, so that {_FACTOR} pixels are one of the latent. Take the VAE "
-            "of a StableDiffusionXLPipeline.",
-        )
 
 
 def _check_pooled(configs: Configs) -> None:

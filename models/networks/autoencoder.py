@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from edgefusion.models.config_file import is_number, pair
-from edgefusion.models.networks.kind import NetworkKind, Port, Signature, Sizes
+from edgefusion.models.networks.kind import NetworkKind, Port, Signature, Sizes, halvings
 
 if TYPE_CHECKING:
     from torch import nn
 
     from edgefusion.models.config_file import ConfigFile
 
+FACTOR = 8
+"""Pixels on a side of an image for one of the latent, where a denoiser is told its image's size."""
 _IMAGE_CHANNELS = 3
 
 
@@ -70,6 +72,17 @@ class TinyDecoder(KlDecoder):
 def downscaling(config: Any) -> int:
     """Pixels of an image that are one of a VAE's latent, on a side."""
     return int(2 ** (len(config.block_out_channels) - 1))
+
+
+def check_factor(config: ConfigFile) -> None:
+    """Raises InputError unless so many pixels are one of the latent as a denoiser counts that is
+    told its image's size."""
+    if 2 ** halvings(config, KlDecoder.usual_levels) != FACTOR:
+        raise config.error(
+            "block_out_channels",
+            f"expected four levels, so that {FACTOR} pixels are one of the latent. Take the VAE of "
+            "the pipeline that the denoiser is of.",
+        )
 
 
 def check_scaling(config: ConfigFile) -> None:

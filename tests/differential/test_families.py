@@ -23,10 +23,16 @@ from edgefusion.models.text_to_image import Generation, Network, Networks
 from edgefusion.models.trajectories import evaluations
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.progress import silent
-from tests.model_folders import pipeline_folder, with_tiny_autoencoder, xl_pipeline_folder
+from tests import diffusers_pipeline
+from tests.model_folders import (
+    pipeline_folder,
+    pixart_pipeline_folder,
+    with_tiny_autoencoder,
+    xl_pipeline_folder,
+)
 from tests.torch_pipeline import generation, torch_network
 
-PROMPT, STEPS, SEED = "a b a a b", 3, 5
+PROMPT, STEPS, SEED = "a b A a b", 3, 5
 OWN_STEPS = 5
 Image = np.ndarray[Any, Any]
 Arrays = Mapping[str, Image]
@@ -42,6 +48,7 @@ def our_generation(
 MAKERS: dict[str, Callable[[Path], Path]] = {
     "stable-diffusion": pipeline_folder,
     "stable-diffusion-xl": xl_pipeline_folder,
+    "pixart": pixart_pipeline_folder,
 }
 
 
@@ -58,24 +65,8 @@ def source(folder: Path) -> Source:
 def their_picture(
     folder: Path, scheduler: Any = None, steps: int = STEPS, **arguments: Any
 ) -> Image:
-    """By diffusers' own pipeline, in [0, 1]; ``scheduler`` takes the place of the folder's."""
-    from diffusers import DiffusionPipeline
-
-    with catch_warnings():  # of what it sets in a scheduler's configuration, and of numpy's plans
-        simplefilter("ignore")
-        pipeline: Any = DiffusionPipeline.from_pretrained(folder, local_files_only=True)
-        if scheduler is not None:
-            pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
-        pipeline.set_progress_bar_config(disable=True)
-        (image,) = pipeline(
-            PROMPT,
-            num_inference_steps=steps,
-            generator=torch.Generator().manual_seed(SEED),
-            output_type="np",
-            **{"guidance_scale": 1.0, **arguments},
-        ).images
-    assert image.std() > 0.05
-    return np.asarray(image)
+    """Of ``PROMPT``, in [0, 1]."""
+    return diffusers_pipeline.their_picture(folder, PROMPT, steps, SEED, scheduler, **arguments)
 
 
 def test_pictures_are_those_of_diffusers(folder: Path, source: Source) -> None:
@@ -181,13 +172,15 @@ def test_guided_pictures(negative: str | None, folder: Path, source: Source) -> 
         return counted
 
     made = our_generation(chosen, networks, negative=negative)
-    theirs = their_picture(folder, guidance_scale=7.5, negative_prompt=negative)
+    told = {} if negative is None else {"negative_prompt": negative}
+    theirs = their_picture(folder, guidance_scale=7.5, **told)
     np.testing.assert_allclose(made.image / 255, theirs, atol=0.51 / 255)
     plain = our_generation(source, networks)
     assert np.abs(made.image.astype(int) - plain.image).max() > 4
     counts = {name: seen.count(name) for name in source.components}
     expected = {name: 1 + evaluations(chosen, name, STEPS) for name in source.components}
-    expected["unet"] = STEPS + evaluations(chosen, "unet", STEPS)
+    denoiser = source.family.denoiser.component
+    expected[denoiser] = STEPS + evaluations(chosen, denoiser, STEPS)
     if negative is not None and source.family.zero_without_negative:  # read, where zeros were not
         expected |= {part.component: 3 for part in source.family.encoders}
     assert counts == expected

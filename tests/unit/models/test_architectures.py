@@ -12,7 +12,6 @@ from edgefusion.models.architectures import PRESETS
 from edgefusion.models.families.registry import FAMILIES, family_named
 from edgefusion.models.graph_modules import VaeDecoder
 from edgefusion.models.network_architectures import UNetArchitecture
-from edgefusion.models.networks.kind import Sizes
 
 
 def parameters(module: nn.Module) -> int:
@@ -48,6 +47,18 @@ def test_unet_parameters(preset: str, expected: int) -> None:
     assert parameters(build(preset, "unet")) == expected
 
 
+@pytest.mark.parametrize(
+    ("preset", "expected"),
+    [  # PixArt-alpha has 0.6 B (Chen et al., 2023, Table 2)
+        ("pixart-alpha", 611_349_152),
+        ("pixart-alpha-512", 610_856_096),
+        ("pixart-delta", 611_349_152),
+    ],
+)
+def test_transformer_parameters(preset: str, expected: int) -> None:
+    assert parameters(build(preset, "transformer")) == expected
+
+
 def test_guidance_embedding_adds_one_matrix() -> None:
     tiny: Any = PRESETS["bk-sdm-tiny"].networks["unet"]
     student = UNetArchitecture(
@@ -64,6 +75,7 @@ def test_guidance_embedding_adds_one_matrix() -> None:
         ("sd-v2.1", "text_encoder", 340_387_840),
         ("sdxl", "text_encoder", 123_060_480),
         ("sdxl", "text_encoder_2", 694_659_840),
+        ("pixart-alpha", "text_encoder", 4_762_310_656),  # T5 v1.1 XXL's encoder
     ],
 )
 def test_text_encoder_parameters(preset: str, component: str, expected: int) -> None:
@@ -89,13 +101,14 @@ def test_components_fit_each_other(preset: str) -> None:
     assert architecture.name == preset
     assert tuple(architecture.networks) == family_named(architecture.family).components
     networks: Any = architecture.networks
-    unet, decoder = networks["unet"], networks["vae_decoder"]
+    denoiser = networks[family_named(architecture.family).denoiser.component]
+    decoder = networks["vae_decoder"]
     encoders = [networks[name] for name in networks if name.startswith("text_encoder")]
-    assert sum(encoder.width for encoder in encoders) == unet.context_width
-    assert unet.pooled_width in (None, encoders[-1].width)
+    assert sum(encoder.width for encoder in encoders) == denoiser.context_width
+    assert getattr(denoiser, "pooled_width", None) in (None, encoders[-1].width)
     assert {encoder.vocabulary for encoder in encoders} == {architecture.vocabulary}
-    assert unet.latent_size == decoder.latent_size
-    assert unet.latent_channels == decoder.latent_channels
+    assert denoiser.latent_size == decoder.latent_size
+    assert denoiser.latent_channels == decoder.latent_channels
 
 
 def test_every_family_has_a_preset() -> None:
@@ -124,14 +137,31 @@ SDXL = BK_SDM | {
 }
 
 
-@pytest.mark.parametrize(("preset", "expected"), [("bk-sdm-tiny", BK_SDM), ("sdxl", SDXL)])
+PIXART = {
+    "input_ids": (1, 120),
+    "hidden_states": (1, 120, 4096),
+    "attention_mask": (1, 120),
+    "sample": (1, 4, 128, 128),
+    "timestep": (1,),
+    "encoder_hidden_states": (1, 120, 4096),
+    "encoder_attention_mask": (1, 1, 120),
+    "noise_pred": (1, 4, 128, 128),
+    "latent": (1, 4, 128, 128),
+    "image": (1, 3, 1024, 1024),
+}
+
+
+@pytest.mark.parametrize(
+    ("preset", "expected"), [("bk-sdm-tiny", BK_SDM), ("sdxl", SDXL), ("pixart-alpha", PIXART)]
+)
 def test_signatures_state_the_published_shapes(
     preset: str, expected: dict[str, tuple[int, ...]]
 ) -> None:
     shapes = {}
-    for part in family_named(PRESETS[preset].family).parts:
+    family = family_named(PRESETS[preset].family)
+    for part in family.parts:
         module: Any = part.kind.part(build(preset, part.component))
-        ports = part.kind.signature(module.config, Sizes())
+        ports = part.kind.signature(module.config, family.usual_sizes)
         shapes |= {port.name: port.shape for port in (*ports.inputs, *ports.outputs)}
     assert shapes == expected
 

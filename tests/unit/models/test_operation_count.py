@@ -27,6 +27,21 @@ def test_unets_at_64_by_64(preset: str, without_attention: float, with_attention
     assert round(count.macs / 1e9, 1) == with_attention
 
 
+@pytest.mark.parametrize(("preset", "side"), [("pixart-alpha", 128), ("pixart-alpha-512", 64)])
+def test_a_diffusion_transformer(preset: str, side: int) -> None:
+    count = network_cost(PRESETS[preset], "transformer").operations
+    width, words, text_width, tokens = 1152, 120, 4096, (side // 2) ** 2
+    # Of a block: self-attention, what cross-attention takes and makes, its keys and values, and a
+    # feed-forward network four times as wide.
+    block = tokens * (4 + 2 + 8) * width**2 + words * 2 * width**2
+    patches = tokens * width * (4 * 4 + 4 * 8)
+    caption = words * (text_width * width + width**2)
+    time = 256 * width + width**2 + 6 * width**2
+    sizes = 3 * (256 * width // 3 + (width // 3) ** 2) if side == 128 else 0
+    assert count.weight_macs == 28 * block + patches + caption + time + sizes
+    assert count.attention_macs == 28 * 2 * tokens * (tokens + words) * width
+
+
 def test_by_hand() -> None:
     with torch.device("meta"):
         convolution, linear = nn.Conv2d(3, 5, 3, padding=1), nn.Linear(7, 11)
