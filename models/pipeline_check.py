@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from inspect import signature
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from edgefusion.models.checkpoint import as_input_error, described_network
 from edgefusion.models.folder_index import PipelineIndex, read_index
+from edgefusion.models.memory_check import check_memory, parameter_count
 from edgefusion.models.onnx_component import check_timestep
 from edgefusion.models.original_layout import stored_shapes
 from edgefusion.models.pipeline_files import check_tokenizers
@@ -24,7 +26,7 @@ from edgefusion.models.weight_files import (
     unread,
     weight_files,
 )
-from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.errors import DoesNotFitError, InputError
 from edgefusion.runtime.progress import Say
 
 if TYPE_CHECKING:
@@ -37,9 +39,12 @@ def checked_source(source: Source, wanted: Sequence[str] | None, say: Say) -> So
 
     A component that is not wanted and does not pass is left out with a remark: others are then
     calibrated without it. Raises InputError for a wanted one that does not pass, for parts of the
-    pipeline that would be dropped, and for adapters beside it. Presets pass, and .onnx files but
-    those that cannot take the scheduler's timesteps.
+    pipeline that would be dropped, and for adapters beside it, and DoesNotFitError for a wanted one
+    that memory has no room for. Presets pass else, and .onnx files but those that cannot take the
+    scheduler's timesteps.
     """
+    if source.architecture is not None:
+        return _with_room(source, wanted, say)
     if source.kind == "onnx" and source.path is not None:
         check_timestep(source.path, source.scheduler)
     if not source.is_pipeline or source.path is None:
@@ -72,12 +77,11 @@ def checked_source(source: Source, wanted: Sequence[str] | None, say: Say) -> So
         for component in tuple(usable):
             try:
                 remarks = check(index, component)
-            except InputError as error:
+            except (InputError, DoesNotFitError) as error:
                 if component in chosen:
                     raise
                 usable.remove(component)
-                left_out = f"{component} is not used to calibrate others"
-                say(f"warning: {source.name}: {left_out}: {error}")
+                say(_left_out(source, component, error))
                 continue
             for remark in remarks if component in chosen else ():
                 say(f"{source.name}: {component}: {remark}")
@@ -85,6 +89,27 @@ def checked_source(source: Source, wanted: Sequence[str] | None, say: Say) -> So
         for lacking in check_tokenizers(source, index):
             say(f"warning: {source.name}: {lacking}")
     return replace(source, components=tuple(usable))
+
+
+def _with_room(source: Source, wanted: Sequence[str] | None, say: Say) -> Source:
+    """A preset with those components that memory has room for."""
+    usable = []
+    for component in source.components:
+        assert source.architecture is not None
+        parameters = parameter_count(source.architecture.networks[component])
+        try:
+            check_memory(f"{component} of {source.name}", parameters)
+        except DoesNotFitError as error:
+            if wanted is None or component in wanted:
+                raise
+            say(_left_out(source, component, error))
+        else:
+            usable.append(component)
+    return replace(source, components=tuple(usable))
+
+
+def _left_out(source: Source, component: str, error: Exception) -> str:
+    return f"warning: {source.name}: {component} is not used to calibrate others: {error}"
 
 
 def _adapters_beside(index: PipelineIndex, used: Sequence[Lora]) -> list[str]:
@@ -171,6 +196,7 @@ def _check_network(
         stored = files.shapes()
     else:
         stored = stored_shapes(source.file, index.path.parent, part)
+    check_memory(str(place), sum(prod(shape) for shape in stored.values()))
     with torch.device("meta"):
         module = described_network(place, part)
     shapes_of = expected_shapes(module, stored)
