@@ -38,7 +38,7 @@ def module_cost(module: Any, part: Part, sizes: Sizes) -> NetworkCost:
     module.to("meta")
     with torch.device("meta"):
         network = part.kind.graph(module).eval()
-        ports = part.kind.signature(module.config, sizes)
+        ports = part.kind.signature(module.config, part.sized(sizes))
         inputs = [tensor.to("meta") for tensor in ports.examples()]
         operations = count_operations(lambda: network(*inputs))
     return NetworkCost(sum(p.numel() for p in module.parameters()), operations)

@@ -1,7 +1,8 @@
 """What denoises: a scheduler of diffusers, by its class and a pipeline's scheduler_config.json.
 
-Those of the discrete noise of DDPM (Ho et al., 2020) are taken, each by its own arithmetic, so that
-a picture is the one that diffusers' pipeline makes. A scheduler decides which timesteps the
+Those of the discrete noise of DDPM (Ho et al., 2020) are taken, and Euler's of flow matching
+(Lipman et al., 2023), each by its own arithmetic, so that a picture is the one that diffusers'
+pipeline makes. A scheduler decides which timesteps the
 denoiser sees, and how often it runs for a number of steps.
 """
 
@@ -56,7 +57,10 @@ SCHEDULERS: Mapping[str, bool] = MappingProxyType(
         **{f"{name}{_SUFFIX}": False for name in _OFTEN},
     }
 )
-"""Classes of diffusers that denoise here, and whether each runs the network once a step."""
+"""Classes of diffusers that denoise DDPM's noise, and whether each runs the network once a step."""
+FLOW = f"FlowMatchEulerDiscrete{_SUFFIX}"
+"""Denoises what is mixed of noise and picture on a straight line, by the velocity along it."""
+_ONCE: Mapping[str, bool] = MappingProxyType({**SCHEDULERS, FLOW: True})
 
 _MOST_TIMESTEPS = 100_000
 """A hundred times what models are trained on; a slip's many zeros would fill the memory."""
@@ -70,8 +74,8 @@ _FAILURES = (
 
 @dataclass(frozen=True, slots=True)
 class NoiseScheduler:
-    """``name`` is a class of ``SCHEDULERS``. ``config`` holds the pipeline's scheduler_config.json,
-    which may be of another class: its noise schedule is then taken over."""
+    """``name`` is a class of ``SCHEDULERS``, or ``FLOW``. ``config`` holds the pipeline's
+    scheduler_config.json, which may be of another class: its noise schedule is then taken over."""
 
     name: str = LCM
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -119,7 +123,7 @@ class NoiseScheduler:
 
         Raises UsageError for a number of steps that the scheduler cannot do, where that decides it.
         """
-        return steps if SCHEDULERS.get(self.name) else len(self.timesteps(steps))
+        return steps if _ONCE.get(self.name) else len(self.timesteps(steps))
 
     def does(self, steps: int) -> bool:
         """Whether it can do so many steps."""
@@ -151,6 +155,13 @@ class NoiseScheduler:
         ) from told
 
     @property
+    def predicts(self) -> str:
+        """What the denoiser does, as diffusers calls it."""
+        if self.name == FLOW:
+            return "flow_prediction"
+        return str(self.config.get("prediction_type", "epsilon"))
+
+    @property
     def is_of_students(self) -> bool:
         """Whether it belongs to models that were distilled for few steps, as its timesteps tell."""
         return "original_inference_steps" in self.make().config
@@ -164,11 +175,11 @@ class NoiseScheduler:
 
         scheduler = self.prepared(steps)
         generator = torch.Generator().manual_seed(0)
-        sample = torch.ones(1, 1, 2, 2) * float(scheduler.init_noise_sigma)
+        sample = first_sample(scheduler, torch.ones(1, 1, 2, 2))
         arguments = step_arguments(scheduler, generator)
         with _telling(self.name):
             for timestep in scheduler.timesteps.tolist():
-                given = scheduler.scale_model_input(sample, timestep)
+                given = scaled_input(scheduler, sample, timestep)
                 noise = torch.zeros_like(given)
                 sample = scheduler.step(noise, timestep, sample, **arguments).prev_sample
                 if not bool(sample.isfinite().all()):
@@ -180,9 +191,9 @@ def _made(name: str, config_text: str) -> Any:
     """Kept, for some classes take half a second to make; for copies, as steps change it."""
     import diffusers
 
-    if name not in SCHEDULERS:
+    if name not in _ONCE:
         raise InputError(
-            f"the scheduler is {name}; expected one of {', '.join(sorted(SCHEDULERS))}. "
+            f"the scheduler is {name}; expected one of {', '.join(sorted(_ONCE))}. "
             "Update this tool."
         )
     kind, config = getattr(diffusers, name), json.loads(config_text)
@@ -190,6 +201,9 @@ def _made(name: str, config_text: str) -> Any:
     with _telling(name):
         if config.get(_FLOW):
             raise ValueError(f"{_FLOW} is {config[_FLOW]!r}: flow matching is another noise")
+        if name == FLOW:
+            _check_flow(whole)
+            return kind.from_config(whole)
         _check_numbers(whole)
         scheduler = kind.from_config(whole)
         _check_noise(scheduler)
@@ -220,6 +234,19 @@ def _telling(name: str) -> Iterator[None]:
             f"the pipeline's scheduler_config.json gives no {name} that denoises: "
             f"{in_brief(error)}. Correct it in the source and compile again."
         ) from error
+
+
+def first_sample(scheduler: Any, noise: torch.Tensor) -> torch.Tensor:
+    """What denoising begins with, of normal ``noise``."""
+    return noise * float(getattr(scheduler, "init_noise_sigma", 1.0))
+
+
+def scaled_input(scheduler: Any, sample: torch.Tensor, timestep: float) -> torch.Tensor:
+    """What the denoiser is given; flow matching's schedulers leave samples as they are."""
+    if not hasattr(scheduler, "scale_model_input"):
+        return sample
+    scaled: torch.Tensor = scheduler.scale_model_input(sample, timestep)
+    return scaled
 
 
 def step_arguments(scheduler: Any, generator: torch.Generator) -> dict[str, Any]:
@@ -281,6 +308,15 @@ def _check_numbers(config: Mapping[str, Any]) -> None:
         value = config[key]
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
             raise ValueError(f"{key} is {value!r}, not between 0 and 1")
+    _check_timesteps(config)
+    if config["prediction_type"] not in PREDICTION_TYPES:
+        raise ValueError(
+            f"prediction_type is {config['prediction_type']!r}, not {', '.join(PREDICTION_TYPES)}"
+        )
+
+
+def _check_timesteps(config: Mapping[str, Any]) -> None:
+    """Raises ValueError, naming the key, for numbers of timesteps that make no sense."""
     most = config["num_train_timesteps"]
     if isinstance(most, int) and most > _MOST_TIMESTEPS:
         raise ValueError(f"num_train_timesteps is {most}, more than {_MOST_TIMESTEPS:,}")
@@ -291,10 +327,27 @@ def _check_numbers(config: Mapping[str, Any]) -> None:
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
             limit = "" if key == "num_train_timesteps" else f" to num_train_timesteps ({most})"
             raise ValueError(f"{key} is {value!r}, no whole number from 1{limit}")
-    if config["prediction_type"] not in PREDICTION_TYPES:
-        raise ValueError(
-            f"prediction_type is {config['prediction_type']!r}, not {', '.join(PREDICTION_TYPES)}"
-        )
+
+
+def _check_flow(config: Mapping[str, Any]) -> None:
+    """Raises ValueError, naming the key, for flow matching that is not supported or makes no
+    sense."""
+    shift = config["shift"]
+    if isinstance(shift, bool) or not isinstance(shift, int | float) or not 0 < shift < 1000:
+        raise ValueError(f"shift is {shift!r}, no number above 0")
+    _check_timesteps(config)
+    for key, why in _FIXED_FLOW.items():
+        if config[key]:
+            raise ValueError(f"{key} is {config[key]!r}: {why}")
+
+
+_FIXED_FLOW: Mapping[str, str] = MappingProxyType(
+    {
+        "use_dynamic_shifting": "timesteps would depend on the picture's size",
+        "stochastic_sampling": "its steps draw noise that does not depend on the seed",
+        "invert_sigmas": "it goes from picture to noise",
+    }
+)
 
 
 def _check_noise(scheduler: Any) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgefusion.models.config_file import is_count
+from edgefusion.models.config_file import is_count, is_number
 from edgefusion.models.families.family import Part
 from edgefusion.models.folder_index import PipelineIndex, read_index
 from edgefusion.models.source import SCHEDULER_FILE, Source
@@ -34,9 +34,9 @@ def pipeline_files(source: Source) -> dict[str, Path | bytes]:
     """
     if source.architecture is not None:
         decoder = source.architecture.networks[source.family.decoder.component]
-        scaling = getattr(decoder, "scaling_factor", DEFAULT_SCALING_FACTOR)
-        stated = json.dumps({"scaling_factor": scaling}).encode()
-        return {} if scaling == DEFAULT_SCALING_FACTOR else {VAE_CONFIG: stated}
+        keys = ("scaling_factor", "shift_factor")
+        stated = {key: getattr(decoder, key) for key in keys if hasattr(decoder, key)}
+        return {VAE_CONFIG: json.dumps(stated).encode()} if stated else {}
     if not source.is_pipeline or source.path is None:
         return {}
     found: dict[str, Path] = {}
@@ -75,11 +75,12 @@ def config_of(source: Source) -> PipelineConfig:
 @dataclass(frozen=True, slots=True)
 class PipelineConfig:
     """``tokenizers``: files by name of each that there is, by its folder; the scheduler's
-    configuration, and what latents are divided by before decoding."""
+    configuration; what latents are divided by before decoding, and what is then added."""
 
     tokenizers: Mapping[str, Mapping[str, bytes]]
     scheduler: Mapping[str, Any]
     scaling_factor: float
+    shift_factor: float = 0.0
 
 
 DEFAULT_SCALING_FACTOR = 0.18215
@@ -93,15 +94,18 @@ def pipeline_config(members: Mapping[str, bytes]) -> PipelineConfig:
     """
     vae = _json(members, VAE_CONFIG)
     scaling = vae.get("scaling_factor", DEFAULT_SCALING_FACTOR)
-    is_number = isinstance(scaling, int | float) and not isinstance(scaling, bool)
-    if not is_number or not 0 < scaling < float("inf"):
+    if not is_number(scaling) or scaling <= 0:
         raise InputError(f"{VAE_CONFIG}: expected a positive scaling_factor, found {scaling!r}")
     tokenizers: dict[str, dict[str, bytes]] = {}
     for name, content in members.items():
         folder, _, file = name.removeprefix(PREFIX).partition("/")
         if folder.startswith("tokenizer"):
             tokenizers.setdefault(folder, {})[file] = content
-    return PipelineConfig(tokenizers, _json(members, SCHEDULER_CONFIG), float(scaling))
+    shift = vae.get("shift_factor") or 0.0
+    if not is_number(shift):
+        raise InputError(f"{VAE_CONFIG}: expected a number as shift_factor, found {shift!r}")
+    scheduler = _json(members, SCHEDULER_CONFIG)
+    return PipelineConfig(tokenizers, scheduler, float(scaling), float(shift))
 
 
 def _json(members: Mapping[str, bytes], name: str) -> dict[str, Any]:
@@ -121,8 +125,11 @@ def check_tokenizers(source: Source, index: PipelineIndex) -> list[str]:
     or takes for others.
     """
     config = config_of(source)
-    length = source.sizes.context_tokens
-    found = (_check_tokenizer(config, part, length, index) for part in index.family.encoders)
+    sizes = source.sizes
+    found = (
+        _check_tokenizer(config, part, part.sized(sizes).context_tokens, index)
+        for part in index.family.encoders
+    )
     return [remark for remark in found if remark is not None]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgefusion.compiler.bundle.deployment import LCM
-from edgefusion.models.noise_scheduler import SCHEDULERS
+from edgefusion.models.noise_scheduler import FLOW
 from edgefusion.models.source import SCHEDULER_FILE
 from edgefusion.runtime.errors import InputError
 
@@ -35,10 +35,12 @@ def check_scheduler(source: Source, index: PipelineIndex) -> str | None:
             f"{path} is missing, though {index.path.name} names a {named}. Download the whole "
             "pipeline again."
         )
-    if named not in SCHEDULERS and named not in _OWN_RANDOMNESS:
+    known = source.family.schedulers
+    if named not in known and named not in _OWN_RANDOMNESS:
+        noise = "flow matching" if FLOW in known else "DDPM's discrete noise"
         raise InputError(
-            f"{index.path}: scheduler is {named}; expected one of DDPM's discrete noise "
-            f"({', '.join(sorted(SCHEDULERS))}). Take a pipeline that was trained with one."
+            f"{index.path}: scheduler is {named}; expected one of {noise} "
+            f"({', '.join(sorted(known))}). Take a pipeline that was trained with one."
         )
     if chosen.name in _OWN_RANDOMNESS:
         raise InputError(

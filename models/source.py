@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from edgefusion.compiler.bundle.deployment import LCM, OWN, Deployment
+from edgefusion.compiler.bundle.deployment import OWN, Deployment
 from edgefusion.models.architectures import PRESETS, Architecture
 from edgefusion.models.checkpoint import (
     check_finite,
@@ -126,12 +126,13 @@ class Source:
 
     @property
     def scheduler(self) -> NoiseScheduler:
-        """What denoises: the chosen one, the pipeline's own, or LCM's where there is none."""
+        """What denoises: the chosen one, the pipeline's own, or the family's usual one."""
         named, config = None, {}
         if self.is_pipeline and self.path is not None:
             named = read_index(self.path).parts.get("scheduler")
             config = read_config(self.path / SCHEDULER_FILE)
-        return self.family.scheduler(self.deployment.scheduler or named or LCM, config)
+        usual = self.family.usual_scheduler
+        return self.family.scheduler(self.deployment.scheduler or named or usual, config)
 
     @property
     def deployed(self) -> Deployment:
@@ -150,7 +151,8 @@ class Source:
     def signature(self, component: str, config: Any, batch: int = 1) -> Signature:
         """Names, shapes and types of the graph of a pipeline's ``component``, whose module has the
         configuration ``config``."""
-        part, sizes = self.part(component), self.sizes
+        part = self.part(component)
+        sizes = part.sized(self.sizes)
         if part.role == "denoiser":
             sizes = replace(sizes, timestep_dtype=self.scheduler.timestep_dtype)
         return part.kind.signature(config, sizes, batch)

@@ -31,8 +31,10 @@ from edgefusion.models.families.registry import STABLE_DIFFUSION
 from edgefusion.models.guidance import as_zeros
 from edgefusion.models.noise_scheduler import (
     NoiseScheduler,
+    first_sample,
     plain_timestep,
     quietly,
+    scaled_input,
     step_arguments,
 )
 from edgefusion.runtime.errors import InputError, UsageError
@@ -64,6 +66,8 @@ class Sampling:
     tabulated: tuple[float, ...] = ()
     family: Family = STABLE_DIFFUSION
     guidance: Guidance | None = None
+    shift_factor: float = 0.0
+    """Added to latents behind the scaling."""
 
     @property
     def takes_scale(self) -> bool:
@@ -87,7 +91,7 @@ class Sampling:
 
     def to_decode(self, latent: Array) -> npt.NDArray[np.float32]:
         """A denoised latent as the image decoder takes it."""
-        return (latent / self.scaling_factor).astype(np.float32)
+        return (latent / self.scaling_factor + self.shift_factor).astype(np.float32)
 
     def timesteps(self, steps: int) -> tuple[float, ...]:
         """Those of each run of the denoiser in so many steps, first to last.
@@ -222,8 +226,8 @@ def denoise(
     scheduler = sampling.scheduler.prepared(steps)
     generator = seeded_generator(seed)
     arguments = step_arguments(scheduler, generator)
-    sample = torch.randn(sampling.latent_shape, generator=generator)
-    sample = sample * float(scheduler.init_noise_sigma)
+    noise = torch.randn(sampling.latent_shape, generator=generator)
+    sample = first_sample(scheduler, noise)
     timesteps = scheduler.timesteps.tolist()
     title = sampling.family.denoiser.kind.title
     run = "step" if len(timesteps) == steps else "run"
@@ -233,19 +237,19 @@ def denoise(
         shown = plain_timestep(timestep)
         if say is not None:
             say(f"{title}, {run} {number} of {len(timesteps)}, timestep {shown:g}")
-        scaled = scheduler.scale_model_input(sample, timestep)
+        scaled = scaled_input(scheduler, sample, timestep)
         at = f"{title} at timestep {shown:g}"
         passes = tuple(step_inputs(scaled.numpy(), timestep, each) for each in given)
         predicted = [_finite(predict(inputs)[NOISE], at) for inputs in passes]
-        noise = predicted[-1]
+        chosen = predicted[-1]
         if len(predicted) == 2 and sampling.guidance is not None:
             scale = np.float32(sampling.guidance.scale)
-            noise = predicted[0] + scale * (noise - predicted[0])
+            chosen = predicted[0] + scale * (chosen - predicted[0])
         with quietly():
-            made = scheduler.step(torch.from_numpy(noise), timestep, sample, **arguments)
+            made = scheduler.step(torch.from_numpy(chosen), timestep, sample, **arguments)
         sample = made.prev_sample
         latent = made.get("denoised", sample)  # latent consistency's alone has one
-        done.append(Step(shown, passes, noise, latent.numpy().astype(np.float32)))
+        done.append(Step(shown, passes, chosen, latent.numpy().astype(np.float32)))
     return tuple(done)
 
 

@@ -82,6 +82,7 @@ class Denoising:
     scaling_factor: float
     guidance: Guidance | None = None
     family: Family = STABLE_DIFFUSION
+    shift_factor: float = 0.0
 
     @classmethod
     def of(cls, source: Source, steps: int) -> Denoising:
@@ -91,8 +92,9 @@ class Denoising:
         scheduler that cannot denoise by its configuration.
         """
         source.scheduler.check(steps)
-        scaling, guidance = config_of(source).scaling_factor, source.deployment.guidance
-        return cls(source.scheduler, steps, scaling, guidance, source.family)
+        files, guidance = config_of(source), source.deployment.guidance
+        scaling, shift = files.scaling_factor, files.shift_factor
+        return cls(source.scheduler, steps, scaling, guidance, source.family, shift)
 
     def timesteps(self) -> tuple[float, ...]:
         """The deployed timesteps, one for each run of the denoiser, first to last."""
@@ -118,6 +120,7 @@ class Denoising:
             self.scaling_factor,
             family=self.family,
             guidance=self.guidance,
+            shift_factor=self.shift_factor,
         )
         done = denoise(
             predict,
@@ -170,7 +173,8 @@ def tokenizer_of(source: Source, component: str, length: int) -> Tokenizer:
 def _vocabulary(source: Source, component: str) -> int:
     """Tokens that a text encoder knows."""
     if source.architecture is not None:
-        return source.architecture.vocabulary
+        network: Any = source.architecture.networks[component]
+        return int(network.vocabulary)
     folder = source.family.part(component).folder
     config = source.path / folder / "config.json" if source.path else None
     if config is None or not config.is_file():

@@ -55,10 +55,13 @@ def generation(
         denoising.scaling_factor,
         family=family,
         guidance=source.deployment.guidance,
+        shift_factor=denoising.shift_factor,
     )
     read = PromptReader(
         {
-            part.component: tokenizer_of(source, part.component, source.sizes.context_tokens)
+            part.component: tokenizer_of(
+                source, part.component, part.sized(source.sizes).context_tokens
+            )
             for part in family.encoders
         }
     )

@@ -190,7 +190,7 @@ def scheduler_json(bundle: Bundle) -> dict[str, str] | None:
     return {
         "runs": found.name,
         "source": str(found.config.get("_class_name", "")),
-        "prediction_type": str(found.config.get("prediction_type", "epsilon")),
+        "prediction_type": found.predicts,
     }
 
 

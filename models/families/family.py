@@ -8,7 +8,7 @@ calibration, running and verification know no other difference between pipelines
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,9 +16,10 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from edgefusion.compiler.bundle.deployment import LCM
 from edgefusion.models.config_file import ConfigFile, is_count, pair, read_config
 from edgefusion.models.networks.kind import CONTEXT_TOKENS, NetworkKind, Sizes
-from edgefusion.models.noise_scheduler import NoiseScheduler
+from edgefusion.models.noise_scheduler import SCHEDULERS, NoiseScheduler
 from edgefusion.models.tokenization import AS_CLIP, Reading
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.pipeline_roles import PipelineRole, role_of
@@ -56,6 +57,11 @@ class Part:
             if kind.class_name == class_name:
                 return replace(self, kind=kind, others=())
         return None
+
+    def sized(self, sizes: Sizes) -> Sizes:
+        """``sizes`` of a pipeline as they are for this part: text encoders may read more or fewer
+        tokens than others."""
+        return replace(sizes, context_tokens=self.reading.tokens or sizes.context_tokens)
 
     @property
     def role(self) -> PipelineRole:
@@ -100,6 +106,10 @@ class Family(ABC):
     zero_without_negative: ClassVar[bool] = False
     """Whether a prompt is told apart from zeros, not from the empty prompt, where no negative one
     is given, unless the pipeline says otherwise."""
+    schedulers: ClassVar[Collection[str]] = tuple(SCHEDULERS)
+    """Classes of diffusers that may denoise."""
+    usual_scheduler: ClassVar[str] = LCM
+    """The one where nothing says which."""
     harmless: ClassVar[Mapping[str, str]]
     """Other parts that a prompt's picture does not pass through, and what leaving them out
     means."""

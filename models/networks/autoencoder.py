@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 FACTOR = 8
 """Pixels on a side of an image for one of the latent, where a denoiser is told its image's size."""
 _IMAGE_CHANNELS = 3
+_MORE_THAN_DIVISION = ("shift_factor", "latents_mean", "latents_std")
 
 
 class KlDecoder(NetworkKind):
@@ -85,9 +86,9 @@ def check_factor(config: ConfigFile) -> None:
         )
 
 
-def check_scaling(config: ConfigFile) -> None:
+def check_scaling(config: ConfigFile, *, shifted: bool = False) -> None:
     """Raises InputError for a decoder whose latents are made of a denoiser's by more than division
-    by one positive number."""
+    by one positive number, and, if ``shifted``, adding another."""
     scaling = config.values.get("scaling_factor", 1.0)
     if not is_number(scaling) or scaling <= 0:
         raise config.error(
@@ -96,7 +97,10 @@ def check_scaling(config: ConfigFile) -> None:
             "download the VAE again.",
             scaling,
         )
-    for key in ("shift_factor", "latents_mean", "latents_std"):
+    shift = config.values.get("shift_factor") or 0.0
+    if shifted and not is_number(shift):
+        raise config.error("shift_factor", "expected a number, which is added to latents.", shift)
+    for key in ("latents_mean", "latents_std") if shifted else _MORE_THAN_DIVISION:
         if config.values.get(key) not in (None, 0):
             raise config.error(
                 key,

@@ -163,6 +163,12 @@ def compile_source(
         variant=variant,
         loras=loras,
     )
+    if chosen_scheduler and chosen_scheduler not in resolved.family.schedulers:
+        raise UsageError(
+            f"--scheduler {scheduler} was given with {resolved.name}, which is "
+            f"{resolved.family.title}; expected {', '.join(resolved.family.schedulers)}. Leave it "
+            "out."
+        )
     deployment = Deployment(
         chosen_scheduler,
         chosen_latent(resolved, height, width),

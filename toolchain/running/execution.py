@@ -154,6 +154,7 @@ def pipeline_of(bundle: Bundle) -> tuple[PipelineConfig, Sampling]:
         tuple(tabulated),
         family,
         bundle.manifest.deployment.guidance,
+        config.shift_factor,
     )
 
 
@@ -190,4 +191,5 @@ def tokenizer_of(bundle: Bundle, part: Part, config: PipelineConfig, say: Say) -
             f"warning: {source.name} has random weights and no tokenizer; words become token ids "
             "by hashing, and the image shows nothing"
         )
-    return HashingTokenizer(PRESETS[source.name].vocabulary, length, part.reading.form)
+    network: Any = PRESETS[source.name].networks[part.component]
+    return HashingTokenizer(network.vocabulary, length, part.reading.form)

@@ -13,6 +13,7 @@ from onnx.helper import make_graph, make_model, make_node, make_tensor_value_inf
 
 from edgefusion.models.families.registry import FAMILIES, STABLE_DIFFUSION
 from edgefusion.models.noise_scheduler import (
+    FLOW,
     SCHEDULERS,
     NoiseScheduler,
     plain_timestep,
@@ -52,6 +53,31 @@ def test_runs_are_counted_as_they_happen(name: str) -> None:
 )
 def test_runs(scheduler: NoiseScheduler, steps: int, runs: int) -> None:
     assert scheduler.runs(steps) == runs
+
+
+def test_flow_matching() -> None:
+    scheduler = own(FLOW, shift=3.0)
+    assert scheduler.timesteps(1) == own(FLOW).timesteps(1) == (1000,)
+    assert scheduler.timesteps(3)[1] > own(FLOW).timesteps(3)[1]
+    assert scheduler.runs(28) == len(scheduler.timesteps(28)) == 28
+    assert (scheduler.timestep_dtype, scheduler.predicts) == ("float32", "flow_prediction")
+    scheduler.check(4)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"use_dynamic_shifting": True}, "use_dynamic_shifting is True: timesteps would depend"),
+        ({"stochastic_sampling": True}, "stochastic_sampling is True: its steps draw noise"),
+        ({"invert_sigmas": True}, "invert_sigmas is True"),
+        ({"shift": 0}, "shift is 0, no number above 0"),
+        ({"shift": True}, "shift is True, no number above 0"),
+        ({"num_train_timesteps": 10**9}, "num_train_timesteps is 1000000000, more than"),
+    ],
+)
+def test_flow_matching_that_is_not_supported(values: dict[str, Any], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        own(FLOW, **values).check(2)
 
 
 def test_timesteps_may_lie_between_whole_ones() -> None:
@@ -102,7 +128,7 @@ def test_what_was_prepared_is_not_shared() -> None:
          "final_sigmas_type"),
         (own("EulerDiscreteScheduler", final_sigmas_type="none"), "final_sigmas_type"),
         (own("LCMScheduler", original_inference_steps=2000), "original_inference_steps is 2000"),
-        (NoiseScheduler("FlowMatchEulerDiscreteScheduler"), "expected one of DDIM"),
+        (NoiseScheduler("DPMSolverSDEScheduler"), "expected one of DDIM"),
     ],
 )  # fmt: skip
 def test_configurations_that_do_not_denoise(scheduler: NoiseScheduler, told: str) -> None:
