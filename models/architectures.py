@@ -1,8 +1,8 @@
 """The presets: networks of text-to-image pipelines, at published shapes.
 
 Sources: the configurations published with Stable Diffusion v1.5, v2.1 and XL, BK-SDM (Kim et al.,
-2023), SSD-1B and PixArt-alpha, whose parameter counts tests/unit/models/test_architectures.py
-asserts.
+2023), SSD-1B, PixArt-alpha and Stable Diffusion 3 Medium, whose parameter counts
+tests/unit/models/test_architectures.py asserts.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from edgefusion.models.network_architectures import (
     NetworkArchitecture,
     PixArtArchitecture,
     ProjectedTextEncoderArchitecture,
+    Sd3Architecture,
+    ShiftedDecoderArchitecture,
     T5Architecture,
     TextEncoderArchitecture,
     TinyDecoderArchitecture,
@@ -23,7 +25,7 @@ from edgefusion.models.network_architectures import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from edgefusion.models.families.family import Part
 
@@ -37,8 +39,6 @@ class Architecture:
     family: str = "stable-diffusion"
     stress: bool = False
     """Random weights that are hard to quantize: models.random_weights.STRESS_SCHEME."""
-    vocabulary: int = 49408
-    """Tokens that its text encoders know."""
 
     def part(self, part: Part) -> Part:
         """A family's ``part`` with the kind of network that it has here."""
@@ -55,6 +55,7 @@ _CLIP_L = TextEncoderArchitecture()
 _CLIP_H = TextEncoderArchitecture(
     width=1024, feed_forward_width=4096, layers=23, heads=16, activation="gelu"
 )
+_CLIP_L_PROJECTED = ProjectedTextEncoderArchitecture()
 _CLIP_BIG_G = ProjectedTextEncoderArchitecture(
     width=1280, feed_forward_width=5120, layers=32, heads=20, activation="gelu"
 )
@@ -96,7 +97,7 @@ def _pipeline(
         "unet": unet,
         "vae_decoder": decoder,
     }
-    return Architecture(name, MappingProxyType(networks), vocabulary=text_encoder.vocabulary)
+    return Architecture(name, MappingProxyType(networks))
 
 
 def _pixart_pipeline(
@@ -113,7 +114,28 @@ def _pixart_pipeline(
         "transformer": transformer,
         "vae_decoder": vae_decoder or VaeDecoderArchitecture(latent_size=size),
     }
-    return Architecture(name, MappingProxyType(networks), "pixart", vocabulary=encoder.vocabulary)
+    return Architecture(name, MappingProxyType(networks), "pixart")
+
+
+def _sd3_pipelines(
+    name: str,
+    transformer: Sd3Architecture,
+    clip: Sequence[ProjectedTextEncoderArchitecture] = (_CLIP_L_PROJECTED, _CLIP_BIG_G),
+    t5: T5Architecture | None = None,
+    vae_decoder: VaeDecoderArchitecture | None = None,
+) -> tuple[Architecture, Architecture]:
+    """Of Stable Diffusion 3's families: with T5, and without."""
+    decoder = vae_decoder or ShiftedDecoderArchitecture(latent_size=transformer.latent_size)
+    before: dict[str, NetworkArchitecture] = {"text_encoder": clip[0], "text_encoder_2": clip[1]}
+    behind: dict[str, NetworkArchitecture] = {"transformer": transformer, "vae_decoder": decoder}
+    third: dict[str, NetworkArchitecture] = {"text_encoder_3": t5 or T5Architecture()}
+    family, without = "stable-diffusion-3", "without-t5"
+    return (
+        Architecture(name, MappingProxyType({**before, **third, **behind}), family),
+        Architecture(
+            f"{name}-{without}", MappingProxyType({**before, **behind}), f"{family}-{without}"
+        ),
+    )
 
 
 def _xl_pipeline(
@@ -131,10 +153,13 @@ def _xl_pipeline(
         "vae_decoder": vae_decoder or VaeDecoderArchitecture(latent_size=unet.latent_size),
     }
     family = "stable-diffusion-xl"
-    return Architecture(name, MappingProxyType(networks), family, vocabulary=first.vocabulary)
+    return Architecture(name, MappingProxyType(networks), family)
 
 
 _TEST_TEXT = TextEncoderArchitecture(
+    vocabulary=512, width=32, feed_forward_width=128, layers=2, heads=2
+)
+_TEST_PROJECTED = ProjectedTextEncoderArchitecture(
     vocabulary=512, width=32, feed_forward_width=128, layers=2, heads=2
 )
 _TEST_DECODER = VaeDecoderArchitecture(
@@ -171,6 +196,7 @@ _ARCHITECTURES = (
     _pixart_pipeline("pixart-alpha-512", PixArtArchitecture(latent_size=64, told_sizes=False)),
     # Chen et al., "PixArt-delta", 2024: a latent-consistency student of the same shape.
     _pixart_pipeline("pixart-delta", PixArtArchitecture()),
+    *_sd3_pipelines("sd3-medium", Sd3Architecture()),
     # The block types of BK-SDM-Tiny at a size that exports in about a second.
     _pipeline(
         "tiny-test",
@@ -203,9 +229,7 @@ _ARCHITECTURES = (
             pooled_width=32,
         ),
         _TEST_TEXT,
-        ProjectedTextEncoderArchitecture(
-            vocabulary=512, width=32, feed_forward_width=128, layers=2, heads=2
-        ),
+        _TEST_PROJECTED,
         _TEST_DECODER,
     ),
     # Those of PixArt.
@@ -216,6 +240,31 @@ _ARCHITECTURES = (
             vocabulary=512, width=32, head_width=16, feed_forward_width=64, layers=2, heads=2
         ),
         _TEST_DECODER,
+    ),
+    # Those of Stable Diffusion 3.
+    *_sd3_pipelines(
+        "tiny-test-sd3",
+        Sd3Architecture(
+            heads=2,
+            head_width=32,
+            layers=2,
+            context_width=96,
+            pooled_width=64,
+            latent_size=16,
+            latent_channels=4,
+            positions=16,
+        ),
+        (_TEST_PROJECTED, _TEST_PROJECTED),
+        T5Architecture(
+            vocabulary=512, width=96, head_width=16, feed_forward_width=64, layers=1, heads=2
+        ),
+        ShiftedDecoderArchitecture(
+            channels=(32, 32, 64, 64),
+            layers_per_block=1,
+            latent_size=16,
+            latent_channels=4,
+            norm_groups=8,
+        ),
     ),
 )
 

@@ -34,7 +34,7 @@ class PipelineIndex:
     @property
     def family(self) -> Family:
         """By the pipeline's class; Stable Diffusion's for one that is not known."""
-        return family_of_class(self.class_name) or STABLE_DIFFUSION
+        return family_of_class(self.class_name, self.parts) or STABLE_DIFFUSION
 
     @property
     def compiled(self) -> Mapping[str, Part]:

@@ -64,28 +64,31 @@ class ClipTextProjectionGraph(ClipTextGraph):
 
 class T5TextGraph(nn.Module):
     """Token ids, int64 [N, tokens] -> hidden states [N, tokens, width] after the final norm, and
-    the mask [N, tokens] of what is read: 1, or 0 for the ``padding`` token.
+    the mask [N, tokens] of what is read: 1, or 0 for the ``padding`` token; with None there is no
+    mask.
 
     The position bias, one number a head, query and key, and the mask are one term of the scores,
     the same in all layers: attention then has one mask, as accelerators take it.
     """
 
-    def __init__(self, model: Any, padding: int) -> None:
+    def __init__(self, model: Any, padding: int | None) -> None:
         super().__init__()
         self.model = model
         self.padding = padding
 
-    def forward(self, input_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """See the class."""
-        encoder = self.model.encoder
-        mask = (input_ids != self.padding).to(torch.float32)
-        tokens = input_ids.shape[-1]
-        of_position = encoder.block[0].layer[0].SelfAttention.compute_bias(tokens, tokens)
-        bias = of_position + (1 - mask[:, None, None]) * MASKED_SCORE
+        encoder, tokens = self.model.encoder, input_ids.shape[-1]
+        bias = encoder.block[0].layer[0].SelfAttention.compute_bias(tokens, tokens)
+        mask = None
+        if self.padding is not None:
+            mask = (input_ids != self.padding).to(torch.float32)
+            bias = bias + (1 - mask[:, None, None]) * MASKED_SCORE
         hidden = encoder.embed_tokens(input_ids)
         for block in encoder.block:
             hidden = block(hidden, attention_mask=None, position_bias=bias)[0]
-        return encoder.final_layer_norm(hidden), mask
+        states: torch.Tensor = encoder.final_layer_norm(hidden)
+        return states if mask is None else (states, mask)
 
 
 class UNetGraph(nn.Module):

@@ -25,6 +25,8 @@ class NetworkArchitecture(Protocol):
         """The library's module, initialised by its library."""
         ...
 
+    def __hash__(self) -> int: ...
+
 
 @dataclass(frozen=True, slots=True)
 class TextEncoderArchitecture:
@@ -149,6 +151,8 @@ class UNetArchitecture:
 class VaeDecoderArchitecture:
     """The decoding half of AutoencoderKL; channels run from the image side inwards."""
 
+    convolves_latent: ClassVar[bool] = True
+    """Whether there is a convolution before the decoder, and behind the encoder."""
     channels: tuple[int, ...] = (128, 256, 512, 512)
     layers_per_block: int = 2
     latent_size: int = 64
@@ -178,8 +182,20 @@ class VaeDecoderArchitecture:
             norm_num_groups=self.norm_groups,
             down_block_types=("DownEncoderBlock2D",) * levels,
             up_block_types=("UpDecoderBlock2D",) * levels,
+            use_quant_conv=self.convolves_latent,
+            use_post_quant_conv=self.convolves_latent,
         )
         return model
+
+
+@dataclass(frozen=True, slots=True)
+class ShiftedDecoderArchitecture(VaeDecoderArchitecture):
+    """That of Stable Diffusion 3: latents of 16 channels around another number than zero."""
+
+    scaling_factor: ClassVar[float] = 1.5305
+    shift_factor: ClassVar[float] = 0.0609
+    convolves_latent: ClassVar[bool] = False
+    latent_channels: int = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,5 +296,43 @@ class PixArtArchitecture:
             cross_attention_dim=self.heads * self.head_width,
             caption_channels=self.context_width,
             use_additional_conditions=self.told_sizes,
+        )
+        return model
+
+
+@dataclass(frozen=True, slots=True)
+class Sd3Architecture:
+    """Stable Diffusion 3's diffusion transformer; the defaults are SD3 Medium's (Esser et al.,
+    2024)."""
+
+    class_name: ClassVar[str] = "SD3Transformer2DModel"
+    divisor: ClassVar[int] = 2
+    """Tokens are of 2 x 2 pixels of the latent."""
+    heads: int = 24
+    head_width: int = 64
+    layers: int = 24
+    context_width: int = 4096
+    pooled_width: int = 2048
+    latent_size: int = 128
+    latent_channels: int = 16
+    positions: int = 192
+    """Tokens on a side of the largest picture."""
+
+    def build(self) -> nn.Module:
+        """A diffusers SD3Transformer2DModel, initialised by its library."""
+        from diffusers import SD3Transformer2DModel
+
+        model: nn.Module = SD3Transformer2DModel(
+            sample_size=self.latent_size,
+            patch_size=self.divisor,
+            in_channels=self.latent_channels,
+            out_channels=self.latent_channels,
+            num_layers=self.layers,
+            num_attention_heads=self.heads,
+            attention_head_dim=self.head_width,
+            caption_projection_dim=self.heads * self.head_width,
+            joint_attention_dim=self.context_width,
+            pooled_projection_dim=self.pooled_width,
+            pos_embed_max_size=self.positions,
         )
         return model

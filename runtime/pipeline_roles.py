@@ -12,13 +12,22 @@ from typing import Literal
 PipelineRole = Literal["encoder", "denoiser", "decoder", "model"]
 """A ``model`` is a network of no pipeline."""
 
-Component = Literal["text_encoder", "text_encoder_2", "unet", "transformer", "vae_decoder", "model"]
+Component = Literal[
+    "text_encoder",
+    "text_encoder_2",
+    "text_encoder_3",
+    "unet",
+    "transformer",
+    "vae_decoder",
+    "model",
+]
 """All names. An ONNX file that is no part of a pipeline is a ``model``."""
 
 ROLES: Mapping[Component, PipelineRole] = MappingProxyType(
     {
         "text_encoder": "encoder",
         "text_encoder_2": "encoder",
+        "text_encoder_3": "encoder",
         "unet": "denoiser",
         "transformer": "denoiser",
         "vae_decoder": "decoder",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 from warnings import catch_warnings, simplefilter
@@ -24,7 +25,9 @@ def their_picture(
 
     with catch_warnings():  # of what it sets in a scheduler's configuration, and of numpy's plans
         simplefilter("ignore")
-        pipeline: Any = DiffusionPipeline.from_pretrained(folder, local_files_only=True)
+        index = json.loads((folder / "model_index.json").read_text())
+        absent = {name: None for name, entry in index.items() if entry == [None, None]}
+        pipeline: Any = DiffusionPipeline.from_pretrained(folder, local_files_only=True, **absent)
         if scheduler is not None:
             pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
         pipeline.set_progress_bar_config(disable=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, AutoencoderTiny
-    from transformers import CLIPTextConfig
+    from transformers import CLIPTextConfig, T5EncoderModel, T5Tokenizer
 
 WORDS = ("<|startoftext|>", "<|endoftext|>", "a</w>", "b</w>", "a", "b")
 
@@ -110,7 +110,7 @@ def _text_config(layers: int) -> CLIPTextConfig:
     )
 
 
-def _autoencoder(levels: int) -> AutoencoderKL:
+def _autoencoder(levels: int, **more: Any) -> AutoencoderKL:
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
@@ -119,6 +119,7 @@ def _autoencoder(levels: int) -> AutoencoderKL:
         latent_channels=4,
         down_block_types=("DownEncoderBlock2D",) * levels,
         up_block_types=("UpDecoderBlock2D",) * levels,
+        **more,
     )
 
 
@@ -215,28 +216,39 @@ def xl_pipeline_folder(folder: Path) -> Path:
     return folder / "pipeline"
 
 
-T5_WORDS = ("<pad>", "</s>", "<unk>", "▁", "▁a", "▁b")
+def _t5(width: int) -> T5EncoderModel:
+    from transformers import T5Config, T5EncoderModel
 
-
-def pixart_pipeline_folder(folder: Path, sample_size: int = 8) -> Path:
-    """A PixArt pipeline; one of latents at 128 pixels is told the picture's sizes."""
-    from diffusers import DPMSolverMultistepScheduler, PixArtAlphaPipeline, PixArtTransformer2DModel
-    from transformers import T5Config, T5EncoderModel, T5Tokenizer
-
-    torch.manual_seed(0)
-    text = T5Config(
+    config = T5Config(
         vocab_size=len(T5_WORDS),
-        d_model=16,
+        d_model=width,
         d_kv=8,
         d_ff=16,
         num_layers=2,
         num_heads=2,
         feed_forward_proj="gated-gelu",
     )
+    return T5EncoderModel(config)
+
+
+def _t5_tokenizer() -> T5Tokenizer:
+    from transformers import T5Tokenizer
+
+    return T5Tokenizer(vocab=[(word, -1.0) for word in T5_WORDS], extra_ids=0)
+
+
+T5_WORDS = ("<pad>", "</s>", "<unk>", "▁", "▁a", "▁b")
+
+
+def pixart_pipeline_folder(folder: Path, sample_size: int = 8) -> Path:
+    """A PixArt pipeline; one of latents at 128 pixels is told the picture's sizes."""
+    from diffusers import DPMSolverMultistepScheduler, PixArtAlphaPipeline, PixArtTransformer2DModel
+
+    torch.manual_seed(0)
     pipeline = PixArtAlphaPipeline(
         vae=_autoencoder(4),
-        text_encoder=T5EncoderModel(text),
-        tokenizer=T5Tokenizer(vocab=[(word, -1.0) for word in T5_WORDS], extra_ids=0),
+        text_encoder=_t5(16),
+        tokenizer=_t5_tokenizer(),
         transformer=PixArtTransformer2DModel(
             sample_size=sample_size,
             num_layers=2,
@@ -246,6 +258,48 @@ def pixart_pipeline_folder(folder: Path, sample_size: int = 8) -> Path:
             caption_channels=16,
         ),
         scheduler=DPMSolverMultistepScheduler(),
+    )
+    pipeline.save_pretrained(folder / "pipeline")
+    return folder / "pipeline"
+
+
+def sd3_pipeline_folder(folder: Path, *, t5: bool = True, later: bool = False) -> Path:
+    """A Stable Diffusion 3 pipeline of images at 64 pixels; a ``later`` one, as 3.5, norms queries
+    and keys, and attends twice in its first block."""
+    from diffusers import (
+        FlowMatchEulerDiscreteScheduler,
+        SD3Transformer2DModel,
+        StableDiffusion3Pipeline,
+    )
+    from transformers import CLIPTextModelWithProjection, CLIPTokenizer
+
+    _write_tokenizer(folder / "given")
+    torch.manual_seed(0)
+    first = CLIPTextModelWithProjection(_text_config(2))
+    second = CLIPTextModelWithProjection(_text_config(2))
+    plain = {"use_quant_conv": False, "use_post_quant_conv": False}
+    pipeline = StableDiffusion3Pipeline(
+        vae=_autoencoder(4, scaling_factor=1.5, shift_factor=0.25, **plain),
+        text_encoder=first,
+        text_encoder_2=second,
+        text_encoder_3=_t5(24) if t5 else None,
+        tokenizer=CLIPTokenizer.from_pretrained(folder / "given"),
+        tokenizer_2=CLIPTokenizer.from_pretrained(folder / "given", pad_token="a"),
+        tokenizer_3=_t5_tokenizer() if t5 else None,
+        transformer=SD3Transformer2DModel(
+            sample_size=8,
+            in_channels=4,
+            out_channels=4,
+            num_layers=2,
+            num_attention_heads=2,
+            attention_head_dim=8,
+            joint_attention_dim=24,
+            caption_projection_dim=16,
+            pooled_projection_dim=16,
+            pos_embed_max_size=64,
+            **({"qk_norm": "rms_norm", "dual_attention_layers": (0,)} if later else {}),
+        ),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
     )
     pipeline.save_pretrained(folder / "pipeline")
     return folder / "pipeline"

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from edgefusion.models.families.family import Family
 from edgefusion.models.families.pixart import PixArt
 from edgefusion.models.families.stable_diffusion import StableDiffusion
+from edgefusion.models.families.stable_diffusion_3 import (
+    StableDiffusion3,
+    StableDiffusion3WithoutT5,
+)
 from edgefusion.models.families.stable_diffusion_xl import StableDiffusionXL
 from edgefusion.runtime.errors import InputError
 
 STABLE_DIFFUSION = StableDiffusion()
 """Also what .onnx files named as its components are taken for."""
-FAMILIES: tuple[Family, ...] = (STABLE_DIFFUSION, StableDiffusionXL(), PixArt())
+FAMILIES: tuple[Family, ...] = (
+    STABLE_DIFFUSION,
+    StableDiffusionXL(),
+    PixArt(),
+    StableDiffusion3(),
+    StableDiffusion3WithoutT5(),
+)
 
 
 def family_named(name: str) -> Family:
@@ -22,6 +34,9 @@ def family_named(name: str) -> Family:
     raise InputError(f"the pipeline's family {name!r} is none of {known}; update this tool.")
 
 
-def family_of_class(class_name: str) -> Family | None:
-    """The family that diffusers' class of a pipeline belongs to."""
-    return next((family for family in FAMILIES if class_name in family.pipelines), None)
+def family_of_class(class_name: str, parts: Collection[str] = ()) -> Family | None:
+    """The family that diffusers' class of a pipeline belongs to; of several the first whose parts
+    are all among those that a folder names."""
+    found = [family for family in FAMILIES if class_name in family.pipelines]
+    whole = (family for family in found if {part.folder for part in family.parts} <= set(parts))
+    return next(whole, found[0] if found else None)

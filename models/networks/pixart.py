@@ -69,7 +69,7 @@ class PixArtTransformer(NetworkKind):
 
     def graph(self, part: nn.Module) -> nn.Module:
         """See the base class."""
-        from edgefusion.models.pixart_graph import PixArtGraph
+        from edgefusion.models.transformer_graphs import PixArtGraph
 
         return PixArtGraph(part)
 

@@ -16,14 +16,18 @@ _PADDING = 0
 
 
 class T5Text(NetworkKind):
-    """``input_ids`` int64 [N, tokens] -> ``hidden_states`` [N, tokens, width], and
-    ``attention_mask`` [N, tokens]: 1 for tokens of the prompt, 0 for what pads it.
+    """``input_ids`` int64 [N, tokens] -> ``hidden_states`` [N, tokens, width], and, if ``masked``,
+    ``attention_mask`` [N, tokens]: 1 for tokens of the prompt, 0 for what pads it, which is then
+    not attended to.
 
     Positions are relative, so it takes any number of tokens.
     """
 
     class_name: ClassVar[str] = "T5EncoderModel"
     library: ClassVar[Literal["diffusers", "transformers"]] = "transformers"
+
+    def __init__(self, *, masked: bool = True) -> None:
+        self.masked = masked
 
     def check(self, config: ConfigFile) -> None:
         """See the base class."""
@@ -36,8 +40,10 @@ class T5Text(NetworkKind):
                 padding,
             )
 
-    def padding(self, config: ConfigFile) -> int:
+    def padding(self, config: ConfigFile) -> int | None:
         """See the base class."""
+        if not self.masked:
+            return None
         found: int = config.values.get("pad_token_id", _PADDING)
         return found
 
@@ -46,12 +52,11 @@ class T5Text(NetworkKind):
         from edgefusion.models.graph_modules import T5TextGraph
 
         config: Any = part.config
-        return T5TextGraph(part, config.pad_token_id)
+        return T5TextGraph(part, config.pad_token_id if self.masked else None)
 
     def signature(self, config: Any, sizes: Sizes, batch: int = 1) -> Signature:
         """See the base class."""
         tokens = (batch, sizes.context_tokens)
         hidden = Port("hidden_states", (*tokens, config.d_model))
-        return Signature(
-            (Port("input_ids", tokens, "int64"),), (hidden, Port("attention_mask", tokens))
-        )
+        mask = (Port("attention_mask", tokens),) if self.masked else ()
+        return Signature((Port("input_ids", tokens, "int64"),), (hidden, *mask))

