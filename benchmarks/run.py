@@ -17,6 +17,7 @@ from edgefusion.benchmarks import (
     executor_speed,
     latent_sizes,
     miniature_pictures,
+    plain_networks,
     search_quality,
     simulator_speed,
 )
@@ -40,6 +41,7 @@ BENCHMARKS: Mapping[str, Callable[[], dict[str, Any]]] = {
     "latent_sizes": latent_sizes.main,
     "miniature_pictures": miniature_pictures.main,
     "paper": paper,
+    "plain_networks": plain_networks.main,
     "search_quality": search_quality.main,
     "simulator_speed": simulator_speed.main,
 }

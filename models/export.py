@@ -107,7 +107,7 @@ def _trace(source: Source, component: str, batch: int, say: Say) -> ir.Model:
     say(f"{component}: tracing")
     kind = source.part(component).kind
     ports = source.signature(component, module.config, batch)
-    with _quiet_exporter(), torch.no_grad():
+    with quiet_exporter(), torch.no_grad():
         program = torch.onnx.export(
             kind.graph(module).eval(),
             ports.examples(),
@@ -170,7 +170,7 @@ def _write(model: ir.Model, component: str, directory: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _quiet_exporter() -> Iterator[None]:
+def quiet_exporter() -> Iterator[None]:
     """The exporter prints its stages and warns about itself; errors still come as exceptions."""
     previous = logging.root.manager.disable
     logging.disable(logging.ERROR)
