@@ -7,12 +7,13 @@ exporter wrote, from a Reshape where only axes of size 1 move, and from a new Tr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 
 import numpy as np
+import onnx
 
-from edgefusion.compiler.graph.graph import Graph, Node, Tensor
+from edgefusion.compiler.graph.graph import Attribute, Graph, Node, Tensor
 
 VIEW_OPS = frozenset({"Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity"})
 """Ops that give the same bytes another shape."""
@@ -161,3 +162,19 @@ def add_view(graph: Graph, source: Tensor, result: Tensor, node: Node) -> Node:
     return graph.add(
         "Reshape", [source, shape], [result], source=[node], name=f"{result.name}_op", before=node
     )
+
+
+def twin(
+    forms: Forms,
+    node: Node,
+    op: str | onnx.FunctionProto,
+    inputs: Sequence[Tensor | None],
+    attrs: Mapping[str, Attribute],
+) -> None:
+    """Add the channels-last ``op`` for ``node``; its results are the channels-last forms."""
+    outputs = [forms.like_last(tensor) for tensor in node.outputs if not tensor.is_absent]
+    outputs = outputs[:1] if node.op == "MaxPool" else outputs
+    made = forms.graph.add(op, inputs, outputs, attrs, source=[node], before=node)
+    forms.twins[node] = made
+    for tensor, form in zip(node.outputs, outputs, strict=False):
+        forms.set_last(tensor, form)

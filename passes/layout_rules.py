@@ -8,108 +8,18 @@ last already, so that layout never changes for their sake.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
-import onnx
 
 from edgefusion.compiler.frontend.nearest import nearest_factor
 from edgefusion.compiler.graph.functions import function_for, kind_and_tokens
-from edgefusion.compiler.graph.graph import Attribute, Node, Tensor
-from edgefusion.compiler.graph.weights import Array
-from edgefusion.passes.layout_forms import Forms, last_axis_of, permuted, to_last
+from edgefusion.compiler.graph.graph import Node, Tensor
+from edgefusion.passes.layout_forms import Forms, last_axis_of, permuted, to_last, twin
+from edgefusion.passes.layout_windows import conv, conv_transpose, pool
 from edgefusion.runtime.functions import BINARY_BY_OP, UNARY_BY_OP
 
 Rule = Callable[[Forms, Node], str]
-
-
-def _given_auto_pad(node: Node) -> str:
-    return node.get_str("auto_pad", "NOTSET") if "auto_pad" in node.attrs else "NOTSET"
-
-
-def spatial_pads(node: Node, kernel: Sequence[int]) -> tuple[int, ...]:
-    """Explicit pads of a convolution or pool, ``auto_pad`` resolved (ONNX operators, Conv)."""
-    rank = len(kernel)
-    mode = _given_auto_pad(node)
-    if mode in ("NOTSET", ""):
-        return node.get_ints("pads", (0,) * (2 * rank))
-    if mode == "VALID":
-        return (0,) * (2 * rank)
-    strides = node.get_ints("strides", (1,) * rank)
-    dilations = node.get_ints("dilations", (1,) * rank)
-    begin, end = [], []
-    for axis, size in enumerate(node.inputs[0].shape[2:]):
-        out = -(-size // strides[axis])
-        reach = (kernel[axis] - 1) * dilations[axis] + 1
-        total = max((out - 1) * strides[axis] + reach - size, 0)
-        low = total // 2 if mode == "SAME_UPPER" else total - total // 2
-        begin.append(low)
-        end.append(total - low)
-    return (*begin, *end)
-
-
-def conv(forms: Forms, node: Node) -> str:
-    """Conv and fused Conv_*: operands that broadcast to the result change layout with it."""
-    x, weight, *rest = node.inputs
-    if x.rank != 4:
-        return f"the NPU convolves over two spatial axes, this has {x.rank - 2}"
-    _, tokens = kind_and_tokens(node.op)
-    if not node.domain and node.input(2) is not None:
-        tokens = ("bias",)
-    rest = [tensor for tensor in rest if not tensor.is_absent]
-    reads = [token for token in tokens if token in ("bias", "add")]
-    operands = [
-        tensor if token == "bias" else forms.operand(tensor, 4, node)
-        for token, tensor in zip(reads, rest, strict=True)
-    ]
-    attrs: dict[str, Attribute] = {
-        "strides": list(node.get_ints("strides", (1, 1))),
-        "pads": list(spatial_pads(node, weight.shape[2:])),
-        "dilations": list(node.get_ints("dilations", (1, 1))),
-        "group": node.get_int("group", 1),
-    }
-    twin(
-        forms,
-        node,
-        function_for("ConvLast", tokens),
-        [forms.last(x, node), weight, *operands],
-        attrs,
-    )
-    return ""
-
-
-def conv_transpose(forms: Forms, node: Node) -> str:
-    """ConvTranspose: filters come first, their taps in the order in which a result meets them."""
-    x, weight, *rest = node.inputs
-    if x.rank != 4:
-        return f"the NPU convolves over two spatial axes, this has {x.rank - 2}"
-    if x.shape[0] != 1:
-        return f"the batch size is {x.shape[0]}, the NPU runs one"
-    if not weight.is_constant:
-        return "its weights are computed at run time"
-    if node.get_int("group", 1) != 1 or node.get_ints("dilations", (1, 1)) != (1, 1):
-        return "the NPU transposes convolutions without groups and dilation"
-    if _given_auto_pad(node) not in ("NOTSET", "VALID", "") or "output_shape" in node.attrs:
-        return "its padding follows from the shape of its result"
-    values = weight.lazy
-    shape = (weight.shape[1], weight.shape[0], *weight.shape[2:])
-    filters = forms.graph.deferred_constant(
-        f"{weight.name}_filters", shape, weight.dtype, lambda: turned(values.load())
-    )
-    attrs: dict[str, Attribute] = {
-        "strides": list(node.get_ints("strides", (1, 1))),
-        "pads": list(spatial_pads(node, shape[2:])),
-        "output_padding": list(node.get_ints("output_padding", (0, 0))),
-    }
-    bias = [tensor for tensor in rest if not tensor.is_absent]
-    function = function_for("ConvTransposeLast", ("bias",) if bias else ())
-    twin(forms, node, function, [forms.last(x, node), filters, *bias], attrs)
-    return ""
-
-
-def turned(filters: Array) -> Array:
-    """Filters [ci, co, kh, kw] of ConvTranspose as ConvTransposeLast's [co, ci, kh, kw]."""
-    return np.ascontiguousarray(filters[:, :, ::-1, ::-1].transpose(1, 0, 2, 3))
 
 
 def group_norm(forms: Forms, node: Node) -> str:
@@ -118,35 +28,6 @@ def group_norm(forms: Forms, node: Node) -> str:
     _, tokens = kind_and_tokens(node.op)
     attrs = {key: node.attrs[key] for key in ("num_groups", "epsilon")}
     twin(forms, node, function_for("GroupNormLast", tokens), [forms.last(x, node), *rest], attrs)
-    return ""
-
-
-def pool(forms: Forms, node: Node) -> str:
-    """MaxPool and AveragePool."""
-    x = node.inputs[0]
-    if x.rank != 4:
-        return f"the NPU pools over two spatial axes, this has {x.rank - 2}"
-    if node.get_ints("dilations", (1, 1)) != (1, 1):
-        return "the NPU pools without dilation"
-    if len(node.outputs) > 1 and (node.outputs[1].consumers or node.outputs[1].is_output):
-        return "the NPU does not return the indices of maxima"
-    kernel = node.get_ints("kernel_shape")
-    pads = list(spatial_pads(node, kernel))
-    strides = node.get_ints("strides", (1, 1))
-    exact = [
-        (size + pads[i] + pads[i + 2] - kernel[i]) // strides[i] + 1
-        for i, size in enumerate(x.shape[2:])
-    ]
-    if list(node.output.shape[2:]) != exact:
-        return "the NPU does not pool windows that reach beyond the padding (ceil_mode)"
-    attrs: dict[str, Attribute] = {
-        "kernel": list(kernel),
-        "strides": list(strides),
-        "pads": pads,
-        "count_include_pad": node.get_int("count_include_pad", 0),
-    }
-    token = "max" if node.op == "MaxPool" else "average"
-    twin(forms, node, function_for("PoolLast", (token,)), [forms.last(x, node)], attrs)
     return ""
 
 
@@ -270,22 +151,6 @@ def reshape(forms: Forms, node: Node) -> str:
     shape = permuted(y.shape, to_last(y.rank))
     forms.set_last(y, forms.view(forms.last(x, node), shape, node))
     return ""
-
-
-def twin(
-    forms: Forms,
-    node: Node,
-    op: str | onnx.FunctionProto,
-    inputs: Sequence[Tensor | None],
-    attrs: Mapping[str, Attribute],
-) -> None:
-    """Add the channels-last ``op`` for ``node``; its results are the channels-last forms."""
-    outputs = [forms.like_last(tensor) for tensor in node.outputs if not tensor.is_absent]
-    outputs = outputs[:1] if node.op == "MaxPool" else outputs
-    made = forms.graph.add(op, inputs, outputs, attrs, source=[node], before=node)
-    forms.twins[node] = made
-    for tensor, form in zip(node.outputs, outputs, strict=False):
-        forms.set_last(tensor, form)
 
 
 ANCHORS: Mapping[str, Rule] = {

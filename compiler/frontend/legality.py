@@ -47,12 +47,12 @@ _VIEW = (*_ANY, must.memory_of_its_own)
 _CONV = (
     *_ANY,
     must.batch_one,
-    must.two_spatial_axes,
+    must.spatial_axes,
     must.constant_weights,
     must.pads_inside_kernel,
     must.whole_groups,
 )
-_POOL = (*_ANY, must.batch_one, must.two_spatial_axes, must.pads_inside_kernel)
+_POOL = (*_ANY, must.batch_one, must.spatial_axes, must.pads_inside_kernel)
 _BINARY = (*_ANY, must.two_operands, must.rows_or_elements)
 _LAYOUT = (must.channels_last_only,)
 _PARAMETERS = (must.constant_parameters, must.channel_parameters)
@@ -66,7 +66,7 @@ SUPPORTED: Mapping[str, Support] = {
         (
             *_ANY,
             must.batch_one,
-            must.two_spatial_axes,
+            must.spatial_axes,
             must.constant_weights,
             must.pads_inside_kernel,
             must.every_result_meets_taps,

@@ -150,15 +150,16 @@ def one_result(node: Node) -> Verdict:
     return OK
 
 
-def two_spatial_axes(node: Node) -> Verdict:
-    """Convolutions and pools work over height and width."""
+def spatial_axes(node: Node) -> Verdict:
+    """Convolutions and pools work over height and width, or over one axis, which is the width."""
     rank = node.inputs[0].rank
-    return OK if rank == 4 else (False, f"it works over {rank - 2} spatial axes, the NPU over two")
+    ok = rank in (3, 4)
+    return OK if ok else (False, f"it works over {rank - 2} spatial axes, the NPU over one or two")
 
 
 def channels_last_only(node: Node) -> Verdict:
     """Only after conversion to channels last, which the compiler does where the rules allow it."""
-    ok, reason = two_spatial_axes(node)
+    ok, reason = spatial_axes(node)
     return (False, reason) if not ok else (False, "it could not be converted to channels last")
 
 

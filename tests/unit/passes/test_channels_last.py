@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from edgefusion.passes.channels_last import ChannelsLast
+from edgefusion.passes.fuse_epilogue import FuseEpilogue
 from edgefusion.passes.fuse_group_norm import FuseGroupNorm
 from edgefusion.passes.fuse_silu import FuseSilu
 from edgefusion.passes.layout_forms import is_view, last_axis_of, to_first, to_last
-from tests.graph_cases import Outcome, rewritten, untouched
+from tests.graph_cases import CONTEXT, Outcome, rewritten, untouched
 from tests.layout_cases import chained, reasons
 
 CONV = {"w": (8, 8, 3, 3), "w2": (8, 8, 1, 1), "b": (8,)}
@@ -181,13 +182,47 @@ def test_pools_that_the_npu_lacks_stay(op: str, shape: str, reason: str) -> None
     assert reason in outcome.missed
 
 
-def test_conv_over_one_axis_stays() -> None:
+@pytest.mark.parametrize(
+    ("op", "weights", "shape"),
+    [
+        ("Conv<pads = [2, 1], strides = [2], dilations = [2]>(x, w, b)", (8, 2, 3), "8, 4"),
+        ('Conv<auto_pad = "SAME_UPPER">(x, w, b)', (8, 2, 4), "8, 9"),
+        ("ConvTranspose<strides = [2], pads = [1, 0]>(x, v, b)", (4, 8, 3), "8, 18"),
+        ("MaxPool<kernel_shape = [3], strides = [2], pads = [1, 1]>(x)", None, "4, 5"),
+        ("AveragePool<kernel_shape = [2]>(x)", None, "4, 8"),
+    ],
+)
+def test_windows_over_one_axis_are_those_of_an_image_one_pixel_high(
+    op: str, weights: tuple[int, ...] | None, shape: str
+) -> None:
+    given: dict[str, tuple[int, ...]] = {}
+    if weights:
+        given = {"v" if "Transpose" in op else "w": weights, "b": (8,)}
+    op = op.replace("Conv<", "Conv<group = 2, ")
+    outcome = last(f"g (float[1, 4, 9] x) => (float[1, {shape}] y) {{ y = {op} }}", given)
+    (window,) = (node for node in outcome.graph.nodes if "Last" in node.op)
+    assert window.inputs[0].shape == (1, 1, 9, 4)
+
+
+def test_convs_over_one_axis_take_their_activation() -> None:
+    outcome = last(
+        "g (float[1, 4, 9] x) => (float[1, 4, 9] y) "
+        "{ a = Conv<pads = [1, 1]>(x, w, b) c = Relu(a) y = Conv<pads = [1, 1]>(c, w, b) }",
+        {"w": (4, 4, 3), "b": (4,)},
+    )
+    assert outcome.ops.count("Transpose") == 2
+    fused = FuseEpilogue().run(outcome.graph, CONTEXT)
+    assert fused.matched == 1
+    assert "ConvLast_bias_relu" in [node.op for node in outcome.graph.nodes]
+
+
+def test_conv_over_three_axes_stays() -> None:
     outcome = untouched(
         ChannelsLast(),
-        "g (float[1, 4, 9] x) => (float[1, 4, 7] y) { y = Conv(x, w) }",
-        {"w": (4, 4, 3)},
+        "g (float[1, 4, 5, 5, 5] x) => (float[1, 4, 3, 3, 3] y) { y = Conv(x, w) }",
+        {"w": (4, 4, 3, 3, 3)},
     )
-    assert "two spatial axes" in outcome.missed
+    assert "one or two spatial axes" in outcome.missed
 
 
 @pytest.mark.parametrize("which", ["scales", "sizes"])

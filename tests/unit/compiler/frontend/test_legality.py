@@ -16,14 +16,17 @@ from edgefusion.compiler.ops.kinds import KINDS
 from edgefusion.passes.channels_last import ChannelsLast
 from tests.graph_cases import CONTEXT, parse
 
-WEIGHTS = {"w": (8, 8, 3, 3), "w1": (8, 8, 3), "k": (8, 4), "g": (8,)}
+WEIGHTS = {"w": (8, 8, 3, 3), "w3": (8, 8, 3, 3, 3), "k": (8, 4), "g": (8,)}
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
         ("g (float[2, 8, 6, 4] x) => (float[2, 8, 4, 2] y) { y = Conv(x, w) }", "batch size is 2"),
-        ("g (float[1, 8, 6] x) => (float[1, 8, 4] y) { y = Conv(x, w1) }", "1 spatial axes"),
+        (
+            "g (float[1, 8, 6, 6, 6] x) => (float[1, 8, 4, 4, 4] y) { y = Conv(x, w3) }",
+            "3 spatial axes",
+        ),
         (
             (
                 "g (float[1, 8, 6, 4] x, float[8, 8, 3, 3] v) => (float[1, 8, 4, 2] y) "
