@@ -88,7 +88,7 @@ class NetworkBuilder:
         stored = stored_constant(tensor)
         if stored is not None:
             dtype = CONSTANT_DTYPE[precision].get(use, ACTIVATION_DTYPE[precision])
-            return self._constant(tensor, stored, dtype)
+            return self._constant(tensor, stored, dtype, node)
         name = self.external(tensor) if tensor.name not in self.tensors else tensor.name
         return self._converted(name, ACTIVATION_DTYPE[precision], node)
 
@@ -169,7 +169,7 @@ class NetworkBuilder:
             else:
                 yield node
 
-    def _constant(self, shown: Tensor, stored: Tensor, dtype: DType) -> str:
+    def _constant(self, shown: Tensor, stored: Tensor, dtype: DType, node: Node) -> str:
         scale = ""
         maker = shown.producer if shown is not stored else None
         if maker is not None and maker.op == "DequantizeLinear":
@@ -185,6 +185,8 @@ class NetworkBuilder:
         known = self.tensors.get(name)
         if known is not None and known.dtype != dtype:
             name = names.converted(stored.name, dtype.name)
+        elif known is not None and dtype is DType.INT64:
+            name = names.own(stored.name, node.name)  # a bias is in steps of its op's products
         self.tensors[name] = NetTensor(
             name, folded_shape(stored), dtype, Role.WEIGHT, stored.name, scale
         )

@@ -39,6 +39,11 @@ def converted(tensor: str, dtype_name: str) -> str:
     return f"{tensor}:{dtype_name.lower()}"
 
 
+def own(tensor: str, op: str) -> str:
+    """The constant ``tensor`` as ``op`` alone stores it."""
+    return f"{tensor}:{op}"
+
+
 def conversion(tensor: str) -> str:
     """The op that makes the tensor ``tensor`` called by ``converted``."""
     return f"{tensor}:convert"
