@@ -28,6 +28,7 @@ from edgefusion.passes.pass_base import Pass
 from edgefusion.passes.quantize_w8a16 import QuantizeW8A16
 from edgefusion.passes.remove_identities import RemoveIdentities
 from edgefusion.passes.remove_qdq import RemoveQdq
+from edgefusion.passes.rewrite_ops import RewriteOps
 from edgefusion.passes.tabulate_timestep import TabulateTimestep
 from edgefusion.passes.transpose_upsampled_conv import TransposeUpsampledConv
 
@@ -51,6 +52,7 @@ def recognition_passes(timesteps: Sequence[float] = ()) -> tuple[Pass, ...]:
         FuseGelu(),
         FuseGeglu(),  # after GELU: it looks for the fused op
         FuseAttention(),
+        RewriteOps(),  # after all patterns, which look for what exporters write
         RemoveIdentities(merge_views=True),
     )
 

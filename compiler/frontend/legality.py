@@ -88,7 +88,7 @@ SUPPORTED: Mapping[str, Support] = {
     **{op: Support(Binary, _BINARY) for op in BINARY_BY_OP},
     "GEGLU": Support(Glu, _ANY),
     "GLU": Support(Glu, _ANY),
-    "Concat": Support(Concat, (*_ANY, must.activations_only)),
+    "Concat": Support(Concat, _ANY),
     "Slice": Support(Slice, (*_ANY, must.known_slice)),
     "Split": Support(Slice, _ANY, "one for each result"),
     "Transpose": Support(Transpose, (*_ANY, must.leading_axes_stay)),

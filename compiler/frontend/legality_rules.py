@@ -265,12 +265,6 @@ def two_operands(node: Node) -> Verdict:
     return OK if count == 2 else (False, f"it has {count} operands, the NPU takes two")
 
 
-def activations_only(node: Node) -> Verdict:
-    """All operands are activations."""
-    ok = all(stored_constant(t) is None for t in node.inputs)
-    return OK if ok else (False, "one of its operands is a constant")
-
-
 def known_slice(node: Node) -> Verdict:
     """Bounds are known at compile time and steps are positive."""
     parts = [t for t in node.inputs[1:] if not t.is_absent]

@@ -1,0 +1,124 @@
+"""Ops that move or repeat values, written with Slice, Concat and views (``rewriting``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from edgefusion.compiler.graph.graph import Tensor
+from edgefusion.passes.rewriting import Rewriting, Rule, around
+
+MAX_COPIES = 64
+"""As often as a tensor is repeated, or an edge mirrored, by one copy for each."""
+
+
+def gather(r: Rewriting) -> str:
+    """Every so many elements of an activation, or one: a Slice."""
+    data, indices = r.node.inputs
+    if not indices.is_constant:
+        return "its indices are not known at compile time"
+    if data.is_constant:
+        return "it looks up constants"
+    axis = r.node.get_int("axis", 0) % data.rank
+    extent = data.shape[axis]
+    chosen = indices.values().reshape(-1) % extent
+    steps = np.unique(np.diff(chosen))
+    if len(steps) > 1 or (len(steps) and steps[0] <= 0):
+        return "its indices are not equally spaced"
+    outer, _, inner = around(data.shape, axis)
+    x = r.reshaped(data, (outer, extent, inner))
+    step = int(steps[0]) if len(steps) else 1
+    return r.last_reshaped(r.sliced(x, 1, int(chosen[0]), len(chosen), step))
+
+
+def expand(r: Rewriting) -> str:
+    """Copies of a tensor along the axes where it has one element."""
+    x, y = r.node.inputs[0], r.node.output
+    shape = (1,) * (y.rank - x.rank) + x.shape
+    return _copied(r, x, shape, [n // m for m, n in zip(shape, y.shape, strict=True)])
+
+
+def tile(r: Rewriting) -> str:
+    """Copies of a tensor along any axes."""
+    x, y = r.node.inputs[0], r.node.output
+    return _copied(r, x, x.shape, [n // m for m, n in zip(x.shape, y.shape, strict=True)])
+
+
+def _copied(r: Rewriting, x: Tensor, shape: Sequence[int], counts: Sequence[int]) -> str:
+    """``x``, seen as ``shape``, repeated ``counts`` times along each axis, the last axes first."""
+    if x.is_constant:
+        return "it repeats a constant"
+    if max(counts, default=1) > MAX_COPIES:
+        return f"it makes {max(counts)} copies; the NPU's compiler writes up to {MAX_COPIES}"
+    made, sizes = x, list(shape)
+    for axis in reversed(range(len(sizes))):
+        if counts[axis] == 1:
+            continue
+        made = r.reshaped(made, around(sizes, axis))
+        made = r.joined([made] * counts[axis], 1)
+        sizes[axis] *= counts[axis]
+    return r.last_reshaped(made)
+
+
+def pad(r: Rewriting) -> str:
+    """Constants, or the elements at the edges, around a tensor; a negative width cuts."""
+    x, y, widths = r.node.inputs[0], r.node.output, r.node.inputs[1]
+    value, axes = r.node.input(2), r.node.input(3)
+    mode = r.node.get_str("mode", "constant")
+    if not widths.is_constant or not (axes is None or axes.is_constant):
+        return "its widths are not known at compile time"
+    fill = 0.0 if value is None else value.scalar()
+    if fill is None:
+        return "its value is not known at compile time"
+    listed = range(x.rank) if axes is None else axes.values().reshape(-1) % x.rank
+    both = widths.values().reshape(2, -1).T.tolist()
+    if mode not in _EDGES and any(max(pair) > 0 for pair in both):
+        return f"the NPU's compiler does not know mode '{mode}'"
+    if mode != "constant" and max(map(max, both), default=0) > MAX_COPIES:
+        return f"it repeats more than {MAX_COPIES} elements of an edge"
+    made = x
+    for axis, (before, after) in zip(listed, both, strict=True):
+        made = _padded(r, made, int(axis), (before, after), mode, fill)
+    if made is x:
+        return r.last("Identity", [x])
+    assert made.shape == y.shape
+    return r.last("Identity", [made])
+
+
+def _padded(
+    r: Rewriting, x: Tensor, axis: int, widths: tuple[int, int], mode: str, fill: float
+) -> Tensor:
+    """``x`` with ``widths`` more elements before and after it along ``axis``."""
+    cut = [max(-width, 0) for width in widths]
+    if any(cut):
+        x = r.sliced(x, axis, cut[0], x.shape[axis] - sum(cut))
+    before, after = (max(width, 0) for width in widths)
+    if not before and not after:
+        return x
+    if mode == "constant":
+        parts = [[_filled(r, x, axis, width, fill)] if width else [] for width in (before, after)]
+    else:
+        size, first = x.shape[axis], _EDGES[mode]
+        places = (
+            [first + i if first else 0 for i in reversed(range(before))],
+            [size - 1 - first - i if first else size - 1 for i in range(after)],
+        )
+        parts = [[r.sliced(x, axis, place, 1) for place in side] for side in places]
+    return r.joined([*parts[0], x, *parts[1]], axis)
+
+
+_EDGES: Mapping[str, int] = {"constant": 0, "edge": 0, "reflect": 1}
+"""By mode of Pad: how far from the edge mirroring begins."""
+
+
+def _filled(r: Rewriting, x: Tensor, axis: int, width: int, fill: float) -> Tensor:
+    shape = (*x.shape[:axis], width, *x.shape[axis + 1 :])
+    dtype = x.dtype
+    return r.graph.deferred_constant(
+        f"{r.node.output.name}.edge", shape, dtype, lambda: np.full(shape, fill, dtype)
+    )
+
+
+MOVES: Mapping[str, Rule] = {"Gather": gather, "Expand": expand, "Tile": tile, "Pad": pad}
+"""By the type of the ONNX operator."""

@@ -1,0 +1,110 @@
+"""Ops of common networks through the whole compiler: none on the host, values by ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from edgefusion.compiler.frontend.placement import host_groups
+from edgefusion.compiler.graph.graph import Graph
+from edgefusion.models.onnx_source import imported
+from edgefusion.passes.pass_manager import PassManager
+from edgefusion.passes.pipeline import default_passes
+from edgefusion.runtime.accuracy import decibels
+from tests.graph_cases import CONTEXT, Weights, execute, parse, random_feeds
+from tests.whole_graphs import on_npu
+
+LEAST_DB: Mapping[str, float] = {"fp16": 55.0, "w8a16": 35.0}
+"""A few roundings of FP16; INT8 weights."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A graph, its constants, and what the decibels of FP16 and INT16 fall short of the usual."""
+
+    text: str
+    weights: Weights = field(default_factory=dict)
+
+    @property
+    def model(self) -> onnx.ModelProto:
+        return imported(parse(self.text, self.weights))
+
+
+IMAGE = "float[1, 16, 8, 8] x"
+CONV = {"w": (16, 16, 3, 3), "b": (16,)}
+NORM: Mapping[str, Any] = {
+    **dict.fromkeys(("gamma", "beta", "mean"), (16,)),
+    "variance": np.linspace(0.5, 2.0, 16, dtype=np.float32),
+}
+
+CASES: Mapping[str, Case] = {
+    "convolutions and pools over one axis": Case(
+        "g (float[1, 8, 64] x) => (float[1, 16, 15] y) "
+        "{ a = Conv<strides = [2], pads = [2, 2]>(x, v, b) r = Relu(a) "
+        "m = MaxPool<kernel_shape = [2], strides = [2]>(r) "
+        "y = Conv<group = 16, pads = [1, 0]>(m, u, c) }",
+        {"v": (16, 8, 5), "u": (16, 1, 3), "b": (16,), "c": (16,)},
+    ),
+    "a bias of two convolutions": Case(
+        f"g ({IMAGE}) => (float[1, 16, 8, 8] y) {{ a = Conv<pads = [1, 1, 1, 1]>(x, w, b) "
+        "r = Relu(a) s = Mul(r, tenth) y = Conv<pads = [1, 1, 1, 1]>(s, w, b) }",
+        {**CONV, "tenth": np.asarray(0.1, np.float32)},
+    ),
+    "batch norm before ReLU": Case(
+        f"g ({IMAGE}) => (float[1, 16, 8, 8] y) {{ n = BatchNormalization(x, gamma, beta, mean, "
+        "variance) r = Relu(n) y = Conv<pads = [1, 1, 1, 1]>(r, w, b) }",
+        {**CONV, **NORM},
+    ),
+    "a constant in front": Case(
+        "g (float[1, 12, 32] x) => (float[1, 13, 16] y) "
+        "{ t = Concat<axis = 1>(token, x) y = MatMul(t, w) }",
+        {"token": (1, 1, 32), "w": (32, 16)},
+    ),
+    "rotary angles of all heads": Case(
+        "g (float[1, 4, 12, 16] x) => (float[1, 4, 12, 16] y) { c = Mul(x, cos) "
+        "a, b = Split<axis = -1, num_outputs = 2>(x) n = Neg(b) t = Concat<axis = -1>(n, a) "
+        "s = Mul(t, sin) y = Add(c, s) }",
+        {"cos": (1, 1, 12, 16), "sin": (1, 1, 12, 16)},
+    ),
+    "one row for each head": Case(
+        "g (float[1, 4, 12, 16] x, float[1, 4, 1, 16] u) => (float[1, 4, 12, 16] y) "
+        "{ a = Add(x, bias) y = Mul(u, a) }",
+        {"bias": (4, 1, 16)},
+    ),
+    "padding of its own": Case(
+        f"g ({IMAGE}) => (float[1, 16, 8, 9] y) {{ p = Pad(x, widths) y = Conv(p, w, b) }}",
+        {**CONV, "widths": np.asarray([0, 0, 2, 1, 0, 0, 0, 2], np.int64)},
+    ),
+    "clipped and negated": Case(
+        f"g ({IMAGE}) => (float[1, 16, 8, 8] y) "
+        "{ a = Clip(x, low, high) n = Neg(a) y = Sum(n, x, n) }",
+        {"low": np.asarray(-0.3, np.float32), "high": np.asarray(0.8, np.float32)},
+    ),
+}
+
+
+def on_host(model: onnx.ModelProto, precision: str) -> list[str]:
+    """Why ops of ``model`` run on the host."""
+    graph = Graph.from_model(model)
+    PassManager(default_passes(precision)).run(graph, CONTEXT)
+    return [group.reason for group in host_groups(graph)]
+
+
+@pytest.mark.parametrize("precision", LEAST_DB)
+@pytest.mark.parametrize("name", CASES)
+def test_all_of_it_runs_on_the_npu_and_is_right(name: str, precision: str) -> None:
+    model = CASES[name].model
+    assert on_host(model, precision) == []
+    feeds = random_feeds(model)
+    (wanted,) = execute(model, feeds)
+    found = on_npu(model, feeds, precision)
+    first, *rest = (outputs["y"] for outputs in found.values())
+    for other in rest:
+        np.testing.assert_array_equal(other, first)
+    error = first.astype(np.float64) - wanted
+    assert decibels((wanted.astype(np.float64) ** 2).sum(), (error**2).sum()) > LEAST_DB[precision]

@@ -1,0 +1,111 @@
+"""rewrite-ops: every rule gives what ONNX Runtime gives, in ops of the NPU, or says why not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgefusion.compiler.frontend.legality import refusal
+from edgefusion.passes.rewrite_ops import RULES, RewriteOps
+from tests.graph_cases import Weights, rewritten, untouched
+
+WEIGHTS: Weights = {
+    "c": (4,),
+    "d": (4,),
+    "slopes": (4, 1, 1),
+    "mean": (4,),
+    "variance": np.linspace(0.5, 3.0, 4, dtype=np.float32),
+    "two": np.asarray(2.0, np.float32),
+    "three": np.asarray(3.0, np.float32),
+    "half": np.asarray(0.5, np.float32),
+    "low": np.asarray(-0.4, np.float32),
+    "high": np.asarray(0.7, np.float32),
+    "zero": np.asarray(0.0, np.float32),
+    "one": np.asarray(1, np.int64),
+    "last": np.asarray(-1, np.int64),
+    "some": np.asarray([1, 3], np.int64),
+    "odd": np.asarray([3, 0, 1], np.int64),
+    "spread": np.asarray([2, 3, 4, 6], np.int64),
+    "times": np.asarray([2, 1, 3, 1], np.int64),
+    "around": np.asarray([0, 0, 1, 2, 0, 0, 0, 3], np.int64),
+    "inwards": np.asarray([0, 1, 0, -2, 0, 0, 1, -1], np.int64),
+    "mirrored": np.asarray([2, 1, 1, 3], np.int64),
+    "ends": np.asarray([2, 3], np.int64),
+}
+IMAGE = "float[2, 4, 5, 6]"
+
+
+def case(body: str, result: str = IMAGE, given: str = f"{IMAGE} x") -> str:
+    return f"g ({given}) => ({result} y) {{ {body} }}"
+
+
+COMPUTED = {
+    "Sum": case("y = Sum(x, c1, x)", given=f"{IMAGE} x, float[4, 1, 6] c1"),
+    "Sum of one": case("y = Sum(x)"),
+    "Mean": case("y = Mean(x, c1, x, c1)", given=f"{IMAGE} x, float[4, 1, 6] c1"),
+    "Max": case("y = Max(x, c1, c2)", given=f"{IMAGE} x, float[6] c1, float[5, 1] c2"),
+    "Min of one": case("y = Min(x)"),
+    "Neg": case("y = Neg(x)"),
+    "Abs": case("y = Abs(x)"),
+    "Reciprocal": case("e = Exp(x) y = Reciprocal(e)"),
+    "Pow 2": case("y = Pow(x, two)"),
+    "Pow 3": case("y = Pow(x, three)"),
+    "Clip": case("y = Clip(x, low, high)"),
+    "Clip above": case("y = Clip(x, , high)"),
+    "Clip at nought": case("y = Clip(x, zero)"),
+    "LeakyRelu": case("y = LeakyRelu<alpha = 0.2>(x)"),
+    "PRelu": case("y = PRelu(x, slopes)"),
+    "Elu": case("y = Elu<alpha = 0.7>(x)"),
+    "HardSigmoid": case("y = HardSigmoid(x)"),
+    "BatchNormalization": case("y = BatchNormalization(x, c, d, mean, variance)"),
+    "InstanceNormalization": case("y = InstanceNormalization<epsilon = 0.01>(x, c, d)"),
+    "Gather one": case("y = Gather<axis = -1>(x, last)", "float[2, 4, 5]"),
+    "Gather some": case("y = Gather<axis = 2>(x, some)", "float[2, 4, 2, 6]"),
+    "Expand": case("y = Expand(x, spread)", "float[2, 3, 4, 6]", "float[3, 1, 6] x"),
+    "Tile": case("y = Tile(x, times)", "float[4, 4, 15, 6]"),
+    "Pad": case("y = Pad(x, around, half)", "float[2, 4, 6, 11]"),
+    "Pad and cut": case("y = Pad(x, inwards)", "float[2, 5, 6, 3]"),
+    "Pad with edges": case('y = Pad<mode = "edge">(x, mirrored, , ends)', "float[2, 4, 8, 10]"),
+    "Pad with mirrors": case(
+        'y = Pad<mode = "reflect">(x, mirrored, , ends)', "float[2, 4, 8, 10]"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_values_stay_and_the_npu_has_all_ops(name: str) -> None:
+    outcome = rewritten(RewriteOps(), COMPUTED[name], WEIGHTS)
+    assert outcome.record.matched == 1
+    lacking = {op for op in outcome.ops if op in RULES} - {"Max", "Min"}
+    assert not lacking
+    refusals = [refusal(node) for node in outcome.graph.nodes]
+    assert not any("the NPU has no" in reason for reason in refusals), refusals
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (case("y = Max(x, x)"), "two operands"),
+        (case("e = Exp(x) y = Pow(e, half)"), "exponents up to 4"),
+        (case("e = Exp(x) y = Pow(e, x)"), "not one constant"),
+        (case("y = LeakyRelu<alpha = 1.5>(x)"), "slope"),
+        (case("y = Gather<axis = 2>(x, odd)", "float[2, 4, 3, 6]"), "equally spaced"),
+        (
+            case("y = Gather(slopes, i)", "float[1, 1, 1]", "int64[1] i"),
+            "not known at compile time",
+        ),
+        (
+            case("y = Expand(x, many)", "float[2, 65, 6]", "float[2, 1, 6] x"),
+            "65 copies",
+        ),
+        (case('y = Pad<mode = "wrap">(x, around)', "float[2, 4, 6, 11]"), "mode 'wrap'"),
+    ],
+)
+def test_what_stays_says_why(text: str, reason: str) -> None:
+    weights = {**WEIGHTS, "many": np.asarray([2, 65, 6], np.int64)}
+    assert reason in untouched(RewriteOps(), text, weights).missed
+
+
+def test_whole_numbers_stay() -> None:
+    text = "g (int64[2, 4] x) => (int64[2, 4] y) { y = Neg(x) }"
+    assert untouched(RewriteOps(), text).ops == ["Neg"]
