@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from edgefusion.passes.assign_precision import AssignPrecision
 from edgefusion.passes.channels_last import ChannelsLast
 from edgefusion.passes.fold_batch_norm import FoldBatchNorm
+from edgefusion.passes.fold_broadcast import FoldBroadcast
 from edgefusion.passes.fold_constants import FoldConstants
 from edgefusion.passes.fold_resize import FoldResize
 from edgefusion.passes.fuse_attention import FuseAttention
@@ -72,6 +73,7 @@ def deployment_passes(
         *transposed,
         FuseEpilogue(),
         FuseNormStats(),  # after epilogues: statistics are of the finished result
+        FoldBroadcast(),  # what no epilogue has taken
         AssignPrecision(precision, tuple(rules)),
         QuantizeW8A16(),
         PartitionHost(),
