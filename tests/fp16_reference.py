@@ -151,11 +151,15 @@ def _attention(a: Attributes, v: Mapping[str, F64], shape: tuple[int, ...]) -> t
     heads, scale = a["heads"], a["scale"]
     parts, tolerances = [], []
     q, k, values = (np.split(v[name][0], heads, axis=-1) for name in "qkv")
-    for qh, kh, vh in zip(q, k, values, strict=True):
+    masks = [None] * heads
+    if "mask" in v:
+        mask = v["mask"]
+        masks = list(np.broadcast_to(mask.reshape(-1, *mask.shape[-2:]), (heads, *mask.shape[-2:])))
+    for qh, kh, vh, own in zip(q, k, values, masks, strict=True):
         scores = rounded(qh @ kh.T * np.float32(scale))
         blur = ulp(scores) + chain_error(qh.shape[1], np.abs(qh) @ np.abs(kh.T)) * scale
-        if "mask" in v:
-            scores = rounded(scores + v["mask"].reshape(-1, scores.shape[1]))
+        if own is not None:
+            scores = rounded(scores + own)
             blur = blur + ulp(scores)
         powers = np.exp(scores - scores.max(axis=1, keepdims=True))
         weights = rounded(powers / powers.sum(axis=1, keepdims=True))

@@ -140,16 +140,25 @@ def matmul_case(m: int = 200, k: int = 64, n: int = 192) -> Network:
 
 
 def attention_case(
-    queries: int = 300, keys: int = 77, heads: int = 4, depth: int = 24, *, mask: bool = False
+    queries: int = 300,
+    keys: int = 77,
+    heads: int = 4,
+    depth: int = 24,
+    *,
+    mask: bool = False,
+    key_mask: bool = False,
 ) -> Network:
+    """``mask`` is one for all heads; ``key_mask`` one of each head, the same for all queries."""
     b = NetworkBuilder()
     b.add("q", 1, queries, heads * depth, role=Role.INPUT)
     b.add("k", 1, keys, heads * depth, role=Role.INPUT)
     b.add("v", 1, keys, heads * depth, role=Role.INPUT)
     if mask:
         b.add("mask", 1, 1, queries, keys, role=Role.WEIGHT)
+    elif key_mask:
+        b.add("mask", 1, heads, 1, keys, role=Role.WEIGHT)
     b.add("y", 1, queries, heads * depth, role=Role.OUTPUT)
-    masked = "mask" if mask else ""
+    masked = "mask" if mask or key_mask else ""
     kind = Attention(q="q", k="k", v="v", mask=masked, heads=heads, scale=depth**-0.5)
     b.op("attention", kind, "y")
     return b.build()
@@ -266,6 +275,7 @@ def all_cases() -> dict[str, Network]:
         "matmul": matmul_case(),
         "attention": attention_case(),
         "attention_mask": attention_case(77, 77, mask=True),
+        "attention_key_mask": attention_case(150, 77, key_mask=True),
         "attention_wide": attention_case(128, 512, heads=1, depth=40),
         "group_norm": group_norm_case(),
         "group_norm_given": group_norm_case(given=True),

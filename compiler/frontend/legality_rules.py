@@ -226,7 +226,7 @@ def matrix_or_batched(node: Node) -> Verdict:
 
 
 def attention_mask(node: Node) -> Verdict:
-    """An attention mask has the axes [1 or heads, lq, lk], or [1, lk] for all queries."""
+    """An attention mask has the axes [1 or heads, lq or 1, lk]."""
     if len(node.inputs) < 4:
         return OK
     heads = node.get_int("num_heads")
@@ -235,9 +235,7 @@ def attention_mask(node: Node) -> Verdict:
         return False, "its mask is one number"
     rows, columns = (mask.shape[-2] if mask.rank > 1 else 1), mask.shape[-1]
     lead = prod(mask.shape[:-2])
-    fits = columns == k.shape[-2] and (
-        (rows == q.shape[-2] and lead in (1, heads)) or (rows == 1 and lead == 1)
-    )
+    fits = columns == k.shape[-2] and rows in (1, q.shape[-2]) and lead in (1, heads)
     return OK if fits else (False, f"its mask has the unsupported shape {list(mask.shape)}")
 
 

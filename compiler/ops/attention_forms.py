@@ -58,13 +58,14 @@ class Operands:
         if self.mask is None:
             return
         mask = self.mask.reshape(self.mask.operand.elements // self.keys, self.keys)
-        per_head = mask.shape[0] // self.queries if mask.shape[0] >= self.queries else 1
-        if mask.shape[0] == 1:
-            source = mask
-            tile = e.bring(buffer, source, again=h.index + r.index > 0)
+        each = self.mask.shape[-2] if len(self.mask.shape) > 1 else 1
+        per_head = mask.shape[0] // each
+        base = (h.start % per_head) * each
+        if each == 1:
+            again = r.index + (h.index if per_head == 1 else 0) > 0
+            tile = e.bring(buffer, rows(mask, base, 1), again=again)
             tile = tile.strided(scores.shape, (0, tile.operand.strides[-1]))
         else:
-            base = (h.start % per_head) * self.queries
             again = h.index > 0 and per_head == 1
             tile = e.bring(buffer, rows(mask, base + r.start, r.size), again=again)
         e.vector(Opcode.BINARY, scores, [scores, tile], (("function", "add"),))
