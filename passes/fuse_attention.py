@@ -4,21 +4,26 @@
     k[n,lk,h*d] -> split heads -> * scale -> MatMul -> * scale -> + mask -> Softmax -> MatMul
     v[n,lk,h*e] -> split heads ------------------------------------------------------/ -> merge
 Every scale is optional, and so is the mask. The split is any chain of views that has the effect of
-one (``passes.axis_atoms``). Exporters guard the softmax against rows that are masked out entirely
-(``Where(IsNaN(p), 0, p)``); the guard goes if the mask is a constant that has no such row.
+one (``passes.axis_atoms``); where q, k or v come from none, as after rotary embeddings, tokens are
+made of them. Exporters guard the softmax against rows that are masked out entirely
+(``Where(IsNaN(p), 0, p)``); the guard goes if the mask is a constant that has no such row, and
+else multiplies the result (``passes.attention_guard``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from typing import ClassVar
 
 import numpy as np
 
 from edgefusion.compiler.graph.functions import function_for
 from edgefusion.compiler.graph.graph import Graph
-from edgefusion.compiler.graph.node import Node, Tensor
+from edgefusion.compiler.graph.node import Attribute, Node, Tensor
+from edgefusion.passes.attention_guard import Guards
+from edgefusion.passes.attention_tokens import TokenWriter
 from edgefusion.passes.axis_atoms import Dims, dims, reshaped, results, sources, through_all
 from edgefusion.passes.matching import is_op, leak, normalized_axis, with_scalar
 from edgefusion.passes.pass_base import PassContext, PassResult, Remarks
@@ -33,6 +38,7 @@ class FuseAttention:
     def run(self, graph: Graph, context: PassContext) -> PassResult:  # noqa: ARG002
         """Rewrite every match."""
         remarks = Remarks(self.name)
+        guards = Guards(graph)
         for softmax in graph.nodes:
             if not is_op(softmax, "Softmax"):
                 continue
@@ -40,14 +46,7 @@ class FuseAttention:
             if isinstance(match, str):
                 remarks.missed(softmax, match)
             elif match:
-                fused = graph.fuse(
-                    match.nodes,
-                    function_for("Attention", ("mask",) if match.mask else ()),
-                    [match.q, match.k, match.v, *([match.mask] if match.mask else [])],
-                    [match.result],
-                    {"num_heads": match.heads, "scale": match.scale},
-                )
-                remarks.matched(fused, match.summary)
+                remarks.matched(_rewrite(graph, match, guards), match.summary)
         return remarks.result()
 
 
@@ -61,14 +60,53 @@ class _Match:
     nodes: list[Node]
     heads: int
     scale: float
+    guarded: bool = False
+    """Whether rows of the mask may leave nothing to attend to, which gives zeros."""
+    lead: tuple[int, ...] | None = None
+    """Leading axes of scores whose q, k (transposed) and v are heads; None for tokens."""
 
     @property
     def summary(self) -> str:
         kind = "self" if _root(self.q) is _root(self.k) else "cross"
         masked = ", masked" if self.mask else ""
-        depth = self.q.shape[-1] // self.heads
-        sizes = f"{self.q.shape[-2]} x {self.k.shape[-2]}"
+        depth = self.q.shape[-1] if self.lead is not None else self.q.shape[-1] // self.heads
+        keys = self.k.shape[-1] if self.lead is not None else self.k.shape[-2]
+        sizes = f"{self.q.shape[-2]} x {keys}"
         return f"{kind}-attention, {self.heads} heads of {depth}, {sizes} scores{masked}"
+
+
+def _rewrite(graph: Graph, match: _Match, guards: Guards) -> Node:
+    """The fused op, and what leads to it and from it."""
+    last, shape, mask = match.nodes[-1], match.result.shape, match.mask
+    writer = TokenWriter(graph, last)
+    factor = None
+    if match.guarded:
+        assert mask is not None
+        mask, factor = guards.of(mask)
+    q, k, v = match.q, match.k, match.v
+    if match.lead is not None:
+        q, k, v = writer.tokens(q), writer.tokens(k, transposed=True), writer.tokens(v)
+        mask = writer.mask(mask, match.lead) if mask else None
+    operands = [q, k, v, *([mask] if mask else [])]
+    function = function_for("Attention", ("mask",) if mask else ())
+    attrs: dict[str, Attribute] = {"num_heads": match.heads, "scale": match.scale}
+    made = (*q.shape[:2], v.shape[2])
+    if factor is None and made == shape and match.lead is None:
+        return graph.fuse(match.nodes, function, operands, [match.result], attrs)
+    tokens = graph.tensor(f"{match.result.name}.tokens", made, q.dtype)
+    fused = graph.add(
+        function, operands, [tokens], attrs, source=match.nodes, name=last.name, before=last
+    )
+    if factor is not None and prod(factor.shape[:-2]) in (1, made[0]):
+        tokens = writer.product(tokens, guards.rows(factor))
+        factor = None
+    if match.lead is not None:
+        tokens = writer.heads(tokens, shape)
+    if factor is not None:
+        graph.fuse(match.nodes, "Mul", [writer.view(tokens, shape), factor], [match.result])
+    else:
+        graph.fuse(match.nodes, "Reshape", [tokens, writer.sizes(shape)], [match.result])
+    return fused
 
 
 def _root(tokens: Tensor) -> Tensor:
@@ -92,13 +130,11 @@ class _Scores:
     mask: Tensor | None
     masked: tuple[int, ...]
 
-    def mask_misfit(self, heads: tuple[int, int]) -> str:
-        """Why the mask cannot be broadcast to the scores [n,h,lq,lk]; '' if it can."""
+    def mask_misfit(self, heads: tuple[int, int]) -> bool:
+        """Whether the mask cannot be broadcast to the scores [n,h,lq,lk]."""
         if self.mask is None or all(size == 1 for size in self.mask.shape[:-2]):
-            return ""
-        if self.masked[:-2] == heads:
-            return ""
-        return f"the mask {list(self.mask.shape)} is added to scores {list(self.masked)}"
+            return False
+        return self.masked[:-2] != heads
 
 
 def _match(softmax: Node) -> _Match | str | None:
@@ -113,6 +149,7 @@ def _match(softmax: Node) -> _Match | str | None:
     guard, product = weighted
     if product.inputs[0] is not (guard[-1].output if guard else softmax.output):
         return "the softmax is the right operand of its product"
+    guarded = bool(guard) and scores.mask is not None and not scores.mask.is_constant
     if guard and scores.mask is not None:
         reason = _unguarded(scores.mask)
         if reason:
@@ -123,11 +160,11 @@ def _match(softmax: Node) -> _Match | str | None:
     reason = leak([scores.product, *scores.nodes, softmax, *guard, product], [product.output])
     if reason:
         return reason
+    scale = q_scale * k_scale * scores.scale
     heads = _heads(q, k, product)
-    if isinstance(heads, str):
-        return heads
-    misfit = scores.mask_misfit((heads.q.shape[0], heads.count))
-    return misfit or _Match(
+    if heads is None or scores.mask_misfit((heads.q.shape[0], heads.count)):
+        return _loose(q, k, product, core, scores, scale, guarded=guarded)
+    return _Match(
         heads.q,
         heads.k,
         heads.v,
@@ -135,8 +172,35 @@ def _match(softmax: Node) -> _Match | str | None:
         heads.result,
         list(dict.fromkeys([*heads.before, *core, *heads.after])),
         heads.count,
-        q_scale * k_scale * scores.scale,
+        scale,
+        guarded,
     )
+
+
+def _loose(
+    q: Tensor,
+    k: Tensor,
+    product: Node,
+    core: list[Node],
+    scores: _Scores,
+    scale: float,
+    *,
+    guarded: bool,
+) -> _Match | str:
+    """Heads that are split from no tokens: q[..., lq, d], k[..., d, lk], v[..., lk, e]."""
+    v, result = product.inputs[1], product.output
+    leads = {tensor.shape[:-2] for tensor in (q, k, v, result)}
+    if len(leads) > 1:
+        return f"q {list(q.shape)}, k {list(k.shape)} and v {list(v.shape)} have other heads each"
+    if any(tensor.is_constant for tensor in (q, k, v)):
+        return "one of q, k and v is a constant"
+    (lead,) = leads
+    masked = scores.masked[:-2] if scores.mask is not None else lead
+    if guarded and masked != lead:
+        return "the guard against masked-out rows is of other axes than the result"
+    core = list(dict.fromkeys(core))
+    mask = scores.mask
+    return _Match(q, k, v, mask, result, core, prod(lead), scale, guarded, masked)
 
 
 def _scores(tensor: Tensor) -> _Scores | str:
@@ -205,9 +269,10 @@ def _weighted(softmax: Node) -> tuple[list[Node], Node] | None:
 
 
 def _unguarded(mask: Tensor) -> str:
-    """Why the guard against rows without any key cannot go; '' if it can."""
+    """Why the guard against rows without any key can neither go nor follow; '' if it can."""
     if not mask.is_constant:
-        return "the guard against masked-out rows is needed: the mask is not a constant"
+        same = prod(mask.shape[-3:-2]) == 1
+        return "" if same else "the guard against masked-out rows is needed: each head has its own"
     if np.isneginf(mask.values()).all(axis=-1).any():
         return "the guard against masked-out rows is needed: the mask has such rows"
     return ""
@@ -226,8 +291,9 @@ class _Heads:
     count: int
 
 
-def _heads(q: Tensor, k: Tensor, product: Node) -> _Heads | str:
-    """Find the tokens that q[..,lq,d], k[..,d,lk] and v[..,lk,e] are split from."""
+def _heads(q: Tensor, k: Tensor, product: Node) -> _Heads | None:
+    """The tokens that q[..,lq,d], k[..,d,lk] and v[..,lk,e] are split from, if they are, and into
+    which the result is merged."""
     v, result = product.inputs[1], product.output
     depth, v_depth = q.shape[-1], v.shape[-1]
     for q_tokens, q_views in _tokens(q, depth, "nhld"):
@@ -245,10 +311,7 @@ def _heads(q: Tensor, k: Tensor, product: Node) -> _Heads | str:
                     return _Heads(
                         q_tokens, k_tokens, v_tokens, merged[0], before, list(merged[1]), count
                     )
-    return (
-        "q, k and v are not split into heads from tokens [n, length, heads * depth], or the result "
-        "is not merged back"
-    )
+    return None
 
 
 def _tokens(tensor: Tensor, depth: int, order: str) -> Iterator[tuple[Tensor, tuple[Node, ...]]]:
@@ -270,13 +333,15 @@ def _tokens(tensor: Tensor, depth: int, order: str) -> Iterator[tuple[Tensor, tu
 def _merged(
     result: Tensor, batch: int, length: int, heads: int, depth: int
 ) -> tuple[Tensor, tuple[Node, ...]] | None:
-    """The tokens [n, l, h*e] that the product [n,h,l,e] is merged into."""
+    """The tokens [n, l, h*e] or [n*l, h*e] that the product [n,h,l,e] is merged into."""
     n, h, rows, e = ("n", batch), ("h", heads), ("l", length), ("e", depth)
     split = reshaped(dims([n], [h], [rows], [e]), result.shape)
-    wanted = dims([n], [rows], [h, e])
+    wanted = {
+        (batch, length, heads * depth): dims([n], [rows], [h, e]),
+        (batch * length, heads * depth): dims([n, rows], [h, e]),
+    }
     for tokens, views in results(result):
-        shape = (batch, length, heads * depth)
-        if split and tokens.shape == shape and through_all(split, views) == wanted:
+        if split and tokens.shape in wanted and through_all(split, views) == wanted[tokens.shape]:
             return tokens, views
     return None
 

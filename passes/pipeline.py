@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from edgefusion.passes.assign_precision import AssignPrecision
 from edgefusion.passes.channels_last import ChannelsLast
+from edgefusion.passes.fold_attention_batch import FoldAttentionBatch
 from edgefusion.passes.fold_batch_norm import FoldBatchNorm
 from edgefusion.passes.fold_broadcast import FoldBroadcast
 from edgefusion.passes.fold_constants import FoldConstants
@@ -53,6 +54,7 @@ def recognition_passes(timesteps: Sequence[float] = ()) -> tuple[Pass, ...]:
         FuseGelu(),
         FuseGeglu(),  # after GELU: it looks for the fused op
         FuseAttention(),
+        FoldAttentionBatch(),
         RewriteOps(),  # after all patterns, which look for what exporters write
         RemoveIdentities(merge_views=True),
     )
