@@ -120,6 +120,23 @@ def pad(forms: Forms, node: Node) -> str:
     return ""
 
 
+def blocks(forms: Forms, node: Node) -> str:
+    """DepthToSpace and SpaceToDepth: transposes, which ``split-transpose`` makes short work of."""
+    x, y = node.inputs[0], node.output
+    size = node.get_int("blocksize")
+    n, channels, height, width = x.shape if node.op == "DepthToSpace" else y.shape
+    depth = channels // size**2
+    if node.op == "SpaceToDepth":
+        shape, perm = (n, height, size, width, size, depth), (0, 1, 3, 2, 4, 5)
+    elif node.get_str("mode", "DCR") == "DCR":
+        shape, perm = (n, height, width, size, size, depth), (0, 1, 3, 2, 4, 5)
+    else:
+        shape, perm = (n, height, width, depth, size, size), (0, 1, 4, 2, 5, 3)
+    moved = forms.move(forms.view(forms.last(x, node), shape, node), perm, node)
+    forms.set_last(y, forms.view(moved, permuted(y.shape, to_last(4)), node))
+    return ""
+
+
 def reduction(forms: Forms, node: Node) -> str:
     """ReduceMean and its kin; without kept axes, the rest must come out in the same order."""
     x, axes = node.inputs[0], node.input(1)
@@ -162,6 +179,8 @@ ANCHORS: Mapping[str, Rule] = {
     "GlobalAveragePool": global_pool,
     "GlobalMaxPool": global_pool,
     "Resize": resize,
+    "DepthToSpace": blocks,
+    "SpaceToDepth": blocks,
 }
 
 _OTHER_ELEMENTWISE = (

@@ -31,6 +31,7 @@ from edgefusion.passes.quantize_w8a16 import QuantizeW8A16
 from edgefusion.passes.remove_identities import RemoveIdentities
 from edgefusion.passes.remove_qdq import RemoveQdq
 from edgefusion.passes.rewrite_ops import RewriteOps
+from edgefusion.passes.split_transpose import SplitTranspose
 from edgefusion.passes.tabulate_timestep import TabulateTimestep
 from edgefusion.passes.transpose_upsampled_conv import TransposeUpsampledConv
 
@@ -71,6 +72,7 @@ def deployment_passes(
     transposed = (TransposeUpsampledConv(precision, tuple(rules)),) if transposing else ()
     return (
         ChannelsLast(),
+        SplitTranspose(),
         FoldResize(),  # before epilogues: doubling is a convolution's first step
         *transposed,
         FuseEpilogue(),

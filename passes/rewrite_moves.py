@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from edgefusion.compiler.graph.graph import Tensor
+from edgefusion.passes.matching import made_by
 from edgefusion.passes.rewriting import Rewriting, Rule, around
 
 MAX_COPIES = 64
@@ -120,5 +121,38 @@ def _filled(r: Rewriting, x: Tensor, axis: int, width: int, fill: float) -> Tens
     )
 
 
-MOVES: Mapping[str, Rule] = {"Gather": gather, "Expand": expand, "Tile": tile, "Pad": pad}
+def depth_to_space(r: Rewriting) -> str:
+    """PixelShuffle of a convolution: its filters in the order in which blocks lie together."""
+    x, size = r.node.inputs[0], r.node.get_int("blocksize")
+    if r.node.get_str("mode", "DCR") != "CRD":
+        return "its blocks lie together"
+    conv = made_by(x, "Conv")
+    if conv is None or x.only_consumer is not r.node or conv.get_int("group", 1) != 1:
+        return "its operand comes from no convolution of its own"
+    parameters = [tensor for tensor in conv.inputs[1:] if not tensor.is_absent]
+    if not all(tensor.is_constant for tensor in parameters):
+        return "filters of its convolution are computed at run time"
+    order = np.arange(x.shape[1]).reshape(-1, size**2).T.reshape(-1)
+
+    def ordered(tensor: Tensor) -> Tensor:
+        values = tensor.lazy
+        return r.graph.deferred_constant(
+            f"{tensor.name}.ordered", tensor.shape, tensor.dtype, lambda: values.load()[order]
+        )
+
+    inputs = [conv.inputs[0], *map(ordered, parameters)]
+    made = r.graph.tensor(f"{x.name}.ordered", x.shape, x.dtype)
+    r.graph.add("Conv", inputs, [made], conv.attrs, source=[conv], before=conv)
+    r.last("DepthToSpace", [made], {"blocksize": size, "mode": "DCR"})
+    r.graph.remove(conv)
+    return ""
+
+
+MOVES: Mapping[str, Rule] = {
+    "Gather": gather,
+    "Expand": expand,
+    "Tile": tile,
+    "Pad": pad,
+    "DepthToSpace": depth_to_space,
+}
 """By the type of the ONNX operator."""

@@ -76,6 +76,39 @@ CASES: Mapping[str, Case] = {
         "{ a = Add(x, bias) y = Mul(u, a) }",
         {"bias": (4, 1, 16)},
     ),
+    "PixelShuffle": Case(
+        f"g ({IMAGE}) => (float[1, 4, 16, 16] y) "
+        '{ f = Conv(x, k, b) y = DepthToSpace<blocksize = 2, mode = "CRD">(f) }',
+        {"k": (16, 16, 1, 1), "b": (16,)},
+    ),
+    "windows of an image": Case(
+        "g (float[1, 8, 12, 16] x) => (float[6, 16, 16] y) { s = Reshape(x, split) "
+        "t = Transpose<perm = [0, 1, 3, 2, 4, 5]>(s) y = Reshape(t, merge) }",
+        {
+            "split": np.asarray([1, 2, 4, 3, 4, 16], np.int64),
+            "merge": np.asarray([6, 16, 16], np.int64),
+        },
+    ),
+    "attention of windows, with rotary angles and a bias of each head": Case(
+        "g (float[3, 2, 8, 16] q, float[3, 2, 8, 16] k, float[3, 2, 8, 16] v) => "
+        "(float[3, 2, 8, 16] y) { r = Mul(q, angles) kt = Transpose<perm = [0, 1, 3, 2]>(k) "
+        "s = MatMul(r, kt) b = Add(s, bias) p = Softmax(b) y = MatMul(p, v) }",
+        {"angles": (8, 16), "bias": (1, 2, 8, 8)},
+    ),
+    "keys of groups of queries": Case(
+        "g (float[1, 4, 8, 16] q, float[1, 2, 16, 8] k, float[1, 2, 8, 16] v) => "
+        "(float[1, 4, 8, 16] y) { k5 = Unsqueeze(k, two) v5 = Unsqueeze(v, two) "
+        "ke = Expand(k5, keys) ve = Expand(v5, values) kh = Reshape(ke, k4) vh = Reshape(ve, v4) "
+        "s = MatMul(q, kh) h = Mul(s, quarter) p = Softmax(h) y = MatMul(p, vh) }",
+        {
+            "two": np.asarray([2], np.int64),
+            "keys": np.asarray([1, 2, 2, 16, 8], np.int64),
+            "values": np.asarray([1, 2, 2, 8, 16], np.int64),
+            "k4": np.asarray([1, 4, 16, 8], np.int64),
+            "v4": np.asarray([1, 4, 8, 16], np.int64),
+            "quarter": np.asarray(0.25, np.float32),
+        },
+    ),
     "padding of its own": Case(
         f"g ({IMAGE}) => (float[1, 16, 8, 9] y) {{ p = Pad(x, widths) y = Conv(p, w, b) }}",
         {**CONV, "widths": np.asarray([0, 0, 2, 1, 0, 0, 0, 2], np.int64)},

@@ -225,6 +225,21 @@ def test_conv_over_three_axes_stays() -> None:
     assert "one or two spatial axes" in outcome.missed
 
 
+@pytest.mark.parametrize(
+    ("op", "shape"),
+    [
+        ("DepthToSpace<blocksize = 2>", "2, 12, 8"),
+        ('DepthToSpace<blocksize = 2, mode = "CRD">', "2, 12, 8"),
+        ("SpaceToDepth<blocksize = 2>", "32, 3, 2"),
+    ],
+)
+def test_blocks_and_channels(op: str, shape: str) -> None:
+    body = f"r = Conv<pads = [1, 1, 1, 1]>(x, w, b) y = {op}(r)"
+    outcome = last(f"g (float[1, 8, 6, 4] x) => (float[1, {shape}] y) {{ {body} }}")
+    assert transposes(outcome) == 3
+    assert {"DepthToSpace", "SpaceToDepth"}.isdisjoint(outcome.ops)
+
+
 @pytest.mark.parametrize("which", ["scales", "sizes"])
 def test_nearest_resize(which: str) -> None:
     operand = "s" if which == "scales" else ", z"
@@ -247,9 +262,9 @@ def test_linear_resize_stays_channels_first() -> None:
 
 def test_op_in_the_middle_that_stays_gets_transposes_and_a_remark() -> None:
     outcome = last(
-        "g (float[1, 8, 6, 4] x) => (float[1, 2, 12, 8] y) "
-        "{ a = Conv(x, w2) d = DepthToSpace<blocksize = 2>(a) y = Conv(d, k) }",
-        {**CONV, "k": (2, 2, 1, 1)},
+        "g (float[1, 8, 6, 4] x) => (float[1, 8, 6, 4] y) "
+        "{ a = Conv(x, w2) d = LRN<size = 3>(a) y = Conv(d, w2) }",
+        CONV,
     )
     assert transposes(outcome) == 4
     assert any("an op wants channels first" in reason for reason in reasons(outcome, "missed"))

@@ -82,6 +82,14 @@ def test_values_stay_and_the_npu_has_all_ops(name: str) -> None:
     assert not any("the NPU has no" in reason for reason in refusals), refusals
 
 
+def test_pixel_shuffle_reorders_the_filters_before_it() -> None:
+    body = 'f = Conv(x, w, shift) y = DepthToSpace<blocksize = 2, mode = "CRD">(f)'
+    weights = {"w": (12, 4, 3, 3), "shift": (12,)}
+    outcome = rewritten(RewriteOps(), case(body, "float[2, 3, 6, 8]"), weights)
+    assert outcome.ops == ["Conv", "DepthToSpace"]
+    assert outcome.graph.nodes[1].get_str("mode") == "DCR"
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

@@ -382,12 +382,12 @@ def test_transformer_block(
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_packed_attention_of_torch_runs_in_parts(tmp_path: Path) -> None:
-    # torch.nn.MultiheadAttention unpacks q, k, v over a fifth axis: that part runs on the host.
+def test_packed_attention_of_torch_is_one_op(tmp_path: Path) -> None:
+    # torch.nn.MultiheadAttention unpacks q, k, v over a fifth axis.
     layer = torch.nn.TransformerEncoderLayer(32, 4, 64, batch_first=True, norm_first=True)
     net = through(exported(layer, torch.randn(1, 12, 32), tmp_path / "layer.onnx"), "fp16", 2e-3)
-    assert "more than four axes" in find(net, "host").kind.attributes["reason"]
-    assert Counter(op.kind.name for op in net.ops)["batch_matmul"] == 2
+    kinds = Counter(op.kind.name for op in net.ops)
+    assert (kinds["attention"], kinds["host"]) == (1, 0)
 
 
 @pytest.mark.parametrize("component", ["text_encoder", "unet", "vae_decoder"])
