@@ -31,6 +31,7 @@ from edgefusion.passes.quantize_w8a16 import QuantizeW8A16
 from edgefusion.passes.remove_identities import RemoveIdentities
 from edgefusion.passes.remove_qdq import RemoveQdq
 from edgefusion.passes.rewrite_ops import RewriteOps
+from edgefusion.passes.split_batch import SplitBatch
 from edgefusion.passes.split_transpose import SplitTranspose
 from edgefusion.passes.tabulate_timestep import TabulateTimestep
 from edgefusion.passes.transpose_upsampled_conv import TransposeUpsampledConv
@@ -58,6 +59,7 @@ def recognition_passes(timesteps: Sequence[float] = ()) -> tuple[Pass, ...]:
         FoldAttentionBatch(),
         RewriteOps(),  # after all patterns, which look for what exporters write
         RemoveIdentities(merge_views=True),
+        SplitBatch(),
     )
 
 

@@ -76,6 +76,12 @@ CASES: Mapping[str, Case] = {
         "{ a = Add(x, bias) y = Mul(u, a) }",
         {"bias": (4, 1, 16)},
     ),
+    "two images": Case(
+        "g (float[2, 16, 8, 8] x) => (float[2, 10] y) { a = Conv<pads = [1, 1, 1, 1]>(x, w, b) "
+        "r = Relu(a) d = Conv<group = 16, strides = [2, 2], pads = [1, 1, 1, 1]>(r, v, c) "
+        "p = GlobalAveragePool(d) f = Flatten(p) y = Gemm(f, k) }",
+        {**CONV, "v": (16, 1, 3, 3), "c": (16,), "k": (16, 10)},
+    ),
     "PixelShuffle": Case(
         f"g ({IMAGE}) => (float[1, 4, 16, 16] y) "
         '{ f = Conv(x, k, b) y = DepthToSpace<blocksize = 2, mode = "CRD">(f) }',
