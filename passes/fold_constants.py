@@ -133,7 +133,20 @@ def _view(node: Node) -> Callable[[Values], Array] | None:
         return lambda values: values.load().astype(dtype)
     if node.op in ("QuantizeLinear", "DequantizeLinear"):
         return _by_scale(node)
-    return None
+    return _sliced(node) if node.op == "Slice" else None
+
+
+def _sliced(node: Node) -> Callable[[Values], Array]:
+    """A part of every axis; bounds beyond the ends are the ends, as Python's are."""
+    bounds = [t.values().reshape(-1).tolist() if not t.is_absent else [] for t in node.inputs[1:]]
+    starts, ends, *rest = bounds
+    axes = rest[0] if rest and rest[0] else range(len(starts))
+    steps = rest[1] if len(rest) > 1 else [1] * len(starts)
+    index: Any = [slice(None)] * node.inputs[0].rank
+    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+        stop = None if step < 0 and end < -node.inputs[0].shape[axis] else end
+        index[axis] = slice(start, stop, step)
+    return lambda values: np.ascontiguousarray(values.load()[tuple(index)])
 
 
 def _by_scale(node: Node) -> Callable[[Values], Array] | None:

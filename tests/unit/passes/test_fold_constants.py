@@ -61,6 +61,25 @@ def test_view_of_a_view_of_a_large_weight() -> None:
     assert outcome.ops == ["MatMul"]
 
 
+@pytest.mark.parametrize(
+    ("bounds", "count"),
+    [
+        (([2], [1 << 62], [0], [1]), 6),
+        (([-1], [-(1 << 62)], [0], [-2]), 4),
+        (([-7], [-1], [-2], [3]), 2),
+    ],
+)
+def test_part_of_a_large_weight(bounds: tuple[list[int], ...], count: int) -> None:
+    names = ("start", "end", "axis", "step")
+    outcome = rewritten(
+        FoldConstants(max_bytes=64),
+        f"g (float[{count}, 6] x) => (float[{count}, 6] y) "
+        f"{{ p = Slice(w, {', '.join(names)}) y = Add(x, p) }}",
+        {"w": (8, 6), **dict(zip(names, map(np.asarray, bounds), strict=True))},
+    )
+    assert outcome.ops == ["Add"]
+
+
 def test_arithmetic_on_a_large_weight_is_refused() -> None:
     outcome = untouched(
         FoldConstants(max_bytes=64),
