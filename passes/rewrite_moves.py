@@ -121,6 +121,17 @@ def _filled(r: Rewriting, x: Tensor, axis: int, width: int, fill: float) -> Tens
     )
 
 
+def einsum(r: Rewriting) -> str:
+    """An equation of one operand that only moves its axes."""
+    equation = "".join(r.node.get_str("equation").split())
+    operand, _, result = equation.partition("->")
+    if len(r.node.inputs) != 1 or sorted(operand) != sorted(result) or not result.isalpha():
+        return "it does more than move axes"
+    if len(set(operand)) < len(operand):
+        return "it takes a diagonal"
+    return r.last("Transpose", r.node.inputs, {"perm": [operand.index(axis) for axis in result]})
+
+
 def depth_to_space(r: Rewriting) -> str:
     """PixelShuffle of a convolution: its filters in the order in which blocks lie together."""
     x, size = r.node.inputs[0], r.node.get_int("blocksize")
@@ -153,6 +164,7 @@ MOVES: Mapping[str, Rule] = {
     "Expand": expand,
     "Tile": tile,
     "Pad": pad,
+    "Einsum": einsum,
     "DepthToSpace": depth_to_space,
 }
 """By the type of the ONNX operator."""

@@ -138,6 +138,28 @@ def hard_sigmoid(r: Rewriting) -> str:
     return r.last("Min", [r.step("Relu", [y], x.shape), r.number(1.0)])
 
 
+def where(r: Rewriting) -> str:
+    """x m + c, where a condition that is known chooses between x and constants: m is 1 where it
+    chooses x, c is 0 there."""
+    condition, *sides = r.node.inputs
+    y = r.node.output
+    computed = [side for side in sides if not side.is_constant]
+    if not condition.is_constant or len(computed) != 1:
+        return "its condition, or what else it chooses, is computed"
+    (x,), other = computed, sides[1] if computed[0] is sides[0] else sides[0]
+    chosen = condition.values() if x is sides[0] else ~condition.values()
+    if chosen.all() and x.shape == y.shape:
+        return r.last("Identity", [x])
+    kept = r.graph.constant(f"{y.name}.kept", chosen.astype(y.dtype))
+    added = np.where(chosen, 0, other.values()).astype(y.dtype)
+    if not added.any():
+        return r.last("Mul", [x, kept])
+    if not np.isfinite(added).all():
+        return "it chooses infinities"
+    product = r.step("Mul", [x, kept], np.broadcast_shapes(x.shape, chosen.shape))
+    return r.last("Add", [product, r.graph.constant(f"{y.name}.added", added)])
+
+
 def batch_norm(r: Rewriting) -> str:
     """x s + t with s = gamma / sqrt(variance + epsilon) and t = beta - mean s, one a channel."""
     node = r.node
@@ -186,6 +208,7 @@ VALUES: Mapping[str, Rule] = {
     "PRelu": prelu,
     "Elu": elu,
     "HardSigmoid": hard_sigmoid,
+    "Where": where,
     "BatchNormalization": batch_norm,
     "InstanceNormalization": instance_norm,
 }

@@ -18,7 +18,9 @@ from edgefusion.compiler.graph.graph import Graph
 from edgefusion.compiler.graph.text import graph_text
 from edgefusion.passes.assign_precision import AssignPrecision
 from edgefusion.passes.channels_last import ChannelsLast
+from edgefusion.passes.fold_attention_batch import FoldAttentionBatch
 from edgefusion.passes.fold_batch_norm import FoldBatchNorm
+from edgefusion.passes.fold_broadcast import FoldBroadcast
 from edgefusion.passes.fold_constants import FoldConstants
 from edgefusion.passes.fold_resize import FoldResize
 from edgefusion.passes.fuse_attention import FuseAttention
@@ -38,6 +40,9 @@ from edgefusion.passes.pipeline import default_passes
 from edgefusion.passes.quantize_w8a16 import QuantizeW8A16
 from edgefusion.passes.remove_identities import RemoveIdentities
 from edgefusion.passes.remove_qdq import RemoveQdq
+from edgefusion.passes.rewrite_ops import RewriteOps
+from edgefusion.passes.split_batch import SplitBatch
+from edgefusion.passes.split_transpose import SplitTranspose
 from edgefusion.passes.tabulate_timestep import TabulateTimestep
 from edgefusion.passes.transpose_upsampled_conv import TransposeUpsampledConv
 from tests.graph_cases import CONTEXT, Array, assert_same, execute, parse, random_feeds
@@ -194,12 +199,35 @@ CASES: Mapping[str, PassCase] = {
         "a = Softmax(m) o = MatMul(a, vh) t = Transpose<perm = [0, 2, 1, 3]>(o) "
         "y = Reshape(t, merge) }",
     ),
+    "fold-attention-batch": PassCase(
+        FoldAttentionBatch(),
+        "g (float[2, 5, 4] q) => (float[2, 5, 4] y) "
+        "{ qt = Transpose<perm = [0, 2, 1]>(q) s = MatMul(q, qt) a = Softmax(s) "
+        "y = MatMul(a, q) }",
+        behind=(FuseAttention(),),
+    ),
+    "rewrite-ops": PassCase(
+        RewriteOps(),
+        "g (float[2, 6] x) => (float[2, 6] y) <float low = {-0.5}, float high = {0.5}> "
+        "{ c = Clip(x, low, high) y = Sum(c, x, c) }",
+    ),
     "remove-identities-merge-views": PassCase(
         RemoveIdentities(merge_views=True),
         "g (float[2, 6] x) => (float[12] y) <int64[2] thin = {3, 4}, int64[1] flat = {12}> "
         "{ a = Relu(x) r = Reshape(a, thin) y = Reshape(r, flat) }",
     ),
+    "split-batch": PassCase(
+        SplitBatch(),
+        "g (float[2, 4, 5, 6] x) => (float[2, 4, 3, 4] y) { c = Conv(x, w, bias) y = Relu(c) }",
+        CONV_WEIGHTS,
+    ),
     "channels-last": PassCase(ChannelsLast(), f"{IMAGE} {{ {EPILOGUE} }}", CONV_WEIGHTS),
+    "split-transpose": PassCase(
+        SplitTranspose(),
+        "g (float[1, 6, 6, 4] x) => (float[4, 9, 4] y) "
+        "<int64[6] split = {1, 2, 3, 2, 3, 4}, int64[3] merge = {4, 9, 4}> { s = Reshape(x, split) "
+        "t = Transpose<perm = [0, 1, 3, 2, 4, 5]>(s) y = Reshape(t, merge) }",
+    ),
     "fold-resize": PassCase(
         FoldResize(),
         "g (float[1, 4, 3, 2] x) => (float[1, 4, 6, 4] y) <float[4] scales = {1, 1, 2, 2}> "
@@ -225,6 +253,11 @@ CASES: Mapping[str, PassCase] = {
         {**CONV_WEIGHTS, **NORM_WEIGHTS, "image": np.array([1, 4, 512, 520])},
         (FuseGroupNorm(), ChannelsLast(), FuseEpilogue()),
         tolerance=1e-4,  # ONNX Runtime sums a million squares in FP32
+    ),
+    "fold-broadcast": PassCase(
+        FoldBroadcast(),
+        "g (float[1, 3, 5, 4] x) => (float[1, 3, 5, 4] y) { y = Mul(x, angles) }",
+        {"angles": whole(1, 1, 5, 4)},
     ),
     "assign-precision": PassCase(
         AssignPrecision(),

@@ -31,6 +31,9 @@ WEIGHTS: Weights = {
     "inwards": np.asarray([0, 1, 0, -2, 0, 0, 1, -1], np.int64),
     "mirrored": np.asarray([2, 1, 1, 3], np.int64),
     "ends": np.asarray([2, 3], np.int64),
+    "chosen": np.asarray([[True], [False], [True], [True], [False]]),
+    "always": np.asarray([True]),
+    "infinite": np.asarray(-np.inf, np.float32),
 }
 IMAGE = "float[2, 4, 5, 6]"
 
@@ -58,9 +61,13 @@ COMPUTED = {
     "Elu": case("y = Elu<alpha = 0.7>(x)"),
     "HardSigmoid": case("y = HardSigmoid(x)"),
     "BatchNormalization": case("y = BatchNormalization(x, c, d, mean, variance)"),
+    "Where": case("y = Where(chosen, x, c)", "float[2, 4, 5, 4]", "float[2, 4, 5, 4] x"),
+    "Where not": case("y = Where(chosen, zero, x)", "float[2, 4, 5, 4]", "float[2, 4, 5, 4] x"),
+    "Where always": case("y = Where(always, x, zero)"),
     "InstanceNormalization": case("y = InstanceNormalization<epsilon = 0.01>(x, c, d)"),
     "Gather one": case("y = Gather<axis = -1>(x, last)", "float[2, 4, 5]"),
     "Gather some": case("y = Gather<axis = 2>(x, some)", "float[2, 4, 2, 6]"),
+    "Einsum": case('y = Einsum<equation = "abcd -> acdb">(x)', "float[2, 5, 6, 4]"),
     "Expand": case("y = Expand(x, spread)", "float[2, 3, 4, 6]", "float[3, 1, 6] x"),
     "Tile": case("y = Tile(x, times)", "float[4, 4, 15, 6]"),
     "Pad": case("y = Pad(x, around, half)", "float[2, 4, 6, 11]"),
@@ -106,6 +113,11 @@ def test_pixel_shuffle_reorders_the_filters_before_it() -> None:
             case("y = Expand(x, many)", "float[2, 65, 6]", "float[2, 1, 6] x"),
             "65 copies",
         ),
+        (
+            case("e = Where(which, x, infinite) y = Softmax(e)", given=f"bool[6] which, {IMAGE} x"),
+            "computed",
+        ),
+        (case('y = Einsum<equation = "abcd->abc">(x)', "float[2, 4, 5]"), "more than move"),
         (case('y = Pad<mode = "wrap">(x, around)', "float[2, 4, 6, 11]"), "mode 'wrap'"),
     ],
 )
