@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from edgefusion.compiler.frontend.nearest import nearest_factor
 from edgefusion.compiler.graph.functions import function_for, kind_and_tokens
-from edgefusion.compiler.graph.graph import Node, Tensor
+from edgefusion.compiler.graph.graph import Node
 from edgefusion.passes.layout_forms import Forms, last_axis_of, permuted, to_last, twin
+from edgefusion.passes.layout_resize import resize
 from edgefusion.passes.layout_windows import conv, conv_transpose, pool
 from edgefusion.runtime.functions import BINARY_BY_OP, UNARY_BY_OP
 
@@ -37,35 +37,6 @@ def global_pool(forms: Forms, node: Node) -> str:
     axes = forms.graph.constant(f"{node.name}_axes", np.arange(1, x.rank - 1, dtype=np.int64))
     op = "ReduceMean" if node.op == "GlobalAveragePool" else "ReduceMax"
     twin(forms, node, op, [forms.last(x, node), axes], {"keepdims": 1})
-    return ""
-
-
-def resize(forms: Forms, node: Node) -> str:
-    """Nearest-neighbour Resize: scales or sizes change places.
-
-    What the NPU does not run stays as it is: Apache TVM reads every Resize as channels first.
-    """
-    x = node.inputs[0]
-    if nearest_factor(node, (2, 3)) is None or x.shape[0] != 1 or "axes" in node.attrs:
-        mode = node.get_str("mode", "nearest")
-        return f"the NPU repeats the pixels of one image a whole number of times, not '{mode}'"
-    inputs: list[Tensor | None] = [forms.last(x, node), None]
-    for index in (2, 3):
-        tensor = node.input(index)
-        if tensor is None:
-            inputs.append(None)
-            continue
-        if not tensor.is_constant:
-            return "its scales are not known at compile time"
-        values = tensor.values()
-        inputs.append(
-            forms.graph.constant(f"{tensor.name}_last", values[list(to_last(x.rank))])
-            if values.size
-            else None
-        )
-    while inputs[-1] is None:
-        inputs.pop()
-    twin(forms, node, "Resize", inputs, node.attrs)
     return ""
 
 

@@ -82,6 +82,11 @@ CASES: Mapping[str, Case] = {
         "p = GlobalAveragePool(d) f = Flatten(p) y = Gemm(f, k) }",
         {**CONV, "v": (16, 1, 3, 3), "c": (16,), "k": (16, 10)},
     ),
+    "an image enlarged between its pixels": Case(
+        f"g ({IMAGE}) => (float[1, 16, 12, 16] y) {{ r = Relu(x) "
+        'e = Resize<mode = "linear">(r, , scales) y = Add(e, shift) }',
+        {"scales": np.asarray([1, 1, 1.5, 2], np.float32), "shift": (16, 1, 1)},
+    ),
     "PixelShuffle": Case(
         f"g ({IMAGE}) => (float[1, 4, 16, 16] y) "
         '{ f = Conv(x, k, b) y = DepthToSpace<blocksize = 2, mode = "CRD">(f) }',

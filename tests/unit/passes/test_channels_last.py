@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from edgefusion.compiler.graph.graph import Graph
 from edgefusion.passes.channels_last import ChannelsLast
 from edgefusion.passes.fuse_epilogue import FuseEpilogue
 from edgefusion.passes.fuse_group_norm import FuseGroupNorm
 from edgefusion.passes.fuse_silu import FuseSilu
 from edgefusion.passes.layout_forms import is_view, last_axis_of, to_first, to_last
-from tests.graph_cases import CONTEXT, Outcome, rewritten, untouched
+from edgefusion.passes.pass_manager import PassManager
+from tests.graph_cases import CONTEXT, Outcome, parse, rewritten, untouched
 from tests.layout_cases import chained, reasons
 
 CONV = {"w": (8, 8, 3, 3), "w2": (8, 8, 1, 1), "b": (8,)}
@@ -252,12 +254,48 @@ def test_nearest_resize(which: str) -> None:
     assert outcome.ops == ["Transpose", "Resize", "Transpose"]
 
 
-def test_linear_resize_stays_channels_first() -> None:
+@pytest.mark.parametrize(
+    ("attributes", "scales", "shape", "products"),
+    [
+        ('mode = "linear"', "1, 1, 2, 2", "12, 8", 2),
+        ('mode = "linear", coordinate_transformation_mode = "align_corners"', "", "9, 10", 2),
+        ('mode = "linear", antialias = 1', "1, 1, 0.5, 0.5", "3, 2", 2),
+        ('mode = "cubic", cubic_coeff_a = -0.5, exclude_outside = 1', "", "6, 7", 1),
+        ('mode = "nearest"', "1, 1, 1.5, 1", "9, 4", 1),
+        ('mode = "nearest"', "", "5, 3", 2),
+    ],
+)
+def test_other_resizes_are_products_along_rows_and_columns(
+    attributes: str, scales: str, shape: str, products: int
+) -> None:
+    operand = "(c, , s)" if scales else "(c, , , z)"
+    declared = f"float[4] s = {{{scales}}}" if scales else f"int64[4] z = {{1, 8, {shape}}}"
     outcome = last(
-        "g (float[1, 8, 6, 4] x) => (float[1, 8, 12, 8] y) <float[4] s = {1, 1, 2, 2}> "
-        '{ c = Conv(x, w2) y = Resize<mode = "linear">(c, , s) }'
+        f"g (float[1, 8, 6, 4] x) => (float[1, 8, {shape}] y) <{declared}> "
+        f"{{ c = Conv(x, w2) y = Resize<{attributes}>{operand} }}"
     )
-    assert any("'linear'" in reason for reason in reasons(outcome, "missed"))
+    assert outcome.ops.count("MatMul") == products
+    assert "Resize" not in outcome.ops
+
+
+@pytest.mark.parametrize(
+    ("inputs", "op", "reason"),
+    [
+        ("", 'Resize<mode = "linear", axes = [2, 3]>(x, , t)', "a part of the image"),
+        (", float[4] given", 'Resize<mode = "linear">(x, , given)', "not known at compile time"),
+        ("", 'Resize<mode = "linear">(x, , c)', "other axes"),
+    ],
+)
+def test_resizes_that_stay(inputs: str, op: str, reason: str) -> None:
+    channels = 16 if "c)" in op else 8
+    text = (
+        f"g (float[1, 8, 6, 4] x{inputs}) => (float[1, {channels}, 12, 8] y) "
+        f"<float[2] t = {{2, 2}}, float[4] c = {{1, 2, 2, 2}}> {{ y = {op} }}"
+    )
+    graph = Graph.from_model(parse(text))
+    record = PassManager([ChannelsLast()]).run(graph, CONTEXT)[0]
+    assert [node.op for node in graph.nodes] == ["Resize"]
+    assert any(reason in remark.reason for remark in record.remarks)
 
 
 def test_op_in_the_middle_that_stays_gets_transposes_and_a_remark() -> None:

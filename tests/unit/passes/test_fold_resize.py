@@ -61,15 +61,6 @@ def test_two_convolutions_both_double() -> None:
         ),
         (
             (
-                'r = Resize<mode = "nearest", nearest_mode = "floor">(x, , s) '
-                "y = Conv<pads = [1, 1, 1, 1]>(r, w)"
-            ),
-            "float[1, 8, 12, 8] y",
-            "1, 1, 2, 2",
-            "only nearest-neighbour doubling",
-        ),
-        (
-            (
                 f'r = Resize<mode = "nearest", {ASYMMETRIC}>(x, , s) c = {PADDED}(r, w) '
                 "y = Add(c, r)"
             ),

@@ -14,30 +14,33 @@ from edgefusion.compiler.frontend.host_work import (
 from edgefusion.compiler.graph.graph import Graph
 from edgefusion.passes.pass_manager import PassManager
 from edgefusion.passes.pipeline import default_passes
+from edgefusion.passes.split_batch import MAX_IMAGES
 from tests.graph_cases import CONTEXT, parse
 
 F = FUNCTION_OPERATIONS
-IMAGES = "float[2, 6, 8, 8]"
-TRANSPOSED = 2 * 6 * 64 + 2 * 4 * 36
-"""To channels last and back."""
+N = MAX_IMAGES + 1
+IMAGES = f"float[{N}, 6, 8, 8]"
+"""More than are taken apart for the NPU."""
+TRANSPOSED = N * 4 * 36
+"""Back from channels last; the way there has too many values to be drawn to the host."""
 CASES: dict[str, tuple[str, Any, int, int]] = {
     "conv": (
-        f"g ({IMAGES} x) => (float[2, 4, 6, 6] y) {{ y = Conv(x, w) }}",
+        f"g ({IMAGES} x) => (float[{N}, 4, 6, 6] y) {{ y = Conv(x, w) }}",
         {"w": (4, 6, 3, 3)},
-        2 * 4 * 36 * (6 * 9 + 1) + TRANSPOSED,
+        N * 4 * 36 * (6 * 9 + 1) + TRANSPOSED,
         4 * 4 * 6 * 9,
     ),
     "grouped": (
-        f"g ({IMAGES} x) => (float[2, 4, 6, 6] y) {{ y = Conv<group = 2>(x, w) }}",
+        f"g ({IMAGES} x) => (float[{N}, 4, 6, 6] y) {{ y = Conv<group = 2>(x, w) }}",
         {"w": (4, 3, 3, 3)},
-        2 * 4 * 36 * (3 * 9 + 1) + TRANSPOSED,
+        N * 4 * 36 * (3 * 9 + 1) + TRANSPOSED,
         4 * 4 * 3 * 9,
     ),
     "transposed": (
-        (f"g ({IMAGES} x) => (float[2, 4, 17, 17] y) "
+        (f"g ({IMAGES} x) => (float[{N}, 4, 17, 17] y) "
         "{ y = ConvTranspose<strides = [2, 2]>(x, w) }"),
         {"w": (6, 4, 3, 3)},
-        2 * 6 * 64 * 4 * 9 + 2 * 4 * 17 * 17,
+        N * 6 * 64 * 4 * 9 + N * 4 * 17 * 17,
         4 * 6 * 4 * 9,
     ),
     "product": (
@@ -54,10 +57,11 @@ CASES: dict[str, tuple[str, Any, int, int]] = {
         0,
     ),
     "attention": (
-        ("g (float[2, 8, 6] q, float[2, 9, 6] k, float[2, 9, 6] v) => (float[2, 8, 6] y) "
-        "{ t = Transpose<perm = [0, 2, 1]>(k) s = MatMul(q, t) p = Softmax(s) y = MatMul(p, v) }"),
+        ("g (float[1, 8, 6] q, float[1, 9, 6] k, float[1, 9, 6] v, float[1] m) => "
+        "(float[1, 8, 6] y) { t = Transpose<perm = [0, 2, 1]>(k) s = MatMul(q, t) a = Add(s, m) "
+        "p = Softmax(a) y = MatMul(p, v) }"),
         {},
-        2 * 8 * 9 * (6 + 6 + F) + 2 * 8 * 6,
+        8 * 9 * (6 + 6 + F) + 8 * 6,
         0,
     ),
     "recurrent": (

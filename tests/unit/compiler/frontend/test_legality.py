@@ -73,7 +73,6 @@ WEIGHTS = {"w": (8, 8, 3, 3), "w3": (8, 8, 3, 3, 3), "k": (8, 4), "g": (8,)}
             "g (float[2, 3, 8] x, float[8, 4] z) => (float[2, 3, 4] y) { y = MatMul(x, z) }",
             "need broadcasting",
         ),
-        ("g (float[2, 8] x) => (float[3, 8] y) { y = Concat<axis = 0>(x, x1) }", "is a constant"),
         ("g (float[2, 8] x) => (float[1, 8] y) { y = Relu(x1) }", "computes on constants only"),
         (
             (
