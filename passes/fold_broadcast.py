@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from edgefusion.compiler.frontend.legality_rules import rows_or_elements
+from edgefusion.compiler.frontend.legality_rules import finite_constants, rows_or_elements
 from edgefusion.compiler.graph.graph import Graph, Node, Tensor
 from edgefusion.passes.pass_base import PassContext, PassResult, Remarks
 from edgefusion.passes.rewrite_moves import MAX_COPIES
@@ -95,6 +95,8 @@ def _is_misfit(node: Node) -> bool:
     floating = np.issubdtype(node.output.dtype, np.floating)
     if not floating or len(node.inputs) != 2 or 0 in node.output.shape:
         return False
+    if not finite_constants(node)[0]:
+        return False  # the host's, whatever its shape
     ok, _ = rows_or_elements(node)
     return not ok or max(tensor.rank for tensor in (*node.inputs, node.output)) > MAX_RANK
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgefusion.compiler.graph.graph import Tensor
 from edgefusion.passes.matching import made_by
-from edgefusion.passes.rewriting import Rewriting, Rule, around
+from edgefusion.passes.rewriting import LARGEST, Rewriting, Rule, around
 
 MAX_COPIES = 64
 """As often as a tensor is repeated, or an edge mirrored, by one copy for each."""
@@ -72,6 +72,8 @@ def pad(r: Rewriting) -> str:
     fill = 0.0 if value is None else value.scalar()
     if fill is None:
         return "its value is not known at compile time"
+    if not abs(fill) <= LARGEST:
+        return f"FP16 does not hold its value {fill:g}"
     listed = range(x.rank) if axes is None else axes.values().reshape(-1) % x.rank
     both = widths.values().reshape(2, -1).T.tolist()
     if mode not in _EDGES and any(max(pair) > 0 for pair in both):

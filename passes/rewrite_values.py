@@ -12,7 +12,7 @@ from edgefusion.compiler.graph.elementwise import unary_function
 from edgefusion.compiler.graph.functions import function_for
 from edgefusion.compiler.graph.graph import Tensor
 from edgefusion.compiler.graph.weights import Array
-from edgefusion.passes.rewriting import Rewriting, Rule
+from edgefusion.passes.rewriting import LARGEST, Rewriting, Rule
 
 MAX_POWER = 4
 """Largest whole exponent that products are written for."""
@@ -87,6 +87,9 @@ def clip(r: Rewriting) -> str:
         return "the NPU has it as a function"
     given = [(op, r.node.input(index)) for index, op in ((1, "Max"), (2, "Min"))]
     limits = [(op, limit) for op, limit in given if limit is not None and not _no_limit(limit)]
+    numbers = [limit.scalar() for _, limit in limits]
+    if any(value is not None and not abs(value) <= LARGEST for value in numbers):
+        return "FP16 does not hold its limits"
     if not limits:
         return r.last("Identity", [x])
     if len(limits) == 1 and limits[0][0] == "Max" and limits[0][1].scalar() == 0.0:
@@ -154,8 +157,8 @@ def where(r: Rewriting) -> str:
     added = np.where(chosen, 0, other.values()).astype(y.dtype)
     if not added.any():
         return r.last("Mul", [x, kept])
-    if not np.isfinite(added).all():
-        return "it chooses infinities"
+    if not (np.abs(added) <= LARGEST).all():
+        return "FP16 does not hold what it chooses"
     product = r.step("Mul", [x, kept], np.broadcast_shapes(x.shape, chosen.shape))
     return r.last("Add", [product, r.graph.constant(f"{y.name}.added", added)])
 

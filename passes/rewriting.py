@@ -88,6 +88,9 @@ class Rewriting:
         return self.step("Concat", parts, shape, {"axis": axis})
 
 
+LARGEST = float(np.finfo(np.float16).max)
+"""The largest number that the NPU adds, multiplies by or compares with in every precision."""
+
 Rule = Callable[[Rewriting], str]
 
 

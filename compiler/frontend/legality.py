@@ -53,7 +53,7 @@ _CONV = (
     must.whole_groups,
 )
 _POOL = (*_ANY, must.batch_one, must.spatial_axes, must.pads_inside_kernel)
-_BINARY = (*_ANY, must.two_operands, must.rows_or_elements)
+_BINARY = (*_ANY, must.two_operands, must.rows_or_elements, must.finite_constants)
 _LAYOUT = (must.channels_last_only,)
 _PARAMETERS = (must.constant_parameters, must.channel_parameters)
 
@@ -88,7 +88,7 @@ SUPPORTED: Mapping[str, Support] = {
     **{op: Support(Binary, _BINARY) for op in BINARY_BY_OP},
     "GEGLU": Support(Glu, _ANY),
     "GLU": Support(Glu, _ANY),
-    "Concat": Support(Concat, _ANY),
+    "Concat": Support(Concat, (*_ANY, must.finite_constants)),
     "Slice": Support(Slice, (*_ANY, must.known_slice)),
     "Split": Support(Slice, _ANY, "one for each result"),
     "Transpose": Support(Transpose, (*_ANY, must.leading_axes_stay)),

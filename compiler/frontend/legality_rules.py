@@ -263,6 +263,14 @@ def two_operands(node: Node) -> Verdict:
     return OK if count == 2 else (False, f"it has {count} operands, the NPU takes two")
 
 
+def finite_constants(node: Node) -> Verdict:
+    """No constant among the operands is infinite."""
+    for tensor in node.inputs:
+        if not tensor.is_absent and tensor.is_constant and not np.isfinite(tensor.values()).all():
+            return False, f"its constant '{tensor.name}' holds infinities"
+    return OK
+
+
 def known_slice(node: Node) -> Verdict:
     """Bounds are known at compile time and steps are positive."""
     parts = [t for t in node.inputs[1:] if not t.is_absent]

@@ -58,6 +58,13 @@ def test_what_the_vector_engine_repeats_stays() -> None:
     assert untouched(FoldBroadcast(), text).ops == ["Sub"]
 
 
+def test_masks_of_infinities_are_the_hosts() -> None:
+    mask = np.triu(np.full((6, 4), -np.inf, np.float32), 1)
+    text = "g (float[1, 3, 6, 4] a) => (float[1, 3, 6, 4] y) { s = Add(a, b) y = Exp(s) }"
+    outcome = untouched(FoldBroadcast(), text, {"b": mask})
+    assert refusal(outcome.graph.nodes[0])
+
+
 def test_activation_that_repeats_too_often_stays() -> None:
     text = "g (float[4, 65, 4] a, float[4, 1, 4] b) => (float[4, 65, 4] y) { y = Add(a, b) }"
     assert "too often" in untouched(FoldBroadcast(), text).missed

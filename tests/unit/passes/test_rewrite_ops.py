@@ -33,6 +33,7 @@ WEIGHTS: Weights = {
     "ends": np.asarray([2, 3], np.int64),
     "chosen": np.asarray([[True], [False], [True], [True], [False]]),
     "always": np.asarray([True]),
+    "huge": np.asarray(1e6, np.float32),
     "infinite": np.asarray(-np.inf, np.float32),
 }
 IMAGE = "float[2, 4, 5, 6]"
@@ -117,6 +118,9 @@ def test_pixel_shuffle_reorders_the_filters_before_it() -> None:
             case("e = Where(which, x, infinite) y = Softmax(e)", given=f"bool[6] which, {IMAGE} x"),
             "computed",
         ),
+        (case("e = Where(chosen, x, huge) y = Tanh(e)", "float[2, 4, 5, 6]"), "does not hold"),
+        (case("y = Clip(x, low, huge)"), "does not hold its limits"),
+        (case("y = Pad(x, around, huge)", "float[2, 4, 6, 11]"), "does not hold its value"),
         (case('y = Einsum<equation = "abcd->abc">(x)', "float[2, 4, 5]"), "more than move"),
         (case('y = Pad<mode = "wrap">(x, around)', "float[2, 4, 6, 11]"), "mode 'wrap'"),
     ],

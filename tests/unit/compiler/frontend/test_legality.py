@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgefusion.compiler.frontend import legality_rules
@@ -14,9 +15,15 @@ from edgefusion.compiler.graph.functions import kind_and_tokens
 from edgefusion.compiler.graph.graph import Graph
 from edgefusion.compiler.ops.kinds import KINDS
 from edgefusion.passes.channels_last import ChannelsLast
-from tests.graph_cases import CONTEXT, parse
+from tests.graph_cases import CONTEXT, Weights, parse
 
-WEIGHTS = {"w": (8, 8, 3, 3), "w3": (8, 8, 3, 3, 3), "k": (8, 4), "g": (8,)}
+WEIGHTS: Weights = {
+    "w": (8, 8, 3, 3),
+    "w3": (8, 8, 3, 3, 3),
+    "k": (8, 4),
+    "g": (8,),
+    "infinite": np.full((1, 8), -np.inf, np.float32),
+}
 
 
 @pytest.mark.parametrize(
@@ -73,6 +80,11 @@ WEIGHTS = {"w": (8, 8, 3, 3), "w3": (8, 8, 3, 3, 3), "k": (8, 4), "g": (8,)}
             "g (float[2, 3, 8] x, float[8, 4] z) => (float[2, 3, 4] y) { y = MatMul(x, z) }",
             "need broadcasting",
         ),
+        (
+            "g (float[2, 8] x) => (float[3, 8] y) { y = Concat<axis = 0>(x, infinite) }",
+            "holds infinities",
+        ),
+        ("g (float[2, 8] x) => (float[2, 8] y) { y = Add(x, infinite) }", "holds infinities"),
         ("g (float[2, 8] x) => (float[1, 8] y) { y = Relu(x1) }", "computes on constants only"),
         (
             (
