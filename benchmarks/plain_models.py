@@ -225,7 +225,7 @@ def _gpt2() -> Any:
 
 
 def _llama() -> Any:
-    """Grouped queries (8 heads, 2 of keys), rotary embeddings, SwiGLU, norms by root mean square."""
+    """Grouped queries (8 heads, 2 of keys), rotary embeddings, gated units, norms without mean."""
     settings = {**_DEEP, "num_attention_heads": 8, "num_hidden_layers": 2}
     config = hf.LlamaConfig(**settings, num_key_value_heads=2, vocab_size=1000, use_cache=False)
     return hf.LlamaForCausalLM(config)

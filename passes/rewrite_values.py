@@ -176,10 +176,11 @@ def batch_norm(r: Rewriting) -> str:
     shape = (x.shape[1], *(1,) * (x.rank - 2))
 
     def scale() -> Array:
-        return gamma.load() / np.sqrt(variance.load().astype(np.float64) + epsilon)
+        deviation = np.sqrt(variance.load().astype(np.float64) + epsilon)
+        return np.asarray(gamma.load() / deviation)
 
     def shift() -> Array:
-        return beta.load() - average.load() * scale()
+        return np.asarray(beta.load() - average.load() * scale())
 
     def constant(what: str, values: Callable[[], Array]) -> Tensor:
         return r.graph.deferred_constant(

@@ -105,20 +105,21 @@ class _Images:
         attrs = node.attrs
         if _is_view(node):
             op, attrs = "Reshape", {}
-        made: list[list[Tensor]] = []
+        results = [tensor for tensor in node.outputs if not tensor.is_absent]
+        made: list[Node] = []
         for image in range(count):
             inputs = self._operands(node, image)
             outputs = [
                 graph.tensor(f"{tensor.name}.image{image}", (1, *tensor.shape[1:]), tensor.dtype)
-                for tensor in node.outputs
-                if not tensor.is_absent
+                for tensor in results
             ]
             name = f"{node.name}.image{image}"
-            last = graph.add(op, inputs, outputs, attrs, source=[node], name=name, before=node)
-            made.append(outputs)
-        for tensor, *own in zip([t for t in node.outputs if not t.is_absent], *made, strict=True):
-            self.parts[tensor] = own
-        return last
+            made.append(
+                graph.add(op, inputs, outputs, attrs, source=[node], name=name, before=node)
+            )
+        for index, tensor in enumerate(results):
+            self.parts[tensor] = [each.outputs[index] for each in made]
+        return made[-1]
 
     def _operands(self, node: Node, image: int) -> list[Tensor | None]:
         """What ``node`` reads for one image."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from edgefusion.compiler.frontend.legality import COMMON, SUPPORTED
 from edgefusion.compiler.ops.kinds import KINDS
 from edgefusion.runtime.functions import UNARY
@@ -13,15 +15,43 @@ Generated from the rules in `compiler/frontend/legality.py`; do not edit, but ru
 `python -m edgefusion.compiler.frontend.supported_ops > SUPPORTED_OPS.md`.
 
 Ops are named as they stand in the graph after fusion: `edgefusion` functions such as `ConvLast` and
-`Attention`, and standard ONNX operators. An op that breaks a rule, and every other standard ONNX
-operator, runs on the host in float32; the report lists each with its reason. Operators of other
-domains, and control flow, are errors.
+`Attention`, and standard ONNX operators. Before that, passes write other ops with these (see the
+end). An op that breaks a rule, and every other standard ONNX operator, runs on the host in float32;
+the report lists each with its reason. Operators of other domains, and control flow, are errors.
 """
+
+WRITTEN_OUT: Sequence[str] = [
+    "Abs",
+    "BatchNormalization",
+    "Clip",
+    "DepthToSpace",
+    "Einsum",
+    "Elu",
+    "Expand",
+    "Gather",
+    "HardSigmoid",
+    "InstanceNormalization",
+    "LeakyRelu",
+    "Max",
+    "Mean",
+    "Min",
+    "Neg",
+    "PRelu",
+    "Pad",
+    "Pow",
+    "Reciprocal",
+    "Sum",
+    "Tile",
+    "Where",
+]
+"""Those that ``passes.rewrite_ops`` has a rule for, which knows their limits."""
 
 
 def supported_ops_markdown() -> str:
     """The whole file."""
-    return "\n".join([_HEAD, *_kinds_table(), "", *_rules_table(), "", *_epilogues(), ""])
+    return "\n".join(
+        [_HEAD, *_kinds_table(), "", *_rules_table(), "", *_epilogues(), "", *_written_out(), ""]
+    )
 
 
 def _kinds_table() -> list[str]:
@@ -56,6 +86,22 @@ def _epilogues() -> list[str]:
             "Convolutions and matmuls with constant weights apply, in the order of the graph: a "
             "bias, additions of a tensor of the result's shape or of one value a channel, "
             f"statistics for a following GroupNorm, and the functions {functions}."
+        ),
+    ]
+
+
+def _written_out() -> list[str]:
+    names = ", ".join(f"`{name}`" for name in WRITTEN_OUT)
+    return [
+        "## What is written with these",
+        "",
+        (
+            f"On floating-point values, as far as their operands allow: {names}. Each has its rule "
+            "in `passes/rewrite_values.py` or `passes/rewrite_moves.py`, and `--remarks` tell why "
+            "one stayed. A `Resize` that repeats no pixels is two products with constant matrices; "
+            "operands that repeat along inner axes are seen as matrices, or copied; transposes of "
+            "more than four axes are several; images of a batch are computed one after the other, "
+            "attentions of a batch as one."
         ),
     ]
 

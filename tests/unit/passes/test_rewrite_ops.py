@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from edgefusion.compiler.frontend.legality import refusal
+from edgefusion.compiler.frontend.supported_ops import WRITTEN_OUT
 from edgefusion.passes.rewrite_ops import RULES, RewriteOps
 from tests.graph_cases import Weights, rewritten, untouched
 
@@ -128,6 +129,10 @@ def test_pixel_shuffle_reorders_the_filters_before_it() -> None:
 def test_what_stays_says_why(text: str, reason: str) -> None:
     weights = {**WEIGHTS, "many": np.asarray([2, 65, 6], np.int64)}
     assert reason in untouched(RewriteOps(), text, weights).missed
+
+
+def test_users_are_told_which_ops_have_a_rule() -> None:
+    assert sorted(RULES) == WRITTEN_OUT
 
 
 def test_whole_numbers_stay() -> None:
