@@ -27,7 +27,7 @@ from edgefusion.models.network_architectures import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from edgefusion.models.families.family import Part
+    from edgefusion.models.families.family import Family, Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,13 @@ class Architecture:
         """A family's ``part`` with the kind of network that it has here."""
         class_name = getattr(self.networks[part.component], "class_name", None)
         return part.of_class(class_name) or part
+
+    def of_family(self, family: Family) -> Architecture:
+        """The networks that ``family`` has parts for; of parts of one folder, in one."""
+        folders = {part.folder: self.networks.get(part.component) for part in family.parts}
+        networks = {part.component: folders[part.folder] for part in family.parts}
+        made = MappingProxyType({name: each for name, each in networks.items() if each is not None})
+        return replace(self, networks=made, family=family.name)
 
     def to_json(self) -> dict[str, Any]:
         """All that decides its networks."""

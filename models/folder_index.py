@@ -30,11 +30,9 @@ class PipelineIndex:
     path: Path
     class_name: str
     parts: Mapping[str, str]
-
-    @property
-    def family(self) -> Family:
-        """By the pipeline's class; Stable Diffusion's for one that is not known."""
-        return family_of_class(self.class_name, self.parts) or STABLE_DIFFUSION
+    family: Family
+    """By the pipeline's class, where no other was chosen; Stable Diffusion's for one that is not
+    known."""
 
     @property
     def compiled(self) -> Mapping[str, Part]:
@@ -94,7 +92,8 @@ class PipelineIndex:
                     f"warning: {name} ({class_name}) is no part that this toolchain compiles; "
                     f"only {', '.join(wanted)} of this pipeline will be in the bundle"
                 )
-        missing = [part.folder for part in self.family.parts if part.folder not in self.parts]
+        folders = dict.fromkeys(part.folder for part in self.family.parts)
+        missing = [folder for folder in folders if folder not in self.parts]
         if self.class_name and missing and wanted is None:
             raise InputError(
                 f"{self.path} names no {' and no '.join(missing)}; expected all networks of a "
@@ -140,8 +139,8 @@ def _is_exporters(class_name: str | None) -> bool:
     return class_name is not None and class_name.startswith(_EXPORTER)
 
 
-def read_index(folder: Path) -> PipelineIndex:
-    """The index of ``folder``.
+def read_index(folder: Path, family: Family | None = None) -> PipelineIndex:
+    """The index of ``folder``, taken for one of another ``family`` than its own where one is given.
 
     Raises InputError for one that cannot be read, names none of the components that are compiled
     (those of another class included), or names one whose folder is missing.
@@ -154,14 +153,16 @@ def read_index(folder: Path) -> PipelineIndex:
     )
     pipeline = content.get("_class_name")
     stated = pipeline.removeprefix(_EXPORTER) if isinstance(pipeline, str) else ""
-    folders = [part.folder for part in (family_of_class(stated) or STABLE_DIFFUSION).parts]
+    expected = family or family_of_class(stated) or STABLE_DIFFUSION
+    folders = [*dict.fromkeys(part.folder for part in expected.parts)]
     parts = {}
     for name, entry in content.items():
         class_name = entry[-1] if isinstance(entry, list) and entry else entry
         is_part = isinstance(entry, list) or name in folders
         if is_part and isinstance(class_name, str) and class_name:
             parts[name] = class_name
-    index = PipelineIndex(path, stated, parts)
+    found = family or family_of_class(stated, parts) or STABLE_DIFFUSION
+    index = PipelineIndex(path, stated, parts, found)
     if not set(parts) & set(folders):
         raise InputError(
             f"{path} names none of {', '.join(folders)}; expected a text-to-image "

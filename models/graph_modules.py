@@ -33,6 +33,23 @@ class VaeDecoder(nn.Module):
         return image
 
 
+class VaeEncoder(nn.Module):
+    """Image [N, 3, 8h, 8w] in [-1, 1] -> latent [N, c, h, w], not yet times the scaling factor; of
+    AutoencoderKL mean and logarithm of the variance of it, side by side [N, 2c, h, w]."""
+
+    def __init__(self, autoencoder: Any) -> None:
+        super().__init__()
+        self.encoder = autoencoder.encoder
+        # AutoencoderTiny has none, AutoencoderKL may have none.
+        self.quant_conv = getattr(autoencoder, "quant_conv", None) or nn.Identity()
+        self.config = autoencoder.config
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """See the class."""
+        made: torch.Tensor = self.quant_conv(self.encoder(image))
+        return made
+
+
 class ClipTextGraph(nn.Module):
     """Token ids, int64 [N, tokens] -> hidden states [N, tokens, width]: after the final norm, or
     those that enter the last layer."""
@@ -92,56 +109,61 @@ class T5TextGraph(nn.Module):
 
 
 class UNetGraph(nn.Module):
-    """Sample [N, 4, h, w], timestep int64 [1], context [N, tokens, width] -> noise [N, 4, h, w].
+    """What ``inputs`` name, in this order -> noise [N, c, h, w]: sample [N, c, h, w], timestep [1]
+    and encoder_hidden_states [N, tokens, width], and of the following those that the U-Net takes.
 
-    `timestep_cond` [N, width] is the guidance embedding of a latent-consistency student.
+    - timestep_cond [N, width], the guidance embedding of a latent-consistency student
+    - text_embeds [N, width] and time_ids [N, 6], a pooled text and the picture's sizes
+    - mask [N, 1, h, w] and masked_image_latent [N, c, h, w], beside the sample
+    - residual_..., what a control adds to the states that its blocks pass on
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, inputs: tuple[str, ...]) -> None:
         super().__init__()
         self.model = model
+        self.inputs = inputs
 
-    def forward(
-        self,
-        sample: torch.Tensor,
-        timestep: torch.Tensor,
-        encoder_hidden_states: torch.Tensor,
-        timestep_cond: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+    def forward(self, *values: torch.Tensor) -> torch.Tensor:
         """See the class."""
+        given = dict(zip(self.inputs, values, strict=True))
+        added = {name: given[name] for name in ("text_embeds", "time_ids") if name in given}
+        beside = [given[name] for name in ("mask", "masked_image_latent") if name in given]
+        sample = torch.cat([given["sample"], *beside], dim=1) if beside else given["sample"]
+        residuals = [given[name] for name in self.inputs if name.startswith("residual_")]
         noise_pred: torch.Tensor = self.model(
             sample,
-            timestep,
-            encoder_hidden_states,
-            timestep_cond=timestep_cond,
+            given["timestep"],
+            given["encoder_hidden_states"],
+            timestep_cond=given.get("timestep_cond"),
+            added_cond_kwargs=added or None,
+            down_block_additional_residuals=residuals[:-1] or None,
+            mid_block_additional_residual=residuals[-1] if residuals else None,
             return_dict=False,
         )[0]
         return noise_pred
 
 
-class UNetWithSizesGraph(nn.Module):
-    """As ``UNetGraph``, with a pooled text [N, width] and the picture's sizes [N, 6] as the last
-    inputs; the guidance embedding, where there is one, comes before these."""
+class ControlNetGraph(nn.Module):
+    """What ``inputs`` name, in this order -> what is added to each state that the U-Net's blocks
+    pass on, that of the innermost last: the U-Net's inputs as ``UNetGraph`` has them, control_image
+    [N, 3, 8h, 8w] in [0, 1] and control_scale [1]."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, inputs: tuple[str, ...]) -> None:
         super().__init__()
         self.model = model
+        self.inputs = inputs
 
-    def forward(
-        self,
-        sample: torch.Tensor,
-        timestep: torch.Tensor,
-        encoder_hidden_states: torch.Tensor,
-        *rest: torch.Tensor,
-    ) -> torch.Tensor:
+    def forward(self, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """See the class."""
-        *guidance, text_embeds, time_ids = rest
-        noise_pred: torch.Tensor = self.model(
-            sample,
-            timestep,
-            encoder_hidden_states,
-            timestep_cond=guidance[0] if guidance else None,
-            added_cond_kwargs={"text_embeds": text_embeds, "time_ids": time_ids},
+        given = dict(zip(self.inputs, values, strict=True))
+        added = {name: given[name] for name in ("text_embeds", "time_ids") if name in given}
+        down, middle = self.model(
+            given["sample"],
+            given["timestep"],
+            given["encoder_hidden_states"],
+            controlnet_cond=given["control_image"],
+            conditioning_scale=given["control_scale"],
+            added_cond_kwargs=added or None,
             return_dict=False,
-        )[0]
-        return noise_pred
+        )
+        return (*down, middle)

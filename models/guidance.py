@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from edgefusion.compiler.bundle.deployment import Guidance
 from edgefusion.models.config_file import json_object
-from edgefusion.models.folder_index import INDEX, read_index
+from edgefusion.models.folder_index import INDEX
 from edgefusion.models.tokenization import PromptReader, ids_of
 from edgefusion.runtime.errors import UsageError
 
@@ -107,8 +107,8 @@ def _takes_scale(source: Source) -> bool:
     if source.architecture is not None:
         network = source.architecture.networks[component]
         return getattr(network, "guidance_embedding_width", None) is not None
-    assert source.path is not None
-    config = read_index(source.path).configs.of(component)
+    assert source.index is not None
+    config = source.index.configs.of(component)
     return config.values.get("time_cond_proj_dim") is not None
 
 

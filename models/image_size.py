@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from edgefusion.models.folder_index import read_index
 from edgefusion.models.networks.autoencoder import FACTOR
 from edgefusion.runtime.errors import UsageError
 
@@ -51,8 +50,8 @@ def _divisor(source: Source, part: Part, usual: int) -> int:
         return usual
     if source.architecture is not None:
         return source.architecture.networks[part.component].divisor
-    assert source.path is not None
-    return part.kind.divisor(read_index(source.path).configs.of(part.component))
+    assert source.index is not None
+    return part.kind.divisor(source.index.configs.of(part.component))
 
 
 def _own_latent(source: Source) -> tuple[int, int]:

@@ -12,9 +12,11 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import lru_cache
+from inspect import Parameter, signature
+from math import ceil
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -75,18 +77,54 @@ _FAILURES = (
 @dataclass(frozen=True, slots=True)
 class NoiseScheduler:
     """``name`` is a class of ``SCHEDULERS``, or ``FLOW``. ``config`` holds the pipeline's
-    scheduler_config.json, which may be of another class: its noise schedule is then taken over."""
+    scheduler_config.json, which may be of another class: its noise schedule is then taken over.
+
+    ``strength`` is how much of the noise schedule is run, from a picture to which so much noise was
+    added; None where denoising starts from noise. The steps of the whole schedule are cut at it;
+    where ``spreads_steps``, all are taken from what is left of the schedule, if the class can.
+    """
 
     name: str = LCM
     config: Mapping[str, Any] = field(default_factory=dict)
+    strength: float | None = None
+    spreads_steps: bool = False
 
     def make(self) -> Any:
         """diffusers' scheduler. Raises InputError, naming the key, for a configuration that makes
         none."""
         return deepcopy(_made(self.name, json.dumps(dict(self.config), sort_keys=True)))
 
+    def at(self, strength: float | None) -> NoiseScheduler:
+        """The same, for so much of the schedule."""
+        return replace(self, strength=strength)
+
+    def begun(self, steps: int) -> tuple[Any, torch.Tensor]:
+        """diffusers' scheduler at the begin of so many steps, and the timesteps that it goes
+        through from there, as diffusers' image-to-image pipelines cut them.
+
+        Raises UsageError for a number of steps that it cannot do, or of which none is left.
+        """
+        scheduler = self.prepared(steps)
+        if self.strength is None or self._takes_strength(scheduler):
+            return scheduler, scheduler.timesteps
+        left = min(int(steps * self.strength), steps)
+        if left < 1:
+            raise UsageError(
+                f"--strength is {self.strength:g}, which leaves none of {steps} denoising steps; "
+                f"expected {ceil(1000 / steps) / 1000:g} to 1, or more --steps."
+            )
+        first = (steps - left) * scheduler.order
+        if hasattr(scheduler, "set_begin_index"):
+            scheduler.set_begin_index(first)
+        return scheduler, scheduler.timesteps[first:]
+
+    def _takes_strength(self, scheduler: Any) -> bool:
+        taken = signature(scheduler.set_timesteps).parameters
+        return self.strength is not None and self.spreads_steps and "strength" in taken
+
     def prepared(self, steps: int) -> Any:
-        """diffusers' scheduler at the begin of so many steps.
+        """diffusers' scheduler at the begin of so many steps of the whole schedule, or of what its
+        class itself takes of it.
 
         Raises UsageError for a number of steps that it cannot do.
         """
@@ -101,9 +139,10 @@ class NoiseScheduler:
             raise UsageError(
                 f"--steps is {steps}; expected 1 to {most} denoising steps, for {self.name} {why}."
             )
+        chosen = {"strength": self.strength} if self._takes_strength(scheduler) else {}
         try:
             with quietly():
-                scheduler.set_timesteps(steps)
+                scheduler.set_timesteps(steps, **chosen)
         except _FAILURES as error:
             raise UsageError(
                 f"--steps is {steps}, which {self.name} cannot do: {in_brief(error)}. Take more "
@@ -116,19 +155,20 @@ class NoiseScheduler:
 
         Raises UsageError for a number of steps that the scheduler cannot do.
         """
-        return tuple(plain_timestep(each) for each in self.prepared(steps).timesteps.tolist())
+        return tuple(plain_timestep(each) for each in self.begun(steps)[1].tolist())
 
     def runs(self, steps: int) -> int:
         """How often the denoiser is evaluated for so many steps of an image.
 
         Raises UsageError for a number of steps that the scheduler cannot do, where that decides it.
         """
-        return steps if _ONCE.get(self.name) else len(self.timesteps(steps))
+        whole = self.strength is None and _ONCE.get(self.name)
+        return steps if whole else len(self.timesteps(steps))
 
     def does(self, steps: int) -> bool:
         """Whether it can do so many steps."""
         try:
-            self.prepared(steps)
+            self.begun(steps)
         except UsageError:
             return False
         return True
@@ -213,8 +253,6 @@ def _made(name: str, config_text: str) -> Any:
 def _whole(kind: Any, config: Mapping[str, Any]) -> dict[str, Any]:
     """``config`` with defaults: the class's own for its own; for another's, and where there is
     none, Stable Diffusion's."""
-    from inspect import Parameter, signature
-
     # Keys of other schedulers only: this one has no use for them, and its library would say so.
     known = signature(kind.__init__).parameters
     whole = {k: p.default for k, p in known.items() if p.default is not Parameter.empty}
@@ -252,8 +290,6 @@ def scaled_input(scheduler: Any, sample: torch.Tensor, timestep: float) -> torch
 def step_arguments(scheduler: Any, generator: torch.Generator) -> dict[str, Any]:
     """What ``scheduler.step`` takes beside noise, timestep and sample, as diffusers' pipelines give
     it: no noise of DDIM's own (eta 0), all other from the generator."""
-    from inspect import signature
-
     known = signature(scheduler.step).parameters
     return {k: v for k, v in {"eta": 0.0, "generator": generator}.items() if k in known}
 

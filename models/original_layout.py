@@ -20,6 +20,7 @@ from edgefusion.models.checkpoint import (
 )
 from edgefusion.models.config_file import read_config
 from edgefusion.models.weight_files import Shapes
+from edgefusion.runtime.errors import InputError
 
 if TYPE_CHECKING:
     import torch
@@ -88,9 +89,14 @@ def _converted(
     )
     from safetensors import safe_open
 
+    prefixes = _PREFIXES.get(part.kind.class_name)
+    if prefixes is None:
+        raise InputError(
+            f"{file} has no weights of {part.component}: files of this layout hold no "
+            f"{part.kind.class_name}. Compile the pipeline's folder, or one without it."
+        )
     config = read_config(place / "config.json")
     with as_input_error(file), quiet_libraries(), safe_open(file, framework="pt") as stored:
-        prefixes = _PREFIXES[part.kind.class_name]
         tensors = {
             name: read(stored, name)
             for name in stored.keys()  # noqa: SIM118

@@ -13,7 +13,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from edgefusion.models.checkpoint import as_input_error, described_network
-from edgefusion.models.folder_index import PipelineIndex, read_index
+from edgefusion.models.folder_index import PipelineIndex
 from edgefusion.models.memory_check import check_memory, parameter_count
 from edgefusion.models.onnx_component import check_timestep
 from edgefusion.models.original_layout import stored_shapes
@@ -47,10 +47,10 @@ def checked_source(source: Source, wanted: Sequence[str] | None, say: Say) -> So
         return _with_room(source, wanted, say)
     if source.kind == "onnx" and source.path is not None:
         check_timestep(source.path, source.scheduler)
-    if not source.is_pipeline or source.path is None:
+    index = source.index
+    if index is None:
         return source
-    folder = source.path
-    index = read_index(folder)
+    folder = index.path.parent
     reading = {*(part.component for part in index.family.encoders), index.family.denoiser.component}
     # 1. Parts
     for remark in index.remarks(wanted):
@@ -138,7 +138,7 @@ def _checked_updates(source: Source, index: PipelineIndex) -> Sequence[tuple[Lor
     pipeline has not."""
     updates = source.updates()
     parts = index.family.parts
-    having = [part.component for part in parts if part.role != "decoder"]
+    having = [part.component for part in parts if part.role in ("encoder", "denoiser")]
     for lora, found in updates:
         for component, modules in found.items():
             if component not in having:

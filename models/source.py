@@ -29,7 +29,7 @@ from edgefusion.models.checkpoint import (
 from edgefusion.models.config_file import read_config
 from edgefusion.models.families.family import Family, Part
 from edgefusion.models.families.registry import STABLE_DIFFUSION, family_named
-from edgefusion.models.folder_index import INDEX, read_index
+from edgefusion.models.folder_index import INDEX, PipelineIndex, read_index
 from edgefusion.models.given_graph import GivenGraph
 from edgefusion.models.lora import Lora, Updates
 from edgefusion.models.networks.kind import Signature, Sizes
@@ -41,6 +41,7 @@ from edgefusion.models.shipped import SHIPPED
 from edgefusion.models.single_file import check_single_file
 from edgefusion.models.weight_files import WEIGHT_SUFFIXES
 from edgefusion.runtime.errors import InputError, UsageError, in_brief
+from edgefusion.runtime.pipeline_roles import runs_each_step
 
 if TYPE_CHECKING:
     from torch import nn
@@ -72,7 +73,8 @@ class Source:
     architecture: Architecture | None = None
     """Its networks."""
     family: Family = STABLE_DIFFUSION
-    """What family of pipelines it is of; an .onnx file is named as Stable Diffusion's parts."""
+    """What family of pipelines it is of, or was chosen to be taken for; an .onnx file is named as
+    Stable Diffusion's parts."""
     deployment: Deployment = OWN
     """How images are made of it, where that was chosen."""
     variant: str | None = None
@@ -115,12 +117,18 @@ class Source:
         return self.kind in ("folder", "hub", "file")
 
     @property
+    def index(self) -> PipelineIndex | None:
+        """Of the folder that a pipeline is read from, as its family has it; None for others."""
+        if not self.is_pipeline or self.path is None:
+            return None
+        return read_index(self.path, self.family)
+
+    @property
     def sizes(self) -> Sizes:
         """What the parts of a pipeline share; of presets and .onnx files each part says its own,
         where none was chosen."""
         sizes = self.family.usual_sizes
-        if self.is_pipeline and self.path is not None:
-            index = read_index(self.path)
+        if index := self.index:
             sizes = index.family.sizes(index.configs)
         return replace(sizes, latent=self.deployment.latent or sizes.latent)
 
@@ -128,21 +136,46 @@ class Source:
     def scheduler(self) -> NoiseScheduler:
         """What denoises: the chosen one, the pipeline's own, or the family's usual one."""
         named, config = None, {}
-        if self.is_pipeline and self.path is not None:
-            named = read_index(self.path).parts.get("scheduler")
-            config = read_config(self.path / SCHEDULER_FILE)
+        if index := self.index:
+            named = index.parts.get("scheduler")
+            config = read_config(index.path.parent / SCHEDULER_FILE)
         usual = self.family.usual_scheduler
         return self.family.scheduler(self.deployment.scheduler or named or usual, config)
 
     @property
+    def strength(self) -> float | None:
+        """How much of the noise schedule is run: chosen, or as usual of a family that starts from
+        pictures; None for one that starts from noise."""
+        chosen = self.deployment.strength
+        return self.family.pictures.strength if chosen is None else chosen
+
+    @property
     def deployed(self) -> Deployment:
         """``deployment`` with what the pipeline itself says where nothing was chosen."""
-        return replace(self.deployment, scheduler=self.scheduler.name)
+        chosen = self.deployment.control_scale
+        return replace(
+            self.deployment,
+            scheduler=self.scheduler.name,
+            strength=self.strength,
+            control_scale=self.family.pictures.scale if chosen is None else chosen,
+        )
+
+    def of_family(self, family: Family) -> Source:
+        """Taken for one of another ``family``, of which it has all networks."""
+        if family is self.family:
+            return self
+        taken = replace(self, family=family)
+        if index := taken.index:
+            return replace(taken, components=index.components)
+        if self.architecture is None:
+            return taken
+        architecture = self.architecture.of_family(family)
+        return replace(taken, architecture=architecture, components=tuple(architecture.networks))
 
     def part(self, component: str) -> Part:
         """What a pipeline's ``component`` is, of what its family takes."""
-        if self.is_pipeline and self.path is not None:
-            return read_index(self.path).compiled[component]
+        if index := self.index:
+            return index.compiled[component]
         part = self.family.part(component)
         if self.architecture is None:
             return part
@@ -153,7 +186,7 @@ class Source:
         configuration ``config``."""
         part = self.part(component)
         sizes = part.sized(self.sizes)
-        if part.role == "denoiser":
+        if runs_each_step(component):
             sizes = replace(sizes, timestep_dtype=self.scheduler.timestep_dtype)
         return part.kind.signature(config, sizes, batch)
 
@@ -214,9 +247,10 @@ class Source:
 
     def updates(self) -> tuple[tuple[Lora, Updates], ...]:
         """What each LoRA changes, read anew. Raises InputError for one that is not understood."""
-        if not self.loras or self.path is None:
+        index = self.index
+        if not self.loras or index is None:
             return ()
-        configs = read_index(self.path).configs
+        configs = index.configs
         denoiser = self.family.denoiser.component
         unet = configs.of(denoiser).values if denoiser in configs.components else {}
         return tuple((lora, lora.updates(unet)) for lora in self.loras)

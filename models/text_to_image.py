@@ -1,4 +1,5 @@
-"""A prompt's tokens to an image: text encoders, denoising steps, image decoder.
+"""A prompt's tokens to an image: text encoders, denoising steps, image decoder; with pictures, the
+image encoder before them.
 
 The networks come as callables on named arrays; whether the simulated NPU or ONNX Runtime
 computes them makes no difference here, and what each is given its family says. Noise depends on
@@ -8,8 +9,8 @@ the seed alone, so two such runs compare. The steps are those of a scheduler of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from edgefusion.models.families.family import (
     IMAGE,
     LATENT,
     NOISE,
+    RESIDUAL,
     SAMPLE,
     TIMESTEP,
     Family,
@@ -31,12 +33,12 @@ from edgefusion.models.families.registry import STABLE_DIFFUSION
 from edgefusion.models.guidance import as_zeros
 from edgefusion.models.noise_scheduler import (
     NoiseScheduler,
-    first_sample,
     plain_timestep,
     quietly,
     scaled_input,
     step_arguments,
 )
+from edgefusion.models.picture_start import Start, from_noise, from_pictures
 from edgefusion.runtime.errors import InputError, UsageError
 from edgefusion.runtime.progress import Say, silent
 
@@ -55,10 +57,11 @@ LARGEST_SEED = 2**64 - 1
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How latents are made: ``shapes`` of the denoiser's inputs (its sample's [1, c, h, w]), the
-    scheduler, the VAE's scaling, the timesteps that the denoiser has tables for (none: it takes
-    any), what the networks are given, and how prompts are guided (None: not, or as a student that
-    takes guidance as an input was distilled)."""
+    """How latents are made: ``shapes`` of the inputs of what runs every step (the sample's
+    [1, c, h, w]), the scheduler, the VAE's scaling, the timesteps that the denoiser has tables for
+    (none: it takes any), what the networks are given, how prompts are guided (None: not, or as a
+    student that takes guidance as an input was distilled), and how much a picture that is followed
+    counts (None: as usual)."""
 
     shapes: Shapes
     scheduler: NoiseScheduler
@@ -68,6 +71,7 @@ class Sampling:
     guidance: Guidance | None = None
     shift_factor: float = 0.0
     """Added to latents behind the scaling."""
+    control_scale: float | None = None
 
     @property
     def takes_scale(self) -> bool:
@@ -111,9 +115,14 @@ class Sampling:
             raise UsageError(
                 f"--steps is {steps}: the bundle has no tables for timestep {', '.join(lacking)}; "
                 f"expected one of {', '.join(possible) or 'none'}, which it was compiled for. "
-                f"Compile with --steps {steps}, or with --any-timestep."
+                f"Compile with --steps {steps}{self._cut}, or with --any-timestep."
             )
         return wanted
+
+    @property
+    def _cut(self) -> str:
+        strength = self.scheduler.strength
+        return "" if strength is None else f" and --strength {strength:g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +131,8 @@ class Step:
 
     ``passes`` are the inputs of each run, the one with the prompt last; guided, there is one
     without before it, and ``noise`` goes from that prediction past the other.
+    ``control`` is what runs before the denoiser made for it in the pass with the prompt, where that
+    was to be kept: much, of a large picture.
     ``latent`` is the sample that the scheduler goes on with; of schedulers that tell it apart, the
     denoised estimate, before noise is added for the next step.
     """
@@ -130,6 +141,7 @@ class Step:
     passes: tuple[Mapping[str, Array], ...]
     noise: Array
     latent: Array
+    control: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def inputs(self) -> Mapping[str, Array]:
@@ -139,11 +151,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """What the text encoders made, by component; all steps, and the image [h, w, 3] as bytes."""
+    """What the text encoders made, by component; all steps, and the image [h, w, 3] as bytes;
+    ``pictures``: what the image encoder made of each."""
 
     encoded: Mapping[str, Mapping[str, Array]]
     steps: tuple[Step, ...]
     image: npt.NDArray[np.uint8]
+    pictures: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
 
 
 def generate(
@@ -152,12 +166,15 @@ def generate(
     ids: Mapping[str, npt.NDArray[np.int64]],
     *,
     negative: Mapping[str, npt.NDArray[np.int64]] | None = None,
+    pictures: Mapping[str, Array] | None = None,
     seed: int = 0,
     steps: int = 2,
+    keeps_control: bool = False,
     say: Say | None = None,
 ) -> Generation:
     """Make an image of the prompt's token ``ids``, [1, tokens] for each text encoder; guided, away
-    from the ``negative`` prompt's, or from zeros where there is none.
+    from the ``negative`` prompt's, or from zeros where there is none; with the ``pictures`` that
+    the family takes, by name, as networks are given them.
 
     Raises UsageError for a seed that is too large or a number of steps that the scheduler or the
     denoiser cannot do, InputError for a scheduler configuration that is not understood or values
@@ -165,7 +182,7 @@ def generate(
     """
     # 1. Check the request
     sampling.timesteps(steps)
-    seeded_generator(seed)
+    generator = seeded_generator(seed)
     tell = say or silent
 
     # 2. Prompt to conditions
@@ -189,23 +206,38 @@ def generate(
     if sampling.is_guided:
         unconditional = sampling.conditions(without or as_zeros(encoded))
 
-    # 3. Denoise
-    denoiser = networks(family.denoiser.component)
+    # 3. Pictures to what denoising begins with
+    begin = None
+    if pictures:
+        reader = family.image_encoder
+        encode_picture = networks(reader.component) if reader is not None else None
+
+        def read_picture(inputs: Mapping[str, Array]) -> dict[str, Array]:
+            assert encode_picture is not None
+            tell("image encoder")
+            made = encode_picture(inputs)
+            return {key: _finite(value, "image encoder") for key, value in made.items()}
+
+        begin = from_pictures(sampling, pictures, read_picture, generator, steps)
+
+    # 4. Denoise
     done = denoise(
-        denoiser,
+        chained([networks(part.component) for part in family.each_step]),
         sampling,
         sampling.conditions(encoded),
         unconditional=unconditional,
+        begin=begin,
         seed=seed,
         steps=steps,
+        keeps_control=keeps_control,
         say=say,
     )
 
-    # 4. Decode
+    # 5. Decode
     tell("image decoder")
     decode = networks(family.decoder.component)
     image = _finite(decode({LATENT: sampling.to_decode(done[-1].latent)})[IMAGE], "image decoder")
-    return Generation(encoded, done, as_pixels(image))
+    return Generation(encoded, done, as_pixels(image), begin.encoded if begin else {})
 
 
 def denoise(
@@ -214,24 +246,27 @@ def denoise(
     conditions: Mapping[str, Array],
     *,
     unconditional: Mapping[str, Array] | None = None,
+    begin: Start | None = None,
     seed: int = 0,
     steps: int = 2,
+    keeps_control: bool = False,
     say: Say | None = None,
 ) -> tuple[Step, ...]:
     """The steps of one trajectory of a denoiser, whose other inputs are ``conditions``, and
-    ``unconditional`` in a pass without the prompt where it is guided; the last latent is the
-    result, not yet divided by the VAE's scaling factor."""
+    ``unconditional`` in a pass without the prompt where it is guided; with those that ``begin``
+    has, which is noise by the ``seed`` where there is none. The last latent is the result, not yet
+    divided by the VAE's scaling factor."""
     import torch
 
-    scheduler = sampling.scheduler.prepared(steps)
-    generator = seeded_generator(seed)
-    arguments = step_arguments(scheduler, generator)
-    noise = torch.randn(sampling.latent_shape, generator=generator)
-    sample = first_sample(scheduler, noise)
-    timesteps = scheduler.timesteps.tolist()
+    scheduler, remaining = sampling.scheduler.begun(steps)
+    if begin is None:
+        begin = from_noise(scheduler, sampling.latent_shape, seeded_generator(seed))
+    arguments = step_arguments(scheduler, begin.generator)
+    sample, timesteps = begin.sample, remaining.tolist()
     title = sampling.family.denoiser.kind.title
     run = "step" if len(timesteps) == steps else "run"
-    given = (conditions,) if unconditional is None else (unconditional, conditions)
+    prompts = (conditions,) if unconditional is None else (unconditional, conditions)
+    given = [{**prompt, **begin.conditions} for prompt in prompts]
     done = []
     for number, timestep in enumerate(timesteps, 1):
         shown = plain_timestep(timestep)
@@ -240,7 +275,8 @@ def denoise(
         scaled = scaled_input(scheduler, sample, timestep)
         at = f"{title} at timestep {shown:g}"
         passes = tuple(step_inputs(scaled.numpy(), timestep, each) for each in given)
-        predicted = [_finite(predict(inputs)[NOISE], at) for inputs in passes]
+        results = [predict(inputs) for inputs in passes]
+        predicted = [_finite(result[NOISE], at) for result in results]
         chosen = predicted[-1]
         if len(predicted) == 2 and sampling.guidance is not None:
             scale = np.float32(sampling.guidance.scale)
@@ -249,8 +285,25 @@ def denoise(
             made = scheduler.step(torch.from_numpy(chosen), timestep, sample, **arguments)
         sample = made.prev_sample
         latent = made.get("denoised", sample)  # latent consistency's alone has one
-        done.append(Step(shown, passes, chosen, latent.numpy().astype(np.float32)))
+        kept = results[-1].items() if keeps_control else ()
+        control = {name: value for name, value in kept if name.startswith(RESIDUAL)}
+        done.append(Step(shown, passes, chosen, latent.numpy().astype(np.float32), control))
     return tuple(done)
+
+
+def chained(networks: Sequence[Network]) -> Network:
+    """``networks``, one after another, as one that makes what all of them do. Each is given all
+    that there is, with what those before it have made."""
+    if len(networks) == 1:
+        return networks[0]
+
+    def run(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        made: dict[str, Array] = {}
+        for network in networks:
+            made |= network({**inputs, **made})
+        return made
+
+    return run
 
 
 def seeded_generator(seed: int) -> torch.Generator:

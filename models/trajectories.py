@@ -16,18 +16,19 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from edgefusion.compiler.bundle.deployment import Guidance
-from edgefusion.models.families.family import Family, Shapes
+from edgefusion.models.families.family import Arrays, Family, Shapes
 from edgefusion.models.families.registry import STABLE_DIFFUSION
 from edgefusion.models.noise_scheduler import NoiseScheduler
+from edgefusion.models.picture_start import Start, from_pictures
 from edgefusion.models.pipeline_files import (
     CLIP_VOCABULARY,
     config_of,
 )
 from edgefusion.models.prompt_file import read_prompts
-from edgefusion.models.text_to_image import Network, Sampling, denoise
+from edgefusion.models.text_to_image import Network, Sampling, denoise, seeded_generator
 from edgefusion.models.tokenization import HashingTokenizer, Tokenizer, own_tokenizer
 from edgefusion.runtime.errors import InputError, UsageError
-from edgefusion.runtime.pipeline_roles import role_of
+from edgefusion.runtime.pipeline_roles import role_of, runs_each_step
 
 if TYPE_CHECKING:
     from edgefusion.models.source import Source
@@ -74,8 +75,12 @@ def chosen_prompts(wanted: int | Sequence[str], source: Source) -> tuple[str, ..
 
 @dataclass(frozen=True, slots=True)
 class Denoising:
-    """How a source's latents are made: its scheduler, the steps, what the VAE scales by, and how
-    prompts are guided."""
+    """How a source's latents are made: its scheduler, the steps, what the VAE scales by, how
+    prompts are guided, what networks are given, and how much a picture that is followed counts.
+
+    All of the noise schedule is run, whatever strength a picture that they start from is deployed
+    at: what is measured holds for any.
+    """
 
     scheduler: NoiseScheduler
     steps: int
@@ -83,6 +88,7 @@ class Denoising:
     guidance: Guidance | None = None
     family: Family = STABLE_DIFFUSION
     shift_factor: float = 0.0
+    control_scale: float | None = None
 
     @classmethod
     def of(cls, source: Source, steps: int) -> Denoising:
@@ -92,13 +98,25 @@ class Denoising:
         scheduler that cannot denoise by its configuration.
         """
         source.scheduler.check(steps)
-        files, guidance = config_of(source), source.deployment.guidance
-        scaling, shift = files.scaling_factor, files.shift_factor
-        return cls(source.scheduler, steps, scaling, guidance, source.family, shift)
+        files = config_of(source)
+        return cls(
+            source.scheduler.at(source.family.pictures.whole),
+            steps,
+            files.scaling_factor,
+            source.deployment.guidance,
+            source.family,
+            files.shift_factor,
+            source.deployment.control_scale,
+        )
 
     def timesteps(self) -> tuple[float, ...]:
         """The deployed timesteps, one for each run of the denoiser, first to last."""
         return self.scheduler.timesteps(self.steps)
+
+    def begin(self, pictures: Arrays, shapes: Shapes, encode: Network, seed: int) -> Start:
+        """What a trajectory with ``pictures`` begins with; ``encode`` is the image encoder."""
+        sampling, generator = self._sampling(shapes), seeded_generator(seed)
+        return from_pictures(sampling, pictures, encode, generator, self.steps)
 
     def latent(
         self,
@@ -107,30 +125,36 @@ class Denoising:
         conditions: Mapping[str, Array],
         seed: int,
         unconditional: Mapping[str, Array] | None = None,
+        begin: Start | None = None,
     ) -> Array:
         """What one trajectory ends in, as the decoder takes it: [1, c, h, w], float32.
 
         ``predict`` is the denoiser and sees the inputs of each step; ``shapes`` are those of its
         inputs, ``conditions`` those that are the same for all steps, ``unconditional`` those
-        without the prompt, where it is guided.
+        without the prompt, where it is guided; ``begin`` is where it begins, if not with noise.
         """
-        sampling = Sampling(
+        sampling = self._sampling(shapes)
+        done = denoise(
+            predict,
+            sampling,
+            conditions,
+            unconditional=unconditional,
+            begin=begin,
+            seed=seed,
+            steps=self.steps,
+        )
+        return sampling.to_decode(done[-1].latent)
+
+    def _sampling(self, shapes: Shapes) -> Sampling:
+        return Sampling(
             shapes,
             self.scheduler,
             self.scaling_factor,
             family=self.family,
             guidance=self.guidance,
             shift_factor=self.shift_factor,
+            control_scale=self.control_scale,
         )
-        done = denoise(
-            predict,
-            sampling,
-            conditions,
-            unconditional=unconditional,
-            seed=seed,
-            steps=self.steps,
-        )
-        return sampling.to_decode(done[-1].latent)
 
 
 def evaluations(source: Source, component: str, steps: int) -> int:
@@ -138,20 +162,24 @@ def evaluations(source: Source, component: str, steps: int) -> int:
 
     Raises UsageError for a number of steps that the scheduler cannot do.
     """
+    if runs_each_step(component):
+        return source.deployment.passes * source.scheduler.at(source.strength).runs(steps)
     role = role_of(component)
-    if role == "denoiser":
-        return source.deployment.passes * source.scheduler.runs(steps)
+    if role == "image_encoder":
+        return source.family.pictures.encodings(source.strength)
     return 2 if role == "encoder" and source.deployment.reads_negative else 1
 
 
 def tabulated_timesteps(source: Source, steps: int = USUAL_STEPS[0]) -> tuple[float, ...]:
-    """The timesteps of 1, 2, 4 and ``steps`` denoising steps, descending: all that a bundle runs.
+    """The timesteps of 1, 2, 4 and ``steps`` denoising steps, descending: all that a bundle runs,
+    of the whole noise schedule and at the deployed strength.
 
     Raises UsageError for ``steps`` that the scheduler cannot do.
     """
-    scheduler = source.scheduler
-    runs = [scheduler.timesteps(steps)]
-    runs += [scheduler.timesteps(count) for count in USUAL_STEPS if scheduler.does(count)]
+    runs = []
+    for scheduler in (source.scheduler, source.scheduler.at(source.strength)):
+        runs += [scheduler.timesteps(steps)]
+        runs += [scheduler.timesteps(count) for count in USUAL_STEPS if scheduler.does(count)]
     return tuple(sorted({timestep for run in runs for timestep in run}, reverse=True))
 
 

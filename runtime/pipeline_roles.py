@@ -1,4 +1,5 @@
-"""What a component does for an image, by its name: read the prompt, denoise, or make the picture.
+"""What a component does for an image, by its name: read the prompt or a picture, control, denoise,
+or make the result.
 
 Names of components are a contract of bundles, recipes and latency tables, and so is what they mean.
 """
@@ -9,13 +10,16 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Literal
 
-PipelineRole = Literal["encoder", "denoiser", "decoder", "model"]
-"""A ``model`` is a network of no pipeline."""
+PipelineRole = Literal["encoder", "image_encoder", "control", "denoiser", "decoder", "model"]
+"""An ``encoder`` reads the prompt, an ``image_encoder`` a picture; a ``control`` runs before the
+denoiser, at each of its runs. A ``model`` is a network of no pipeline."""
 
 Component = Literal[
     "text_encoder",
     "text_encoder_2",
     "text_encoder_3",
+    "vae_encoder",
+    "controlnet",
     "unet",
     "transformer",
     "vae_decoder",
@@ -28,6 +32,8 @@ ROLES: Mapping[Component, PipelineRole] = MappingProxyType(
         "text_encoder": "encoder",
         "text_encoder_2": "encoder",
         "text_encoder_3": "encoder",
+        "vae_encoder": "image_encoder",
+        "controlnet": "control",
         "unet": "denoiser",
         "transformer": "denoiser",
         "vae_decoder": "decoder",
@@ -36,7 +42,14 @@ ROLES: Mapping[Component, PipelineRole] = MappingProxyType(
 )
 
 ROLE_PRECISION: Mapping[PipelineRole, Literal["fp16", "w8a16"]] = MappingProxyType(
-    {"encoder": "fp16", "denoiser": "w8a16", "decoder": "fp16", "model": "fp16"}
+    {
+        "encoder": "fp16",
+        "image_encoder": "fp16",
+        "control": "w8a16",
+        "denoiser": "w8a16",
+        "decoder": "fp16",
+        "model": "fp16",
+    }
 )
 """The paper's choice: what runs once in FP16, what runs every step with INT8 weights."""
 
@@ -44,6 +57,11 @@ ROLE_PRECISION: Mapping[PipelineRole, Literal["fp16", "w8a16"]] = MappingProxyTy
 def role_of(component: str) -> PipelineRole:
     """The role of a component; ``model`` for names of no pipeline."""
     return next((role for name, role in ROLES.items() if name == component), "model")
+
+
+def runs_each_step(component: str) -> bool:
+    """Whether a component runs as often as the denoiser."""
+    return role_of(component) in ("control", "denoiser")
 
 
 def denoiser_of(components: Collection[str]) -> str | None:

@@ -44,17 +44,22 @@ def generation(
     steps: int,
     seed: int,
     negative: str | None = None,
+    pictures: Arrays | None = None,
 ) -> Generation:
     """Of ``prompt``, with a source's own scheduler and as it is guided."""
     family, denoising = source.family, Denoising.of(source, steps)
-    denoiser: Any = source.load(family.denoiser.component)
-    ports = source.signature(family.denoiser.component, denoiser.config)
+    shapes = {}
+    for part in family.each_step:
+        module: Any = source.load(part.component)
+        ports = source.signature(part.component, module.config)
+        shapes |= {port.name: port.shape for port in ports.inputs}
     sampling = Sampling(
-        {port.name: port.shape for port in ports.inputs},
-        denoising.scheduler,
+        shapes,
+        denoising.scheduler.at(source.strength),
         denoising.scaling_factor,
         family=family,
         guidance=source.deployment.guidance,
+        control_scale=source.deployment.control_scale,
         shift_factor=denoising.shift_factor,
     )
     read = PromptReader(
@@ -67,7 +72,9 @@ def generation(
     )
     without = negative_ids(guided(sampling, None, negative), read, negative)
     ids = ids_of(read(prompt))
-    return generate(networks, sampling, ids, negative=without, seed=seed, steps=steps)
+    return generate(
+        networks, sampling, ids, negative=without, pictures=pictures, seed=seed, steps=steps
+    )
 
 
 def torch_picture(source: Source, prompt: str, steps: int, seed: int) -> npt.NDArray[np.uint8]:

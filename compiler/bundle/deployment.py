@@ -27,11 +27,16 @@ class Guidance:
 class Deployment:
     """``scheduler`` is the class of diffusers that denoises; None for the pipeline's own, and
     never None in a bundle's manifest. ``latent`` is the latent's (height, width); None for the
-    pipeline's own. ``guidance`` is None for none, and for a student's own."""
+    pipeline's own. ``guidance`` is None for none, and for a student's own. ``strength`` is how much
+    of the noise schedule is run, from a picture with so much noise; in a bundle's manifest it is
+    None where images are made of noise. ``control_scale`` is how much a picture that is followed
+    counts; None for as usual."""
 
     scheduler: str | None = None
     latent: tuple[Whole, Whole] | None = None
     guidance: Guidance | None = None
+    strength: Finite | None = None
+    control_scale: Finite | None = None
 
     @property
     def passes(self) -> int:

@@ -18,11 +18,12 @@ import numpy.typing as npt
 
 from edgefusion.compiler.bundle.deployment import LCM
 from edgefusion.models.config_file import ConfigFile, is_count, pair, read_config
+from edgefusion.models.families.pictures import NO_PICTURES, PictureUse
 from edgefusion.models.networks.kind import CONTEXT_TOKENS, NetworkKind, Sizes
 from edgefusion.models.noise_scheduler import SCHEDULERS, NoiseScheduler
 from edgefusion.models.tokenization import AS_CLIP, Reading
 from edgefusion.runtime.errors import InputError
-from edgefusion.runtime.pipeline_roles import PipelineRole, role_of
+from edgefusion.runtime.pipeline_roles import PipelineRole, role_of, runs_each_step
 
 Array = npt.NDArray[Any]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -110,6 +111,10 @@ class Family(ABC):
     """Classes of diffusers that may denoise."""
     usual_scheduler: ClassVar[str] = LCM
     """The one where nothing says which."""
+    without_picture: ClassVar[tuple[str, ...]] = ()
+    """Classes of diffusers whose folders have all parts of this family, and start from noise."""
+    pictures: ClassVar[PictureUse] = NO_PICTURES
+    """What it does with pictures that it is given."""
     harmless: ClassVar[Mapping[str, str]]
     """Other parts that a prompt's picture does not pass through, and what leaving them out
     means."""
@@ -130,6 +135,16 @@ class Family(ABC):
         return next(part for part in self.parts if part.role == "denoiser")
 
     @property
+    def each_step(self) -> tuple[Part, ...]:
+        """The parts that run once a step, one after another; the denoiser is the last."""
+        return tuple(part for part in self.parts if runs_each_step(part.component))
+
+    @property
+    def image_encoder(self) -> Part | None:
+        """The part that reads pictures; None where latents are made of none."""
+        return next((part for part in self.parts if part.role == "image_encoder"), None)
+
+    @property
     def decoder(self) -> Part:
         """The part that makes the image."""
         return next(part for part in self.parts if part.role == "decoder")
@@ -143,17 +158,18 @@ class Family(ABC):
 
     def before(self, component: str) -> tuple[str, ...]:
         """The components that make the real inputs of ``component``."""
-        names = self.components
-        if component not in names or role_of(component) == "encoder":
-            return ()
-        return names[: names.index(component)]
+        each_step = [part.component for part in self.each_step]
+        reading = [p.component for p in self.parts if p.role in ("encoder", "image_encoder")]
+        if component in each_step:
+            return (*reading, *(name for name in each_step if name != component))
+        return (*reading, *each_step) if component == self.decoder.component else ()
 
     def constant_inputs(self, component: str, inputs: Sequence[str]) -> tuple[str, ...]:
         """Those of a component's ``inputs`` that are the same in all its evaluations for one
         image."""
-        if role_of(component) != "denoiser":
+        if not runs_each_step(component):
             return ()
-        return tuple(name for name in inputs if name not in (SAMPLE, TIMESTEP))
+        return tuple(name for name in inputs if not varies(name))
 
     def check(self, configs: Configs, component: str) -> None:
         """Raises InputError, naming file and key, unless ``component`` is what the family has, and
@@ -197,8 +213,8 @@ class Family(ABC):
 
     def scheduler(self, name: str, config: Mapping[str, Any]) -> NoiseScheduler:
         """The scheduler of a pipeline: its class, and its scheduler_config.json as the pipeline
-        takes it."""
-        return NoiseScheduler(name, config)
+        takes it; for the whole noise schedule."""
+        return NoiseScheduler(name, config, spreads_steps=self.pictures.spreads_steps)
 
     def drawn_conditions(
         self,
@@ -210,19 +226,26 @@ class Family(ABC):
         """As ``conditions``, with normal values for what no encoder has made: what a final norm
         leaves."""
         made = self.conditions(encoded, shapes, guidance)
-        rest = (name for name in shapes if name not in (*made, SAMPLE, TIMESTEP))
+        rest = (name for name in shapes if name not in made and not varies(name))
         drawn = {name: rng.standard_normal(shapes[name]).astype(np.float32) for name in rest}
         return {**made, **drawn}
 
 
 SAMPLE, TIMESTEP, NOISE = "sample", "timestep", "noise_pred"
 """What a denoiser is given anew at each step, and what it makes."""
+RESIDUAL = "residual_"
+"""How names of what a control makes for the denoiser begin, anew at each step."""
 LATENT, IMAGE = "latent", "image"
 """What a decoder is given, and what it makes."""
 CONTEXT = "encoder_hidden_states"
 CONTEXT_MASK = "encoder_attention_mask"
 HIDDEN = "hidden_states"
 GUIDANCE = "timestep_cond"
+
+
+def varies(name: str) -> bool:
+    """Whether an input of what runs every step is another one at each."""
+    return name in (SAMPLE, TIMESTEP) or name.startswith(RESIDUAL)
 
 
 def guidance_condition(shapes: Shapes, guidance: float) -> dict[str, Array]:

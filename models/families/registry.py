@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from edgefusion.models.families.control import (
+    StableDiffusionControlNet,
+    StableDiffusionXLControlNet,
+)
 from edgefusion.models.families.family import Family
+from edgefusion.models.families.image_to_image import (
+    LatentConsistencyImageToImage,
+    StableDiffusionImageToImage,
+    StableDiffusionXLImageToImage,
+)
+from edgefusion.models.families.inpainting import (
+    StableDiffusionInpainting,
+    StableDiffusionXLInpainting,
+)
 from edgefusion.models.families.pixart import PixArt
 from edgefusion.models.families.stable_diffusion import StableDiffusion
 from edgefusion.models.families.stable_diffusion_3 import (
@@ -22,6 +35,13 @@ FAMILIES: tuple[Family, ...] = (
     PixArt(),
     StableDiffusion3(),
     StableDiffusion3WithoutT5(),
+    StableDiffusionImageToImage(),
+    LatentConsistencyImageToImage(),
+    StableDiffusionXLImageToImage(),
+    StableDiffusionInpainting(),
+    StableDiffusionXLInpainting(),
+    StableDiffusionControlNet(),
+    StableDiffusionXLControlNet(),
 )
 
 
@@ -40,3 +60,12 @@ def family_of_class(class_name: str, parts: Collection[str] = ()) -> Family | No
     found = [family for family in FAMILIES if class_name in family.pipelines]
     whole = (family for family in found if {part.folder for part in family.parts} <= set(parts))
     return next(whole, found[0] if found else None)
+
+
+def family_from_picture(class_name: str, family: Family) -> Family | None:
+    """The family that starts from a picture with the networks of ``family``, which diffusers' class
+    of a pipeline belongs to; itself where it does, and None where there is none."""
+    if family.pictures.start is not None:
+        return family
+    named = class_name if class_name in family.pipelines else family.pipelines[0]
+    return next((each for each in FAMILIES if named in each.without_picture), None)

@@ -69,7 +69,7 @@ class StableDiffusion(Family):
     def scheduler(self, name: str, config: Mapping[str, Any]) -> NoiseScheduler:
         """See the base class. Whatever its file says, diffusers' StableDiffusionPipeline sets two
         keys of a scheduler, as the models were trained with."""
-        return NoiseScheduler(name, config if name == LCM else {**config, **_AS_TRAINED})
+        return super().scheduler(name, config if name == LCM else {**config, **_AS_TRAINED})
 
     def conditions(
         self, encoded: Mapping[str, Arrays], shapes: Shapes, guidance: float = GUIDANCE_SCALE

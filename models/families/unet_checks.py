@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from edgefusion.models.config_file import is_count
 from edgefusion.models.networks.autoencoder import check_own_size, check_scaling
-from edgefusion.models.networks.unet import ELSEWHERE, context_width
+from edgefusion.models.networks.unet import ELSEWHERE, ConditionalUNet, context_width
 
 if TYPE_CHECKING:
     from edgefusion.models.families.family import Configs
@@ -20,30 +21,38 @@ def check_together(configs: Configs, component: str, encoders: Sequence[str]) ->
     if component == "unet":
         _check_channels(configs)
         _check_context(configs, encoders)
-    elif component == "vae_decoder":
-        _check_vae(configs)
+    elif component in ("vae_encoder", "vae_decoder"):
+        _check_vae(configs, component)
 
 
 def _check_channels(configs: Configs) -> None:
     """Raises InputError unless the U-Net takes latents of the VAE's channels alone, and makes as
     many."""
-    unet = configs.of("unet")
+    unet, kind = configs.of("unet"), configs.components["unet"].kind
+    assert isinstance(kind, ConditionalUNet)
     taken, made = unet.values.get("in_channels", 4), unet.values.get("out_channels", 4)
     latent = made
     if "vae_decoder" in configs.components:
         latent = configs.of("vae_decoder").values.get("latent_channels", 4)
-    if taken != latent:
-        if taken == made:
-            why = f"vae/config.json has latent_channels {latent!r}: the two do not belong "
-            why += "together. Take both from one pipeline."
+    if made != latent and is_count(made) and kind.channels(made) == taken:
+        raise unet.error(
+            "in_channels",
+            f"vae/config.json has latent_channels {latent!r}: the two do not belong together. Take "
+            "both from one pipeline.",
+            taken,
+        )
+    if not is_count(latent) or kind.channels(latent) != taken:
+        if kind.inpaints:
+            why = f"expected {kind.channels(latent)}: the latent, a mask, and the latent of what "
+            why += "is left of the picture. Take the U-Net of an inpainting model."
         else:
             why = f"expected {latent!r}, the channels of the latent: the others would be a "
             why += f"mask or an image (inpainting, image editing, upscaling). {ELSEWHERE}"
         raise unet.error("in_channels", why, taken)
-    if made != taken:
+    if made != latent:
         raise unet.error(
             "out_channels",
-            f"expected {taken!r}, as many as in_channels: it predicts more than the noise "
+            f"expected {latent!r}, as many as the latent has: it predicts more than the noise "
             "(such as a variance), which the scheduler here does not take. Take another U-Net.",
             made,
         )
@@ -70,10 +79,10 @@ def _check_context(configs: Configs, encoders: Sequence[str]) -> None:
         )
 
 
-def _check_vae(configs: Configs) -> None:
-    """Raises InputError for a VAE whose decoder is given more than scaled latents; one that stands
-    alone has to say the size of its images."""
-    vae = configs.of("vae_decoder")
+def _check_vae(configs: Configs, component: str) -> None:
+    """Raises InputError for a VAE whose latents are more than scaled; one that stands alone has to
+    say the size of its images."""
+    vae = configs.of(component)
     if "unet" in configs.components:
         check_scaling(vae)
     else:

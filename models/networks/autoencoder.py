@@ -1,4 +1,4 @@
-"""Image decoders: the decoding half of an autoencoder, latent to image."""
+"""The halves of an autoencoder: latent to image, and image to latent."""
 
 from __future__ import annotations
 
@@ -68,6 +68,51 @@ class TinyDecoder(KlDecoder):
         super().check(config)
         if config.values.get("upsampling_scaling_factor", 2) != 2:
             raise config.error("upsampling_scaling_factor", "expected 2: each level doubles.")
+
+
+class KlEncoder(KlDecoder):
+    """``image`` [N, 3, 8h, 8w] in [-1, 1] -> ``moments`` [N, 2c, h, w]: mean, and logarithm of the
+    variance, of the latent before it is multiplied by the VAE's scaling factor."""
+
+    made: ClassVar[str] = "moments"
+    per_channel: ClassVar[int] = 2
+    """Numbers that are made for one of the latent."""
+
+    def check(self, config: ConfigFile) -> None:
+        """See the base class."""
+        super().check(config)
+        if config.values.get("in_channels", _IMAGE_CHANNELS) != _IMAGE_CHANNELS:
+            raise config.error(
+                "in_channels",
+                f"expected {_IMAGE_CHANNELS}, red, green and blue. Take another VAE.",
+            )
+
+    def part(self, module: nn.Module) -> nn.Module:
+        """See the base class."""
+        from edgefusion.models.graph_modules import VaeEncoder
+
+        return VaeEncoder(module)
+
+    def signature(self, config: Any, sizes: Sizes, batch: int = 1) -> Signature:
+        """See the base class."""
+        decoder = super().signature(config, sizes, batch)
+        (latent,), (image,) = decoder.inputs, decoder.outputs
+        made = (batch, self.per_channel * config.latent_channels, *latent.shape[2:])
+        taken = (batch, config.in_channels, *image.shape[2:])
+        return Signature((Port("image", taken),), (Port(self.made, made),))
+
+    def exported_name(self, port: str, _config: Any, /) -> str:
+        """See the base class."""
+        return "sample" if port == "image" else "latent_parameters"
+
+
+class TinyEncoder(KlEncoder, TinyDecoder):
+    """TAESD's encoder: ``image`` [N, 3, 8h, 8w] in [-1, 1] -> ``latent`` [N, c, h, w], as the
+    denoiser takes it."""
+
+    class_name: ClassVar[str] = "AutoencoderTiny"
+    made: ClassVar[str] = "latent"
+    per_channel: ClassVar[int] = 1
 
 
 def downscaling(config: Any) -> int:

@@ -23,6 +23,10 @@ ELSEWHERE = (
     "U-Net to ONNX with all of its inputs and compile the .onnx file."
 )
 _LEAST_GUIDANCE_WIDTH = 4
+_USUAL_CHANNELS, _USUAL_LAYERS = (320, 640, 1280, 1280), 2
+"""Where a configuration does not say."""
+ANY_LATENT = (64, 64)
+"""Names of inputs do not depend on it."""
 _PLAIN: Mapping[str, tuple[tuple[object, ...], str]] = MappingProxyType(
     {
         "attention_type": (("default",), "it asks for grounding inputs, as in GLIGEN"),
@@ -41,13 +45,24 @@ class ConditionalUNet(NetworkKind):
 
     A student of latent-consistency distillation also takes ``timestep_cond`` [N, width], the
     guidance's embedding; one that knows the picture's sizes, ``text_embeds`` [N, width] and
-    ``time_ids`` [N, 6].
+    ``time_ids`` [N, 6]. One that ``inpaints`` takes the ``mask`` [N, 1, h, w] and the
+    ``masked_image_latent`` [N, c, h, w] of what is left of the picture; one that is ``controlled``,
+    ``residual_0`` and so on, ``residual_mid``, which are added to the states that its blocks pass
+    on.
     """
 
     class_name: ClassVar[str] = "UNet2DConditionModel"
     library: ClassVar[Literal["diffusers", "transformers"]] = "diffusers"
     title: ClassVar[str] = "U-Net"
     usual_levels: ClassVar[int] = 4
+
+    def __init__(self, *, inpaints: bool = False, controlled: bool = False) -> None:
+        self.inpaints = inpaints
+        self.controlled = controlled
+
+    def channels(self, latent: int) -> int:
+        """That it takes, beside one another, where a latent has so many."""
+        return 2 * latent + 1 if self.inpaints else latent
 
     def check(self, config: ConfigFile) -> None:
         """See the base class."""
@@ -75,17 +90,26 @@ class ConditionalUNet(NetworkKind):
 
     def graph(self, part: nn.Module) -> nn.Module:
         """See the base class."""
-        from edgefusion.models.graph_modules import UNetGraph, UNetWithSizesGraph
+        from edgefusion.models.graph_modules import UNetGraph
 
-        config: Any = part.config
-        sized = config.addition_embed_type == TEXT_TIME
-        return UNetWithSizesGraph(part) if sized else UNetGraph(part)
+        ports = self.signature(part.config, Sizes(latent=ANY_LATENT))
+        return UNetGraph(part, tuple(port.name for port in ports.inputs))
 
     def signature(self, config: Any, sizes: Sizes, batch: int = 1) -> Signature:
         """See the base class."""
         latent = sizes.latent or self.own_size(config)
-        inputs = [
-            Port("sample", (batch, config.in_channels, *latent)),
+        sample = (batch, config.out_channels, *latent)
+        inputs = [Port("sample", sample), *self.prompt_ports(config, sizes, batch)]
+        if self.inpaints:
+            inputs.append(Port("mask", (batch, 1, *latent)))
+            inputs.append(Port("masked_image_latent", sample))
+        if self.controlled:
+            inputs += residual_ports(config, latent, batch)
+        return Signature(tuple(inputs), (Port("noise_pred", sample),))
+
+    def prompt_ports(self, config: Any, sizes: Sizes, batch: int) -> tuple[Port, ...]:
+        """The timestep, and what follows from the prompt and the picture's sizes."""
+        ports = [
             Port("timestep", (1,), sizes.timestep_dtype),
             # The U-Net itself takes any number of tokens.
             Port(
@@ -93,17 +117,44 @@ class ConditionalUNet(NetworkKind):
                 (batch, sizes.context_tokens, context_width(config) or 0),
             ),
         ]
-        if config.time_cond_proj_dim is not None:
-            inputs.append(Port("timestep_cond", (batch, config.time_cond_proj_dim)))
+        if (width := config.get("time_cond_proj_dim")) is not None:
+            ports.append(Port("timestep_cond", (batch, width)))
         if config.addition_embed_type == TEXT_TIME:
-            inputs.append(Port("text_embeds", (batch, pooled_width(config))))
-            inputs.append(Port("time_ids", (batch, TIME_IDS)))
-        made = Port("noise_pred", (batch, config.out_channels, *latent))
-        return Signature(tuple(inputs), (made,))
+            ports.append(Port("text_embeds", (batch, pooled_width(config))))
+            ports.append(Port("time_ids", (batch, TIME_IDS)))
+        return tuple(ports)
 
     def exported_name(self, port: str, _config: Any, /) -> str:
         """See the base class."""
         return "out_sample" if port == "noise_pred" else port
+
+
+def layers_of(config: Mapping[str, Any]) -> list[Any]:
+    """How many layers each of a U-Net's levels has, outermost first."""
+    layers = config.get("layers_per_block", _USUAL_LAYERS)
+    return list(layers) if isinstance(layers, list | tuple) else [layers] * len(channels_of(config))
+
+
+def channels_of(config: Mapping[str, Any]) -> list[Any]:
+    """How many channels each of a U-Net's levels has, outermost first; none for nonsense."""
+    channels = config.get("block_out_channels", _USUAL_CHANNELS)
+    return list(channels) if isinstance(channels, list | tuple) else []
+
+
+def residual_ports(
+    config: Mapping[str, Any], latent: tuple[int, int], batch: int
+) -> tuple[Port, ...]:
+    """A port for each state that a U-Net's blocks pass on, and for its innermost block's: after the
+    first convolution, each layer, and each halving."""
+    channels, layers = channels_of(config), layers_of(config)
+    sides, shapes = latent, [(channels[0], *latent)]
+    for level, (width, count) in enumerate(zip(channels, layers, strict=True), 1):
+        shapes += [(width, *sides)] * count
+        if level < len(channels):
+            sides = ((sides[0] + 1) // 2, (sides[1] + 1) // 2)
+            shapes.append((width, *sides))
+    named = [Port(f"residual_{n}", (batch, *shape)) for n, shape in enumerate(shapes)]
+    return (*named, Port("residual_mid", (batch, channels[-1], *sides)))
 
 
 def check_supported(

@@ -255,8 +255,8 @@ def test_a_pipeline_of_another_class_is_told(folder: Path, tmp_path: Path) -> No
     index = tmp_path / "model_index.json"
     values = json.loads(index.read_text())
     index.unlink()
-    index.write_text(json.dumps(values | {"_class_name": "StableDiffusionInpaintPipeline"}))
-    wanted = r"_class_name is StableDiffusionInpaintPipeline; expected one of"
+    index.write_text(json.dumps(values | {"_class_name": "StableDiffusionDepth2ImgPipeline"}))
+    wanted = r"_class_name is StableDiffusionDepth2ImgPipeline; expected one of"
     with pytest.raises(InputError, match=wanted):
         checked_source(resolve_source(str(tmp_path)), None, silent)
 

@@ -12,6 +12,8 @@ from edgefusion.models.architectures import PRESETS
 from edgefusion.models.families.registry import FAMILIES, family_named
 from edgefusion.models.graph_modules import VaeDecoder
 from edgefusion.models.network_architectures import UNetArchitecture
+from edgefusion.models.source import resolve_source
+from edgefusion.models.strength import starting_from_picture
 
 
 def parameters(module: nn.Module) -> int:
@@ -120,8 +122,20 @@ def test_components_fit_each_other(preset: str) -> None:
     assert denoiser.latent_channels == decoder.latent_channels
 
 
-def test_every_family_has_a_preset() -> None:
-    assert {each.family for each in PRESETS.values()} == {family.name for family in FAMILIES}
+def test_every_family_of_prompts_alone_has_a_preset() -> None:
+    without = {family.name for family in FAMILIES if not family.pictures.given}
+    assert {each.family for each in PRESETS.values()} == without
+
+
+@pytest.mark.parametrize("preset", ["tiny-test", "sdxl", "sd-turbo-taesd"])
+def test_presets_start_from_pictures_with_the_networks_that_they_have(preset: str) -> None:
+    source = resolve_source(preset)
+    taken = starting_from_picture(source)
+    assert taken.components == taken.family.components
+    assert set(taken.components) - set(source.components) == {"vae_encoder"}
+    assert taken.digest != source.digest
+    image = taken.part("vae_encoder").kind.class_name
+    assert image == source.part("vae_decoder").kind.class_name
 
 
 BK_SDM = {
