@@ -81,6 +81,11 @@ def draw(
     steps: int | None = None,
     guidance: float | None = None,
     negative_prompt: str | None = None,
+    image: Path | str | Image | None = None,
+    mask: Path | str | Image | None = None,
+    strength: float | None = None,
+    control: Path | str | Image | None = None,
+    control_scale: float | None = None,
     reference: bool = False,
     host: str = "tvm",
     progress: Say | None = None,
@@ -89,23 +94,27 @@ def draw(
     (the bundle's own when left out), away from the ``negative_prompt``: on the simulated NPU, or in
     ONNX Runtime as a ``reference``.
 
+    ``image`` is the picture to start from, of a bundle that does, ``strength`` how far to go from
+    it (above 0, up to 1), ``mask`` white where it is to be painted anew, ``control`` the picture
+    that a ControlNet follows, ``control_scale`` how much: files, or PIL's images.
+
     Raises InputError for a bundle that lacks one of the three networks, or calibration, UsageError
     for steps and guidance that it was not compiled for.
     """
     from edgefusion.toolchain.running.bundle_generator import bundle_generator
+    from edgefusion.toolchain.running.drawing import Wishes
 
     texts = names_of(prompts, "prompts", "text")
     seed = whole_number(seed, "seed", least=0)
     found = opened(bundle)
     count = found.manifest.steps if steps is None else whole_number(steps, "steps", least=1)
+    pictures = {
+        name: path_of(given, name) if isinstance(given, str | Path) else given
+        for name, given in (("image", image), ("mask", mask), ("control", control))
+    }
+    wishes = Wishes(count, guidance, negative_prompt, pictures, strength, control_scale)
     generator = bundle_generator(
-        found,
-        count,
-        guidance=guidance,
-        negative_prompt=negative_prompt,
-        reference=reference,
-        host=host,
-        say=progress or silent,
+        found, wishes, reference=reference, host=host, say=progress or silent
     )
     return list(generator(texts, [seed] * len(texts)))
 

@@ -104,6 +104,28 @@ def compile_(
             "out.",
         ),
     ] = None,
+    image_to_image: Annotated[
+        bool,
+        typer.Option(
+            "--image-to-image",
+            help="Start from a picture, which the VAE's encoder reads: run then takes --image.",
+        ),
+    ] = False,
+    strength: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S",
+            help="How far to go from the picture, up to 1: so much of the noise schedule is run; "
+            "the pipeline's usual value when left out.",
+        ),
+    ] = None,
+    control_scale: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S",
+            help="How much the picture counts that a ControlNet follows; 1 when left out.",
+        ),
+    ] = None,
     recipe: Annotated[
         Path | None,
         typer.Option(metavar="FILE.toml", help="Precision by component and op."),
@@ -179,6 +201,7 @@ def compile_(
     Examples: `edgefusion compile bk-sdm-tiny -o tiny.npub --schedule mlt`;
     `edgefusion compile ./my-pipeline -o my.npub --steps 4 --max-latency-ms 500`;
     `edgefusion compile ./my-pipeline -o my.npub --height 768 --width 512 --steps 25`;
+    `edgefusion compile ./my-pipeline -o my.npub --image-to-image --strength 0.6 --steps 25`;
     `edgefusion compile ./my-pipeline -o my.npub --prompts ours.txt --calibration-prompts 8`;
     `edgefusion compile ./my-pipeline -o my.npub --lora lcm.safetensors:0.8`;
     `edgefusion compile ./my-pipeline -o my.npub --remarks fuse-attention`;
@@ -205,6 +228,9 @@ def compile_(
             height=height,
             width=width,
             guidance=guidance,
+            image_to_image=image_to_image,
+            strength=strength,
+            control_scale=control_scale,
             random_weights=random_weights,
             variant=variant,
             loras=lora or (),

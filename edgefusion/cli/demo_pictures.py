@@ -46,6 +46,7 @@ def draw_pictures(directory: Path, say: Say) -> dict[str, Any]:
     from edgefusion.runtime.accuracy import psnr_db
     from edgefusion.runtime.files import disk_errors, replacing
     from edgefusion.toolchain.running.bundle_generator import bundle_generator
+    from edgefusion.toolchain.running.drawing import Wishes
 
     path, output = directory / f"{SOURCE}.npub", directory / f"{SOURCE}.png"
     result = compile_source(
@@ -62,7 +63,7 @@ def draw_pictures(directory: Path, say: Say) -> dict[str, Any]:
     say(f"{SOURCE}: {len(PROMPTS)} pictures in FP32")
     exact = pipeline_generator(folder, steps=STEPS, guidance=1.0)(PROMPTS, seeds)
     say(f"{SOURCE}: {len(PROMPTS)} pictures on the NPU")
-    found = bundle_generator(path, STEPS, say=say)(PROMPTS, seeds)
+    found = bundle_generator(path, Wishes(STEPS), say=say)(PROMPTS, seeds)
     with replacing((output,), Kind.PNG) as (partial,), disk_errors(output):
         rows = list(zip(exact, found, strict=True))
         grid = image_grid(rows, labels=PROMPTS, titles=("FP32", "NPU, W8A16"), enlarged=_ENLARGED)

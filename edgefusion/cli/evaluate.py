@@ -214,10 +214,10 @@ def _generator(
     def loaded() -> Generator:
         if model.suffix == ".npub":
             from edgefusion.toolchain.running.bundle_generator import bundle_generator
+            from edgefusion.toolchain.running.drawing import Wishes
 
-            return bundle_generator(
-                model, drawing["steps"], reference=reference, host=host, say=say
-            )
+            wishes = Wishes(drawing["steps"])
+            return bundle_generator(model, wishes, reference=reference, host=host, say=say)
         from edgefusion.models.pipeline_generator import pipeline_generator
 
         return pipeline_generator(model, steps=drawing["steps"], guidance=drawing["guidance"])
@@ -235,13 +235,16 @@ def _executor(is_bundle: bool, reference: bool) -> str:
 
 
 def _steps(bundle: Path, steps: int | None) -> int:
-    """The steps asked for, or the bundle's own; UsageError for those that it cannot do."""
+    """The steps asked for, or the bundle's own; UsageError for those that it cannot do, and for one
+    that wants pictures."""
     from edgefusion.api import open_bundle
+    from edgefusion.models.pictures import check_pictures
     from edgefusion.toolchain.running.execution import pipeline_of
 
     opened = open_bundle(bundle)
     wanted = steps or opened.manifest.steps
     _, sampling = pipeline_of(opened)
+    check_pictures(sampling.family.pictures, {}, bundle.name)
     sampling.timesteps(wanted)
     return wanted
 

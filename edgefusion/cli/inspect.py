@@ -236,6 +236,10 @@ def _head(bundle: Bundle, scheduler: dict[str, str] | None) -> list[str]:
             "runs with the prompt and without" if guidance.passes == 2 else "takes it as an input"
         )
         lines.append(f"guidance    {guidance.scale:g}; the {title} {each}")
+    if (strength := manifest.deployment.strength) is not None:
+        lines.append(f"strength    {strength:g} of the noise schedule is run from a picture")
+    if (scale := manifest.deployment.control_scale) is not None:
+        lines.append(f"control     {scale:g}, how much the picture counts that is followed")
     if scheduler is not None:
         replaced = scheduler["source"] not in ("", scheduler["runs"])
         of_source = f", in place of the source's {scheduler['source']}" if replaced else ""

@@ -69,6 +69,35 @@ def run(
         str | None,
         typer.Option(metavar="TEXT", help="What guidance goes away from; nothing when left out."),
     ] = None,
+    image: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The picture to start from, of the bundle's size."),
+        Reads(),
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="White where --image is to be painted anew."),
+        Reads(),
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S",
+            help="How far to go from --image, up to 1: so much of the noise schedule is run; the "
+            "bundle's own when left out.",
+        ),
+    ] = None,
+    control: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The picture that a ControlNet follows: edges, depth, a pose."
+        ),
+        Reads(),
+    ] = None,
+    control_scale: Annotated[
+        float | None,
+        typer.Option(metavar="S", help="How much of it; the bundle's own when left out."),
+    ] = None,
     component: Annotated[
         str | None, typer.Option(metavar="NAME", help="Run this component alone, on --inputs.")
     ] = None,
@@ -87,7 +116,9 @@ def run(
 
     Examples: `edgefusion run tiny.npub --prompt "a red boat" -o boat.png`;
     `edgefusion run tiny.npub --prompts prompts.txt -o out.png --grid` (out-1.png, out-2.png, ...
-    and the grid out.png); `edgefusion run tiny.npub --component unet --inputs x.npz -o y.npz`.
+    and the grid out.png);
+    `edgefusion run i2i.npub --prompt "in oil" --image boat.png --strength 0.6 -o oil.png`;
+    `edgefusion run tiny.npub --component unet --inputs x.npz -o y.npz`.
 
     Results are what the NPU's arithmetic gives, bit for bit (docs/arithmetic.md). The bundle must
     have been compiled with --calibration-prompts 1 or more. Every prompt of a file gets the same
@@ -100,10 +131,16 @@ def run(
         raise UsageError("expected either --prompt, --prompts, or --component with --inputs.")
     if grid and prompts is None:
         raise UsageError("--grid lays out the images of --prompts; name a file of them.")
-    if component is not None and (guidance is not None or negative_prompt is not None):
-        raise UsageError("--guidance and --negative-prompt are of images; leave --component out.")
+    pictures = {"image": image, "mask": mask, "control": control}
+    of_images = (guidance, negative_prompt, strength, control_scale, *pictures.values())
+    if component is not None and any(given is not None for given in of_images):
+        raise UsageError(
+            "--guidance, --negative-prompt, --strength, --control-scale and pictures are of "
+            "images; leave --component out."
+        )
     from edgefusion.api import open_bundle
     from edgefusion.models.prompt_file import read_prompts
+    from edgefusion.toolchain.running.drawing import Wishes
 
     texts = (prompt,) if prompt is not None else read_prompts(prompts) if prompts else ()
     files = numbered(output, len(texts)) if prompts else ()
@@ -111,7 +148,8 @@ def run(
     kind = Kind.PNG if texts else Kind.ARRAYS
     outputs = [Output(file, kind) for file in (*files, output)]
     outputs += [Output(Path(json_to), Kind.JSON)] if json_to and not is_stdout(json_to) else []
-    claim_outputs(outputs, [file for file in (bundle, prompts, inputs) if file is not None])
+    read = (bundle, prompts, inputs, *pictures.values())
+    claim_outputs(outputs, [file for file in read if file is not None])
     failed: EdgeFusionError | None = None
     with progress() as say:
         say(f"checking {bundle}")
@@ -120,7 +158,8 @@ def run(
             document = _arrays(opened, component, inputs, output, reference, host, say)
         else:
             wanted = opened.manifest.steps if steps is None else steps
-            easel = Easel.of(opened, seed, wanted, guidance, negative_prompt, reference, host, say)
+            wishes = Wishes(wanted, guidance, negative_prompt, pictures, strength, control_scale)
+            easel = Easel.of(opened, seed, wishes, reference, host, say)
             if prompt is not None:
                 document = easel.paint(prompt, output)
             else:

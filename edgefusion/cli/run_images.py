@@ -15,8 +15,8 @@ from edgefusion.runtime.progress import Say
 
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle
-    from edgefusion.models.text_to_image import Network, Sampling
-    from edgefusion.models.tokenization import PromptReader
+    from edgefusion.models.text_to_image import Network
+    from edgefusion.toolchain.running.drawing import Drawing, Wishes
 
 SCHEMA_VERSION = 1
 
@@ -38,12 +38,10 @@ def numbered(output: Path, count: int) -> tuple[Path, ...]:
 
 @dataclass(slots=True)
 class Easel:
-    """A bundle set up to paint, away from the prompt ``negative``; ``stage`` says which prompt and
-    step it is at."""
+    """A bundle set up to paint as ``wishes`` say; ``stage`` says which prompt and step it is at."""
 
-    sampling: Sampling
-    read: PromptReader
-    negative: str | None
+    ready: Drawing
+    wishes: Wishes
     make: Callable[[str, Say], Network]
     details: dict[str, Any]
     say: Say
@@ -54,38 +52,29 @@ class Easel:
         cls,
         bundle: Bundle,
         seed: int,
-        steps: int,
-        guidance: float | None,
-        negative: str | None,
+        wishes: Wishes,
         reference: bool,
         host: str,
         say: Say,
     ) -> Easel:
-        """Raises InputError for a bundle that makes no images, UsageError for steps and guidance
-        that it was not compiled for."""
-        from edgefusion.models.guidance import guided
-        from edgefusion.toolchain.running.execution import (
-            pipeline_of,
-            prompt_reader,
-            require_calibrated,
-        )
+        """Raises what ``drawing`` does."""
+        from edgefusion.toolchain.running.drawing import drawing
 
-        config, sampling = pipeline_of(bundle)
-        sampling.timesteps(steps)
-        sampling = guided(sampling, guidance, negative)
-        if not reference:
-            require_calibrated(bundle, *sampling.family.components)
+        ready = drawing(bundle, wishes, reference=reference, say=say)
+        sampling = ready.sampling
         executed_by = "onnxruntime" if reference else "npu"
         return cls(
-            sampling,
-            prompt_reader(bundle, config, say),
-            negative,
+            ready,
+            wishes,
             lambda name, detail: network(bundle, name, reference, host, detail),
             {
                 "seed": seed,
-                "steps": steps,
+                "steps": wishes.steps,
                 "guidance": sampling.guidance.scale if sampling.guidance else None,
-                "negative_prompt": negative,
+                "negative_prompt": wishes.negative,
+                "strength": sampling.scheduler.strength,
+                "control_scale": sampling.control_scale,
+                "pictures": {name: str(path) for name, path in wishes.pictures.items() if path},
                 "executed_by": executed_by,
             },
             say,
@@ -141,7 +130,7 @@ class Easel:
             self.stage = where + text
             self.say(self.stage)
 
-        tokens = self.read(prompt)
+        tokens = self.ready.read(prompt)
         longest = max(tokens.values(), key=lambda each: each.dropped)
         if longest.dropped:
             self.say(
@@ -151,9 +140,16 @@ class Easel:
             )
         seed, steps = self.details["seed"], self.details["steps"]
         ids = ids_of(tokens)
-        negative = negative_ids(self.sampling, self.read, self.negative)
+        sampling, read = self.ready.sampling, self.ready.read
         made = generate(
-            make, self.sampling, ids, negative=negative, seed=seed, steps=steps, say=enter
+            make,
+            sampling,
+            ids,
+            negative=negative_ids(sampling, read, self.wishes.negative),
+            pictures=self.ready.pictures,
+            seed=seed,
+            steps=steps,
+            say=enter,
         )
         with replacing((output,), Kind.PNG) as (partial,), disk_errors(output):
             Image.fromarray(made.image).save(partial, format="PNG")

@@ -16,6 +16,7 @@ from edgefusion.models.pipeline_generator import pipeline_generator
 from edgefusion.models.source import resolve_source
 from edgefusion.runtime.accuracy import psnr_db
 from edgefusion.toolchain.running.bundle_generator import bundle_generator
+from edgefusion.toolchain.running.drawing import Wishes
 
 STEPS = 2
 FOUND_AT_LEAST = 0.9
@@ -32,7 +33,7 @@ def in_float() -> Sequence[Image.Image]:
 
 @pytest.fixture(scope="module")
 def on_npu(demo: Path) -> Sequence[Image.Image]:
-    draw = bundle_generator(demo / "miniature.npub", STEPS, say=lambda _: None)
+    draw = bundle_generator(demo / "miniature.npub", Wishes(STEPS), say=lambda _: None)
     return draw(PROMPTS, range(len(PROMPTS)))
 
 

@@ -35,6 +35,7 @@ COMMANDS = {
     "targets NAME": ("targets", "exynos2400"),
     "export": ("export", MODEL, "-o", OUT),
     "compile": ("compile", MODEL, "-o", f"{OUT}.npub"),
+    "run": ("run", BUNDLE, "--prompt", "a", "--reference", "-o", f"{OUT}.png"),
     "verify": ("verify", SMALL),
     "alloc": ("alloc", BUFFERS, "--most-steps", "0"),
 }

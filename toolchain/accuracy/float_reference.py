@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 
+from edgefusion.models.families.registry import family_named
 from edgefusion.models.shipped import SHIPPED
 from edgefusion.models.source import Source, resolve_source
 from edgefusion.passes.assign_precision import AssignPrecision
@@ -71,6 +72,8 @@ def source_of(
             given or info.name, random_weights_seed=seed, variant=info.variant, loras=loras
         )
         source = replace(source, deployment=bundle.manifest.deployment)
+        if source.kind != "onnx":
+            source = source.of_family(family_named(info.family))
         same = source.digest == info.digest
     except EdgeFusionError as error:
         if given is not None:

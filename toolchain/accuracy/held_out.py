@@ -12,12 +12,25 @@ import numpy.typing as npt
 import onnx
 
 from edgefusion.compiler.bundle.reference import ReferenceVectors
-from edgefusion.models.families.family import CONTEXT, LATENT, NOISE, SAMPLE, TIMESTEP
+from edgefusion.models.families.family import (
+    CONTEXT,
+    IMAGE,
+    LATENT,
+    NOISE,
+    SAMPLE,
+    TIMESTEP,
+    Family,
+    varies,
+)
+from edgefusion.models.families.pictures import PICTURE
+from edgefusion.models.picture_start import mean_latent
+from edgefusion.models.pictures import drawn_conditions, drawn_pictures
+from edgefusion.models.pipeline_files import config_of as config_of_source
 from edgefusion.models.source import Source
 from edgefusion.models.text_to_image import Network
 from edgefusion.models.trajectories import Denoising, token_ids
 from edgefusion.runtime.errors import EdgeFusionError, InputError
-from edgefusion.runtime.pipeline_roles import denoiser_of, role_of
+from edgefusion.runtime.pipeline_roles import denoiser_of, role_of, runs_each_step
 from edgefusion.runtime.progress import Say
 from edgefusion.toolchain.accuracy.drawn_inputs import drawn_inputs, fitted_inputs, zeroed
 from edgefusion.toolchain.profiling.pipeline import config_of, family_of, scheduler_of
@@ -64,8 +77,10 @@ def recorded_inputs(
         if role == "encoder" and source.kind != "onnx" and "input_ids" in feeds:
             ids = token_ids(source, component, PROMPTS[:1], feeds["input_ids"].shape[-1])[0]
             return feeds | fitted_inputs(model, [("input_ids", ids)])
-        if role == "denoiser" and CONTEXT in feeds:
-            conditions = _conditions(source, feeds, earlier)
+        if role == "image_encoder" and IMAGE in feeds:
+            return feeds | fitted_inputs(model, [(IMAGE, _picture(source, feeds[IMAGE].shape))])
+        if runs_each_step(component) and CONTEXT in feeds:
+            conditions = {**_conditions(source, feeds, earlier), **_control(feeds, earlier)}
             steps = trajectory(Denoising.of(source, 1), model, _no_noise, conditions, SEED)
             return steps[0]
         if role == "decoder" and denoiser:
@@ -105,14 +120,47 @@ def _conditions(source: Source, feeds: Feeds, earlier: Mapping[str, ReferenceVec
     }
     shapes = {name: value.shape for name, value in feeds.items()}
     made = source.family.conditions(encoded, shapes)
+    read = next((v for name, v in earlier.items() if role_of(name) == "image_encoder"), None)
+    factor = config_of_source(source).scaling_factor
+    latent = None if read is None else mean_latent(read.outputs, factor)
+    scale = source.deployment.control_scale
+    made |= _of_pictures(source.family, shapes, SEED, scale, latent)
     fitting = {name: each for name, each in made.items() if each.shape == shapes.get(name)}
     return _same_for_all_steps(feeds) | fitting
 
 
+def _picture(source: Source, shape: tuple[int, ...]) -> Array:
+    """A drawn one, of which the image encoder's latent is given to the denoiser, or that it starts
+    from."""
+    use, rng = source.family.pictures, np.random.default_rng([SEED, 1])
+    drawn = use.derived(drawn_pictures(use, (shape[-2], shape[-1]), rng))
+    return drawn[next(iter(use.encoded), use.start or PICTURE)]
+
+
+def _of_pictures(
+    family: Family,
+    shapes: Mapping[str, tuple[int, ...]],
+    seed: int,
+    scale: float | None,
+    latent: Array | None = None,
+) -> dict[str, Array]:
+    """What follows from pictures that are drawn, as far as a network of ``shapes`` takes it."""
+    rng = np.random.default_rng([seed, 1])
+    made = drawn_conditions(family.pictures, shapes, rng, scale, latent)
+    return {name: value for name, value in made.items() if name in shapes}
+
+
+def _control(feeds: Feeds, earlier: Mapping[str, ReferenceVectors]) -> dict[str, Array]:
+    """What a control made for the same step, where one is in ``earlier``."""
+    made = (vectors.outputs for name, vectors in earlier.items() if role_of(name) == "control")
+    return {name: each for outputs in made for name, each in outputs.items() if name in feeds}
+
+
 def _same_for_all_steps(feeds: Feeds) -> dict[str, Array]:
-    """The part of a denoiser's inputs that is the same for all steps, in real numbers."""
+    """The part of a denoiser's inputs that is the same for all steps, in real numbers; a control
+    that is not there adds nothing."""
     return {
-        name: value.astype(np.float32)
+        name: np.zeros(value.shape, np.float32) if varies(name) else value.astype(np.float32)
         for name, value in feeds.items()
         if name not in (SAMPLE, TIMESTEP)
     }
@@ -153,11 +201,15 @@ def held_out_sets(
     for index, prompt in enumerate(prompts):
         label = f"random inputs {index + 1}"
         feeds = drawn_inputs(model, np.random.default_rng([seed, index]))
-        if role_of(component) == "denoiser" and CONTEXT in feeds:
-            denoising = Denoising(scheduler_of(bundle), steps, config.scaling_factor, family=family)
+        if runs_each_step(component) and CONTEXT in feeds:
+            scheduler = scheduler_of(bundle).at(family.pictures.whole)
+            denoising = Denoising(scheduler, steps, config.scaling_factor, family=family)
             shapes = {name: value.shape for name, value in feeds.items()}
             conditions = _same_for_all_steps(feeds) | family.conditions({}, shapes)
-            each = trajectory(denoising, model, predict, conditions, seed + index)
+            scale = bundle.manifest.deployment.control_scale
+            conditions |= _of_pictures(family, shapes, seed + index, scale)
+            made = predict if role_of(component) == "denoiser" else _no_noise
+            each = trajectory(denoising, model, made, conditions, seed + index)
             sets += [InputSet(label, step) for step in each]
             continue
         if role_of(component) == "encoder" and "input_ids" in feeds:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,8 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgefusion.compiler.bundle.reference import reference_vectors
-from edgefusion.models.families.family import HIDDEN, LATENT, Family
+from edgefusion.models.families.family import HIDDEN, Family
 from edgefusion.models.guidance import negative_ids
+from edgefusion.models.pictures import drawn_pictures
 from edgefusion.models.text_to_image import Generation, Network, generate
 from edgefusion.models.tokenization import ids_of
 from edgefusion.runtime.errors import InputError
@@ -42,6 +43,7 @@ from edgefusion.toolchain.accuracy.references import Export, References
 from edgefusion.toolchain.accuracy.sensitivity import Contribution
 from edgefusion.toolchain.accuracy.source_network import draws_numbers
 from edgefusion.toolchain.profiling.pipeline import family_of
+from edgefusion.toolchain.running.drawing import pixels_of
 from edgefusion.toolchain.running.execution import pipeline_of, prompt_reader
 
 if TYPE_CHECKING:
@@ -169,21 +171,33 @@ def _pipeline(
     bundle, say = references.bundle, references.say
     config, sampling = pipeline_of(bundle)
     read, family = prompt_reader(bundle, config, say), sampling.family
+    use = family.pictures
     models = references.source is not None
     for number, prompt in enumerate(request.prompts):
         ids = ids_of(read(prompt))
         negative = negative_ids(sampling, read, None)
+        rng = np.random.default_rng([request.seed, number])
+        pictures = drawn_pictures(use, pixels_of(bundle), rng) if use.given else {}
 
         def made(
             make: Callable[[str], Network],
             who: str,
             ids: Mapping[str, Array] = ids,
             negative: Mapping[str, Array] | None = negative,
+            pictures: Mapping[str, Array] = pictures,
         ) -> Generation:
             say(f"prompt {number + 1} of {len(request.prompts)}: {who}")  # noqa: B023
             seed = request.seed + number  # noqa: B023
             return generate(
-                make, sampling, ids, negative=negative, seed=seed, steps=request.steps, say=say
+                make,
+                sampling,
+                ids,
+                negative=negative,
+                pictures=pictures,
+                seed=seed,
+                steps=request.steps,
+                keeps_control=True,
+                say=say,
             )
 
         def model(component: str) -> Network:
@@ -192,25 +206,38 @@ def _pipeline(
                 raise InputError(f"the source of {component} cannot be run")
             return found
 
-        rounded = made(references.rounded, "reference, the bundle's weights")
+        inputs: Inputs = {}
+        rounded = made(_recording(references.rounded, inputs), "reference, the bundle's weights")
         exact = None
         if models:
             try:
-                exact = made(model, "reference, the source")
+                given: Inputs = {}
+                exact = made(_recording(model, given), "reference, the source")
+                inputs = given
             except InputError as error:
                 say(f"warning: {error}; the model is not checked")
                 models = False
-        base = exact or rounded
-        inputs: dict[str, list[Mapping[str, Array]]] = {
-            **{
-                name: [{"input_ids": given[name]} for given in (ids, negative) if given]
-                for name in ids
-            },
-            family.denoiser.component: [each for step in base.steps for each in step.passes],
-            family.decoder.component: [{LATENT: sampling.to_decode(base.steps[-1].latent)}],
-        }
         npu = made(lambda c, given=inputs: layers.network(c, given[c]), "NPU")  # type: ignore[misc]
         yield from _compared(prompt, family, npu, rounded, exact)
+
+
+Inputs = dict[str, list[Mapping[str, Array]]]
+"""Of all evaluations of networks, by component."""
+
+
+def _recording(make: Callable[[str], Network], seen: Inputs) -> Callable[[str], Network]:
+    """What ``make`` makes, each adding its inputs to those ``seen``."""
+
+    def recorded(component: str) -> Network:
+        network, inputs = make(component), seen.setdefault(component, [])
+
+        def run(given: Mapping[str, Array]) -> Mapping[str, Array]:
+            inputs.append(given)
+            return network(given)
+
+        return run
+
+    return recorded
 
 
 def _compared(
@@ -220,7 +247,12 @@ def _compared(
     kinds: dict[str, Kind] = {**dict.fromkeys(inner, "inner"), "image": "picture"}
 
     def row(
-        component: str, value: str, timestep: float | None, pick: Callable[[Generation], Array]
+        component: str,
+        value: str,
+        timestep: float | None,
+        pick: Callable[[Generation], Array],
+        *,
+        inner: bool = False,
     ) -> ValueAccuracy:
         def measure(reference: Generation | None, found: Generation) -> Agreement | None:
             if reference is None:
@@ -228,7 +260,7 @@ def _compared(
             return agreement(pick(reference), pick(found), picture=value == "image")
 
         parts = measure(exact, npu), measure(rounded, npu), measure(exact, rounded)
-        kind = kinds.get(value, "output")
+        kind = "inner" if inner else kinds.get(value, "output")
         return ValueAccuracy(prompt, component, value, timestep, *parts, kind)
 
     rows = []
@@ -236,12 +268,30 @@ def _compared(
         for output in made:
             value = "context" if output == HIDDEN else output
             rows.append(row(encoder, value, None, lambda g, e=encoder, o=output: g.encoded[e][o]))  # type: ignore[misc]
-    denoiser = family.denoiser.component
+    if family.image_encoder is not None:
+        reader = family.image_encoder.component
+        for name, made in npu.pictures.items():
+            for output in made:
+                pick = partial(_of_picture, name, output)
+                rows.append(row(reader, f"{name} {output}", None, pick, inner=True))
+    *before, denoiser = (part.component for part in family.each_step)
     for k, step in enumerate(npu.steps):
+        rows += [
+            row(before[-1], name, step.timestep, partial(_of_control, k, name), inner=True)
+            for name in step.control
+        ]
         rows.append(row(denoiser, "noise", step.timestep, lambda g, k=k: g.steps[k].noise))  # type: ignore[misc]
         rows.append(row(denoiser, "latent", step.timestep, lambda g, k=k: g.steps[k].latent))  # type: ignore[misc]
     rows.append(row(family.decoder.component, "image", None, lambda g: g.image))
     return rows
+
+
+def _of_picture(picture: str, output: str, made: Generation) -> Array:
+    return made.pictures[picture][output]
+
+
+def _of_control(step: int, output: str, made: Generation) -> Array:
+    return made.steps[step].control[output]
 
 
 def _recorded(bundle: Bundle, component: str) -> list[InputSet]:

@@ -22,7 +22,7 @@ from edgefusion.compiler.bundle.scales import PLACEHOLDER
 from edgefusion.passes.optimise import optimise
 from edgefusion.runtime.files import disk_errors
 from edgefusion.runtime.latency import ComponentLatency
-from edgefusion.runtime.pipeline_roles import role_of
+from edgefusion.runtime.pipeline_roles import runs_each_step
 from edgefusion.runtime.program import Program
 from edgefusion.runtime.progress import Say
 from edgefusion.toolchain.accuracy.recipe import Recipe
@@ -73,7 +73,7 @@ class Settings:
 
     def timesteps_of(self, component: str) -> tuple[float, ...]:
         """The timesteps to tabulate in ``component``."""
-        return self.timesteps if role_of(component) == "denoiser" else ()
+        return self.timesteps if runs_each_step(component) else ()
 
     def exports_for(self, source: Source, components: Sequence[str]) -> set[str]:
         """The components whose exports make inputs to calibrate ``components`` with."""

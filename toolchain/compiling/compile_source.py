@@ -82,6 +82,9 @@ def compile_source(
     height: int | None = None,
     width: int | None = None,
     guidance: float | None = None,
+    image_to_image: bool = False,
+    strength: float | None = None,
+    control_scale: float | None = None,
     random_weights: int | None = None,
     variant: str | None = None,
     loras: str | Sequence[str] = (),
@@ -117,6 +120,10 @@ def compile_source(
     ``height`` and ``width`` are those of pictures, in pixels; the pipeline's own when left out.
     ``guidance`` is how far a prediction goes towards the prompt (1: as it is): the U-Net runs with
     the prompt and without, or takes it as an input if it was distilled so.
+    With ``image_to_image`` the bundle starts from a picture, which the VAE's encoder reads; a
+    pipeline whose class does that, does it anyway. ``strength`` is how much of the noise schedule
+    is then run (above 0, up to 1; the pipeline's usual one when left out). ``control_scale`` is how
+    much the picture counts that a ControlNet follows (1 when left out).
 
     With ``timestep_tables`` the U-Net looks up what depends on the timestep alone, and runs at the
     timesteps of 1, 2, 4 and ``steps`` steps only; without, it computes that, for any timestep.
@@ -155,6 +162,11 @@ def compile_source(
     from edgefusion.models.pipeline_check import checked_source
     from edgefusion.models.pipeline_files import pipeline_files
     from edgefusion.models.source import resolve_source
+    from edgefusion.models.strength import (
+        chosen_control_scale,
+        chosen_strength,
+        starting_from_picture,
+    )
     from edgefusion.models.trajectories import Denoising, evaluations, tabulated_timesteps
 
     resolved = resolve_source(
@@ -163,6 +175,8 @@ def compile_source(
         variant=variant,
         loras=loras,
     )
+    if image_to_image:
+        resolved = starting_from_picture(resolved)
     if chosen_scheduler and chosen_scheduler not in resolved.family.schedulers:
         raise UsageError(
             f"--scheduler {scheduler} was given with {resolved.name}, which is "
@@ -173,13 +187,16 @@ def compile_source(
         chosen_scheduler,
         chosen_latent(resolved, height, width),
         chosen_guidance(resolved, guidance),
+        chosen_strength(resolved, strength),
+        chosen_control_scale(resolved, control_scale),
     )
     resolved = replace(resolved, deployment=deployment)
     resolved = checked_source(resolved, components, progress or silent)
     chosen = components_of(resolved, components)
     denoiser = denoiser_of(chosen)
     if denoiser:
-        Denoising.of(resolved, steps)  # the scheduler can do so many steps
+        Denoising.of(resolved, steps)  # the scheduler can do so many steps, all of them
+        evaluations(resolved, denoiser, steps)  # and some at its strength
         if told := _distilled_and_guided(resolved):
             (progress or silent)(told)
     if chosen_scheduler and not denoiser:

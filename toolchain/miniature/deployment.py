@@ -27,6 +27,7 @@ from edgefusion.models.miniature.store import Step
 from edgefusion.runtime.progress import Say
 from edgefusion.toolchain.compiling.compile_source import compile_source
 from edgefusion.toolchain.running.bundle_generator import bundle_generator
+from edgefusion.toolchain.running.drawing import Wishes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -94,7 +95,7 @@ def _on_npu(place: Path, texts: Sequence[str], say: Say) -> Sequence[Image]:
         progress=say,
     )
     seeds = range(NOISE_SEED, NOISE_SEED + len(texts))
-    return bundle_generator(bundle, DEPLOYED_STEPS, say=say)(texts, seeds)
+    return bundle_generator(bundle, Wishes(DEPLOYED_STEPS), say=say)(texts, seeds)
 
 
 @torch.no_grad()

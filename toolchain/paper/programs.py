@@ -9,7 +9,7 @@ from edgefusion.compiler.lowering.lower import lower
 from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.partials import partial_folder
-from edgefusion.runtime.pipeline_roles import role_of
+from edgefusion.runtime.pipeline_roles import runs_each_step
 from edgefusion.runtime.program import Program
 from edgefusion.runtime.progress import Say
 
@@ -73,7 +73,7 @@ def build_network(
     from edgefusion.passes.optimise import optimise
     from edgefusion.passes.pipeline import default_passes
 
-    timesteps = tabulated_timesteps(source) if role_of(component) == "denoiser" else ()
+    timesteps = tabulated_timesteps(source) if runs_each_step(component) else ()
     with partial_folder() as folder:
         exported = export_component(source, component, folder)
         passes = default_passes(timesteps=timesteps, transposing=transposing)

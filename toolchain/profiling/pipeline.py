@@ -22,9 +22,11 @@ def config_of(bundle: Bundle) -> PipelineConfig:
 
 
 def scheduler_of(bundle: Bundle) -> NoiseScheduler:
-    """What denoises for a bundle: the manifest says it, for its files may be of another class."""
-    name = bundle.manifest.deployment.scheduler or LCM
-    return family_of(bundle).scheduler(name, config_of(bundle).scheduler)
+    """What denoises for a bundle, at its strength: the manifest says it, for its files may be of
+    another class."""
+    deployment = bundle.manifest.deployment
+    made = family_of(bundle).scheduler(deployment.scheduler or LCM, config_of(bundle).scheduler)
+    return made.at(deployment.strength)
 
 
 def family_of(bundle: Bundle) -> Family:

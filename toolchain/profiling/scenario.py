@@ -16,7 +16,7 @@ from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime.arguments import whole_number
 from edgefusion.runtime.errors import UsageError
 from edgefusion.runtime.machine import ENGINE_KEYS, Machine
-from edgefusion.runtime.pipeline_roles import denoiser_of, network_of, role_of
+from edgefusion.runtime.pipeline_roles import denoiser_of, network_of, runs_each_step
 from edgefusion.runtime.program_parts import prompt_runs
 from edgefusion.runtime.progress import Say, silent
 from edgefusion.runtime.settings import parse_settings, setting_text
@@ -56,7 +56,7 @@ class Scenario:
         scheduler decides how often the denoiser runs.
         """
         network = network_of(component)
-        if role_of(network) != "denoiser" or self.steps == bundle.manifest.steps:
+        if not runs_each_step(network) or self.steps == bundle.manifest.steps:
             runs = bundle.manifest.component(network).evaluations
         else:
             runs = denoiser_runs(bundle, self.steps)

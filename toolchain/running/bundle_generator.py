@@ -7,17 +7,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgefusion.models.guidance import guided, negative_ids
+from edgefusion.models.guidance import negative_ids
 from edgefusion.models.text_to_image import Network, generate
 from edgefusion.models.tokenization import ids_of
 from edgefusion.runtime.progress import Say
-from edgefusion.toolchain.running.execution import (
-    npu_network,
-    pipeline_of,
-    prompt_reader,
-    reference_network,
-    require_calibrated,
-)
+from edgefusion.toolchain.running.drawing import Wishes, drawing
+from edgefusion.toolchain.running.execution import npu_network, reference_network
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -28,31 +23,18 @@ Draw = Callable[[Sequence[str], Sequence[int]], Sequence["Image"]]
 
 
 def bundle_generator(
-    given: Bundle | Path,
-    steps: int,
-    *,
-    guidance: float | None = None,
-    negative_prompt: str | None = None,
-    reference: bool = False,
-    host: str = "tvm",
-    say: Say,
+    given: Bundle | Path, wishes: Wishes, *, reference: bool = False, host: str = "tvm", say: Say
 ) -> Draw:
-    """Draws with a bundle, open or at a path, in ``steps``, guided as it was compiled unless told;
-    its networks stay loaded.
+    """Draws with a bundle, open or at a path, as ``wishes`` say; its networks stay loaded.
 
-    Raises InputError for a bundle that has not all networks, or no calibration, UsageError for
-    guidance that it was not compiled for.
+    Raises what ``drawing`` does.
     """
     from PIL import Image
 
     from edgefusion.compiler.bundle.bundle import Bundle as Opened
 
     bundle = Opened.open(given) if isinstance(given, Path) else given
-    config, sampling = pipeline_of(bundle)
-    sampling = guided(sampling, guidance, negative_prompt)
-    if not reference:
-        require_calibrated(bundle, *sampling.family.components)
-    read = prompt_reader(bundle, config, say)
+    ready = drawing(bundle, wishes, reference=reference, say=say)
 
     @cache
     def network(name: str) -> Network:
@@ -61,15 +43,16 @@ def bundle_generator(
         )
 
     def draw(prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
-        negative = negative_ids(sampling, read, negative_prompt)
+        negative = negative_ids(ready.sampling, ready.read, wishes.negative)
         made = [
             generate(
                 network,
-                sampling,
-                ids_of(read(prompt)),
+                ready.sampling,
+                ids_of(ready.read(prompt)),
                 negative=negative,
+                pictures=ready.pictures,
                 seed=seed,
-                steps=steps,
+                steps=wishes.steps,
             )
             for prompt, seed in zip(prompts, seeds, strict=True)
         ]

@@ -145,16 +145,22 @@ def pipeline_of(bundle: Bundle) -> tuple[PipelineConfig, Sampling]:
             "--component and --inputs."
         )
     config = config_of(bundle)
-    denoiser = family.denoiser.component
-    tabulated = bundle.manifest.component(denoiser).timesteps
+    deployment = bundle.manifest.deployment
+    tabulated = bundle.manifest.component(family.denoiser.component).timesteps
+    shapes = {
+        name: shape
+        for part in family.each_step
+        for name, shape in input_shapes(bundle, part.component).items()
+    }
     return config, Sampling(
-        input_shapes(bundle, denoiser),
+        shapes,
         scheduler_of(bundle),
         config.scaling_factor,
         tuple(tabulated),
         family,
-        bundle.manifest.deployment.guidance,
+        deployment.guidance,
         config.shift_factor,
+        deployment.control_scale,
     )
 
 
