@@ -14,13 +14,13 @@ MAX_COPIES = 64
 """As often as a tensor is repeated, or an edge mirrored, by one copy for each."""
 
 
-def gather(r: Rewriting) -> str:
+def gather(r: Rewriting) -> str | None:
     """Every so many elements of an activation, or one: a Slice."""
     data, indices = r.node.inputs
+    if data.is_constant:
+        return None  # a table, in which the host looks up
     if not indices.is_constant:
         return "its indices are not known at compile time"
-    if data.is_constant:
-        return "it looks up constants"
     axis = r.node.get_int("axis", 0) % data.rank
     extent = data.shape[axis]
     chosen = indices.values().reshape(-1) % extent
@@ -134,11 +134,11 @@ def einsum(r: Rewriting) -> str:
     return r.last("Transpose", r.node.inputs, {"perm": [operand.index(axis) for axis in result]})
 
 
-def depth_to_space(r: Rewriting) -> str:
+def depth_to_space(r: Rewriting) -> str | None:
     """PixelShuffle of a convolution: its filters in the order in which blocks lie together."""
     x, size = r.node.inputs[0], r.node.get_int("blocksize")
     if r.node.get_str("mode", "DCR") != "CRD":
-        return "its blocks lie together"
+        return None
     conv = made_by(x, "Conv")
     if conv is None or x.only_consumer is not r.node or conv.get_int("group", 1) != 1:
         return "its operand comes from no convolution of its own"

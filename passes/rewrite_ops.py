@@ -35,6 +35,8 @@ class RewriteOps:
                 continue
             result, op = node.output, node.op
             reason = rule(Rewriting(graph, node))
+            if reason is None:
+                continue
             if reason:
                 remarks.missed(node, f"{op} stays: {reason}")
             elif (made := result.producer) is not None:

@@ -1,7 +1,8 @@
 """What rules that write an op with others share: the steps before the last, and the last.
 
 A rule takes a node, adds the ops that compute it before it, and puts the last one in its place. It
-returns '' then, and otherwise the reason for which the node stays as it is.
+returns '' then, otherwise the reason for which the node stays as it is, or None where nothing is to
+be done about it.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class Rewriting:
 LARGEST = float(np.finfo(np.float16).max)
 """The largest number that the NPU adds, multiplies by or compares with in every precision."""
 
-Rule = Callable[[Rewriting], str]
+Rule = Callable[[Rewriting], str | None]
 
 
 def around(shape: Sequence[int], axis: int) -> tuple[int, int, int]:

@@ -102,13 +102,12 @@ def test_pixel_shuffle_reorders_the_filters_before_it() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (case("y = Max(x, x)"), "two operands"),
         (case("e = Exp(x) y = Pow(e, half)"), "exponents up to 4"),
         (case("e = Exp(x) y = Pow(e, x)"), "not one constant"),
         (case("y = LeakyRelu<alpha = 1.5>(x)"), "slope"),
         (case("y = Gather<axis = 2>(x, odd)", "float[2, 4, 3, 6]"), "equally spaced"),
         (
-            case("y = Gather(slopes, i)", "float[1, 1, 1]", "int64[1] i"),
+            case("y = Gather<axis = 3>(x, i)", "float[2, 4, 5, 1]", f"{IMAGE} x, int64[1] i"),
             "not known at compile time",
         ),
         (
@@ -129,6 +128,20 @@ def test_pixel_shuffle_reorders_the_filters_before_it() -> None:
 def test_what_stays_says_why(text: str, reason: str) -> None:
     weights = {**WEIGHTS, "many": np.asarray([2, 65, 6], np.int64)}
     assert reason in untouched(RewriteOps(), text, weights).missed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        case("y = Max(x, x)"),
+        case("y = Clip(x, zero, six)"),
+        case("y = Gather(slopes, i)", "float[1, 1, 1]", "int64[1] i"),
+        case("y = DepthToSpace<blocksize = 2>(x)", "float[2, 1, 10, 12]"),
+    ],
+)
+def test_what_the_npu_or_the_host_has_stays_without_a_word(text: str) -> None:
+    weights = {**WEIGHTS, "six": np.asarray(6.0, np.float32)}
+    assert not untouched(RewriteOps(), text, weights).record.remarks
 
 
 def test_users_are_told_which_ops_have_a_rule() -> None:
