@@ -55,11 +55,14 @@ def family_named(name: str) -> Family:
 
 
 def family_of_class(class_name: str, parts: Collection[str] = ()) -> Family | None:
-    """The family that diffusers' class of a pipeline belongs to; of several the first whose parts
-    are all among those that a folder names."""
+    """The family that diffusers' class of a pipeline belongs to; of several the first that has
+    the fewest parts beyond those (``parts``) that a folder names."""
     found = [family for family in FAMILIES if class_name in family.pipelines]
-    whole = (family for family in found if {part.folder for part in family.parts} <= set(parts))
-    return next(whole, found[0] if found else None)
+
+    def lacking(family: Family) -> int:
+        return sum(part.folder not in parts for part in family.parts)
+
+    return min(found, key=lacking, default=None)
 
 
 def family_from_picture(class_name: str, family: Family) -> Family | None:

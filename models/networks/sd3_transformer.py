@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from edgefusion.models.config_file import is_count
 from edgefusion.models.networks.kind import NetworkKind, Port, Signature, Sizes
-from edgefusion.models.networks.unet import check_supported
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,8 +58,6 @@ class Sd3Transformer(NetworkKind):
                 f"expected {taken} (in_channels): it predicts a velocity. {_ANOTHER}",
                 made,
             )
-        norms = (None, "rms_norm")
-        check_supported(config, "qk_norm", norms, "no other is published", _ANOTHER)
 
     def divisor(self, config: ConfigFile) -> int:
         """See the base class."""

@@ -33,7 +33,6 @@ def changed(path: Path, values: dict[str, Any]) -> None:
             "joint_attention_dim is 32; expected text_enc",
         ),
         ("transformer", {"pooled_projection_dim": 8}, "pooled_projection_dim is 8; expected 16"),
-        ("transformer", {"qk_norm": "layer_norm"}, "qk_norm is 'layer_norm'; expected null or rms"),
         ("transformer", {"sample_size": 0}, "sample_size is 0; expected a whole number above 0"),
         ("vae", {"shift_factor": "much"}, "shift_factor is 'much'; expected a number"),
         ("vae", {"latents_mean": [0.5]}, "latents_mean is .0.5.; expected null"),
