@@ -237,7 +237,7 @@ _KINDS: Mapping[str, Callable[..., tuple[F64, F64]]] = {
     "unary": lambda a, v, shape: _once(reference(a["function"], v["x"])),
     "binary": lambda a, v, shape: _once(v["x"] + v["other"]),
     "glu": _glu,
-    "concat": lambda a, v, shape: _same(np.concatenate([v["x"], v["other"]], axis=-1)),
+    "concat": lambda a, v, shape: _same(np.concatenate([v["x"], v["other"]], axis=a["axis"])),
     "slice": _slice,
     "transpose": lambda a, v, shape: _same(v["x"].transpose(a["perm"])),
     "resize": lambda a, v, shape: _same(v["x"].repeat(2, axis=1).repeat(2, axis=2)),

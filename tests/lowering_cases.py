@@ -260,6 +260,14 @@ def all_cases() -> dict[str, Network]:
         "conv_stride": conv_case(stride=2),
         "conv_upsample": conv_case(upsample=2),
         "conv_1x1": conv_case(kernel=1, pad=0),
+        "concat_rows": simple_network(
+            SimpleCase(
+                Concat(parts=("x", "other"), axis=1),
+                (1, 700, 96),
+                (1, 50, 96),
+                x=(1, 650, 96),
+            )
+        ),
         "conv_1x1_stride": conv_case(kernel=1, pad=0, stride=2, epilogue=False),
         "conv_7x7": conv_case(channels_in=8, kernel=7, pad=3, stride=2),
         "transposed_conv": transposed_conv_case(),

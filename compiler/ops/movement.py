@@ -15,7 +15,7 @@ from edgefusion.compiler.lowering.rule import (
     Stage,
     Tiling,
     row_tilings,
-    rows,
+    tile_sizes,
     tiling,
 )
 from edgefusion.compiler.lowering.view import View
@@ -111,6 +111,12 @@ class Concat(LoweredKind):
         """Tiles of rows, all axes before the concatenated one folded."""
         return row_tilings(prod(context.output().shape[: self.axis]))
 
+    def fallback(self, context: OpContext) -> Iterator[Tiling]:
+        """Pieces of a folded row, where that is much: all of a part, for the first axis."""
+        if self.axis < len(context.output().shape) - 1:
+            widest = max(prod(context.view(name).shape[self.axis :]) for name in self.parts)
+            yield from (tiling(columns=size, rows=1) for size in tile_sizes(widest))
+
     def stripe_tilings(self, context: OpContext, size: int) -> Iterator[Tiling]:
         """Whole rows, if those are what is concatenated."""
         if self.axis == len(context.output().shape) - 1:
@@ -134,9 +140,13 @@ class _ConcatStage(Stage):
         y, sources = self.look_up()
         self.buffer = None
         if not y.in_sram and (self.rescales(y) or not all(v.in_sram for v in sources)):
-            widest = max(source.shape[1] for source in sources)
+            widest = max(self.piece(source) for source in sources)
             self.buffer = self.e.buffer("x", self.tiling["rows"] * widest, y.operand.dtype)
         self.epilogue = EpilogueBuffers.reserve(self.e, self.context, 0, 0)
+
+    def piece(self, source: View) -> int:
+        """Columns of a part that are copied at a time."""
+        return min(source.shape[1], int(self.tiling.get("columns", source.shape[1])))
 
     def rescales(self, y: View) -> bool:
         """Whether the parts have steps of their own."""
@@ -159,10 +169,13 @@ class _ConcatStage(Stage):
         for number, source in enumerate(sources):
             c = Tile(number, column, source.shape[1])
             for r in self.e.tiles(rolled.size, self.tiling["rows"], start=rolled.start):
-                target = y.box((r.start, column), (r.size, c.size))
-                tile = self.copied(rows(source, r.start, r.size), target)
-                self.epilogue.collect(self.e, tile, c, first=r.start == 0)
-                self.e.deliver(target, tile)
+                for p in self.e.tiles(c.size, self.piece(source)):
+                    target = y.box((r.start, column + p.start), (r.size, p.size))
+                    part = source.box((r.start, p.start), (r.size, p.size))
+                    tile = self.copied(part, target)
+                    if p.size == c.size:  # pieces are of no statistics
+                        self.epilogue.collect(self.e, tile, c, first=r.start == 0)
+                    self.e.deliver(target, tile)
             column += c.size
 
     def copied(self, part: View, target: View) -> View:
