@@ -69,9 +69,7 @@ def load_whole(folder: Path, part: Part, variant: str | None = None) -> nn.Modul
 
 
 def _load(folder: Path, part: Part, variant: str | None) -> nn.Module:
-    import diffusers
     import torch
-    import transformers
 
     place = folder / part.folder
     if not place.is_dir():
@@ -81,9 +79,8 @@ def _load(folder: Path, part: Part, variant: str | None) -> nn.Module:
         )
     files = weight_files(place, part.kind, variant)
     files.shapes()  # a file that is not whole is told by its name
-    library = transformers if part.kind.library == "transformers" else diffusers
     with quiet_libraries(), as_input_error(place):
-        module, info = getattr(library, part.kind.class_name).from_pretrained(
+        module, info = part.kind.library_class().from_pretrained(
             place,
             local_files_only=True,
             output_loading_info=True,
@@ -99,16 +96,12 @@ def _load(folder: Path, part: Part, variant: str | None) -> nn.Module:
 def described_network(place: Path, part: Part) -> nn.Module:
     """The network that config.json in ``place`` describes, as its library makes it: where and with
     what weights, the caller's context decides."""
-    import diffusers
-    import transformers
-
     with quiet_libraries(), as_input_error(place):
+        network = part.kind.library_class()
         if part.kind.library == "transformers":
-            network: Any = getattr(transformers, part.kind.class_name)
             config = network.config_class.from_pretrained(place, local_files_only=True)
             made = network(config)
         else:
-            network = getattr(diffusers, part.kind.class_name)
             made = network.from_config(network.load_config(place, local_files_only=True))
     module: nn.Module = made.eval()
     return module

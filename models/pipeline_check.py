@@ -164,9 +164,7 @@ def _check_config(index: PipelineIndex, component: str) -> list[str]:
     kind = index.compiled[component].kind
     if kind.library == "transformers":  # its configurations hold keys of all kinds
         return []
-    import diffusers
-
-    known = signature(getattr(diffusers, kind.class_name).__init__).parameters
+    known = signature(kind.library_class().__init__).parameters
     found = sorted(key for key in config.values if key not in known and not key.startswith("_"))
     return [f"{config.path}: no meaning is known for {', '.join(found)}"] if found else []
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from edgefusion.models.config_file import pair
@@ -80,6 +81,10 @@ class NetworkKind(ABC):
     """As messages call it."""
     usual_levels: ClassVar[int] = 1
     """Of a network of pictures: sizes that it works at, where its configuration does not say."""
+
+    def library_class(self) -> Any:
+        """The class by ``class_name``, imported."""
+        return getattr(import_module(self.library), self.class_name)
 
     def check(self, config: ConfigFile) -> None:  # noqa: B027
         """Raises InputError, naming file and key, for a configuration that cannot be compiled."""
