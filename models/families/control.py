@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, ClassVar
 
 from edgefusion.models.config_file import ConfigFile
@@ -29,7 +28,7 @@ def _controlled(parts: tuple[Part, ...]) -> tuple[Part, ...]:
     unet = ConditionalUNet(controlled=True)
     found: list[Part] = []
     for part in parts:
-        found += [_CONTROL, replace(part, kind=unet)] if part.role == "denoiser" else [part]
+        found += [_CONTROL, part.of_kind(unet)] if part.role == "denoiser" else [part]
     return tuple(found)
 
 

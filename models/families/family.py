@@ -56,8 +56,12 @@ class Part:
         """The part where its network is of that class of a library; None where it cannot be."""
         for kind in (self.kind, *self.others):
             if kind.class_name == class_name:
-                return replace(self, kind=kind, others=())
+                return self.of_kind(kind)
         return None
+
+    def of_kind(self, kind: NetworkKind) -> Part:
+        """The part where its network is of ``kind``, and can be no other."""
+        return replace(self, kind=kind, others=())
 
     def sized(self, sizes: Sizes) -> Sizes:
         """``sizes`` of a pipeline as they are for this part: text encoders may read more or fewer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import ClassVar
 
 from edgefusion.models.families.family import Part
@@ -17,7 +16,7 @@ def _painting(parts: tuple[Part, ...]) -> tuple[Part, ...]:
     """``parts`` with a denoiser that is given mask and picture, and the VAE's encoder."""
     unet = ConditionalUNet(inpaints=True)
     return with_image_encoder(
-        tuple(replace(part, kind=unet) if part.role == "denoiser" else part for part in parts)
+        tuple(part.of_kind(unet) if part.role == "denoiser" else part for part in parts)
     )
 
 

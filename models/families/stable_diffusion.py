@@ -1,4 +1,4 @@
-"""Stable Diffusion v1 and v2, BK-SDM, and latent-consistency students of these."""
+"""Stable Diffusion v1 and v2, BK-SDM, networks made for phones, and students of these."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from edgefusion.models.families.family import (
 from edgefusion.models.families.unet_checks import check_together
 from edgefusion.models.networks.autoencoder import KlDecoder, TinyDecoder
 from edgefusion.models.networks.clip_text import ClipText
+from edgefusion.models.networks.mobile_unet import MobileUNet
 from edgefusion.models.networks.unet import ConditionalUNet, check_supported
 from edgefusion.models.noise_scheduler import NoiseScheduler
 
@@ -43,7 +44,7 @@ class StableDiffusion(Family):
     )
     parts: ClassVar[tuple[Part, ...]] = (
         Part(_TEXT, "text_encoder", ClipText(), tokenizer="tokenizer"),
-        Part("unet", "unet", ConditionalUNet()),
+        Part("unet", "unet", ConditionalUNet(), others=(MobileUNet(),)),
         Part("vae_decoder", "vae", KlDecoder(), others=(TinyDecoder(),)),
     )
     harmless: ClassVar[Mapping[str, str]] = MappingProxyType(
