@@ -2,7 +2,8 @@
 
 Sources: the configurations published with Stable Diffusion v1.5, v2.1 and XL, BK-SDM (Kim et al.,
 2023), SSD-1B, PixArt-alpha and Stable Diffusion 3 Medium, whose parameter counts
-tests/unit/models/test_architectures.py asserts.
+tests/unit/models/test_architectures.py asserts; of systems made for phones, their papers, as
+test_phone_presets.py beside it says.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from edgefusion.models.mobile_architecture import SOFTMAX, MobileUNetArchitecture
 from edgefusion.models.network_architectures import (
     NetworkArchitecture,
     PixArtArchitecture,
@@ -76,6 +78,20 @@ _TINY_UP = ("CrossAttnUpBlock2D",) * 3
 _SD = UNetArchitecture(_SD_CHANNELS, _SD_DOWN, _SD_UP, 2, True)
 _TINY = UNetArchitecture(_SD_CHANNELS[:3], _TINY_DOWN, _TINY_UP, 1, False)
 _SD2 = replace(_SD, context_width=1024, heads=(5, 10, 20, 20), linear_projections=True)
+_SNAPFUSION = UNetArchitecture(
+    channels=_SD_CHANNELS,
+    down_blocks=("DownBlock2D", *("CrossAttnDownBlock2D",) * 3),
+    up_blocks=("UpBlock2D", *("CrossAttnUpBlock2D",) * 2, "UpBlock2D"),
+    layers_per_block=(2, 2, 1, 1),
+    has_mid_block=True,
+    mid_attention=False,
+    transformer_layers=(1, 1, 2, 1),
+    transformer_layers_up=(1, 3, 1, 1),
+)
+"""The blocks at each resolution of Table 3 of Li et al., "SnapFusion", 2023. It leaves open which
+of Stable Diffusion's blocks these are, and how more transformers than residual blocks lie: here
+they are layers of one transformer, and 8 x 8's lies on the way down."""
+_GUIDED_SD2 = replace(_SD2, guidance_embedding_width=256)
 _SDXL = UNetArchitecture(
     channels=_SD_CHANNELS[:3],
     down_blocks=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
@@ -93,7 +109,7 @@ _SDXL = UNetArchitecture(
 
 def _pipeline(
     name: str,
-    unet: UNetArchitecture,
+    unet: UNetArchitecture | MobileUNetArchitecture,
     text_encoder: TextEncoderArchitecture = _CLIP_L,
     vae_decoder: VaeDecoderArchitecture | None = None,
 ) -> Architecture:
@@ -163,6 +179,9 @@ def _xl_pipeline(
     return Architecture(name, MappingProxyType(networks), family)
 
 
+_HALF_DECODER = VaeDecoderArchitecture(channels=(64, 128, 256, 256))
+_MOBILE_DECODER = replace(_HALF_DECODER, layers_per_block=1, latent_channels=8)
+
 _TEST_TEXT = TextEncoderArchitecture(
     vocabulary=512, width=32, feed_forward_width=128, layers=2, heads=2
 )
@@ -187,6 +206,20 @@ _ARCHITECTURES = (
     _pipeline("bk-sdm-tiny", _TINY),
     # What latent-consistency distillation makes of BK-SDM-Tiny: EdgeFusion's U-Net.
     _pipeline("bk-sdm-tiny-lcm", replace(_TINY, guidance_embedding_width=256)),
+    # Li et al., "SnapFusion", 2023: v1.5 with its Table 3's blocks; a decoder of half the channels.
+    _pipeline("snapfusion", _SNAPFUSION, vae_decoder=_HALF_DECODER),
+    # Zhao et al., "MobileDiffusion", 2023: the latent has 8 channels; the decoder is narrower and
+    # shallower than v1.5's, by how much is chosen here.
+    _pipeline("mobilediffusion", MobileUNetArchitecture(), vae_decoder=_MOBILE_DECODER),
+    # The same before its attention was fine-tuned.
+    _pipeline(
+        "mobilediffusion-softmax",
+        MobileUNetArchitecture(attention_function=SOFTMAX),
+        vae_decoder=_MOBILE_DECODER,
+    ),
+    # Choi et al., "Squeezing Large-Scale Diffusion Models for Mobile", 2023: v2.1 at 512 x 512
+    # pixels, whose U-Net takes the guidance as an input. What was pruned is not known: nothing is.
+    _pipeline("choi-2023", _GUIDED_SD2, _CLIP_H),
     _xl_pipeline("sdxl", _SDXL),
     _xl_pipeline("sdxl-turbo", replace(_SDXL, latent_size=64)),
     # Gupta et al., "Progressive Knowledge Distillation Of Stable Diffusion XL", 2024.
@@ -216,6 +249,46 @@ _ARCHITECTURES = (
             latent_size=16,
             context_width=32,
             heads=2,
+            norm_groups=8,
+        ),
+        _TEST_TEXT,
+        _TEST_DECODER,
+    ),
+    # Those of the systems made for phones.
+    _pipeline(
+        "tiny-test-snapfusion",
+        replace(
+            _SNAPFUSION,
+            channels=(32, 32, 64, 64),
+            latent_size=16,
+            context_width=32,
+            heads=2,
+            norm_groups=8,
+        ),
+        _TEST_TEXT,
+        _TEST_DECODER,
+    ),
+    _pipeline(
+        "tiny-test-mobilediffusion",
+        MobileUNetArchitecture(
+            channels=(32, 32, 64),
+            heads=(2, 2, 2),
+            middle_layers=2,
+            latent_size=16,
+            context_width=32,
+            norm_groups=8,
+        ),
+        _TEST_TEXT,
+        replace(_TEST_DECODER, latent_channels=8),
+    ),
+    _pipeline(
+        "tiny-test-choi",
+        replace(
+            _GUIDED_SD2,
+            channels=(32, 32, 64, 64),
+            latent_size=16,
+            context_width=32,
+            heads=(1, 1, 2, 2),
             norm_groups=8,
         ),
         _TEST_TEXT,

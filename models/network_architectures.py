@@ -81,7 +81,8 @@ class UNetArchitecture:
     channels: tuple[int, ...]
     down_blocks: tuple[str, ...]
     up_blocks: tuple[str, ...]
-    layers_per_block: int
+    layers_per_block: int | tuple[int, ...]
+    """On the way down, in all levels or in each; on the way up there is one more."""
     has_mid_block: bool
     mid_attention: bool = True
     """Whether the mid block has a transformer and a residual block behind it, too."""
