@@ -105,6 +105,7 @@ def test_tokens_without_a_tokenizer() -> None:
 def test_the_vocabulary_of_a_folder(tmp_path: Path) -> None:
     source = Source("folder", "mine", ("text_encoder", "unet"), tmp_path)
     (tmp_path / "text_encoder").mkdir()
+    (tmp_path / "model_index.json").write_text('{"text_encoder": ["", "CLIPTextModel"]}')
     config = tmp_path / "text_encoder" / "config.json"
     config.write_text(json.dumps({"vocab_size": 100}))
     assert token_ids(source, "text_encoder", ("a fox",), 8)[0].max() == 99
