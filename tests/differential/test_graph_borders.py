@@ -210,7 +210,7 @@ NORM = f"{ROWS} => (float[1, 6, 8] y)"
                 'coordinate_transformation_mode = "asymmetric">'
                 "(x, , s21) y = Conv<pads = [1, 1, 1, 1]>(r, w) }"
             ),
-            "is no repetition of pixels",
+            "",
         ),
         (
             (
@@ -218,7 +218,7 @@ NORM = f"{ROWS} => (float[1, 6, 8] y)"
                 '{ y = Resize<coordinate_transformation_mode = "asymmetric", nearest_mode = "ceil">'
                 "(x, , wide) }"
             ),
-            "is no repetition of pixels",
+            "",
         ),
         (f"{IMAGE} => (float[1, 4, 12, 12] y) {{ y = Resize(x, , s2) }}", ""),
         ("(float[2, 3, 8] x) => (float[2, 3, 5] y) { y = MatMul(x, k3) }", ""),

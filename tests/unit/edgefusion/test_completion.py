@@ -16,7 +16,7 @@ from edgefusion.cli.main import main
         ("edgefusion compile --rem", ["--remarks"]),
         ("edgefusion data ch", ["check"]),
         ("edgefusion compile bk-sdm-s", ["bk-sdm-small"]),
-        ("edgefusion compile mo", ["models/"]),
+        ("edgefusion compile mod", ["models/"]),
         ("edgefusion compile models/", ["models/my/", "models/net.onnx"]),
         ("edgefusion compile x -o y --target exy", ["exynos2400"]),
         ("edgefusion compile x -o y --schedule p", ["pipelined"]),
