@@ -21,6 +21,7 @@ from edgefusion.compiler.network.network import Network
 from edgefusion.compiler.schedule.schedule import Grouping, Schedule, schedule_named
 from edgefusion.models.source import resolve_source
 from edgefusion.runtime.errors import DoesNotFitError
+from edgefusion.runtime.latency import ComponentLatency
 from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.measurement import component_latency
 from edgefusion.runtime.program import Program
@@ -72,17 +73,22 @@ ONCE = "keys and values of the prompt once"
 
 
 def figures(program: Program, machine: Machine) -> dict[str, Any]:
-    """Latency, bound and bytes of one evaluation, and what runs once before them (``once_ms``)."""
+    """Latency, bound and bytes of one evaluation, and those of what runs once before them."""
     *once, latency = (component_latency(part, machine) for part in parts_of(program))
     return {
         "latency_ms": latency.latency_ms,
         "once_ms": sum(each.latency_ms for each in once),
+        "once_dram_megabytes": sum(_dram_bytes(each) for each in once) / 1e6,
         "bound_ms": latency.bound_ps / 1e9,
         "fused_bound_ms": latency.fused_bound_ms,
-        "dram_megabytes": (latency.dram_read_bytes + latency.dram_write_bytes) / 1e6,
+        "dram_megabytes": _dram_bytes(latency) / 1e6,
         **{f"{kind.name.lower()}_busy_ms": ps / 1e9 for kind, ps in latency.busy_ps.items()},
         "macs": sum(op.macs for op in program.ops),
     }
+
+
+def _dram_bytes(latency: ComponentLatency) -> int:
+    return latency.dram_read_bytes + latency.dram_write_bytes
 
 
 def lowered(network: Network, machine: Machine, schedule: Schedule) -> dict[str, Any]:
