@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
+from math import log10
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -179,7 +180,8 @@ def _draw(rows: list[dict[str, Any]], path: Path) -> None:
                 marker={"size": 9, "color": "black" if label[0] == "o" else "gray"},
             )
         )
-    figure.update_xaxes(type="log", title="parameters of all networks, millions")
+    room = [log10(300), log10(6000)]  # for names beside the outermost points
+    figure.update_xaxes(type="log", range=room, title="parameters of all networks, millions")
     figure.update_yaxes(type="log", title=f"ms an image, pipelined, {TARGET}")
     figure.update_layout(title="The field on one machine: name, steps", height=640)
     figure.write_html(path, include_plotlyjs="cdn")
