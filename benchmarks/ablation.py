@@ -28,7 +28,7 @@ from edgefusion.runtime.program import Program
 from edgefusion.runtime.program_parts import parts_of
 from edgefusion.runtime.settings import parse_settings
 from edgefusion.runtime.target import load_target
-from edgefusion.toolchain.paper.programs import build_network
+from edgefusion.toolchain.paper.programs import build_networks
 
 PRESET = "bk-sdm-tiny"
 RUNS: Mapping[str, int] = {"text_encoder": 1, "unet": 2, "vae_decoder": 1}
@@ -181,13 +181,11 @@ def main() -> dict[str, Any]:
     """Ablation, curves and sensitivity; some 15 minutes of two cores."""
     machine = load_target("exynos2400").machine
     source = resolve_source(PRESET, random_weights_seed=0)
-    plain, all_passes = (
-        {
-            name: build_network(source, name, machine, print, transposing=transposing)
-            for name in RUNS
-        }
-        for transposing in (False, True)
-    )
+    plain: dict[str, Network] = {}
+    all_passes: dict[str, Network] = {}
+    for name in RUNS:
+        built = build_networks(source, name, machine, print, (False, True))
+        plain[name], all_passes[name] = built
     todo = list(jobs(machine))
     with ProcessPoolExecutor() as pool:
         rows = list(pool.map(row_of, todo, repeat(plain), repeat(all_passes)))

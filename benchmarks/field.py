@@ -28,7 +28,7 @@ from edgefusion.models.source import resolve_source
 from edgefusion.runtime.pipeline_roles import role_of
 from edgefusion.runtime.program_parts import prompt_runs
 from edgefusion.runtime.target import load_target
-from edgefusion.toolchain.paper.programs import build_network
+from edgefusion.toolchain.paper.programs import build_networks
 
 TARGET = "exynos2400"
 SCHEDULES = ("serial", "mlt", "pipelined")
@@ -101,12 +101,11 @@ def measured(preset: str, component: str) -> dict[str, Any]:
         "gmacs": cost.operations.macs / 1e9,
     }
     source = resolve_source(preset, random_weights_seed=0)
-    for transposing, names in ((False, SCHEDULES[:2]), (True, SCHEDULES[2:])):
-        network = build_network(source, component, machine, _mute, transposing=transposing)
-        for name in names:
-            program = lower(network, machine, schedule_named(name)).program
-            found[name] = figures(program, machine) | {"sram_bytes": program.sram_bytes}
-        del network
+    plain, transposed = build_networks(source, component, machine, _mute, (False, True))
+    for name in SCHEDULES:
+        network = transposed if name == "pipelined" else plain
+        program = lower(network, machine, schedule_named(name)).program
+        found[name] = figures(program, machine) | {"sram_bytes": program.sram_bytes}
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -67,6 +68,14 @@ def build_network(
 ) -> Network:
     """Export a component and run all passes for ``machine``; without ``transposing``, convolutions
     of doubled images stay convolutions."""
+    (network,) = build_networks(source, component, machine, say, (transposing,))
+    return network
+
+
+def build_networks(
+    source: Source, component: str, machine: Machine, say: Say, transposing: Sequence[bool]
+) -> list[Network]:
+    """As ``build_network``, one for each of ``transposing``, of one export."""
     from edgefusion.compiler.frontend.from_graph import network_from_graph
     from edgefusion.models.export import export_component
     from edgefusion.models.trajectories import tabulated_timesteps
@@ -76,8 +85,11 @@ def build_network(
     timesteps = tabulated_timesteps(source) if runs_each_step(component) else ()
     with partial_folder() as folder:
         exported = export_component(source, component, folder)
-        passes = default_passes(timesteps=timesteps, transposing=transposing)
-        graph, _ = optimise(exported, component, machine, passes, say)
-        network = network_from_graph(graph, component)
-        constant = source.family.constant_inputs(component, network.inputs)
-        return replace(network, constant_inputs=constant)
+        networks = []
+        for each in transposing:
+            passes = default_passes(timesteps=timesteps, transposing=each)
+            graph, _ = optimise(exported, component, machine, passes, say)
+            network = network_from_graph(graph, component)
+            constant = source.family.constant_inputs(component, network.inputs)
+            networks.append(replace(network, constant_inputs=constant))
+        return networks
