@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from edgefusion.models.config_file import ConfigFile
-from edgefusion.models.families.family import Configs, Part
+from edgefusion.models.families.family import Configs, Family, Part
 from edgefusion.models.families.pictures import CONTROLLED, PictureUse
 from edgefusion.models.families.stable_diffusion import StableDiffusion
 from edgefusion.models.families.stable_diffusion_xl import StableDiffusionXL
@@ -32,36 +32,34 @@ def _controlled(parts: tuple[Part, ...]) -> tuple[Part, ...]:
     return tuple(found)
 
 
-class StableDiffusionControlNet(StableDiffusion):
+class _Controlled(Family):
+    """What families with a ControlNet have besides those without."""
+
+    pictures: ClassVar[PictureUse] = CONTROLLED
+
+    def check(self, configs: Configs, component: str) -> None:
+        """See the base class."""
+        super().check(configs, component)
+        if component == _CONTROL.component:
+            _check_control(configs)
+
+
+class StableDiffusionControlNet(_Controlled, StableDiffusion):
     """Stable Diffusion with a ControlNet."""
 
     name: ClassVar[str] = "stable-diffusion-controlnet"
     title: ClassVar[str] = "Stable Diffusion v1 or v2 with a ControlNet"
     pipelines: ClassVar[tuple[str, ...]] = ("StableDiffusionControlNetPipeline",)
     parts: ClassVar[tuple[Part, ...]] = _controlled(StableDiffusion.parts)
-    pictures: ClassVar[PictureUse] = CONTROLLED
-
-    def check(self, configs: Configs, component: str) -> None:
-        """See the base class."""
-        super().check(configs, component)
-        if component == _CONTROL.component:
-            _check_control(configs)
 
 
-class StableDiffusionXLControlNet(StableDiffusionXL):
+class StableDiffusionXLControlNet(_Controlled, StableDiffusionXL):
     """Stable Diffusion XL with a ControlNet."""
 
     name: ClassVar[str] = "stable-diffusion-xl-controlnet"
     title: ClassVar[str] = "Stable Diffusion XL with a ControlNet"
     pipelines: ClassVar[tuple[str, ...]] = ("StableDiffusionXLControlNetPipeline",)
     parts: ClassVar[tuple[Part, ...]] = _controlled(StableDiffusionXL.parts)
-    pictures: ClassVar[PictureUse] = CONTROLLED
-
-    def check(self, configs: Configs, component: str) -> None:
-        """See the base class."""
-        super().check(configs, component)
-        if component == _CONTROL.component:
-            _check_control(configs)
 
 
 def _same(

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -33,6 +34,13 @@ GUIDANCE_SCALE = 7.5
 """For students that take the guidance as an input: the pipelines' usual value."""
 NO_IP_ADAPTER = "it only reads pictures for an IP-Adapter, which this folder has none of"
 """What leaving out an ``image_encoder`` means."""
+READING_PICTURES: Mapping[str, str] = MappingProxyType(
+    {
+        "feature_extractor": "it only prepares pictures for an image encoder",
+        "image_encoder": NO_IP_ADAPTER,
+    }
+)
+"""``Family.harmless`` of pipelines that may have both."""
 _NO_LENGTH = 10**9
 
 

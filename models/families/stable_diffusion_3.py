@@ -17,7 +17,7 @@ from edgefusion.models.families.family import (
     CONTEXT,
     GUIDANCE_SCALE,
     HIDDEN,
-    NO_IP_ADAPTER,
+    READING_PICTURES,
     Array,
     Arrays,
     Configs,
@@ -71,12 +71,7 @@ class StableDiffusion3(Family):
     parts: ClassVar[tuple[Part, ...]] = (_FIRST, _SECOND, _THIRD, *_REST)
     schedulers: ClassVar[Collection[str]] = (FLOW,)
     usual_scheduler: ClassVar[str] = FLOW
-    harmless: ClassVar[Mapping[str, str]] = MappingProxyType(
-        {
-            "feature_extractor": "it only prepares pictures for an image encoder",
-            "image_encoder": NO_IP_ADAPTER,
-        }
-    )
+    harmless: ClassVar[Mapping[str, str]] = READING_PICTURES
 
     def check(self, configs: Configs, component: str) -> None:
         """See the base class."""

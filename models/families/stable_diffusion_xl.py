@@ -7,7 +7,6 @@ side; the second one's pooled embedding and the picture's sizes go into the time
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
@@ -16,7 +15,7 @@ from edgefusion.models.families.family import (
     CONTEXT,
     GUIDANCE_SCALE,
     HIDDEN,
-    NO_IP_ADAPTER,
+    READING_PICTURES,
     SAMPLE,
     Array,
     Arrays,
@@ -57,12 +56,7 @@ class StableDiffusionXL(Family):
         Part("vae_decoder", "vae", KlDecoder(), others=(TinyDecoder(),)),
     )
     zero_without_negative: ClassVar[bool] = True
-    harmless: ClassVar[Mapping[str, str]] = MappingProxyType(
-        {
-            "feature_extractor": "it only prepares pictures for an image encoder",
-            "image_encoder": NO_IP_ADAPTER,
-        }
-    )
+    harmless: ClassVar[Mapping[str, str]] = READING_PICTURES
 
     def check(self, configs: Configs, component: str) -> None:
         """See the base class."""
