@@ -6,7 +6,7 @@ of their kind of network, and sizes are those of the pipeline.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -44,11 +44,11 @@ def given_as_graph(folder: Path, part: Part) -> Part | None:
 @dataclass(frozen=True, slots=True)
 class GivenGraph:
     """The graph at ``path``, and what the pipeline expects of it: ``inputs`` and ``outputs`` by the
-    graph's names."""
+    graph's names, inputs with as many axes as there."""
 
     path: Path
-    inputs: dict[str, Port]
-    outputs: dict[str, Port]
+    inputs: Mapping[str, Port]
+    outputs: Mapping[str, Port]
 
     @classmethod
     def of(cls, path: Path, part: Part, config: Any, signature: Signature) -> GivenGraph:
@@ -84,18 +84,13 @@ class GivenGraph:
                 f"{path} makes {_listed(outputs)}, and not {_listed(missing)}, which the pipeline "
                 f"needs of it. {_AGAIN}"
             )
-        for name, port in found.inputs.items():
-            _check_sizes(path, inputs[name], port)
-        return found
+        fitted = {name: _fitted(path, inputs[name], port) for name, port in found.inputs.items()}
+        return replace(found, inputs=fitted)
 
     def imported(self) -> ir.Model:
         """The graph at our operator set, in float32, with the sizes, names and results of the
         pipeline alone; weights stay in their files. Raises InputError as ``check_onnx``."""
-        ranks = {value.name: _sizes(value) for value in read_graph(self.path).graph.input}
-        shapes = {
-            name: port.shape if len(ranks[name]) == len(port.shape) else ()
-            for name, port in self.inputs.items()
-        }
+        shapes = {name: port.shape for name, port in self.inputs.items()}
         model = ir.from_proto(check_onnx(self.path, shapes=shapes))
         graph = model.graph
         inputs = {value.name: value for value in graph.inputs}
@@ -125,11 +120,12 @@ def _rename(graph: ir.Graph, names: dict[str, str]) -> None:
             taken.add(free)
 
 
-def _check_sizes(path: Path, value: onnx.ValueInfoProto, port: Port) -> None:
-    """Open sizes may become anything; one number may stand without an axis."""
+def _fitted(path: Path, value: onnx.ValueInfoProto, port: Port) -> Port:
+    """``port`` with the axes of ``value``. Open sizes may become anything; one number may stand
+    without an axis. Raises InputError where sizes are others."""
     sizes = _sizes(value)
     if not sizes and port.shape == (1,):
-        return
+        return replace(port, shape=())
     fit = len(sizes) == len(port.shape)
     if not fit or any(n not in (None, size) for n, size in zip(sizes, port.shape, strict=True)):
         stated = "x".join("?" if n is None else str(n) for n in sizes)
@@ -138,6 +134,7 @@ def _check_sizes(path: Path, value: onnx.ValueInfoProto, port: Port) -> None:
             f"{'x'.join(map(str, port.shape))}, by the pipeline's configuration, and --height and "
             f"--width where they are given. {_AGAIN}"
         )
+    return port
 
 
 def _sizes(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:

@@ -193,12 +193,12 @@ class Source:
     def given_graph(self, component: str, batch: int = 1) -> GivenGraph | None:
         """What a pipeline's folder has of ``component`` in place of weights; None where it has
         these, as other sources do. Raises InputError for a graph that does not fit the pipeline."""
-        if not self.is_pipeline or self.path is None or not self.part(component).graph:
+        part, index = self.part(component), self.index
+        if index is None or not part.graph:
             return None
         import torch
 
-        part = self.part(component)
-        place = self.path / part.folder
+        place = index.path.parent / part.folder
         with torch.device("meta"):  # for the configuration, with its library's values by default
             network: Any = part.kind.part(described_network(place, part))
         signature = self.signature(component, network.config, batch)
