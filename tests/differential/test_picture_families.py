@@ -12,7 +12,6 @@ from warnings import catch_warnings, simplefilter
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from edgefusion.compiler.bundle.deployment import Deployment
@@ -26,6 +25,7 @@ from edgefusion.models.text_to_image import Generation
 from edgefusion.models.trajectories import evaluations
 from edgefusion.runtime.errors import InputError, UsageError
 from edgefusion.runtime.progress import silent
+from tests.diffusers_pipeline import their_picture
 from tests.model_folders import pipeline_folder, with_tiny_autoencoder
 from tests.picture_folders import PICTURE_FOLDERS, of_class, with_controlnet, with_u_net
 from tests.torch_pipeline import generation, torch_network
@@ -80,25 +80,11 @@ def our_generation(source: Source, steps: int) -> Generation:
     return generation(source, networks, PROMPT, steps, SEED, pictures=pictures)
 
 
-def their_picture(folder: Path, source: Source, steps: int, **arguments: Any) -> Pixels:
-    from diffusers import DiffusionPipeline
-
-    with catch_warnings():
-        simplefilter("ignore")
-        pipeline: Any = DiffusionPipeline.from_pretrained(folder, local_files_only=True)
-        pipeline.set_progress_bar_config(disable=True)
-        given = {THEIRS[name]: picture for name, picture in pictures_of(source).items()}
-        if len(given) > 1 or "control" in source.family.pictures.given[0].name:
-            given |= {"height": side_of(source), "width": side_of(source)}
-        (image,) = pipeline(
-            PROMPT,
-            num_inference_steps=steps,
-            generator=torch.Generator().manual_seed(SEED),
-            output_type="np",
-            **{"guidance_scale": 1.0, **given, **arguments},
-        ).images
-    assert image.std() > 0.05
-    return np.asarray(image)
+def theirs(folder: Path, source: Source, steps: int, **arguments: Any) -> Pixels:
+    given = {THEIRS[name]: picture for name, picture in pictures_of(source).items()}
+    if len(given) > 1 or "control" in source.family.pictures.given[0].name:
+        given |= {"height": side_of(source), "width": side_of(source)}
+    return their_picture(folder, PROMPT, steps, SEED, **{**given, **arguments})
 
 
 def near(made: Generation, theirs: Pixels) -> None:
@@ -126,7 +112,7 @@ def test_pictures_are_those_of_diffusers(
     source = source_of(folder, strength=strength)
     made = our_generation(source, steps)
     arguments = {} if strength is None else {"strength": strength}
-    near(made, their_picture(folder, source, steps, **arguments))
+    near(made, theirs(folder, source, steps, **arguments))
     for part in source.family.parts:
         runs = {"encoder": 1, "decoder": 1, "image_encoder": len(made.pictures)}
         expected = runs.get(part.role, len(made.steps))
@@ -139,14 +125,14 @@ def test_pictures_are_those_of_diffusers(
 def test_guided_pictures(family: str, folder_of: Callable[[str], Path]) -> None:
     folder = folder_of(family)
     source = source_of(folder, guidance=5.0)
-    near(our_generation(source, 3), their_picture(folder, source, 3, guidance_scale=5.0))
+    near(our_generation(source, 3), theirs(folder, source, 3, guidance_scale=5.0))
 
 
 def test_how_much_a_picture_counts_that_is_followed(folder_of: Callable[[str], Path]) -> None:
     folder = folder_of("stable-diffusion-controlnet")
     half, whole = (source_of(folder, control_scale=scale) for scale in (0.5, None))
     made = our_generation(half, 3)
-    near(made, their_picture(folder, half, 3, controlnet_conditioning_scale=0.5))
+    near(made, theirs(folder, half, 3, controlnet_conditioning_scale=0.5))
     assert np.abs(made.image - our_generation(whole, 3).image.astype(float)).max() > 5
 
 
@@ -174,7 +160,7 @@ def test_schedulers_begin_at_the_strength(
         getattr(diffusers, scheduler)(**noise, **values).save_pretrained(folder / "scheduler")
     source = source_of(folder, strength=0.35)
     made = our_generation(source, 9)
-    near(made, their_picture(folder, source, 9, strength=0.35))
+    near(made, theirs(folder, source, 9, strength=0.35))
     assert len(made.steps) == evaluations(source, "unet", 9) == runs
 
 
@@ -188,7 +174,7 @@ def test_a_control_is_given_fractions_of_timesteps(tmp_path: Path) -> None:
     )
     EulerDiscreteScheduler(beta_schedule="scaled_linear").save_pretrained(folder / "scheduler")
     source = source_of(folder)
-    near(our_generation(source, 3), their_picture(folder, source, 3))
+    near(our_generation(source, 3), theirs(folder, source, 3))
 
 
 def test_an_encoder_of_convolutions_makes_latents_without_noise(tmp_path: Path) -> None:
@@ -197,7 +183,7 @@ def test_an_encoder_of_convolutions_makes_latents_without_noise(tmp_path: Path) 
     source = source_of(folder)
     made = our_generation(source, 5)
     assert list(made.pictures["image"]) == ["latent"]
-    near(made, their_picture(folder, source, 5))
+    near(made, theirs(folder, source, 5))
 
 
 def test_a_pipeline_of_prompts_is_taken_for_one_that_starts_from_a_picture(tmp_path: Path) -> None:
@@ -207,7 +193,7 @@ def test_a_pipeline_of_prompts_is_taken_for_one_that_starts_from_a_picture(tmp_p
     assert source.components == ("text_encoder", "vae_encoder", "unet", "vae_decoder")
     made = our_generation(source, 5)
     of_class(folder, "StableDiffusionImg2ImgPipeline")
-    near(made, their_picture(folder, source, 5))
+    near(made, theirs(folder, source, 5))
 
 
 @pytest.mark.parametrize("name", ["stable-diffusion-inpainting", "stable-diffusion-controlnet"])
