@@ -193,8 +193,8 @@ class Source:
     def given_graph(self, component: str, batch: int = 1) -> GivenGraph | None:
         """What a pipeline's folder has of ``component`` in place of weights; None where it has
         these, as other sources do. Raises InputError for a graph that does not fit the pipeline."""
-        part, index = self.part(component), self.index
-        if index is None or not part.graph:
+        part = self.part(component)
+        if not part.graph or (index := self.index) is None:
             return None
         import torch
 
