@@ -216,7 +216,7 @@ def verify(
     gates = Gates(min_sqnr_db, min_psnr_db, against, min_model_db)
     named = None if source is None else str(path_of(source, "source"))
     fused = names_of(loras, "loras", "text")
-    request = Request(texts, seed, found.manifest.steps, measured, named, host, fused)
+    request = Request(texts, seed, measured, named, host, fused)
     verification = verify_bundle(found, request, progress or silent)
     document = verification_json(verification, gates, layer_ops(found, verification))
     return VerificationResult(verification, gates, document)

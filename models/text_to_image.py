@@ -168,7 +168,7 @@ def generate(
     negative: Mapping[str, npt.NDArray[np.int64]] | None = None,
     pictures: Mapping[str, Array] | None = None,
     seed: int = 0,
-    steps: int = 2,
+    steps: int,
     keeps_control: bool = False,
     say: Say | None = None,
 ) -> Generation:
@@ -248,7 +248,7 @@ def denoise(
     unconditional: Mapping[str, Array] | None = None,
     begin: Start | None = None,
     seed: int = 0,
-    steps: int = 2,
+    steps: int,
     keeps_control: bool = False,
     say: Say | None = None,
 ) -> tuple[Step, ...]:

@@ -53,7 +53,6 @@ def verify_small(directory: Path, say: Say) -> dict[str, Any]:
     with open_workspace(directory / "work") as workspace:
         request = Request(
             PROMPTS[:1],
-            steps=bundle.manifest.steps,
             layers=(),
             export=lambda source, component: workspace.export(source, component, {}, say),
         )

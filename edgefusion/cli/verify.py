@@ -183,7 +183,6 @@ def verify(
         request = Request(
             chosen,
             seed,
-            opened.manifest.steps,
             _layers(layers, opened.components),
             source,
             host,

@@ -188,7 +188,6 @@ def held_out_sets(
     component: str,
     prompts: Sequence[str],
     seed: int,
-    steps: int,
     predict: Network,
     say: Say,
 ) -> list[InputSet]:
@@ -203,7 +202,9 @@ def held_out_sets(
         feeds = drawn_inputs(model, np.random.default_rng([seed, index]))
         if runs_each_step(component) and CONTEXT in feeds:
             scheduler = scheduler_of(bundle).at(family.pictures.whole)
-            denoising = Denoising(scheduler, steps, config.scaling_factor, family=family)
+            denoising = Denoising(
+                scheduler, bundle.manifest.steps, config.scaling_factor, family=family
+            )
             shapes = {name: value.shape for name, value in feeds.items()}
             conditions = _same_for_all_steps(feeds) | family.conditions({}, shapes)
             scale = bundle.manifest.deployment.control_scale

@@ -108,7 +108,6 @@ class Request:
 
     prompts: tuple[str, ...]
     seed: int = SEED
-    steps: int = 2
     layers: tuple[str, ...] = ("unet",)
     source: str | None = None
     host: str = "tvm"
@@ -195,7 +194,7 @@ def _pipeline(
                 negative=negative,
                 pictures=pictures,
                 seed=seed,
-                steps=request.steps,
+                steps=bundle.manifest.steps,
                 keeps_control=True,
                 say=say,
             )
@@ -330,7 +329,7 @@ def _alone(
     else:
         prompts = request.prompts[len(sets) :]
         sets += held_out_sets(
-            bundle, component, prompts, request.seed, request.steps, exact or rounded, layers.say
+            bundle, component, prompts, request.seed, exact or rounded, layers.say
         )
         npu = layers.network(component, [each.feeds for each in sets])
     random = draws_numbers(bundle.graph_model(component))
