@@ -41,6 +41,8 @@ class Architecture:
     family: str = "stable-diffusion"
     stress: bool = False
     """Random weights that are hard to quantize: models.random_weights.STRESS_SCHEME."""
+    steps: int | None = None
+    """Denoising steps of what was made for so many; None for as its pipeline usually takes."""
 
     def part(self, part: Part) -> Part:
         """A family's ``part`` with the kind of network that it has here."""
@@ -112,6 +114,7 @@ def _pipeline(
     unet: UNetArchitecture | MobileUNetArchitecture,
     text_encoder: TextEncoderArchitecture = _CLIP_L,
     vae_decoder: VaeDecoderArchitecture | None = None,
+    steps: int | None = None,
 ) -> Architecture:
     """Of Stable Diffusion's family; its decoder's latent is as large as the U-Net's."""
     decoder = vae_decoder or VaeDecoderArchitecture(latent_size=unet.latent_size)
@@ -120,7 +123,7 @@ def _pipeline(
         "unet": unet,
         "vae_decoder": decoder,
     }
-    return Architecture(name, MappingProxyType(networks))
+    return Architecture(name, MappingProxyType(networks), steps=steps)
 
 
 def _pixart_pipeline(
@@ -128,6 +131,7 @@ def _pixart_pipeline(
     transformer: PixArtArchitecture,
     text_encoder: T5Architecture | None = None,
     vae_decoder: VaeDecoderArchitecture | None = None,
+    steps: int | None = None,
 ) -> Architecture:
     """Of PixArt's family."""
     encoder = text_encoder or T5Architecture()
@@ -137,7 +141,7 @@ def _pixart_pipeline(
         "transformer": transformer,
         "vae_decoder": vae_decoder or VaeDecoderArchitecture(latent_size=size),
     }
-    return Architecture(name, MappingProxyType(networks), "pixart")
+    return Architecture(name, MappingProxyType(networks), "pixart", steps=steps)
 
 
 def _sd3_pipelines(
@@ -167,6 +171,7 @@ def _xl_pipeline(
     first: TextEncoderArchitecture = _CLIP_L,
     second: ProjectedTextEncoderArchitecture = _CLIP_BIG_G,
     vae_decoder: VaeDecoderArchitecture | None = None,
+    steps: int | None = None,
 ) -> Architecture:
     """Of Stable Diffusion XL's family."""
     networks: dict[str, NetworkArchitecture] = {
@@ -176,7 +181,7 @@ def _xl_pipeline(
         "vae_decoder": vae_decoder or VaeDecoderArchitecture(latent_size=unet.latent_size),
     }
     family = "stable-diffusion-xl"
-    return Architecture(name, MappingProxyType(networks), family)
+    return Architecture(name, MappingProxyType(networks), family, steps=steps)
 
 
 _HALF_DECODER = VaeDecoderArchitecture(channels=(64, 128, 256, 256))
@@ -198,30 +203,31 @@ _ARCHITECTURES = (
     _pipeline("sd-v2.1-base", _SD2, _CLIP_H),
     _pipeline("sd-v2.1", replace(_SD2, latent_size=96), _CLIP_H),
     # Sauer et al., "Adversarial Diffusion Distillation", 2023: the networks of their teachers.
-    _pipeline("sd-turbo", _SD2, _CLIP_H),
+    _pipeline("sd-turbo", _SD2, _CLIP_H, steps=1),
     # Xu et al., "UFOGen", 2023: Stable Diffusion v1.5's networks, in one step.
-    _pipeline("ufogen", _SD),
+    _pipeline("ufogen", _SD, steps=1),
     _pipeline("bk-sdm-base", replace(_SD, layers_per_block=1)),
     _pipeline("bk-sdm-small", replace(_SD, layers_per_block=1, has_mid_block=False)),
     _pipeline("bk-sdm-tiny", _TINY),
     # What latent-consistency distillation makes of BK-SDM-Tiny: EdgeFusion's U-Net.
     _pipeline("bk-sdm-tiny-lcm", replace(_TINY, guidance_embedding_width=256)),
     # Li et al., "SnapFusion", 2023: v1.5 with its Table 3's blocks; a decoder of half the channels.
-    _pipeline("snapfusion", _SNAPFUSION, vae_decoder=_HALF_DECODER),
+    _pipeline("snapfusion", _SNAPFUSION, vae_decoder=_HALF_DECODER, steps=8),
     # Zhao et al., "MobileDiffusion", 2023: the latent has 8 channels; the decoder is narrower and
     # shallower than v1.5's, by how much is chosen here.
-    _pipeline("mobilediffusion", MobileUNetArchitecture(), vae_decoder=_MOBILE_DECODER),
+    _pipeline("mobilediffusion", MobileUNetArchitecture(), vae_decoder=_MOBILE_DECODER, steps=1),
     # The same before its attention was fine-tuned.
     _pipeline(
         "mobilediffusion-softmax",
         MobileUNetArchitecture(attention_function=SOFTMAX),
         vae_decoder=_MOBILE_DECODER,
+        steps=1,
     ),
     # Choi et al., "Squeezing Large-Scale Diffusion Models for Mobile", 2023: v2.1 at 512 x 512
     # pixels, whose U-Net takes the guidance as an input. What was pruned is not known: nothing is.
-    _pipeline("choi-2023", _GUIDED_SD2, _CLIP_H),
+    _pipeline("choi-2023", _GUIDED_SD2, _CLIP_H, steps=20),
     _xl_pipeline("sdxl", _SDXL),
-    _xl_pipeline("sdxl-turbo", replace(_SDXL, latent_size=64)),
+    _xl_pipeline("sdxl-turbo", replace(_SDXL, latent_size=64), steps=1),
     # Gupta et al., "Progressive Knowledge Distillation Of Stable Diffusion XL", 2024.
     _xl_pipeline(
         "ssd-1b",
@@ -235,7 +241,7 @@ _ARCHITECTURES = (
     _pixart_pipeline("pixart-alpha", PixArtArchitecture()),
     _pixart_pipeline("pixart-alpha-512", PixArtArchitecture(latent_size=64, told_sizes=False)),
     # Chen et al., "PixArt-delta", 2024: a latent-consistency student of the same shape.
-    _pixart_pipeline("pixart-delta", PixArtArchitecture()),
+    _pixart_pipeline("pixart-delta", PixArtArchitecture(), steps=4),
     *_sd3_pipelines("sd3-medium", Sd3Architecture()),
     # The block types of BK-SDM-Tiny at a size that exports in about a second.
     _pipeline(

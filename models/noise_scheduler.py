@@ -204,7 +204,10 @@ class NoiseScheduler:
     @property
     def is_of_students(self) -> bool:
         """Whether it belongs to models that were distilled for few steps, as its timesteps tell."""
-        return "original_inference_steps" in self.make().config
+        import diffusers
+
+        kind = getattr(diffusers, self.name, object)
+        return "original_inference_steps" in signature(kind.__init__).parameters
 
     def check(self, steps: int) -> None:
         """Denoise one value, in so many steps, with a network that predicts nothing.

@@ -143,6 +143,15 @@ class Source:
         return self.family.scheduler(self.deployment.scheduler or named or usual, config)
 
     @property
+    def usual_steps(self) -> int:
+        """Denoising steps where nothing says how many: a preset's by what it is, otherwise those of
+        its pipeline with what denoises."""
+        if self.architecture is not None and self.architecture.steps is not None:
+            return self.architecture.steps
+        class_name = index.class_name if (index := self.index) else ""
+        return self.family.usual_steps(class_name, self.scheduler)
+
+    @property
     def strength(self) -> float | None:
         """How much of the noise schedule is run: chosen, or as usual of a family that starts from
         pictures; None for one that starts from noise."""

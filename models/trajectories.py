@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from edgefusion.compiler.bundle.deployment import Guidance
-from edgefusion.models.families.family import Arrays, Family, Shapes
+from edgefusion.models.families.family import STUDENT_STEPS, Arrays, Family, Shapes
 from edgefusion.models.families.registry import STABLE_DIFFUSION
 from edgefusion.models.noise_scheduler import NoiseScheduler
 from edgefusion.models.picture_start import Start, from_pictures
@@ -49,9 +49,6 @@ PROMPTS = (
 
 OWN_PROMPTS = "prompts.txt"
 """In a pipeline's folder: prompts to calibrate it with, one a line."""
-
-USUAL_STEPS = (1, 2, 4)
-"""Denoising steps of few-step models."""
 
 
 def chosen_prompts(wanted: int | Sequence[str], source: Source) -> tuple[str, ...]:
@@ -170,7 +167,7 @@ def evaluations(source: Source, component: str, steps: int) -> int:
     return 2 if role == "encoder" and source.deployment.reads_negative else 1
 
 
-def tabulated_timesteps(source: Source, steps: int = USUAL_STEPS[0]) -> tuple[float, ...]:
+def tabulated_timesteps(source: Source, steps: int = STUDENT_STEPS[0]) -> tuple[float, ...]:
     """The timesteps of 1, 2, 4 and ``steps`` denoising steps, descending: all that a bundle runs,
     of the whole noise schedule and at the deployed strength.
 
@@ -179,7 +176,7 @@ def tabulated_timesteps(source: Source, steps: int = USUAL_STEPS[0]) -> tuple[fl
     runs = []
     for scheduler in (source.scheduler, source.scheduler.at(source.strength)):
         runs += [scheduler.timesteps(steps)]
-        runs += [scheduler.timesteps(count) for count in USUAL_STEPS if scheduler.does(count)]
+        runs += [scheduler.timesteps(count) for count in STUDENT_STEPS if scheduler.does(count)]
     return tuple(sorted({timestep for run in runs for timestep in run}, reverse=True))
 
 

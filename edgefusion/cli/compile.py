@@ -77,7 +77,12 @@ def compile_(
         ),
     ] = "pipelined",
     components: ComponentsOption = None,
-    steps: Annotated[int, typer.Option(help="Denoising steps an image.")] = 2,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Denoising steps an image; as usual for the pipeline when left out."
+        ),
+    ] = None,
     scheduler: Annotated[
         str,
         typer.Option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from edgefusion.models.config_file import ConfigFile
@@ -49,7 +50,9 @@ class StableDiffusionControlNet(_Controlled, StableDiffusion):
 
     name: ClassVar[str] = "stable-diffusion-controlnet"
     title: ClassVar[str] = "Stable Diffusion v1 or v2 with a ControlNet"
-    pipelines: ClassVar[tuple[str, ...]] = ("StableDiffusionControlNetPipeline",)
+    pipelines: ClassVar[Mapping[str, int]] = MappingProxyType(
+        {"StableDiffusionControlNetPipeline": 50}
+    )
     parts: ClassVar[tuple[Part, ...]] = _controlled(StableDiffusion.parts)
 
 
@@ -58,7 +61,9 @@ class StableDiffusionXLControlNet(_Controlled, StableDiffusionXL):
 
     name: ClassVar[str] = "stable-diffusion-xl-controlnet"
     title: ClassVar[str] = "Stable Diffusion XL with a ControlNet"
-    pipelines: ClassVar[tuple[str, ...]] = ("StableDiffusionXLControlNetPipeline",)
+    pipelines: ClassVar[Mapping[str, int]] = MappingProxyType(
+        {"StableDiffusionXLControlNetPipeline": 50}
+    )
     parts: ClassVar[tuple[Part, ...]] = _controlled(StableDiffusionXL.parts)
 
 

@@ -34,6 +34,10 @@ GUIDANCE_SCALE = 7.5
 """For students that take the guidance as an input: the pipelines' usual value."""
 NO_IP_ADAPTER = "it only reads pictures for an IP-Adapter, which this folder has none of"
 """What leaving out an ``image_encoder`` means."""
+STUDENT_STEPS = (1, 2, 4)
+"""Denoising steps of models distilled for few."""
+USUAL_STUDENT_STEPS = 2
+"""Of these EdgeFusion's, for students in pipelines whose class was made for other models."""
 READING_PICTURES: Mapping[str, str] = MappingProxyType(
     {
         "feature_extractor": "it only prepares pictures for an image encoder",
@@ -112,8 +116,9 @@ class Family(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     """As users know it."""
-    pipelines: ClassVar[tuple[str, ...]]
-    """Classes of diffusers, as model_index.json's ``_class_name`` names them."""
+    pipelines: ClassVar[Mapping[str, int]]
+    """Classes of diffusers, as model_index.json's ``_class_name`` names them, and how many steps
+    each takes where it is not told; the first one where nothing names a class."""
     parts: ClassVar[tuple[Part, ...]]
     """In the order in which an image passes through them."""
     zero_without_negative: ClassVar[bool] = False
@@ -211,6 +216,13 @@ class Family(ABC):
         """Those of networks whose configurations say no others."""
         lengths = (part.reading.tokens or CONTEXT_TOKENS for part in self.encoders)
         return Sizes(context_tokens=min(lengths))
+
+    def usual_steps(self, class_name: str, scheduler: NoiseScheduler) -> int:
+        """Denoising steps where nothing says how many, of a pipeline of diffusers' class."""
+        usual = self.pipelines.get(class_name, next(iter(self.pipelines.values())))
+        if scheduler.is_of_students and usual not in STUDENT_STEPS:
+            return USUAL_STUDENT_STEPS
+        return usual
 
     @abstractmethod
     def conditions(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 from edgefusion.models.families.family import Part
@@ -24,7 +26,9 @@ class StableDiffusionImageToImage(StableDiffusion):
 
     name: ClassVar[str] = "stable-diffusion-image-to-image"
     title: ClassVar[str] = "Stable Diffusion v1 or v2 from a picture"
-    pipelines: ClassVar[tuple[str, ...]] = ("StableDiffusionImg2ImgPipeline",)
+    pipelines: ClassVar[Mapping[str, int]] = MappingProxyType(
+        {"StableDiffusionImg2ImgPipeline": 50}
+    )
     parts: ClassVar[tuple[Part, ...]] = with_image_encoder(StableDiffusion.parts)
     pictures: ClassVar[PictureUse] = from_picture(0.8)
     without_picture: ClassVar[tuple[str, ...]] = ("StableDiffusionPipeline",)
@@ -35,7 +39,9 @@ class LatentConsistencyImageToImage(StableDiffusionImageToImage):
 
     name: ClassVar[str] = "latent-consistency-image-to-image"
     title: ClassVar[str] = "a latent-consistency student from a picture"
-    pipelines: ClassVar[tuple[str, ...]] = ("LatentConsistencyModelImg2ImgPipeline",)
+    pipelines: ClassVar[Mapping[str, int]] = MappingProxyType(
+        {"LatentConsistencyModelImg2ImgPipeline": 4}
+    )
     pictures: ClassVar[PictureUse] = from_picture(0.8, spreads_steps=True)
     without_picture: ClassVar[tuple[str, ...]] = ("LatentConsistencyModelPipeline",)
 
@@ -45,7 +51,9 @@ class StableDiffusionXLImageToImage(StableDiffusionXL):
 
     name: ClassVar[str] = "stable-diffusion-xl-image-to-image"
     title: ClassVar[str] = "Stable Diffusion XL from a picture"
-    pipelines: ClassVar[tuple[str, ...]] = ("StableDiffusionXLImg2ImgPipeline",)
+    pipelines: ClassVar[Mapping[str, int]] = MappingProxyType(
+        {"StableDiffusionXLImg2ImgPipeline": 50}
+    )
     parts: ClassVar[tuple[Part, ...]] = with_image_encoder(StableDiffusionXL.parts)
     pictures: ClassVar[PictureUse] = from_picture(0.3)
     without_picture: ClassVar[tuple[str, ...]] = ("StableDiffusionXLPipeline",)

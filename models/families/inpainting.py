@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 from edgefusion.models.families.family import Part
@@ -25,7 +27,9 @@ class StableDiffusionInpainting(StableDiffusion):
 
     name: ClassVar[str] = "stable-diffusion-inpainting"
     title: ClassVar[str] = "Stable Diffusion v1 or v2 for inpainting"
-    pipelines: ClassVar[tuple[str, ...]] = ("StableDiffusionInpaintPipeline",)
+    pipelines: ClassVar[Mapping[str, int]] = MappingProxyType(
+        {"StableDiffusionInpaintPipeline": 50}
+    )
     parts: ClassVar[tuple[Part, ...]] = _painting(StableDiffusion.parts)
     pictures: ClassVar[PictureUse] = inpainting(1.0)
 
@@ -35,6 +39,8 @@ class StableDiffusionXLInpainting(StableDiffusionXL):
 
     name: ClassVar[str] = "stable-diffusion-xl-inpainting"
     title: ClassVar[str] = "Stable Diffusion XL for inpainting"
-    pipelines: ClassVar[tuple[str, ...]] = ("StableDiffusionXLInpaintPipeline",)
+    pipelines: ClassVar[Mapping[str, int]] = MappingProxyType(
+        {"StableDiffusionXLInpaintPipeline": 50}
+    )
     parts: ClassVar[tuple[Part, ...]] = _painting(StableDiffusionXL.parts)
     pictures: ClassVar[PictureUse] = inpainting(0.9999)

@@ -45,7 +45,7 @@ class PixArt(Family):
 
     name: ClassVar[str] = "pixart"
     title: ClassVar[str] = "PixArt-alpha"
-    pipelines: ClassVar[tuple[str, ...]] = ("PixArtAlphaPipeline",)
+    pipelines: ClassVar[Mapping[str, int]] = MappingProxyType({"PixArtAlphaPipeline": 20})
     parts: ClassVar[tuple[Part, ...]] = (
         Part(
             _TEXT,

@@ -70,5 +70,5 @@ def family_from_picture(class_name: str, family: Family) -> Family | None:
     of a pipeline belongs to; itself where it does, and None where there is none."""
     if family.pictures.start is not None:
         return family
-    named = class_name if class_name in family.pipelines else family.pipelines[0]
+    named = class_name if class_name in family.pipelines else next(iter(family.pipelines))
     return next((each for each in FAMILIES if named in each.without_picture), None)

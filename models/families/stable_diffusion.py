@@ -38,9 +38,8 @@ class StableDiffusion(Family):
 
     name: ClassVar[str] = "stable-diffusion"
     title: ClassVar[str] = "Stable Diffusion v1 or v2"
-    pipelines: ClassVar[tuple[str, ...]] = (
-        "StableDiffusionPipeline",
-        "LatentConsistencyModelPipeline",
+    pipelines: ClassVar[Mapping[str, int]] = MappingProxyType(
+        {"StableDiffusionPipeline": 50, "LatentConsistencyModelPipeline": 4}
     )
     parts: ClassVar[tuple[Part, ...]] = (
         Part(_TEXT, "text_encoder", ClipText(), tokenizer="tokenizer"),

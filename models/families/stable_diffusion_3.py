@@ -67,7 +67,7 @@ class StableDiffusion3(Family):
 
     name: ClassVar[str] = "stable-diffusion-3"
     title: ClassVar[str] = "Stable Diffusion 3"
-    pipelines: ClassVar[tuple[str, ...]] = ("StableDiffusion3Pipeline",)
+    pipelines: ClassVar[Mapping[str, int]] = MappingProxyType({"StableDiffusion3Pipeline": 28})
     parts: ClassVar[tuple[Part, ...]] = (_FIRST, _SECOND, _THIRD, *_REST)
     schedulers: ClassVar[Collection[str]] = (FLOW,)
     usual_scheduler: ClassVar[str] = FLOW

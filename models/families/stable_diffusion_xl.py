@@ -7,6 +7,7 @@ side; the second one's pooled embedding and the picture's sizes go into the time
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
@@ -43,7 +44,7 @@ class StableDiffusionXL(Family):
 
     name: ClassVar[str] = "stable-diffusion-xl"
     title: ClassVar[str] = "Stable Diffusion XL"
-    pipelines: ClassVar[tuple[str, ...]] = ("StableDiffusionXLPipeline",)
+    pipelines: ClassVar[Mapping[str, int]] = MappingProxyType({"StableDiffusionXLPipeline": 50})
     parts: ClassVar[tuple[Part, ...]] = (
         Part(_FIRST, "text_encoder", ClipText(penultimate=True), tokenizer="tokenizer"),
         Part(

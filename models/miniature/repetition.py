@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from edgefusion.models.families.family import STUDENT_STEPS
 from edgefusion.models.miniature import names
 from edgefusion.models.miniature.classifier import Labeller
 from edgefusion.models.miniature.distance import RESAMPLES
@@ -35,7 +36,6 @@ from edgefusion.models.miniature.stages import (
 from edgefusion.models.miniature.store import Step, Store
 from edgefusion.models.miniature.tools import Tools
 from edgefusion.models.miniature.trainings import Lesson
-from edgefusion.models.trajectories import USUAL_STEPS
 from edgefusion.runtime.progress import Say
 
 Judgements = dict[str, dict[str, Judgement]]
@@ -209,7 +209,7 @@ class Repetition:
 
     def _judged(self, name: str, trained: Trained) -> dict[str, Judgement]:
         few = names.is_few(name)
-        steps = USUAL_STEPS if few else (self.preset.many_steps,)
+        steps = STUDENT_STEPS if few else (self.preset.many_steps,)
         guidance = self.preset.guidance
         settings = {
             "prompts": self.preset.evaluation_prompts,

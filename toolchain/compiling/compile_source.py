@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 
 DEFAULT_TARGET = "exynos2400"
 DEFAULT_SCHEDULE = "pipelined"
-DEFAULT_STEPS = 2
-"""Denoising steps for one image."""
 DEFAULT_CALIBRATION_PROMPTS = 2
 
 
@@ -77,7 +75,7 @@ def compile_source(
     target: str | Path | Target | Machine = DEFAULT_TARGET,
     schedules: str | Sequence[str] = (DEFAULT_SCHEDULE,),
     components: str | Sequence[str] | None = None,
-    steps: int = DEFAULT_STEPS,
+    steps: int | None = None,
     scheduler: str | None = None,
     height: int | None = None,
     width: int | None = None,
@@ -115,6 +113,8 @@ def compile_source(
     bundle then has latency but no values). Or they take the file ``calibration``.
     ``calibration_method`` is minmax, percentile or mse.
 
+    ``steps`` are denoising steps of an image; when left out, those that a preset was made for, that
+    a pipeline of diffusers takes where it is not told, or 2 with a scheduler of students.
     ``scheduler`` names what denoises, as diffusers names it with or without "Scheduler"; the
     pipeline's own when left out or "own", LCM's where it brings none.
     ``height`` and ``width`` are those of pictures, in pixels; the pipeline's own when left out.
@@ -145,7 +145,7 @@ def compile_source(
     work_dir, dump_ir = _path(work_dir, "work_dir"), _path(dump_ir, "dump_ir")
     if not isinstance(calibration_prompts, int):
         calibration_prompts = names_of(calibration_prompts, "calibration_prompts", "text")
-    steps = whole_number(steps, "--steps", least=1)
+    steps = None if steps is None else whole_number(steps, "--steps", least=1)
     chosen_scheduler = _scheduler(scheduler)
     height = None if height is None else whole_number(height, "--height", least=1)
     width = None if width is None else whole_number(width, "--width", least=1)
@@ -191,14 +191,18 @@ def compile_source(
         chosen_control_scale(resolved, control_scale),
     )
     resolved = replace(resolved, deployment=deployment)
-    resolved = checked_source(resolved, components, progress or silent)
+    say = progress or silent
+    resolved = checked_source(resolved, components, say)
     chosen = components_of(resolved, components)
     denoiser = denoiser_of(chosen)
+    if denoiser and steps is None:
+        say(f"{resolved.name}: denoising steps: {resolved.usual_steps}, as usual; --steps chooses")
+    steps = steps or resolved.usual_steps
     if denoiser:
         Denoising.of(resolved, steps)  # the scheduler can do so many steps, all of them
         evaluations(resolved, denoiser, steps)  # and some at its strength
         if told := _distilled_and_guided(resolved):
-            (progress or silent)(told)
+            say(told)
     if chosen_scheduler and not denoiser:
         raise UsageError(
             f"--scheduler {scheduler} was given, and nothing that denoises is compiled of "
@@ -212,7 +216,7 @@ def compile_source(
         budgets=budgets or Budgets(),
         shapes=shapes or {},
         dump_ir=dump_ir,
-        progress=progress or silent,
+        progress=say,
         calibration=calibration_settings(
             calibration_prompts, calibration, calibration_method, steps, chosen, resolved
         ),

@@ -111,11 +111,7 @@ class Bundles:
         return wanted
 
     def _compile(self, case: Case, outputs: Mapping[str, Path]) -> None:
-        from edgefusion.toolchain.compiling.compile_source import (
-            DEFAULT_STEPS,
-            DEFAULT_TARGET,
-            compile_source,
-        )
+        from edgefusion.toolchain.compiling.compile_source import DEFAULT_TARGET, compile_source
 
         entry = case.entry
         self._say(f"compiling {entry.source} ({', '.join(outputs)})")
@@ -128,7 +124,7 @@ class Bundles:
                 target=self.target(case) or DEFAULT_TARGET,
                 schedules=tuple(outputs),
                 components=entry.components or None,
-                steps=case.steps or DEFAULT_STEPS,
+                steps=case.steps,
                 random_weights=entry.random_weights,
                 recipe=self._recipe(case),
                 shapes=entry.shapes,
@@ -140,7 +136,7 @@ class Bundles:
 
     def _place(self, case: Case) -> Path:
         """Where the case's bundle is kept: what it is, then the digest of what it follows from."""
-        from edgefusion.toolchain.compiling.compile_source import DEFAULT_STEPS, DEFAULT_TARGET
+        from edgefusion.toolchain.compiling.compile_source import DEFAULT_TARGET
 
         entry, recipe = case.entry, self._recipe(case)
         source = self._source(case)
@@ -150,7 +146,7 @@ class Bundles:
             sorted(entry.components),
             target,
             schedule_of(case),
-            case.steps or DEFAULT_STEPS,
+            case.steps,
             str(recipe or ""),
             sorted(entry.shapes.items()),
             entry.any_timestep,
