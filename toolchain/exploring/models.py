@@ -10,19 +10,17 @@ from pathlib import Path
 from edgefusion.compiler.bundle.bundle import Bundle, json_bytes
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.progress import Say
-from edgefusion.runtime.validation import Strict, Whole
+from edgefusion.runtime.validation import Whole
+from edgefusion.toolchain.compiling.source_options import Positive, SourceOptions
 
 
-@dataclass(frozen=True, slots=True)
-class Model(Strict):
-    """As a suite gives it: a ``bundle``, or a ``source`` with what `compile` takes; then what
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model(SourceOptions):
+    """As a suite gives it: a ``bundle``, or a ``source`` with what ``compile`` takes; then what
     ``verify --json`` wrote of it, for its SQNR."""
 
     bundle: str | None = None
-    source: str | None = None
-    recipe: str | None = None
-    random_weights: Whole | None = None
-    components: tuple[str, ...] | None = None
+    steps: Positive | None = None
     calibration_prompts: Whole = 0
     verification: str | None = None
 
@@ -41,11 +39,13 @@ def open_model(name: str, model: Model, folder: Path, work_dir: Path, progress: 
 
     Paths are relative to ``folder``. Raises InputError and what compiling raises.
     """
-    if (model.bundle is None) == (model.source is None):
+    if bool(model.bundle) == bool(model.source):
         raise InputError(f"model {name}: expected either bundle or source.")
-    if model.bundle is not None:
-        if model.recipe or model.components or model.random_weights is not None:
-            raise InputError(f"model {name}: only a source is compiled, a bundle already is.")
+    if model.bundle:
+        if given := [*model.chosen, *(["steps"] if model.steps else [])]:
+            raise InputError(
+                f"model {name}: {', '.join(given)}: only a source is compiled, a bundle already is."
+            )
         path = folder / model.bundle
     else:
         path = _compiled(name, model, folder, work_dir, progress)
@@ -61,39 +61,37 @@ def bundle_digest(bundle: Bundle) -> str:
 
 
 def _compiled(name: str, model: Model, folder: Path, work_dir: Path, progress: Say) -> Path:
-    from edgefusion.models.source import resolve_source
     from edgefusion.toolchain.compiling.code_digest import code_digest
     from edgefusion.toolchain.compiling.compile_source import compile_source
 
-    given = str(model.source)
-    source = str(folder / given) if (folder / given).exists() else given
-    recipe = folder / model.recipe if model.recipe else None
+    def beside(file: str) -> str:
+        return str(folder / file) if (folder / file).exists() else file
+
+    located = model.located(beside)
     try:
-        text = recipe.read_text(encoding="utf-8") if recipe else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"model {name}: cannot read the recipe {recipe}: {error}") from error
-    resolved = resolve_source(source, random_weights_seed=model.random_weights)
+        recipe = located.recipe_text()
+    except InputError as error:
+        raise InputError(f"model {name}: {error}") from error
     depends = [
         code_digest(),
-        resolved.digest,
-        text,
-        model.random_weights,
-        model.components,
+        located.resolve().digest,
+        recipe,
+        model.chosen,
+        model.steps,
         model.calibration_prompts,
     ]
-    digest = hashlib.sha256(json.dumps(depends).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
     path = work_dir / f"{name}-{digest[:12]}.npub"
     if not path.exists():
         work_dir.mkdir(parents=True, exist_ok=True)
         progress(f"compiling {name}")
         compile_source(
-            source,
+            located.source,
             output=path,
-            recipe=recipe,
-            random_weights=model.random_weights,
-            components=model.components,
+            steps=model.steps,
             calibration_prompts=model.calibration_prompts,
             progress=progress,
+            **located.arguments,
         )
     return path
 

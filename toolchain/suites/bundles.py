@@ -21,7 +21,7 @@ from edgefusion.runtime.partials import partial_folder
 from edgefusion.runtime.progress import Say, silent
 from edgefusion.runtime.target import load_target
 from edgefusion.toolchain.compiling.code_digest import code_digest
-from edgefusion.toolchain.suites.suite import Case, Suite
+from edgefusion.toolchain.suites.suite import Case, Entry, Suite
 
 if TYPE_CHECKING:
     from edgefusion.models.source import Source
@@ -113,71 +113,49 @@ class Bundles:
     def _compile(self, case: Case, outputs: Mapping[str, Path]) -> None:
         from edgefusion.toolchain.compiling.compile_source import DEFAULT_TARGET, compile_source
 
-        entry = case.entry
-        self._say(f"compiling {entry.source} ({', '.join(outputs)})")
+        entry = self._located(case)
+        self._say(f"compiling {case.entry.source} ({', '.join(outputs)})")
         with disk_errors(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
         with partial_folder(self._folder) as work:
             compile_source(
-                self._suite.resolve(entry.source),
+                entry.source,
                 output=outputs,
                 target=self.target(case) or DEFAULT_TARGET,
                 schedules=tuple(outputs),
-                components=entry.components or None,
                 steps=case.steps,
-                random_weights=entry.random_weights,
-                recipe=self._recipe(case),
-                shapes=entry.shapes,
                 work_dir=work,
                 calibration_prompts=0,
-                timestep_tables=not entry.any_timestep,
                 progress=self._say,
+                **entry.arguments,
             )
 
     def _place(self, case: Case) -> Path:
         """Where the case's bundle is kept: what it is, then the digest of what it follows from."""
         from edgefusion.toolchain.compiling.compile_source import DEFAULT_TARGET
 
-        entry, recipe = case.entry, self._recipe(case)
-        source = self._source(case)
+        entry, source = self._located(case), self._source(case)
         target = self.target(case) or DEFAULT_TARGET
-        options = [
-            str(source.path.resolve()) if source.path else source.name,
-            sorted(entry.components),
-            target,
-            schedule_of(case),
-            case.steps,
-            str(recipe or ""),
-            sorted(entry.shapes.items()),
-            entry.any_timestep,
-        ]
+        place = str(source.path.resolve()) if source.path else source.name
+        options = [entry.chosen | {"source": place}, target, schedule_of(case), case.steps]
         state = [
             source.digest,
             load_target(target).machine.digest,
-            recipe.read_text(encoding="utf-8") if recipe else "",
+            entry.recipe_text(),
             code_digest(),
         ]
         label = re.sub(r"[^\w.-]+", "-", f"{source.name}-{schedule_of(case)}")
         return self._folder / f"{label}-{_digest(options, 8)}-{_digest([options, state], 16)}.npub"
 
     def _source(self, case: Case) -> Source:
-        from edgefusion.models.source import resolve_source
+        name = case.entry.name
+        if name not in self._sources:
+            self._sources[name] = self._located(case).resolve()
+        return self._sources[name]
 
-        key = f"{case.entry.source} {case.entry.random_weights}"
-        if key not in self._sources:
-            text = self._suite.resolve(case.entry.source)
-            self._sources[key] = resolve_source(text, random_weights_seed=case.entry.random_weights)
-        return self._sources[key]
-
-    def _recipe(self, case: Case) -> Path | None:
-        if not case.entry.recipe:
-            return None
-        path = Path(self._suite.resolve(case.entry.recipe))
-        if not path.is_file():
-            raise InputError(
-                f"suite {self._suite.path}, entry {case.entry.name!r}: there is no recipe {path}."
-            )
-        return path
+    def _located(self, case: Case) -> Entry:
+        """The case's entry, with files named from where the tool runs."""
+        return case.entry.located(self._suite.resolve)
 
 
 def schedule_of(case: Case) -> str:
@@ -188,7 +166,7 @@ def schedule_of(case: Case) -> str:
 
 
 def _digest(value: object, digits: int) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:digits]
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:digits]
 
 
 def _is_whole(path: Path) -> bool:

@@ -34,13 +34,13 @@ from pydantic import Field
 from edgefusion.compiler.schedule.schedule import SCHEDULES
 from edgefusion.runtime.errors import InputError
 from edgefusion.runtime.validation import Strict, Whole, validated
+from edgefusion.toolchain.compiling.source_options import Positive, SourceOptions
 from edgefusion.toolchain.suites.figures import metric_names
 
 SUITE_VERSION = 1
 _NAME = re.compile(r"\w[\w.+-]*")
 _SCHEDULES = tuple(schedule.name for schedule in SCHEDULES)
 _SOME = "pipeline.latency_ps, unet.busy_ps.dma, *.dram_bytes_by_cause.*"
-Positive = Annotated[int, Field(strict=True, ge=1)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -63,24 +63,18 @@ class Tolerance(Strict):
 EXACT = Tolerance()
 
 
-@dataclass(frozen=True, slots=True)
-class Entry(Strict):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry(SourceOptions):
     """One bundle or source, and the axes over which it is timed. Empty axes are one case: what the
     bundle was compiled for, or what ``compile`` takes when nothing is said."""
 
     name: str
     bundle: str = ""
-    source: str = ""
-    components: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     schedules: tuple[str, ...] = ()
     steps: tuple[Positive, ...] = ()
     what_if: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Settings of machine parameters by the name of the case; timed besides the machine itself."""
-    recipe: str = ""
-    random_weights: Whole | None = None
-    shapes: Mapping[str, tuple[Positive, ...]] = field(default_factory=dict)
-    any_timestep: bool = False
     tolerance: Mapping[str, Tolerance] = field(default_factory=dict)
 
 
@@ -186,17 +180,8 @@ def _check(path: Path, entry: Entry) -> None:
             )
     if bool(entry.bundle) == bool(entry.source):
         raise InputError(f"{where}: expected either bundle or source, as in source = 'tiny-test'.")
-    if entry.bundle:
-        of_sources = {
-            "recipe": entry.recipe,
-            "random_weights": entry.random_weights,
-            "shapes": entry.shapes,
-            "any_timestep": entry.any_timestep,
-        }
-        if given := [
-            key for key, value in of_sources.items() if value not in ("", None, {}, False)
-        ]:
-            raise InputError(f"{where}: {', '.join(given)} is for sources; a bundle is compiled.")
+    if entry.bundle and (given := [key for key in entry.chosen if key != "components"]):
+        raise InputError(f"{where}: {', '.join(given)} is for sources; a bundle is compiled.")
     for name in entry.schedules:
         _check_schedule(where, name)
 

@@ -16,7 +16,7 @@ import optuna
 import pytest
 
 from edgefusion.cli.explore import trials_table
-from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.errors import EdgeFusionError, InputError
 from edgefusion.toolchain.exploring import suite as suites
 from edgefusion.toolchain.exploring.findings import Findings
 from edgefusion.toolchain.exploring.models import Model, OpenModel
@@ -296,11 +296,14 @@ def test_models_of_suites(tmp_path: Path) -> None:
         ("", "either bundle or source"),
         ('bundle = "a.npub"\nsource = "tiny-test"', "either bundle or source"),
         ('bundle = "a.npub"\nrecipe = "r.toml"', "only a source is compiled"),
+        ('bundle = "a.npub"\nsteps = 4', "steps: only a source is compiled"),
+        ('source = "tiny-test"\nvariant = "fp16"', "no weight files to choose among"),
+        ('source = "tiny-test"\nscheduler = "ddin"', "Did you mean DDIM?"),
         ('bundle = "absent.npub"', "absent.npub"),
         ('source = "tiny-test"\nrecipe = "absent.toml"', "cannot read the recipe"),
     ):
         (tmp_path / "s.toml").write_text(GRID.replace('bundle = "small.npub"', model))
-        with pytest.raises(InputError, match=message):
+        with pytest.raises(EdgeFusionError, match=message):
             load_suite(tmp_path / "s.toml", tmp_path)
 
 
