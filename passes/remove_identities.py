@@ -8,10 +8,11 @@ from typing import ClassVar
 import numpy as np
 
 from edgefusion.compiler.graph.graph import Graph
-from edgefusion.compiler.graph.node import Node
+from edgefusion.compiler.graph.node import Node, Tensor
 from edgefusion.passes.axis_atoms import dims, through
-from edgefusion.passes.matching import is_op, made_by
+from edgefusion.passes.matching import is_op, made_by, other_operand
 from edgefusion.passes.pass_base import PassContext, PassResult, Remarks
+from edgefusion.runtime.functions import BINARY_BY_OP
 
 _VIEWS = ("Reshape", "Squeeze", "Unsqueeze", "Flatten")
 
@@ -61,6 +62,8 @@ def _does_nothing(node: Node) -> str:
         return "Cast to the type it has"
     if node.op in (*_VIEWS, "Expand") and x.shape == y.shape:
         return f"{node.op} to the shape it has"
+    if node.op == "Expand" and y.consumers and all(_repeats(each, y) for each in y.consumers):
+        return "Expand of what its readers repeat themselves"
     if node.op == "Transpose":
         # Named axes tell whether elements move; axes of size 1 do not count.
         before = dims(*([(str(axis), size)] for axis, size in enumerate(x.shape)))
@@ -72,6 +75,14 @@ def _does_nothing(node: Node) -> str:
     if node.op == "Slice" and x.shape == y.shape and _forward(node):
         return "Slice of everything"
     return ""
+
+
+def _repeats(reader: Node, expanded: Tensor) -> bool:
+    """Whether ``reader`` makes the same of what is expanded: its other operand has all elements."""
+    if reader.domain or reader.op not in BINARY_BY_OP or len(reader.inputs) != 2:
+        return False
+    other = other_operand(reader, expanded)
+    return other is not None and other.shape == reader.output.shape
 
 
 def _forward(node: Node) -> bool:

@@ -53,6 +53,28 @@ def test_reversal_is_no_identity() -> None:
     assert untouched(RemoveIdentities(), text, WEIGHTS).ops == ["Relu", "Slice", "Neg"]
 
 
+@pytest.mark.parametrize(
+    ("reader", "ops"),
+    [
+        ("Div(x, e)", ["Exp", "Div"]),
+        ("Mul(e, x)", ["Exp", "Mul"]),
+        ("Mul(e, e)", ["Exp", "Expand", "Mul"]),
+        ("Mul(e, single)", ["Exp", "Expand", "Mul"]),
+        ("MatMul(e, square)", ["Exp", "Expand", "MatMul"]),
+    ],
+)
+def test_what_readers_repeat_themselves_is_not_expanded(reader: str, ops: list[str]) -> None:
+    text = (
+        "g (float[2, 3, 1] a, float[2, 3, 4] x) => (float[2, 3, 4] y) "
+        f"{{ r = Exp(a) e = Expand(r, full) y = {reader} }}"
+    )
+    weights: Weights = {"full": np.array([2, 3, 4]), "single": (1, 4), "square": (4, 4)}
+    if ops[1] == "Expand":
+        assert untouched(RemoveIdentities(), text, weights).ops == ops
+    else:
+        assert rewritten(RemoveIdentities(), text, weights).ops == ops
+
+
 def test_results_nobody_reads_go() -> None:
     text = "g (float[2] x) => (float[2] y) { y = Relu(x) a = Neg(x) b = Exp(a) }"
     outcome = rewritten(RemoveIdentities(), text)
