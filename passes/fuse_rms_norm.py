@@ -1,7 +1,9 @@
 """RMSNorm written out with a mean of squares becomes the fused op ``RMSNorm``.
 
 Exporters write x / sqrt(mean(x^2) + epsilon) * gamma, the quotient as Div or as the product with a
-reciprocal. Runs after ``fuse-layer-norm``, whose centred values are divided in the same way.
+reciprocal. Division of rows by their Euclidean norm, as torch's ``normalize`` has it, is the same
+with gamma 1 / sqrt(n). Runs after ``fuse-layer-norm``, whose centred values are divided in the
+same way.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from edgefusion.compiler.graph.node import Node, Tensor
 from edgefusion.passes.matching import is_op, leak
 from edgefusion.passes.pass_base import PassContext, PassResult, Remarks
 from edgefusion.passes.root_mean_square import (
+    UNIT_EPSILON,
     constant_after,
     division,
     is_row_vector,
@@ -38,9 +41,9 @@ class FuseRmsNorm:
         """Rewrite every match."""
         remarks = Remarks(self.name)
         for node in graph.nodes:
-            if node.removed or not is_op(node, "Sqrt"):
+            if node.removed or not is_op(node, *_MATCHES):
                 continue
-            match = _match(node)
+            match = _MATCHES[node.op](node)
             if isinstance(match, str):
                 remarks.missed(node, match)
             elif match:
@@ -54,7 +57,9 @@ class _Match:
     x: Tensor
     nodes: list[Node]
     epsilon: float
-    gamma: Tensor | None
+    gamma: Tensor | None = None
+    gain: float = 1.0
+    """What all of gamma is where there is no tensor of it."""
 
 
 def _match(sqrt: Node) -> _Match | str | None:
@@ -78,12 +83,42 @@ def _match(sqrt: Node) -> _Match | str | None:
     return leak(nodes, [nodes[-1].output]) or _Match(root.v, nodes, root.epsilon, gamma)
 
 
+def _match_unit(norm: Node) -> _Match | str | None:
+    """x / max(norm of x, a small number), repeated or not."""
+    x, nodes = norm.inputs[0], [norm]
+    if limited := _only_reader(nodes[-1], "Clip", "Max"):
+        least = limited.inputs[1].scalar() if len(limited.inputs) == 2 else None
+        if least is None or limited.inputs[0] is not norm.output:
+            return None
+        if least > _LEAST_NORM:
+            return f"its norm is at least {least:g}, which is not small"
+        nodes.append(limited)
+    if repeated := _only_reader(nodes[-1], "Expand"):
+        nodes.append(repeated)
+    divide = _only_reader(nodes[-1], "Div")
+    if divide is None or divide.inputs != (x, nodes[-1].output):
+        return None
+    nodes.append(divide)
+    fault = not_along_rows(norm) or leak(nodes, [divide.output])
+    return fault or _Match(x, nodes, UNIT_EPSILON, gain=x.shape[-1] ** -0.5)
+
+
+def _only_reader(node: Node, *ops: str) -> Node | None:
+    reader = node.output.only_consumer
+    return reader if is_op(reader, *ops) else None
+
+
+_MATCHES = {"Sqrt": _match, "ReduceL2": _match_unit}
+_LEAST_NORM = 1e-6
+"""Norms below this are taken for what they are, where a model limits them."""
+
+
 def _rewrite(graph: Graph, match: _Match) -> Node:
     size = match.x.shape[-1]
     stem = match.nodes[0].scope or match.nodes[-1].name
     gamma = match.gamma
     if gamma is None:
-        gamma = graph.constant(f"{stem}.gamma", np.ones(size, match.x.dtype))
+        gamma = graph.constant(f"{stem}.gamma", np.full(size, match.gain, match.x.dtype))
     elif gamma.rank != 1:
         gamma = graph.reshaped_constant(f"{stem}.gamma", gamma, (size,))
     return graph.fuse(

@@ -8,11 +8,13 @@ from math import inf
 
 import numpy as np
 
+from edgefusion.compiler.frontend.legality_rules import reduced_axes
 from edgefusion.compiler.graph.elementwise import unary_function
 from edgefusion.compiler.graph.functions import function_for
 from edgefusion.compiler.graph.graph import Tensor
 from edgefusion.compiler.graph.weights import Array
 from edgefusion.passes.rewriting import LARGEST, Rewriting, Rule
+from edgefusion.passes.root_mean_square import unit_rows
 
 MAX_POWER = 4
 """Largest whole exponent that products are written for."""
@@ -66,12 +68,14 @@ def reciprocal(r: Rewriting) -> str:
 
 
 def power(r: Rewriting) -> str:
-    """x to a small whole power."""
+    """x to a small whole power, or its root."""
     x, exponent = r.node.inputs[0], r.node.inputs[1].scalar()
     if exponent is None or r.node.inputs[1].rank > x.rank:
         return "its exponent is not one constant"
     if exponent == -1.0:
         return r.last("Div", [r.number(1.0), x])
+    if exponent == 0.5:
+        return r.last("Sqrt", [x])
     if exponent not in range(1, MAX_POWER + 1):
         return f"the NPU multiplies for exponents up to {MAX_POWER}, not for {exponent:g}"
     made = x
@@ -198,6 +202,41 @@ def instance_norm(r: Rewriting) -> str:
     return r.last(function_for("GroupNorm"), [x, scale, shift], attrs)
 
 
+def square_sum(r: Rewriting) -> str:
+    """The sum of x x."""
+    x, *axes = r.node.inputs
+    return r.last("ReduceSum", [r.step("Mul", [x, x], x.shape), *axes], r.node.attrs)
+
+
+def euclidean_norm(r: Rewriting) -> str:
+    """The root of the sum of x x; of rows the sum of x times what its unit vector has there, for
+    squares of small values would be lost beside those of large ones."""
+    x, *axes = r.node.inputs
+    if reduced_axes(r.node) == (x.rank - 1,):
+        op, operands, attrs = unit_rows(r.graph, x, r.node.output.name)
+        unit = r.step(op, operands, x.shape, attrs)
+        product = r.step("Mul", [x, unit], x.shape)
+        return r.last("ReduceSum", [product, *axes], r.node.attrs)
+    squares = r.step("Mul", [x, x], x.shape)
+    summed = r.step("ReduceSum", [squares, *axes], r.node.output.shape, r.node.attrs)
+    return r.last("Sqrt", [summed])
+
+
+def unit_vectors(r: Rewriting) -> str:
+    """x over the norm of its rows, 0 where that is 0."""
+    x, order = r.node.inputs[0], r.node.get_int("p", 2)
+    if r.node.get_int("axis", -1) % x.rank != x.rank - 1:
+        return "it is not along the last axis"
+    if order == 2:
+        return r.last(*unit_rows(r.graph, x, r.node.output.name))
+    size = r.step("Max", [x, r.step("Mul", [x, r.number(-1.0)], x.shape)], x.shape)
+    total = r.step("ReduceSum", [size, r.numbers([-1])], (*x.shape[:-1], 1), {"keepdims": 1})
+    return r.last("Div", [x, r.step("Max", [total, r.number(_LEAST)], total.shape)])
+
+
+_LEAST = float(np.finfo(np.float16).smallest_subnormal)
+
+
 VALUES: Mapping[str, Rule] = {
     "Sum": total,
     "Mean": mean,
@@ -215,5 +254,8 @@ VALUES: Mapping[str, Rule] = {
     "Where": where,
     "BatchNormalization": batch_norm,
     "InstanceNormalization": instance_norm,
+    "ReduceSumSquare": square_sum,
+    "ReduceL2": euclidean_norm,
+    "LpNormalization": unit_vectors,
 }
 """By the type of the ONNX operator."""

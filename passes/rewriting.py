@@ -27,13 +27,14 @@ class Rewriting:
 
     def step(
         self,
-        op: str,
+        op: str | onnx.FunctionProto,
         inputs: Sequence[Tensor | None],
         shape: Sequence[int],
         attrs: Mapping[str, Attribute] | None = None,
     ) -> Tensor:
         """The result of one more op before the last, of the type that ``node`` makes."""
-        wish = f"{self.node.output.name}.{op.lower()}"
+        kind = op if isinstance(op, str) else op.name
+        wish = f"{self.node.output.name}.{kind.lower()}"
         result = self.graph.tensor(wish, shape, self.node.output.dtype)
         self.graph.add(
             op, inputs, [result], attrs, source=[self.node], name=f"{wish}_op", before=self.node

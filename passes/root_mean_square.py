@@ -7,7 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import onnx
+
 from edgefusion.compiler.frontend.legality_rules import reduced_axes
+from edgefusion.compiler.graph.functions import function_for
+from edgefusion.compiler.graph.graph import Attribute, Graph
 from edgefusion.compiler.graph.node import Node, Tensor
 from edgefusion.passes.matching import (
     channel_vector,
@@ -16,6 +21,9 @@ from edgefusion.passes.matching import (
     other_operand,
     with_scalar,
 )
+
+UNIT_EPSILON = 1e-24
+"""Of an RMSNorm that makes unit vectors: far below any square that counts, and no zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +41,15 @@ class RootMeanSquare:
     def nodes(self) -> tuple[Node, ...]:
         """All nodes, in order."""
         return self.square, self.mean, self.add, self.sqrt
+
+
+def unit_rows(
+    graph: Graph, x: Tensor, stem: str
+) -> tuple[onnx.FunctionProto, list[Tensor], dict[str, Attribute]]:
+    """What makes unit vectors of the rows of ``x``: an RMSNorm, its operands and attributes."""
+    size = x.shape[-1]
+    gain = graph.constant(f"{stem}.gain", np.full(size, size**-0.5, x.dtype))
+    return function_for("RMSNorm"), [x, gain], {"epsilon": UNIT_EPSILON}
 
 
 def root_mean_square(sqrt: Node) -> RootMeanSquare | None:

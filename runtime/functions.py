@@ -83,6 +83,9 @@ class Unary:
     """Of max(0, min(x, ceiling)), which UNARY requantizes; None for what INT16 tabulates."""
     table_range: float = TABLE_RANGE
     """Largest |x| up to which the INT16 table is fine; infinite for what is straight out there."""
+    bends_at_zero: bool = False
+    """Whether it bends the more the nearer to zero, so that its INT16 tables are nested as far as
+    there are steps."""
     steep: bool = False
     """Whether it outgrows its argument: then no one scale serves all gates of a gated unit."""
 
@@ -170,6 +173,13 @@ UNARY: Mapping[str, Unary] = {
             lambda x: np.clip(x, 0.0, 6.0),
             ceiling=6.0,
             table_range=inf,
+        ),
+        Unary(
+            "sqrt",
+            Operator("Sqrt"),
+            lambda x: np.sqrt(np.maximum(x, 0.0)),
+            table_range=inf,
+            bends_at_zero=True,
         ),
         Unary("softplus", Operator("Softplus"), lambda x: np.logaddexp(0.0, x)),
         Unary("mish", Operator("Mish"), lambda x: x * np.tanh(np.logaddexp(0.0, x))),

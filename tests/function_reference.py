@@ -24,11 +24,16 @@ _TORCH: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "sigmoid": torch.sigmoid,
     "tanh": torch.tanh,
     "exp": torch.exp,
+    "sqrt": lambda x: torch.sqrt(x.clamp(min=0.0)),
     "softplus": lambda x: functional.softplus(x, threshold=100.0),  # beyond it, x to the last bit
     "mish": functional.mish,
     "hard_swish": functional.hardswish,
     "hard_sigmoid": functional.hardsigmoid,
 }
+
+
+OF_ALL_NUMBERS = tuple(name for name in UNARY if name != "sqrt")
+"""Those that ONNX defines for negative numbers, too."""
 
 
 def reference(name: str, x: npt.NDArray[Any]) -> F64:

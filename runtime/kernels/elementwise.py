@@ -11,7 +11,7 @@ from numba import prange
 from edgefusion.runtime.errors import UnsupportedOpError
 from edgefusion.runtime.functions import BINARY, UNARY
 from edgefusion.runtime.kernels.contract import Array, Attrs, Operands
-from edgefusion.runtime.kernels.lookup import lookup, real_function
+from edgefusion.runtime.kernels.lookup import lookup, tabulated_function
 from edgefusion.runtime.kernels.parallel import parallel, use_threads
 from edgefusion.runtime.kernels.requantize import (
     activation_multiplier,
@@ -68,7 +68,7 @@ def glu(ops: Operands, attrs: Attrs) -> None:
 def gate_result_scale(name: str, gate_scale: float) -> float:
     """The scale of f(gate) inside GLU: the largest |f| over all INT16 gates becomes 32767."""
     gates = np.arange(-32768, 32768, dtype=np.float64) * gate_scale
-    return float(np.abs(real_function(name)(gates)).max()) / 32767
+    return float(np.abs(tabulated_function(name).real(gates)).max()) / 32767
 
 
 def _product(a: Array, b: Array, factor: int, shift: int) -> Array:

@@ -10,7 +10,7 @@ from edgefusion.passes.fuse_gelu import FuseGelu
 from edgefusion.passes.fuse_group_norm import FuseGroupNorm
 from edgefusion.passes.fuse_silu import FuseSilu
 from edgefusion.runtime.functions import UNARY
-from tests.function_reference import SCALARS, source
+from tests.function_reference import OF_ALL_NUMBERS, SCALARS, source
 from tests.graph_cases import Outcome
 from tests.layout_cases import chained, reasons
 
@@ -46,7 +46,7 @@ def test_matmul_epilogues_in_source_order(body: str, op: str) -> None:
     assert fused(f"{TOKENS} <float one = {{1}}> {{ {body} }}").ops == [op]
 
 
-@pytest.mark.parametrize("name", UNARY)
+@pytest.mark.parametrize("name", OF_ALL_NUMBERS)
 def test_every_function_goes_into_a_matmul_and_a_convolution(name: str) -> None:
     outcome = fused(f"{TOKENS} <{SCALARS}> {{ m = MatMul(x, w) {source(name)} }}")
     assert outcome.ops == [f"MatMul_{UNARY[name].token}"]

@@ -9,7 +9,7 @@ from edgefusion.passes.fuse_geglu import FuseGeglu
 from edgefusion.passes.fuse_silu import FuseSilu
 from edgefusion.passes.pass_manager import PassManager
 from edgefusion.runtime.functions import UNARY
-from tests.function_reference import SCALARS, source
+from tests.function_reference import OF_ALL_NUMBERS, SCALARS, source
 from tests.graph_cases import (
     CONTEXT,
     assert_same,
@@ -35,7 +35,7 @@ def test_geglu_in_both_operand_orders(product: str, axis: int) -> None:
     assert outcome.ops == ["GEGLU"]
 
 
-@pytest.mark.parametrize("name", [name for name in UNARY if not UNARY[name].steep])
+@pytest.mark.parametrize("name", [name for name in OF_ALL_NUMBERS if not UNARY[name].steep])
 def test_every_function_may_gate(name: str) -> None:
     body = f"v, m = Split<axis = -1, num_outputs = 2>(x) {source(name)} z = Mul(v, y)"
     model = parse(f"g (float[2, 3, 8] x) => (float[2, 3, 4] z) <{SCALARS}> {{ {body} }}")

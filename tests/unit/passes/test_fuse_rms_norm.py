@@ -107,6 +107,41 @@ def test_near_matches_are_refused(old: str, new: str, weights: Weights, reason: 
     assert reason in untouched(FuseRmsNorm(), text, {**WEIGHTS, **weights}).missed
 
 
+UNIT = "r = ReduceL2(x, last) c = Clip(r, tiny) e = Expand(c, shape) y = Div(x, e)"
+UNIT_WEIGHTS: Weights = {
+    **WEIGHTS,
+    "tiny": np.array(1e-12, np.float32),
+    "shape": np.array([2, 3, 8]),
+}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        UNIT,
+        "r = ReduceL2(x, last) c = Max(r, tiny) y = Div(x, c)",
+        "r = ReduceL2(x, last) y = Div(x, r)",
+    ],
+)
+def test_division_by_the_euclidean_norm(body: str) -> None:
+    outcome = rewritten(FuseRmsNorm(), case(body), UNIT_WEIGHTS)
+    assert outcome.ops == ["RMSNorm"]
+    assert outcome.only.inputs[1].values() == pytest.approx(8**-0.5)
+
+
+@pytest.mark.parametrize(
+    ("body", "weights", "reason"),
+    [
+        (UNIT, {"tiny": np.array(0.5, np.float32)}, "at least 0.5"),
+        (UNIT, {"last": np.array([1])}, "not the last"),
+    ],
+)
+def test_other_divisions_by_norms_stay(body: str, weights: Weights, reason: str) -> None:
+    text = case(f"{UNIT} z = Neg(c)", "float[2, 3, 8] y, float[2, 3, 1] z")
+    assert untouched(FuseRmsNorm(), text, UNIT_WEIGHTS).ops  # the norm is used elsewhere, too
+    assert reason in untouched(FuseRmsNorm(), case(body), {**UNIT_WEIGHTS, **weights}).missed
+
+
 def test_mean_without_its_axis_is_refused() -> None:
     """On a square matrix it broadcasts over the wrong axis, and only the values would tell."""
     text = case(BODY.replace("keepdims = 1", "keepdims = 0"))
@@ -136,6 +171,16 @@ def test_exponent_that_adds_an_axis_is_refused() -> None:
     untouched(FuseRmsNorm(), text, {**WEIGHTS, "two": np.full((1, 1, 1), 2.0, np.float32)})
 
 
+class Unit(torch.nn.Module):
+    """Unit vectors, as torch has them."""
+
+    weight = torch.ones(1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = torch.nn.functional.normalize(x, dim=-1)
+        return made
+
+
 class Llama(torch.nn.Module):
     """As transformers writes it for Llama and T5."""
 
@@ -152,7 +197,7 @@ class Llama(torch.nn.Module):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize(
-    ("module", "epsilon"), [(torch.nn.RMSNorm(8), 1.1920929e-07), (Llama(), 1e-6)]
+    ("module", "epsilon"), [(torch.nn.RMSNorm(8), 1.1920929e-07), (Llama(), 1e-6), (Unit(), 1e-24)]
 )
 def test_what_torch_exports(module: torch.nn.Module, epsilon: float, tmp_path: Path) -> None:
     example = (torch.zeros(1, 3, 8),)
@@ -168,5 +213,5 @@ def test_what_torch_exports(module: torch.nn.Module, epsilon: float, tmp_path: P
     PassManager([FuseRmsNorm()]).run(graph, CONTEXT)
     (node,) = graph.nodes
     assert node.op == "RMSNorm"
-    assert node.get_float("epsilon") == pytest.approx(epsilon)
+    assert node.get_float("epsilon") == pytest.approx(epsilon, rel=1e-6)
     assert_same(execute(graph.to_model(), feeds), execute(model, feeds))

@@ -24,6 +24,7 @@ WEIGHTS: Weights = {
     "zero": np.asarray(0.0, np.float32),
     "one": np.asarray(1, np.int64),
     "last": np.asarray(-1, np.int64),
+    "rows": np.asarray([-1], np.int64),
     "some": np.asarray([1, 3], np.int64),
     "odd": np.asarray([3, 0, 1], np.int64),
     "spread": np.asarray([2, 3, 4, 6], np.int64),
@@ -55,6 +56,15 @@ COMPUTED = {
     "Reciprocal": case("e = Exp(x) y = Reciprocal(e)"),
     "Pow 2": case("y = Pow(x, two)"),
     "Pow 3": case("y = Pow(x, three)"),
+    "Pow of a half": case("e = Exp(x) y = Pow(e, half)"),
+    "ReduceSumSquare": case("y = ReduceSumSquare(x, ends)", "float[2, 4, 1, 1]"),
+    "ReduceL2 of rows": case("y = ReduceL2(x, rows)", "float[2, 4, 5, 1]"),
+    "ReduceL2 of rows, the axis dropped": case(
+        "y = ReduceL2<keepdims = 0>(x, rows)", "float[2, 4, 5]"
+    ),
+    "ReduceL2 of images": case("y = ReduceL2(x, ends)", "float[2, 4, 1, 1]"),
+    "LpNormalization": case("y = LpNormalization(x)"),
+    "LpNormalization of magnitudes": case("y = LpNormalization<axis = 3, p = 1>(x)"),
     "Clip": case("y = Clip(x, low, high)"),
     "Clip above": case("y = Clip(x, , high)"),
     "Clip at nought": case("y = Clip(x, zero)"),
@@ -102,7 +112,8 @@ def test_pixel_shuffle_reorders_the_filters_before_it() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (case("e = Exp(x) y = Pow(e, half)"), "exponents up to 4"),
+        (case("e = Exp(x) y = Pow(e, high)"), "exponents up to 4"),
+        (case("y = LpNormalization<axis = 1>(x)"), "not along the last axis"),
         (case("e = Exp(x) y = Pow(e, x)"), "not one constant"),
         (case("y = LeakyRelu<alpha = 1.5>(x)"), "slope"),
         (case("y = Gather<axis = 2>(x, odd)", "float[2, 4, 3, 6]"), "equally spaced"),

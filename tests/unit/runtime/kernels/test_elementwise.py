@@ -18,13 +18,17 @@ X = np.arange(-32768, 32768)
 INT16 = X.astype(np.int16)
 TABULATED = [name for name, row in UNARY.items() if row.ceiling is None]
 REQUANTIZED = [name for name, row in UNARY.items() if row.ceiling is not None]
-GENTLE = [name for name in TABULATED if not UNARY[name].steep and name != "hard_sigmoid"]
+GENTLE = [
+    name
+    for name in TABULATED
+    if not UNARY[name].steep and not UNARY[name].bends_at_zero and name != "hard_sigmoid"
+]
 
 
 def interpolation_error(name: str, x_scale: float) -> Array:
     """|f - its linear interpolation| of all inputs, real units, from the specified intervals."""
     error = np.zeros(65536)
-    for bits in segment_bits(x_scale):
+    for bits in segment_bits(name, x_scale):
         inside = np.abs(X + 0.5) < 1 << (bits + 8)
         x = X[inside]
         left = (x >> bits) << bits
@@ -59,6 +63,21 @@ def test_tables_are_within_two_steps(name: str, reach: float) -> None:
     y_scale = float(np.abs(real).max()) / 32767
     y = call(Opcode.UNARY, np.empty_like(INT16), y_scale, [(INT16, x_scale)], function=name)
     assert lsb_error(y, y_scale, real) <= 1.6
+
+
+@pytest.mark.parametrize("reach", [1e-4, 1.0, 300.0, 1e6])
+def test_the_table_of_a_root_is_as_good_as_its_input(reach: float) -> None:
+    """From 64 steps on within 0.76 steps; below, less wrong than half a step of x makes it."""
+    x_scale = reach / 32767
+    y_scale = float(np.sqrt(reach)) / 32767
+    y = call(Opcode.UNARY, np.empty_like(INT16), y_scale, [(INT16, x_scale)], function="sqrt")
+    steps = np.maximum(X, 0)
+    error = np.abs(y - reference("sqrt", steps * x_scale) / y_scale)
+    assert error[X >= 64].max() <= 0.76
+    near = (X >= 1) & (X < 64)
+    half = reference("sqrt", steps * x_scale) - reference("sqrt", (steps - 0.5) * x_scale)
+    assert (error[near] <= 0.51 + half[near] / y_scale).all()
+    assert not y[X <= 0].any()
 
 
 @given(st.floats(1e-6, 1e-1), st.floats(1e-6, 1e-1))

@@ -155,7 +155,7 @@ def test_exact_tables_round_the_function_and_leave_no_trace(name: str) -> None:
     before = lookup.lookup(name, 3e-4, 3.1e-4)
     with exact_tables():
         exact = lookup.lookup(name, 3e-4, 3.1e-4)
-    expected = lookup.real_function(name)(x) / 3.1e-4
+    expected = lookup.tabulated_function(name).real(x) / 3.1e-4
     assert np.abs(exact - expected).max() <= 0.5 + 1e-9
     assert np.abs(before.astype(int) - exact).max() <= 1
     assert lookup.lookup(name, 3e-4, 3.1e-4) is before
