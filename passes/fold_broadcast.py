@@ -40,6 +40,12 @@ class Axes:
         pairs = zip(self.sizes, self.repeats[operand], strict=True)
         return tuple(1 if repeats else size for size, repeats in pairs)
 
+    def with_rows_of(self, columns: int) -> Axes:
+        """The one axis as rows of ``columns`` elements, for tiles are of whole rows."""
+        (size,) = self.sizes or (1,)
+        (first,), (second,) = self.repeats if self.sizes else ((False,), (False,))
+        return Axes((size // columns, columns), ((first,) * 2, (second,) * 2))
+
     def with_copies(self, operand: int, axis: int) -> Axes:
         """Where ``operand`` repeats along ``axis`` no more."""
         shapes = [self.shape(0), self.shape(1)]
@@ -112,6 +118,8 @@ def _fold(r: Rewriting) -> str:
         _, _, which, axis = min(choices)
         operands[which] = _copied(r, operands[which], axes, which, axis)
         axes = axes.with_copies(which, axis)
+    if len(axes.sizes) < 2:
+        axes = axes.with_rows_of(node.output.shape[-1])
     sizes = axes.sizes or (1,)
     views = [r.reshaped(tensor, axes.shape(i) or (1,)) for i, tensor in enumerate(operands)]
     return r.last_reshaped(r.step(node.op, views, sizes, node.attrs))

@@ -53,6 +53,15 @@ def test_values_stay_and_the_npu_takes_it(
     assert refusal(difference) == ""
 
 
+def test_what_repeats_no_more_has_rows_to_cut() -> None:
+    text = "g (float[8, 6, 40] a, float[8, 1, 40] b) => (float[8, 6, 40] y) { y = Div(a, b) }"
+    outcome = rewritten(
+        FoldBroadcast(), text.replace("{", "{ e = Exp(b)").replace("a, b)", "a, e)")
+    )
+    (quotient,) = (node for node in outcome.graph.nodes if node.op == "Div")
+    assert quotient.output.shape == (48, 40)
+
+
 def test_what_the_vector_engine_repeats_stays() -> None:
     text = "g (float[1, 6, 4] a, float[4] b) => (float[1, 6, 4] y) { y = Sub(a, b) }"
     assert untouched(FoldBroadcast(), text).ops == ["Sub"]
