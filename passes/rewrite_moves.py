@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 
 import numpy as np
 
-from edgefusion.compiler.graph.graph import Tensor
-from edgefusion.passes.matching import made_by
+from edgefusion.compiler.graph.graph import Node, Tensor
+from edgefusion.passes.matching import is_op, made_by
 from edgefusion.passes.rewriting import LARGEST, Rewriting, Rule, around
 
 MAX_COPIES = 64
@@ -161,6 +162,43 @@ def depth_to_space(r: Rewriting) -> str | None:
     return ""
 
 
+def slice_of_product(r: Rewriting) -> str | None:
+    """Rows or columns of a product of activations of which nothing else is read: the product of
+    these rows or columns. Each part has a range of its own then, as the sums that linear attention
+    divides by."""
+    x, bounds = r.node.inputs[0], r.node.inputs[1:]
+    product = made_by(x, "MatMul")
+    if product is None or x.is_output or any(tensor.is_constant for tensor in product.inputs):
+        return None
+    axes = {_cut_axis(each, x) for each in x.consumers}
+    taken = sum(prod(each.output.shape) for each in x.consumers)
+    (axis,) = axes if len(axes) == 1 else (None,)
+    if axis is None or axis < x.rank - 2 or taken > prod(x.shape):
+        return None
+    operands = list(product.inputs)
+    side = axis - (x.rank - 2)
+    cut = operands[side]
+    if cut.rank != x.rank:
+        return None
+    shape = (*cut.shape[:axis], r.node.output.shape[axis], *cut.shape[axis + 1 :])
+    operands[side] = r.step("Slice", [cut, *bounds], shape)
+    made = r.graph.tensor(f"{r.node.output.name}.product", r.node.output.shape, x.dtype)
+    r.graph.add("MatMul", operands, [made], source=[product, r.node], before=r.node)
+    r.last("Identity", [made])
+    if not x.consumers:
+        r.graph.remove(product)
+    return ""
+
+
+def _cut_axis(node: Node, x: Tensor) -> int | None:
+    """The axis along which alone ``node`` takes a part of ``x``; None for other ops."""
+    if not is_op(node, "Slice") or not all(tensor.is_constant for tensor in node.inputs[1:]):
+        return None
+    axes = node.input(3)
+    listed = range(x.rank) if axes is None else axes.values().reshape(-1) % x.rank
+    return int(listed[0]) if len(listed) == 1 else None
+
+
 MOVES: Mapping[str, Rule] = {
     "Gather": gather,
     "Expand": expand,
@@ -168,5 +206,6 @@ MOVES: Mapping[str, Rule] = {
     "Pad": pad,
     "Einsum": einsum,
     "DepthToSpace": depth_to_space,
+    "Slice": slice_of_product,
 }
 """By the type of the ONNX operator."""

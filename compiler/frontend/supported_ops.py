@@ -43,6 +43,7 @@ WRITTEN_OUT: Sequence[str] = [
     "Reciprocal",
     "ReduceL2",
     "ReduceSumSquare",
+    "Slice",
     "Sum",
     "Tile",
     "Where",

@@ -95,10 +95,57 @@ COMPUTED = {
 def test_values_stay_and_the_npu_has_all_ops(name: str) -> None:
     outcome = rewritten(RewriteOps(), COMPUTED[name], WEIGHTS)
     assert outcome.record.matched == 1
-    lacking = {op for op in outcome.ops if op in RULES} - {"Max", "Min"}
+    lacking = {op for op in outcome.ops if op in RULES} - {"Max", "Min", "Slice"}
     assert not lacking
     refusals = [refusal(node) for node in outcome.graph.nodes]
     assert not any("the NPU has no" in reason for reason in refusals), refusals
+
+
+SLICES: Weights = {
+    "from0": np.asarray([0], np.int64),
+    "from4": np.asarray([4], np.int64),
+    "but_last": np.asarray([-1], np.int64),
+    "end": np.asarray([2**62], np.int64),
+    "rows": np.asarray([-2], np.int64),
+    "columns": np.asarray([3], np.int64),
+    "w": (6, 5),
+}
+PRODUCT = "float[2, 3, 5, 4] a, float[2, 3, 4, 6] b"
+
+
+@pytest.mark.parametrize(
+    ("axis", "first", "last"),
+    [("rows", "float[2, 3, 4, 6]", "float[2, 3, 1, 6]"),
+     ("columns", "float[2, 3, 5, 5]", "float[2, 3, 5, 2]")],
+)  # fmt: skip
+def test_parts_of_a_product_are_products_of_parts(axis: str, first: str, last: str) -> None:
+    """As linear attention divides by the last row of one."""
+    text = case(
+        f"p = MatMul(a, b) y = Slice(p, from0, but_last, {axis}) z = Slice(p, from4, end, {axis})",
+        f"{last} z, {first}",
+        PRODUCT,
+    )
+    if axis == "columns":  # 5 and 2 of 6 columns: more than all are read
+        assert untouched(RewriteOps(), text, SLICES).ops == ["MatMul", "Slice", "Slice"]
+    else:
+        assert sorted(rewritten(RewriteOps(), text, SLICES).ops) == [
+            *("Identity", "Identity", "MatMul", "MatMul", "Slice", "Slice"),
+        ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        case("p = MatMul(a, b) y = Slice(p, from0, but_last, rows) z = Neg(y)",
+             "float[2, 3, 4, 6] z, float[2, 3, 4, 6]", PRODUCT).replace("Neg(y)", "Exp(p)")
+        .replace("float[2, 3, 4, 6] z", "float[2, 3, 5, 6] z"),
+        case("p = MatMul(a, w) y = Slice(p, from0, but_last, columns)", "float[2, 3, 4, 4]",
+             "float[2, 3, 4, 6] a"),
+    ],
+)  # fmt: skip
+def test_other_products_are_sliced(text: str) -> None:
+    """Of one that is read whole, and of one with weights."""
+    assert "Slice" in untouched(RewriteOps(), text, SLICES).ops
 
 
 def test_pixel_shuffle_reorders_the_filters_before_it() -> None:
