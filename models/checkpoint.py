@@ -1,7 +1,7 @@
-"""Reads the networks of a diffusers pipeline folder, each as a checked module.
+"""Reads the networks of a diffusers pipeline folder, each as a module and the values for it.
 
 Every defect of a folder that can be found by looking (missing parts, damaged or incomplete
-weights, NaN) becomes an InputError here, before hours of compilation rest on it.
+weights) becomes an InputError here, before hours of compilation rest on it; NaN as values are read.
 """
 
 from __future__ import annotations
@@ -9,9 +9,15 @@ from __future__ import annotations
 import hashlib
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from edgefusion.models.weight_files import unexpected, weight_files
+from edgefusion.models.outline import Outline, Values, finite
+from edgefusion.models.weight_files import (
+    check_shapes,
+    expected_shapes,
+    stored_names,
+    weight_files,
+)
 from edgefusion.runtime.errors import InputError, in_brief
 
 if TYPE_CHECKING:
@@ -49,28 +55,13 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def load_from_folder(folder: Path, part: Part, variant: str | None = None) -> nn.Module:
-    """A part of a pipeline folder as its kind has it (``NetworkKind.part``): float32, in evaluation
-    mode. ``variant`` says which of its weight files are meant (``weight_files``).
+def outline_from_folder(folder: Path, part: Part, variant: str | None = None) -> Outline:
+    """The whole module of a part of a pipeline folder, as its configuration describes it, and the
+    values in its files. ``variant`` says which of these are meant (``weight_files``).
 
-    Raises InputError for missing or damaged files, weights that do not fit the configuration, and
-    weights that are NaN or infinite.
+    Raises InputError for missing or damaged files and for weights that do not fit the
+    configuration; the values, for those that are NaN or infinite.
     """
-    module = part.kind.part(_load(folder, part, variant))
-    check_finite(module, str(folder / part.folder))
-    return module
-
-
-def load_whole(folder: Path, part: Part, variant: str | None = None) -> nn.Module:
-    """As ``load_from_folder``, but its library's whole module: of a decoder, the autoencoder."""
-    module = _load(folder, part, variant)
-    check_finite(module, str(folder / part.folder))
-    return module
-
-
-def _load(folder: Path, part: Part, variant: str | None) -> nn.Module:
-    import torch
-
     place = folder / part.folder
     if not place.is_dir():
         raise InputError(
@@ -78,19 +69,41 @@ def _load(folder: Path, part: Part, variant: str | None) -> nn.Module:
             "Leave it out with --components, or download the whole pipeline."
         )
     files = weight_files(place, part.kind, variant)
-    files.shapes()  # a file that is not whole is told by its name
-    with quiet_libraries(), as_input_error(place):
-        module, info = part.kind.library_class().from_pretrained(
-            place,
-            local_files_only=True,
-            output_loading_info=True,
-            torch_dtype=torch.float32,
-            variant=files.variant,
-            use_safetensors=files.are_safetensors,
-        )
-    check_loading(place, info)
-    loaded: nn.Module = module.requires_grad_(False).float().eval()
-    return loaded
+    tensors = files.tensors()
+    module = described_outline(place, part)
+    check_shapes(place, files.shapes(), expected_shapes(module, tensors))
+    names = stored_names(module, tensors)
+    return outlined(module, lambda name: tensors[names[name]](), str(place))
+
+
+def described_outline(place: Path, part: Part) -> nn.Module:
+    """As ``described_network``, with parameters on the meta device; buffers are real, for they are
+    computed and not always stored."""
+    from accelerate import init_empty_weights
+
+    with init_empty_weights(include_buffers=False):
+        module = described_network(place, part)
+    return tied(module).requires_grad_(False)
+
+
+def tied(module: nn.Module) -> nn.Module:
+    """``module``, made on the meta device, with parameters of several names as one again."""
+    from transformers import PreTrainedModel
+
+    if isinstance(module, PreTrainedModel):
+        module.tie_weights()
+    return module
+
+
+def outlined(module: nn.Module, stored: Values, where: str) -> Outline:
+    """``module`` with its buffers as they are ``stored``, where they are."""
+
+    values = finite(lambda name: stored(name).float(), where)
+    parameters = dict(module.named_parameters(remove_duplicate=False))
+    for name, buffer in module.state_dict(keep_vars=True).items():
+        if name not in parameters:
+            buffer.copy_(values(name))
+    return Outline(module.eval(), values)
 
 
 def described_network(place: Path, part: Part) -> nn.Module:
@@ -105,44 +118,6 @@ def described_network(place: Path, part: Part) -> nn.Module:
             made = network.from_config(network.load_config(place, local_files_only=True))
     module: nn.Module = made.eval()
     return module
-
-
-def check_finite(module: nn.Module, where: str) -> None:
-    """Raises InputError, naming the first such tensor, when a weight is NaN or infinite."""
-    import torch
-
-    for name, tensor in module.state_dict().items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            bad = int((~torch.isfinite(tensor)).sum())
-            raise InputError(
-                f"{where}: the weight {name} holds {bad} NaN or infinite values of "
-                f"{tensor.numel()}; expected finite numbers. The checkpoint is damaged or its "
-                "training diverged: use an earlier one."
-            )
-
-
-def check_loading(place: Path, info: dict[str, Any]) -> None:
-    """Refuses what the libraries only warn about: weights that they would draw at random, or leave
-    out."""
-    beyond = unexpected(info.get("unexpected_keys", ()))
-    if beyond:
-        raise InputError(
-            f"{place}: {len(beyond)} weights in the file are none that config.json asks for, first "
-            f"{beyond[0]}. config.json and weights belong to different models."
-        )
-    missing = sorted(info.get("missing_keys", ()))
-    if missing:
-        raise InputError(
-            f"{place}: {len(missing)} weights that config.json asks for are not in the file, "
-            f"first {missing[0]}; expected all of them. config.json and weights belong to "
-            "different models, or the download is incomplete."
-        )
-    mismatched = sorted(map(str, info.get("mismatched_keys", ())))
-    if mismatched:
-        raise InputError(
-            f"{place}: {len(mismatched)} weights have another shape than config.json asks for, "
-            f"first {mismatched[0]}. config.json and weights belong to different models."
-        )
 
 
 @contextmanager

@@ -88,7 +88,7 @@ def export_component(
         model = given.imported()
         _resolve_external_data(model, given.path)
     else:
-        say(f"{component}: loading weights")
+        say(f"{component}: reading the network")
         model = _trace(source, component, batch, say)
     say(f"{component}: writing")
     target = _write(model, component, directory)
@@ -98,12 +98,15 @@ def export_component(
 
 
 def _trace(source: Source, component: str, batch: int, say: Say) -> ir.Model:
-    """The component as a cleaned graph, whose weights are views of the module's tensors."""
+    """The component as a cleaned graph, whose weights are read when they are written."""
     import torch
 
     from edgefusion.models.export_graph import clean_graph, first_dynamic_value
+    from edgefusion.models.export_weights import bind_weights
 
-    module: Any = source.load(component)
+    outline = source.outline(component)
+    module: Any = outline.module
+    names = outline.stand_ins()
     say(f"{component}: tracing")
     kind = source.part(component).kind
     ports = source.signature(component, module.config, batch)
@@ -115,12 +118,14 @@ def _trace(source: Source, component: str, batch: int, say: Say) -> ir.Model:
             input_names=[port.name for port in ports.inputs],
             output_names=[port.name for port in ports.outputs],
             opset_version=OPSET,
-            optimize=True,
+            optimize=False,  # with values alone, which come next
             external_data=True,
             verbose=False,
         )
-    if program is None:
-        raise RuntimeError("torch.onnx.export returned no program")
+        if program is None:
+            raise RuntimeError("torch.onnx.export returned no program")
+        bind_weights(program.model.graph, names, outline.values)
+        program.optimize()
     model: ir.Model = program.model
     clean_graph(model, component)
     dynamic = first_dynamic_value(model.graph)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import isfinite
 from pathlib import Path
@@ -23,7 +23,8 @@ from edgefusion.runtime.errors import InputError, UsageError, in_brief
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
+
+    from edgefusion.models.outline import Outline
 
 _DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
 _OTHER_METHODS = re.compile(
@@ -175,15 +176,21 @@ class Lora:
                 "Stable Diffusion v1 or of XL)",
             )
 
-    def fuse(self, module: nn.Module, updates: Mapping[str, Update]) -> None:
-        """Adds ``updates`` to the weights of ``module``, a component of theirs, in place."""
-        import torch
+    def fused(self, outline: Outline, updates: Mapping[str, Update]) -> Outline:
+        """``outline`` of a component, with ``updates``, which are of it, added to its values."""
 
-        weights = dict(module.named_parameters())
-        with torch.no_grad():
-            for name, update in updates.items():
-                weight = weights[_weight_of(name, weights)]
-                weight.add_(update.change(tuple(weight.shape)), alpha=self.scale)
+        from edgefusion.models.outline import finite
+
+        names = dict(outline.module.named_parameters())
+        changes = {_weight_of(module, names): update for module, update in updates.items()}
+
+        def values(name: str) -> torch.Tensor:
+            weight = outline.values(name)
+            if (update := changes.get(name)) is None:
+                return weight
+            return weight.add(update.change(tuple(weight.shape)), alpha=self.scale)
+
+        return replace(outline, values=finite(values, f"the weights with the LoRA {self.path}"))
 
     def _error(self, found: str, advice: str) -> InputError:
         return InputError(f"the LoRA {self.path} {found}; {advice}.")

@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 from edgefusion.models.checkpoint import (
     as_input_error,
-    check_loading,
-    described_network,
+    described_outline,
+    outlined,
     quiet_libraries,
 )
 from edgefusion.models.config_file import read_config
-from edgefusion.models.weight_files import Shapes
+from edgefusion.models.weight_files import Shapes, check_shapes, expected_shapes, stored_names
 from edgefusion.runtime.errors import InputError
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
     from edgefusion.models.families.family import Part
+    from edgefusion.models.outline import Outline
 
 
 _OPEN_CLIP = ("cond_stage_model.model.", "conditioner.embedders.1.model.")
@@ -54,26 +54,19 @@ def stored_shapes(file: Path, folder: Path, part: Part) -> Shapes:
     return {name: tuple(tensor.shape) for name, tensor in found.items()}
 
 
-def load_from_file(file: Path, folder: Path, part: Part) -> nn.Module:
-    """The whole module of ``part``, configured as ``folder`` says: float32, in evaluation mode.
+def outline_from_file(file: Path, folder: Path, part: Part) -> Outline:
+    """The whole module of ``part``, configured as ``folder`` says, and its values in ``file``.
 
-    Raises InputError for weights that are not those of the configuration.
+    Raises InputError for weights that are not those of the configuration; the values, for those
+    that are NaN or infinite.
     """
-    from accelerate import init_empty_weights
-
     place = folder / part.folder
-    with init_empty_weights(include_buffers=False):  # which are computed, not stored
-        module = described_network(place, part)
-    names = module.state_dict().keys()
-    found = _converted(file, place, part, lambda stored, name: stored.get_tensor(name).float())
-    weights = {
-        name if name in names else name.removeprefix("text_model."): tensor
-        for name, tensor in found.items()
-    }
-    with as_input_error(file):
-        missing, beyond = module.load_state_dict(weights, strict=False, assign=True)
-    check_loading(file, {"missing_keys": missing, "unexpected_keys": beyond})
-    return module.requires_grad_(False).eval()
+    module = described_outline(place, part)
+    found = _converted(file, place, part, lambda stored, name: stored.get_tensor(name))
+    shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
+    check_shapes(file, shapes, expected_shapes(module, shapes))
+    names = stored_names(module, shapes)
+    return outlined(module, lambda name: found[names[name]], f"{file}, {part.component}")
 
 
 def _converted(

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 import torch
 from diffusers.models.attention import BasicTransformerBlock
-from transformers import PreTrainedModel
 from transformers.models.t5.modeling_t5 import T5Attention
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import nn
 
 SCHEME = "normal; matrices 1/sqrt(fan-in), biases 0.02, norm scales 1 + 0.02, embeddings 0.05"
@@ -33,45 +34,54 @@ _SMALL = 0.02
 _EMBEDDING = 0.05
 
 
-def fill_with_random_weights(
-    module: nn.Module, component: str, seed: int, *, stress: bool = False
-) -> None:
-    """Replaces every parameter of `module` (which may lie on the meta device) by seeded draws.
+class RandomWeights:
+    """Seeded draws in place of a module's weights: values by parameter name, float32 on the CPU.
 
-    Float32 on the CPU. The same seed, component and parameter name give the same values. `stress`
-    makes a U-Net hard to quantize: STRESS_SCHEME.
+    The same seed, component and parameter name give the same values. ``stress`` makes a U-Net hard
+    to quantize: STRESS_SCHEME.
     """
-    embeddings = {
-        f"{name}.weight"
-        for name, child in module.named_modules()
-        if isinstance(child, torch.nn.Embedding)
-    }
-    # T5 does not scale scores: its queries are small instead.
-    depths = {
-        f"{name}.q.weight": child.key_value_proj_dim
-        for name, child in module.named_modules()
-        if isinstance(child, T5Attention)
-    }
-    for name, parameter in list(module.named_parameters()):
-        key = hashlib.sha256(f"{seed}/{component}/{name}".encode()).digest()
+
+    def __init__(
+        self, module: nn.Module, component: str, seed: int, *, stress: bool = False
+    ) -> None:
+        """``module`` may lie on the meta device: shapes and kinds of layers are read of it."""
+        self._key = f"{seed}/{component}"
+        self._shapes = {name: each.shape for name, each in module.named_parameters()}
+        self._embeddings = {
+            f"{name}.weight"
+            for name, child in module.named_modules()
+            if isinstance(child, torch.nn.Embedding)
+        }
+        # T5 does not scale scores: its queries are small instead.
+        self._depths = {
+            f"{name}.q.weight": child.key_value_proj_dim
+            for name, child in module.named_modules()
+            if isinstance(child, T5Attention)
+        }
+        self._stressed = stress and component == "unet"
+        self._norms = _norms_of_readers(module) if self._stressed else {}
+
+    def __call__(self, name: str) -> torch.Tensor:
+        """The values of one parameter."""
+        key = hashlib.sha256(f"{self._key}/{name}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(key[:7], "little"))
-        values = torch.empty(parameter.shape, dtype=torch.float32)
-        if parameter.dim() >= 2:
-            fan_in = parameter[0].numel() * depths.get(name, 1)
-            deviation = _EMBEDDING if name in embeddings else 1.0 / math.sqrt(fan_in)
+        values = torch.empty(self._shapes[name], dtype=torch.float32)
+        if values.dim() >= 2:
+            fan_in = values[0].numel() * self._depths.get(name, 1)
+            deviation = _EMBEDDING if name in self._embeddings else 1.0 / math.sqrt(fan_in)
             values.normal_(0.0, deviation, generator=generator)
         else:
             mean = 1.0 if name.endswith("weight") else 0.0
             values.normal_(mean, _SMALL, generator=generator)
-        if stress and component == "unet" and name not in embeddings:
+        if self._stressed and name not in self._embeddings:
             values = _stressed(values, name, generator)
-        owner_name, _, leaf = name.rpartition(".")
-        owner = module.get_submodule(owner_name)
-        setattr(owner, leaf, torch.nn.Parameter(values, requires_grad=False))
-    if isinstance(module, PreTrainedModel):
-        module.tie_weights()  # parameters of two names
-    if stress and component == "unet":
-        _shrink_readers_of_outliers(module)
+        if norm := self._norms.get(name):
+            # Large activations meet small weights, as in trained networks. Otherwise logits of
+            # attention would grow by up to the square of an outlier, and its softmax jump between
+            # single keys: noise 60 dB below the input of ``tiny-test`` would be 20 dB below its
+            # output in FP32 already, which measures no quantizer. So it is 59 dB.
+            values[:, self(norm).abs() > _OUTLIER / 2] /= _OUTLIER
+        return values
 
 
 _CHANNEL_SPREAD = 0.5
@@ -102,16 +112,12 @@ def _stressed(values: torch.Tensor, name: str, generator: torch.Generator) -> to
     return values
 
 
-def _shrink_readers_of_outliers(unet: nn.Module) -> None:
-    """Large activations meet small weights, as in trained networks, in attention and feed-forward.
-
-    Otherwise logits of attention would grow by up to the square of an outlier, and its softmax jump
-    between single keys: noise 60 dB below the input of ``tiny-test`` would be 20 dB below its
-    output in FP32 already, which measures no quantizer. So it is 59 dB.
-    """
-    for block in unet.modules():
-        if isinstance(block, BasicTransformerBlock):
-            for norm, readers in _NORM_READERS.items():
-                outliers = block.get_parameter(f"{norm}.weight").abs() > _OUTLIER / 2
-                for reader in readers:
-                    block.get_parameter(f"{reader}.weight")[:, outliers] /= _OUTLIER
+def _norms_of_readers(unet: nn.Module) -> Mapping[str, str]:
+    """Weights in attention and feed-forward that read what a norm made, with its scale."""
+    return {
+        f"{name}.{reader}.weight": f"{name}.{norm}.weight"
+        for name, block in unet.named_modules()
+        if isinstance(block, BasicTransformerBlock)
+        for norm, readers in _NORM_READERS.items()
+        for reader in readers
+    }

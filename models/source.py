@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from edgefusion.compiler.bundle.deployment import OWN, Deployment
 from edgefusion.models.architectures import PRESETS, Architecture
 from edgefusion.models.checkpoint import (
-    check_finite,
     described_network,
     file_digest,
     folder_digest,
-    load_from_folder,
-    load_whole,
+    outline_from_folder,
+    tied,
 )
 from edgefusion.models.config_file import read_config
 from edgefusion.models.families.family import Family, Part
@@ -36,7 +35,7 @@ from edgefusion.models.networks.kind import Signature, Sizes
 from edgefusion.models.noise_scheduler import NoiseScheduler
 from edgefusion.models.onnx_component import component_of_onnx
 from edgefusion.models.onnx_source import onnx_digest
-from edgefusion.models.original_layout import load_from_file
+from edgefusion.models.original_layout import outline_from_file
 from edgefusion.models.shipped import SHIPPED
 from edgefusion.models.single_file import check_single_file
 from edgefusion.models.weight_files import WEIGHT_SUFFIXES
@@ -45,6 +44,8 @@ from edgefusion.runtime.pipeline_roles import runs_each_step
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from edgefusion.models.outline import Outline
 
 SCHEDULER_FILE = "scheduler/scheduler_config.json"
 """In a pipeline's folder."""
@@ -218,13 +219,17 @@ class Source:
 
         Raises UsageError for a component the source has not, InputError for damaged content.
         """
-        return self._loaded(component, whole=False)
+        return self.outline(component).filled()
 
     def load_whole(self, component: str) -> nn.Module:
         """As ``load``, but the vae_decoder comes as the autoencoder that it is part of."""
-        return self._loaded(component, whole=True)
+        return self._outline(component, whole=True).filled()
 
-    def _loaded(self, component: str, *, whole: bool) -> nn.Module:
+    def outline(self, component: str) -> Outline:
+        """As ``load``, with the values apart, none of them in memory."""
+        return self._outline(component, whole=False)
+
+    def _outline(self, component: str, *, whole: bool) -> Outline:
         if component not in self.components or self.kind == "onnx":
             raise UsageError(
                 f"{self.name} has no torch component {component}; it holds "
@@ -232,7 +237,7 @@ class Source:
             )
         if self.architecture is not None:
             part = None if whole else self.part(component)
-            return _random_module(self.architecture, component, part, self.seed or 0)
+            return _random_outline(self.architecture, component, part, self.seed or 0)
         assert self.path is not None
         part = self.part(component)
         if part.graph:
@@ -242,17 +247,15 @@ class Source:
                 "for all else."
             )
         if self.file is not None:
-            module = load_from_file(self.file, self.path, part)
-            module = module if whole else part.kind.part(module)
-            check_finite(module, f"{self.file}, {component}")
+            outline = outline_from_file(self.file, self.path, part)
         else:
-            load = load_whole if whole else load_from_folder
-            module = load(self.path, part, self.variant)
+            outline = outline_from_folder(self.path, part, self.variant)
+        if not whole:
+            outline = replace(outline, module=part.kind.part(outline.module).eval())
         for lora, updates in self.updates():
             if component in updates:
-                lora.fuse(module, updates[component])
-                check_finite(module, f"{self.path / part.folder} with the LoRA {lora.path}")
-        return module
+                outline = lora.fused(outline, updates[component])
+        return outline
 
     def updates(self) -> tuple[tuple[Lora, Updates], ...]:
         """What each LoRA changes, read anew. Raises InputError for one that is not understood."""
@@ -401,19 +404,18 @@ def _download(hub_id: str, variant: str | None) -> Path:
     return Path(folder)
 
 
-def _random_module(
+def _random_outline(
     architecture: Architecture, component: str, part: Part | None, seed: int
-) -> nn.Module:
+) -> Outline:
     """``part`` of the network, all of it for None."""
     from accelerate import init_empty_weights
 
-    from edgefusion.models.random_weights import fill_with_random_weights
+    from edgefusion.models.outline import Outline
+    from edgefusion.models.random_weights import RandomWeights
 
-    # Parameters on the meta device, so that the library's own initialisation costs nothing;
-    # buffers are real: they are computed, not drawn.
     with init_empty_weights(include_buffers=False):
-        module = architecture.networks[component].build()
+        module = tied(architecture.networks[component].build())
     if part is not None:
         module = part.kind.part(module)
-    fill_with_random_weights(module, component, seed, stress=architecture.stress)
-    return module.eval()
+    values = RandomWeights(module, component, seed, stress=architecture.stress)
+    return Outline(module.eval(), values)

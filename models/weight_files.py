@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefusion.runtime.errors import InputError, in_brief
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from edgefusion.models.networks.kind import NetworkKind
@@ -77,6 +79,19 @@ class WeightFiles:
         found: dict[str, tuple[int, ...]] = {}
         for path in self.used:
             found |= _shapes(path)
+        return found
+
+    def tensors(self) -> Mapping[str, Callable[[], torch.Tensor]]:
+        """What gives each stored weight by name, in its own type; of safetensors it is read when
+        it is asked for, of pickles all are in memory. Raises InputError for files that are not
+        whole."""
+        found: dict[str, Callable[[], torch.Tensor]] = {}
+        for path in self.used:
+            if path.suffix == SAFETENSORS:
+                stored = _opened(path, "pt")
+                found |= {name: partial(stored.get_tensor, name) for name in stored.keys()}  # noqa: SIM118
+            else:
+                found |= {name: partial(_given, x) for name, x in _unpickled(path, "cpu").items()}
         return found
 
 
@@ -155,21 +170,35 @@ def _parts(index: Path) -> tuple[Path, ...]:
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError, safe_open
+    if path.suffix == SAFETENSORS:
+        with _opened(path, "np") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    stored = _unpickled(path, "meta")  # no values
+    return {name: tuple(x.shape) for name, x in stored.items()}
 
-        try:
-            with safe_open(path, framework="np") as file:
-                return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise InputError(
-                f"{path} ({path.stat().st_size} bytes) is not a whole safetensors file: {error}. "
-                "Download it again (git clones need `git lfs pull`)."
-            ) from error
+
+def _opened(path: Path, framework: str) -> Any:
+    """A safetensors file. Raises InputError for one that is not whole."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        return safe_open(path, framework=framework)
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"{path} ({path.stat().st_size} bytes) is not a whole safetensors file: {error}. "
+            "Download it again (git clones need `git lfs pull`)."
+        ) from error
+
+
+def _unpickled(path: Path, device: str) -> dict[str, torch.Tensor]:
     import torch
 
-    stored = unpickled(path, "meta")  # no values
-    return {name: tuple(x.shape) for name, x in stored.items() if isinstance(x, torch.Tensor)}
+    stored = unpickled(path, device)
+    return {name: x for name, x in stored.items() if isinstance(x, torch.Tensor)}
+
+
+def _given(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor
 
 
 def unpickled(path: Path, device: str) -> Mapping[str, Any]:
@@ -228,6 +257,18 @@ def check_shapes(place: Path, stored: Shapes, expected: Shapes) -> None:
             f"{place}: {len(other)} weights have another shape than config.json asks for, first "
             f"{name}: {list(found[name])}, expected {list(wanted[name])}. {_BOTH_FROM_ONE}"
         )
+
+
+def stored_names(module: nn.Module, stored: Collection[str]) -> dict[str, str]:
+    """Of a module's weights by name, under which the files have them; one of several names has
+    what is stored of any."""
+    modern = {_modern(name): name for name in stored}
+    weights = module.state_dict(keep_vars=True)
+    there: dict[int, str] = {}
+    for name, weight in weights.items():
+        if (found := modern.get(_modern(name))) is not None:
+            there.setdefault(id(weight), found)
+    return {name: there[id(weight)] for name, weight in weights.items() if id(weight) in there}
 
 
 _BOTH_FROM_ONE = (

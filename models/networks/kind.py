@@ -101,7 +101,7 @@ class NetworkKind(ABC):
         return None
 
     def part(self, module: nn.Module) -> nn.Module:
-        """What of a loaded ``module`` is compiled; its ``config`` is the module's."""
+        """What of a ``module`` is compiled: with its ``config``, and its names of weights."""
         return module
 
     @abstractmethod

@@ -125,7 +125,7 @@ def test_same_bytes_in_another_process_and_no_leftovers(
         f"{c}.onnx{suffix}" for c in STABLE_DIFFUSION.components for suffix in ("", ".data")
     }
     assert lines[:3] == [
-        "text_encoder: loading weights",
+        "text_encoder: reading the network",
         "text_encoder: tracing",
         "text_encoder: writing",
     ]

@@ -13,7 +13,6 @@ import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention import FeedForward
 
-from edgefusion.models.checkpoint import load_from_folder
 from edgefusion.models.families.registry import STABLE_DIFFUSION, family_named
 from edgefusion.models.mobile_architecture import RELU, SOFTMAX, MobileUNetArchitecture
 from edgefusion.models.mobile_unet import SharedKeyValueAttention, _separable
@@ -131,7 +130,7 @@ def _change(path: Path, values: dict[str, Any]) -> None:
 
 def test_a_folder_of_it(folder: Path) -> None:
     source = checked_source(resolve_source(str(folder)), None, silent)
-    loaded: Any = load_from_folder(folder, source.part("unet"))
+    loaded: Any = source.load("unet")
     torch.manual_seed(1)
     saved = SMALL.build().eval()
     with torch.no_grad():

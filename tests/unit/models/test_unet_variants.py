@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from edgefusion.models.export import export_component
 from edgefusion.models.families.family import Part
 from edgefusion.models.networks.kind import Sizes
 from edgefusion.models.noise_scheduler import NoiseScheduler
+from edgefusion.models.outline import Outline
 from edgefusion.models.source import Source
 from edgefusion.passes.tabulate_timestep import TabulateTimestep
 from tests.graph_cases import CONTEXT, execute
@@ -30,8 +32,8 @@ class _Given(Source):
     sizes = SIZES
     scheduler = NoiseScheduler()
 
-    def load(self, component: str) -> Any:
-        return self.unet
+    def outline(self, component: str) -> Outline:
+        return Outline(deepcopy(self.unet), self.unet.state_dict().__getitem__)
 
     def part(self, component: str) -> Part:
         return self.family.part(component)
