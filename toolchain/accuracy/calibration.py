@@ -36,6 +36,7 @@ from edgefusion.toolchain.accuracy.calibration_file import (
     load_calibration,
 )
 from edgefusion.toolchain.accuracy.calibration_statistics import BINS, Statistics
+from edgefusion.toolchain.running.attention_parts import attention_in_parts
 from edgefusion.toolchain.running.segments import DEFAULT_BUDGET_BYTES, SegmentedModel
 
 Array = npt.NDArray[Any]
@@ -76,7 +77,10 @@ def calibrate(
     names = measured_tensors(network)
     constants = _constants(model, graph_path.parent, names)
     shown = [name for name in names if name not in constants]
-    runner = SegmentedModel(expand_functions(model), graph_path.parent, shown, budget_bytes)
+    parted, whole = attention_in_parts(model, budget_bytes)
+    whole = {part: name for part, name in whole.items() if name in shown}
+    names_of_all = [*(set(shown) - set(whole.values())), *whole]
+    runner = SegmentedModel(expand_functions(parted), graph_path.parent, names_of_all, budget_bytes)
     statistics, outputs = store.resume(shown)
     done, asked = len(outputs), 0
 
@@ -90,7 +94,9 @@ def calibrate(
         def report(block: int, count: int) -> None:
             say(f"{where}, block {block + 1} of {count}")
 
-        result = runner.run(feeds, lambda name, x: _observe(statistics, name, x), report)
+        result = runner.run(
+            feeds, lambda name, x: _observe(statistics, whole.get(name, name), x), report
+        )
         _check_finite(statistics, where)
         outputs.append(result)
         store.checkpoint(statistics, outputs)

@@ -50,7 +50,8 @@ from edgefusion.runtime.store_watch import StoreWatch, Whole, reference_name
 from edgefusion.runtime.stored_values import from_real, to_real
 from edgefusion.toolchain.accuracy.float_reference import ReferenceGraph
 from edgefusion.toolchain.accuracy.op_session import OpGraph
-from edgefusion.toolchain.running.segments import SegmentedModel
+from edgefusion.toolchain.running.attention_parts import attention_in_parts
+from edgefusion.toolchain.running.segments import DEFAULT_BUDGET_BYTES, SegmentedModel
 
 Array = npt.NDArray[Any]
 Inputs = Mapping[str, Array]
@@ -111,7 +112,7 @@ class LayerProbe:
         self._ops = OpGraph(graph, constants)
         self._records = {record.name: record for record in program.tensors}
         self._tabulated = _ops_with_tables(program)
-        model = expand_functions(reference.model)
+        model = expand_functions(attention_in_parts(reference.model, DEFAULT_BUDGET_BYTES)[0])
         shown = {name for node in graph.graph.node for name in node.output if name}
         shown &= {name for node in model.graph.node for name in node.output}
         shown |= {info.name for info in model.graph.input}

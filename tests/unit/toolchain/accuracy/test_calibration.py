@@ -23,6 +23,7 @@ from edgefusion.toolchain.accuracy.calibration_file import (
     load_calibration,
 )
 from edgefusion.toolchain.running import segments
+from edgefusion.toolchain.running.attention_parts import attention_in_parts
 from edgefusion.toolchain.running.segments import SegmentedModel
 from tests.calibration_cases import Array, Optimised, all_values, feeds, optimised_unet
 
@@ -44,6 +45,8 @@ def drive(run: Run) -> None:
 
 
 WORKLOAD = Workload(2, drive)
+BUDGET = 50_000
+"""No multiple of a row of scores."""
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +73,26 @@ def test_ranges_equal_a_direct_computation(case: Optimised, measured: Calibratio
         assert found.low == pytest.approx(float(values.min()), abs=1e-4 * scale)
         assert found.high == pytest.approx(float(values.max()), abs=1e-4 * scale)
     assert min(assign_scales(case.network, measured.ranges()).values()) > 0.0
+
+
+def test_attention_in_parts_has_the_ranges_of_the_whole(
+    case: Optimised, measured: Calibration
+) -> None:
+    """With a budget that scores of 256 queries are far beyond."""
+    parted, whole = attention_in_parts(case.model, BUDGET)
+    inside = set(whole.values())
+    assert {"scores_in", "scores_out"} == {name.rpartition(":")[2] for name in inside}
+    assert len(whole) > 2 * len(inside)
+    found = calibrate(case.path, case.network, identity(case), WORKLOAD, budget_bytes=BUDGET)
+    for name, wanted in measured.tensors.items():
+        assert found.tensors[name].count == wanted.count
+        scale = max(abs(wanted.low), abs(wanted.high))
+        assert found.tensors[name].low == pytest.approx(wanted.low, abs=1e-4 * scale)
+        assert found.tensors[name].high == pytest.approx(wanted.high, abs=1e-4 * scale)
+    for info in expand_functions(parted).graph.value_info:
+        shape = [dim.dim_value for dim in info.type.tensor_type.shape.dim]
+        if "scores" in info.name.rpartition(":")[2]:
+            assert 4 * prod(shape) <= BUDGET
 
 
 @pytest.mark.parametrize("budget_bytes", [1, 1 << 18, 1 << 30])
