@@ -1,8 +1,9 @@
 """A model run a block at a time, every wanted inner value shown once and then forgotten.
 
 Asking ONNX Runtime for all inner values of a U-Net would keep them all (several gigabytes, most of
-it attention scores). So the graph is cut into segments whose shown values stay below a budget, at
-the narrowest place of each stretch; what crosses a cut is all that outlives its segment.
+it attention scores), and it holds the weights of a whole graph in FP32, some of them twice. So the
+graph is cut into segments whose shown values and weights stay below budgets, at the narrowest place
+of each stretch; what crosses a cut is all that outlives its segment.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ Observe = Callable[[str, Array], None]
 DEFAULT_BUDGET_BYTES = 256 << 20
 KEPT_WEIGHT_BYTES = 4 << 30
 """Of FP32 weights, those of sessions that are kept from one evaluation to the next."""
+SEGMENT_WEIGHT_BYTES = 1 << 30
+"""Of FP32 weights, those of one segment."""
+_UNKNOWN_BYTES = 1 << 40
+"""Of a value whose shape is not known: nowhere to cut, if there is another place."""
 
 
 def session(
@@ -81,17 +86,36 @@ class SegmentedModel:
         shown: Iterable[str],
         budget_bytes: int = DEFAULT_BUDGET_BYTES,
         kept_weight_bytes: int = KEPT_WEIGHT_BYTES,
+        *,
+        as_written: bool = False,
     ) -> None:
-        """``model`` with static shapes of all values, its external data in ``folder``."""
-        self._model, self._folder = model, folder
+        """``model`` with types of all values, its external data in ``folder``; see
+        ``session`` for ``as_written``."""
+        self._model, self._folder, self._as_written = model, folder, as_written
+        nodes = model.graph.node
         self._types = {
             info.name: info
             for info in (*model.graph.input, *model.graph.value_info, *model.graph.output)
         }
+        self._weights = {t.name: _float_bytes(t) for t in model.graph.initializer}
+        self._inputs = tuple(
+            info.name for info in model.graph.input if info.name not in self._weights
+        )
         self._shown = frozenset(shown)
         self._sessions: dict[Segment, ort.InferenceSession] = {}
-        self.segments = _segments(model.graph, self._shown, self._nbytes, budget_bytes)
-        weights = accumulate(self._weight_bytes(segment) for segment in self.segments)
+        self.segments = _segments(
+            model.graph,
+            self._shown,
+            self._nbytes,
+            [
+                [self._shown_bytes(n.output) / budget_bytes for n in nodes],
+                [self._weight_bytes(n.input) / SEGMENT_WEIGHT_BYTES for n in nodes],
+            ],
+        )
+        weights = accumulate(
+            self._weight_bytes({name for node in nodes[s.first : s.last] for name in node.input})
+            for s in self.segments
+        )
         self._kept = {
             segment
             for segment, nbytes in zip(self.segments, weights, strict=True)
@@ -106,7 +130,7 @@ class SegmentedModel:
     ) -> dict[str, Array]:
         """The graph's outputs by name; each shown value goes to ``observe``, inputs first."""
         wanted = {info.name for info in self._model.graph.output}
-        alive = {info.name: feeds[info.name] for info in self._model.graph.input}
+        alive = {name: feeds[name] for name in self._inputs}
         if observe is not None:
             for name in self._shown & alive.keys():
                 observe(name, alive[name])
@@ -130,17 +154,16 @@ class SegmentedModel:
     def _session(self, segment: Segment) -> ort.InferenceSession:
         if segment in self._sessions:
             return self._sessions[segment]
-        made = session(self._extract(segment), self._folder)
+        made = session(self._extract(segment), self._folder, as_written=self._as_written)
         if segment in self._kept:
             self._sessions[segment] = made
         return made
 
-    def _weight_bytes(self, segment: Segment) -> int:
-        """Of its constants, as the FP32 that INT8 weights become when a session is made."""
-        nodes = self._model.graph.node[segment.first : segment.last]
-        read = {name for node in nodes for name in node.input}
-        constants = (t for t in self._model.graph.initializer if t.name in read)
-        return sum(4 * prod(tensor.dims) for tensor in constants)
+    def _shown_bytes(self, names: Iterable[str]) -> int:
+        return sum(self._nbytes(name) or 0 for name in names if name in self._shown)
+
+    def _weight_bytes(self, names: Iterable[str]) -> int:
+        return sum(self._weights.get(name, 0) for name in names)
 
     def _extract(self, segment: Segment) -> onnx.ModelProto:
         source = self._model.graph
@@ -156,8 +179,11 @@ class SegmentedModel:
         part.graph.output.extend(self._types[name] for name in names)
         return part
 
-    def _nbytes(self, name: str) -> int:
+    def _nbytes(self, name: str) -> int | None:
+        """None for a value whose shape is not known."""
         tensor = self._types[name].type.tensor_type
+        if not all(dim.HasField("dim_value") for dim in tensor.shape.dim):
+            return None
         itemsize = int(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).itemsize)
         return itemsize * prod(int(dim.dim_value) for dim in tensor.shape.dim)
 
@@ -165,10 +191,11 @@ class SegmentedModel:
 def _segments(
     graph: onnx.GraphProto,
     shown: frozenset[str],
-    nbytes: Callable[[str], int],
-    budget_bytes: int,
+    nbytes: Callable[[str], int | None],
+    loads: Sequence[Sequence[float]],
 ) -> tuple[Segment, ...]:
-    """Cut ``graph`` where little crosses, as soon as the shown values exceed the budget."""
+    """Cut ``graph`` where little crosses, as soon as one of the ``loads``, by node as shares of
+    budgets, exceeds its own."""
     nodes = graph.node
     outputs = {info.name for info in graph.output}
     maker = {name: i for i, node in enumerate(nodes) for name in node.output if name}
@@ -178,29 +205,43 @@ def _segments(
             if name in maker:
                 last_use[name] = max(last_use[name], index)
     crossing = _crossing(len(nodes), maker, last_use, nbytes)
-    loads = [sum(nbytes(name) for name in node.output if name in shown) for node in nodes]
     cuts = [0]
     for index in range(1, len(nodes)):
         begin = cuts[-1]
-        if sum(loads[begin : index + 1]) > budget_bytes:
+        if _most(loads, begin, index + 1) > 1:
             # Not too early either: the first half of the budget belongs together.
-            half = [i for i in range(begin + 1, index) if 2 * sum(loads[begin:i]) >= budget_bytes]
+            half = [i for i in range(begin + 1, index) if 2 * _most(loads, begin, i) >= 1]
             cuts.append(min([*half, index], key=lambda i: (crossing[i], -i)))
     bounds = list(zip(cuts, [*cuts[1:], len(nodes)], strict=True))
     return tuple(_segment(graph, first, last, maker, last_use, shown) for first, last in bounds)
+
+
+def _most(loads: Sequence[Sequence[float]], first: int, last: int) -> float:
+    return max(sum(load[first:last]) for load in loads)
+
+
+def _float_bytes(tensor: onnx.TensorProto) -> int:
+    """Of a constant, as the FP32 that INT8 weights become when a session is made."""
+    return 4 * int(prod(tensor.dims))
+
+
+def float_weight_bytes(model: onnx.ModelProto) -> int:
+    """What the weights of ``model`` have in FP32."""
+    return sum(map(_float_bytes, model.graph.initializer))
 
 
 def _crossing(
     count: int,
     maker: Mapping[str, int],
     last_use: Mapping[str, int],
-    nbytes: Callable[[str], int],
+    nbytes: Callable[[str], int | None],
 ) -> list[int]:
     """Bytes made before node i and read from it on, for every i."""
     change = [0] * (count + 2)
     for name, made in maker.items():
         if last_use[name] > made:
             size = nbytes(name)
+            size = _UNKNOWN_BYTES if size is None else size
             change[made + 1] += size
             change[last_use[name] + 1] -= size
     totals: list[int] = []
@@ -218,7 +259,8 @@ def _segment(
     shown: frozenset[str],
 ) -> Segment:
     nodes: Sequence[onnx.NodeProto] = graph.node[first:last]
-    external = {info.name for info in graph.input}
+    constants = {tensor.name for tensor in graph.initializer}
+    external = {info.name for info in graph.input} - constants
     read = dict.fromkeys(name for node in nodes for name in node.input)
     made = [name for node in nodes for name in node.output if name]
     return Segment(

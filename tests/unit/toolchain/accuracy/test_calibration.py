@@ -125,9 +125,9 @@ def test_sessions_beyond_the_weights_that_are_kept_are_made_again(
     made: list[object] = []
     session = segments.session
 
-    def counted(*arguments: Any) -> Any:
+    def counted(*arguments: Any, **options: Any) -> Any:
         made.append(arguments)
-        return session(*arguments)
+        return session(*arguments, **options)
 
     runner = SegmentedModel(model, case.path.parent, names, 1 << 18, weights // 2)
     count = len(runner.segments)
