@@ -19,6 +19,7 @@ import onnx_ir as ir
 from edgefusion.compiler.graph.opset import OPSET
 from edgefusion.models.onnx_source import INLINE_BYTES, check_onnx
 from edgefusion.models.onnx_weights import data_file
+from edgefusion.models.room_check import check_disk
 from edgefusion.runtime.errors import UsageError
 from edgefusion.runtime.files import put_together
 from edgefusion.runtime.partials import partial_folder
@@ -57,7 +58,7 @@ def export_component(
     `batch` must be 1. `progress` hears a line as each stage starts.
 
     Files appear whole or not at all. Raises InputError for a damaged source, UsageError for a
-    component that the source has not.
+    component that the source has not, DoesNotFitError for a disk without room.
     """
     say = progress if progress is not None else silent
     if component not in source.components:
@@ -89,7 +90,7 @@ def export_component(
         _resolve_external_data(model, given.path)
     else:
         say(f"{component}: reading the network")
-        model = _trace(source, component, batch, say)
+        model = _trace(source, component, batch, say, directory)
     say(f"{component}: writing")
     target = _write(model, component, directory)
     del model
@@ -97,8 +98,9 @@ def export_component(
     return target
 
 
-def _trace(source: Source, component: str, batch: int, say: Say) -> ir.Model:
-    """The component as a cleaned graph, whose weights are read when they are written."""
+def _trace(source: Source, component: str, batch: int, say: Say, directory: Path) -> ir.Model:
+    """The component as a cleaned graph, whose weights are read when they are written into
+    ``directory``."""
     import torch
 
     from edgefusion.models.export_graph import clean_graph, first_dynamic_value
@@ -106,6 +108,8 @@ def _trace(source: Source, component: str, batch: int, say: Say) -> ir.Model:
 
     outline = source.outline(component)
     module: Any = outline.module
+    weights = sum(parameter.numel() for parameter in module.parameters())
+    check_disk(f"{component} of {source.name}", 4 * weights, directory)
     names = outline.stand_ins()
     say(f"{component}: tracing")
     kind = source.part(component).kind

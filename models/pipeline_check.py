@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from inspect import signature
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 from edgefusion.models.checkpoint import as_input_error, described_network
 from edgefusion.models.folder_index import PipelineIndex
-from edgefusion.models.memory_check import check_memory, parameter_count
 from edgefusion.models.onnx_component import check_timestep
 from edgefusion.models.original_layout import stored_shapes
 from edgefusion.models.pipeline_files import check_tokenizers
+from edgefusion.models.room_check import check_memory
 from edgefusion.models.scheduler_check import check_scheduler
 from edgefusion.models.weight_files import (
     adapters,
@@ -44,7 +43,7 @@ def checked_source(source: Source, wanted: Sequence[str] | None, say: Say) -> So
     scheduler's timesteps.
     """
     if source.architecture is not None:
-        return _with_room(source, wanted, say)
+        return source
     if source.kind == "onnx" and source.path is not None:
         check_timestep(source.path, source.scheduler)
     index = source.index
@@ -88,23 +87,6 @@ def checked_source(source: Source, wanted: Sequence[str] | None, say: Say) -> So
     if set(chosen) & reading:
         for lacking in check_tokenizers(source, index):
             say(f"warning: {source.name}: {lacking}")
-    return replace(source, components=tuple(usable))
-
-
-def _with_room(source: Source, wanted: Sequence[str] | None, say: Say) -> Source:
-    """A preset with those components that memory has room for."""
-    usable = []
-    for component in source.components:
-        assert source.architecture is not None
-        parameters = parameter_count(source.architecture.networks[component])
-        try:
-            check_memory(f"{component} of {source.name}", parameters)
-        except DoesNotFitError as error:
-            if wanted is None or component in wanted:
-                raise
-            say(_left_out(source, component, error))
-        else:
-            usable.append(component)
     return replace(source, components=tuple(usable))
 
 
@@ -191,10 +173,11 @@ def _check_network(
     files = None
     if source.file is None:
         files = weight_files(place, part.kind, source.variant)
+        if not files.are_safetensors:
+            check_memory(str(place), sum(path.stat().st_size for path in files.used))
         stored = files.shapes()
     else:
         stored = stored_shapes(source.file, index.path.parent, part)
-    check_memory(str(place), sum(prod(shape) for shape in stored.values()))
     with torch.device("meta"):
         module = described_network(place, part)
     shapes_of = expected_shapes(module, stored)
