@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from PIL.Image import Image
 
+    from edgefusion.models.pictures import Files
     from edgefusion.toolchain.accuracy.verification import Verification
 
 __all__ = ["VerificationResult", "draw", "run", "verify"]
@@ -172,6 +173,7 @@ def verify(
     min_psnr_db: float = MIN_PSNR_DB,
     host: str = "tvm",
     loras: str | Sequence[str] = (),
+    pictures: Sequence[Files] = (),
     progress: Say | None = None,
 ) -> VerificationResult:
     """Compare a bundle's values with ONNX Runtime in FP32: against its own graph (arithmetic), and
@@ -179,7 +181,9 @@ def verify(
 
     ``prompts`` are texts, or so many of the built-in held-out ones; ``layers`` the components whose
     every layer is measured (the U-Net when left out; all of a bundle without one). ``loras`` are
-    the files that were fused into the source, FILE or FILE:SCALE each.
+    the files that were fused into the source, FILE or FILE:SCALE each. ``pictures`` are files or
+    PIL's images by name (image, mask, control), one mapping a prompt and over again; drawn where
+    there are none.
     """
     from edgefusion.toolchain.accuracy.held_out import PROMPTS
     from edgefusion.toolchain.accuracy.report import layer_ops, verification_json
@@ -216,7 +220,7 @@ def verify(
     gates = Gates(min_sqnr_db, min_psnr_db, against, min_model_db)
     named = None if source is None else str(path_of(source, "source"))
     fused = names_of(loras, "loras", "text")
-    request = Request(texts, seed, measured, named, host, fused)
+    request = Request(texts, seed, measured, named, host, fused, pictures=tuple(pictures))
     verification = verify_bundle(found, request, progress or silent)
     document = verification_json(verification, gates, layer_ops(found, verification))
     return VerificationResult(verification, gates, document)

@@ -44,6 +44,13 @@ def chosen_latent(source: Source, height: int | None, width: int | None) -> tupl
     )
 
 
+def pixels(source: Source) -> tuple[int, int]:
+    """(height, width) of the pictures of a pipeline. Raises UsageError where nothing states it."""
+    factor = _divisor(source, source.family.decoder, FACTOR)
+    height, width = source.deployment.latent or _own_latent(source)
+    return height * factor, width * factor
+
+
 def _divisor(source: Source, part: Part, usual: int) -> int:
     """What a component has the sides of its picture divided by; ``usual`` where it is not there."""
     if part.component not in source.components:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 Size = tuple[int, int]
+Files = Mapping[str, "Path | str | Image"]
+"""Pictures by name, read or not."""
 
 _PATCHES = 5
 """On a side, of a drawn picture."""
@@ -51,14 +54,54 @@ def check_pictures(use: PictureUse, names: Mapping[str, object], what: str) -> N
         )
 
 
-def read_pictures(
-    use: PictureUse, files: Mapping[str, Path | Image], size: Size
-) -> dict[str, Array]:
+def read_pictures(use: PictureUse, files: Files, size: Size) -> dict[str, Array]:
     """The pictures of ``files`` by name, as networks are given them.
 
     Raises InputError for one that cannot be read, or is of another ``size`` (height, width).
     """
     return {each.name: _given(each, _opened(each, files[each.name], size)) for each in use.given}
+
+
+def read_sets(
+    use: PictureUse, sets: Sequence[Files], size: Size, what: str, prompts: int
+) -> tuple[Mapping[str, Array], ...]:
+    """Each of ``sets`` of pictures, as networks are given them: of the prompts, one after the
+    other and over again, in place of drawn ones.
+
+    Raises UsageError for pictures that ``what`` does not take, or more than ``prompts``, and what
+    ``read_pictures`` does.
+    """
+    if len(sets) > prompts:
+        raise UsageError(
+            f"pictures of {len(sets)} prompts were given, and {prompts} prompts; expected a prompt "
+            "for each. Give more prompts, or fewer pictures."
+        )
+    for each in sets:
+        check_pictures(use, each, what)
+    return tuple(read_pictures(use, each, size) for each in sets)
+
+
+def chosen_pictures(
+    use: PictureUse,
+    sets: Sequence[Mapping[str, Array]],
+    index: int,
+    size: Size,
+    rng: np.random.Generator,
+) -> Mapping[str, Array]:
+    """Those of the prompt ``index``: of ``sets``, drawn where there are none."""
+    return sets[index % len(sets)] if sets else drawn_pictures(use, size, rng)
+
+
+def sets_digest(sets: Sequence[Mapping[str, Array]]) -> str:
+    """sha256, as hex, of all values; empty for none."""
+    if not sets:
+        return ""
+    digest = hashlib.sha256()
+    for each in sets:
+        for name, values in sorted(each.items()):
+            digest.update(f"{name} {values.shape}".encode())
+            digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
 
 
 def drawn_pictures(use: PictureUse, size: Size, rng: np.random.Generator) -> dict[str, Array]:
@@ -87,24 +130,26 @@ def drawn_conditions(
     rng: np.random.Generator,
     scale: float | None,
     latent: Array | None = None,
+    pictures: Mapping[str, Array] | None = None,
 ) -> dict[str, Array]:
-    """What follows from drawn pictures for networks with inputs of these ``shapes``, where the
-    image encoder is not at hand: ``latent`` is what it made of one, or else normal, as the VAE's
-    scaling factor makes latents."""
+    """What follows from ``pictures``, drawn where there are none, for networks with inputs of these
+    ``shapes``, where the image encoder is not at hand: ``latent`` is what it made of one, or else
+    normal, as the VAE's scaling factor makes latents."""
     if SAMPLE not in shapes or not use.given:
         return {}
     shape = shapes[SAMPLE]
-    pictures = use.derived(drawn_pictures(use, picture_size(shapes) or (shape[-2], shape[-1]), rng))
+    size = picture_size(shapes) or (shape[-2], shape[-1])
+    derived = use.derived(pictures or drawn_pictures(use, size, rng))
     if latent is None:
         latent = rng.standard_normal(shape).astype(np.float32)
-    return use.conditions(Seen(pictures, dict.fromkeys(use.encoded, latent), shapes, scale))
+    return use.conditions(Seen(derived, dict.fromkeys(use.encoded, latent), shapes, scale))
 
 
-def _opened(picture: Picture, file: Path | Image, size: Size) -> Image:
+def _opened(picture: Picture, file: Path | str | Image, size: Size) -> Image:
     from PIL import Image, ImageOps
 
     try:
-        opened = Image.open(file) if isinstance(file, Path) else file
+        opened = Image.open(file) if isinstance(file, Path | str) else file
         upright = ImageOps.exif_transpose(opened)
         upright.load()
     except (*_FAILURES, Image.DecompressionBombError) as error:
@@ -115,7 +160,7 @@ def _opened(picture: Picture, file: Path | Image, size: Size) -> Image:
     if (upright.height, upright.width) != size:
         height, width = size
         raise InputError(
-            f"--{picture.name} {file if isinstance(file, Path) else ''} is {upright.width} x "
+            f"--{picture.name} {file if isinstance(file, Path | str) else ''} is {upright.width} x "
             f"{upright.height} pixels; expected {width} x {height}, for which the bundle was "
             "compiled. Scale or cut the picture, or compile with --width and --height."
         )

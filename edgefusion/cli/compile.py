@@ -12,12 +12,16 @@ from edgefusion.cli.component_table import component_rows, components_table
 from edgefusion.cli.host_tables import host_call_rows, host_op_rows, host_tables
 from edgefusion.cli.options import (
     ComponentsOption,
+    ControlsOption,
+    ImagesOption,
     LoraOption,
+    MasksOption,
     RandomWeightsOption,
     ShapeOption,
     SourceArgument,
     VariantOption,
     parse_shapes,
+    picture_sets,
     split_names,
 )
 from edgefusion.cli.output import JsonOption, emit, progress
@@ -177,6 +181,9 @@ def compile_(
         typer.Option(metavar="FILE", help="Calibrate with these, one a line; # begins a comment."),
         Reads(),
     ] = None,
+    image: ImagesOption = None,
+    mask: MasksOption = None,
+    control: ControlsOption = None,
     calibration: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Reuse a bundle's COMPONENT/calibration.json."),
@@ -208,6 +215,7 @@ def compile_(
     `edgefusion compile ./my-pipeline -o my.npub --height 768 --width 512 --steps 25`;
     `edgefusion compile ./my-pipeline -o my.npub --image-to-image --strength 0.6 --steps 25`;
     `edgefusion compile ./my-pipeline -o my.npub --prompts ours.txt --calibration-prompts 8`;
+    `edgefusion compile ./my-pipeline -o my.npub --image-to-image --image a.png --image b.png`;
     `edgefusion compile ./my-pipeline -o my.npub --lora lcm.safetensors:0.8`;
     `edgefusion compile ./my-pipeline -o my.npub --remarks fuse-attention`;
     `edgefusion compile resnet.onnx -o resnet.npub --shape input=1x3x224x224`.
@@ -221,6 +229,7 @@ def compile_(
     if remarks is not None:
         chosen_by(remarks)  # a slip is told now
     chosen = _calibration_prompts(calibration_prompts, prompts)
+    sets = picture_sets(image, mask, control)
     with progress() as say:
         result = compile_source(
             source,
@@ -247,6 +256,7 @@ def compile_(
             calibration_prompts=chosen,
             timestep_tables=timestep_tables,
             transposing=transposing,
+            pictures=sets,
             calibration=calibration,
             calibration_method=calibration_method,
             progress=say,

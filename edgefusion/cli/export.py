@@ -57,6 +57,13 @@ def export(
     random_weights: RandomWeightsOption = None,
     variant: VariantOption = None,
     lora: LoraOption = None,
+    image_to_image: Annotated[
+        bool,
+        typer.Option(
+            "--image-to-image",
+            help="Of the pipeline that starts from a picture.",
+        ),
+    ] = False,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Batch size.")] = 1,
     shape: ShapeOption = None,
     qdq: Annotated[
@@ -76,9 +83,10 @@ def export(
     `edgefusion export tiny.npub -o onnx --qdq`.
     """
     from edgefusion.models.source import resolve_source
+    from edgefusion.models.strength import starting_from_picture
 
     if qdq:
-        if random_weights is not None or variant or lora or batch != 1 or shape:
+        if random_weights is not None or variant or lora or batch != 1 or shape or image_to_image:
             raise UsageError("--qdq takes a bundle, whose weights, batch and shapes are fixed.")
         name, rows = source, _quantized(Path(source), directory, components)
     else:
@@ -86,6 +94,8 @@ def export(
         resolved = resolve_source(
             source, random_weights_seed=random_weights, variant=variant, loras=lora or ()
         )
+        if image_to_image:
+            resolved = starting_from_picture(resolved)
         name, rows = resolved.name, _floating(resolved, directory, components, batch, shapes)
     document = {"schema_version": SCHEMA_VERSION, "source": name, "components": rows}
     columns = _QDQ_COLUMNS if qdq else _COLUMNS

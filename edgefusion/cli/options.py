@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
@@ -80,6 +80,26 @@ LoraOption = Annotated[
     ),
     Reads(),
 ]
+ImagesOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--image",
+        metavar="FILE",
+        help="The picture to start from, in place of a drawn one: of the first prompt, given again "
+        "of the next, and so on.",
+    ),
+    Reads(),
+]
+MasksOption = Annotated[
+    list[Path] | None,
+    typer.Option("--mask", metavar="FILE", help="Its mask, white where it is painted anew."),
+    Reads(),
+]
+ControlsOption = Annotated[
+    list[Path] | None,
+    typer.Option("--control", metavar="FILE", help="The picture that a ControlNet follows."),
+    Reads(),
+]
 ShapeOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -95,6 +115,19 @@ def split_names(text: str | None) -> tuple[str, ...] | None:
     if text is None:
         return None
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def picture_sets(
+    image: Sequence[Path] | None, mask: Sequence[Path] | None, control: Sequence[Path] | None
+) -> tuple[dict[str, Path], ...]:
+    """Pictures by name, of one prompt after the other. Raises UsageError for more of one name than
+    of another."""
+    given = {"image": image, "mask": mask, "control": control}
+    files = {name: each for name, each in given.items() if each}
+    if len({len(each) for each in files.values()}) > 1:
+        counts = " and ".join(f"--{name} {len(each)} times" for name, each in files.items())
+        raise UsageError(f"expected as many of each, for they belong together; got {counts}.")
+    return tuple(dict(zip(files, each, strict=True)) for each in zip(*files.values(), strict=True))
 
 
 def parse_shapes(texts: list[str] | None) -> dict[str, tuple[int, ...]]:

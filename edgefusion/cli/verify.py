@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgefusion.cli.options import BundleArgument, LoraOption, count_or_prompts, split_names
+from edgefusion.cli.options import (
+    BundleArgument,
+    ControlsOption,
+    ImagesOption,
+    LoraOption,
+    MasksOption,
+    count_or_prompts,
+    picture_sets,
+    split_names,
+)
 from edgefusion.cli.output import JsonOption, emit, progress, write_text
 from edgefusion.cli.paths import Reads, Writes
 from edgefusion.cli.table import Column, Table
@@ -98,6 +107,9 @@ def verify(
         ),
         Reads(),
     ] = "1",
+    image: ImagesOption = None,
+    mask: MasksOption = None,
+    control: ControlsOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 1000,
     layers: Annotated[
         str,
@@ -176,6 +188,7 @@ def verify(
         raise UsageError(f"--against {against}: expected one of {', '.join(AGAINST)}.")
     gates = Gates(min_sqnr_db, min_psnr_db, compared, min_model_db)
     chosen = count_or_prompts(prompts, PROMPTS)
+    sets = picture_sets(image, mask, control)
     with progress() as say:
         say(f"checking {bundle}")
         opened = open_bundle(bundle)
@@ -188,6 +201,7 @@ def verify(
             host,
             tuple(lora or ()),
             contributions=suggest or recipe_out is not None,
+            pictures=sets,
         )
         found = verify_bundle(opened, request, say)
         document = verification_json(found, gates, layer_ops(opened, found))

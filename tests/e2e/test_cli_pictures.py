@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -110,6 +112,44 @@ def test_what_pictures_become_is_verified(cli: Cli, painting: Path) -> None:
     assert expected < values_of(cli, painting)
 
 
+def test_given_pictures_calibrate_and_verify(
+    cli: Cli, pictures: Mapping[str, Path], tmp_path: Path
+) -> None:
+    folder = PICTURE_FOLDERS["stable-diffusion-inpainting"](tmp_path / "folder")
+    one = ("--image", pictures["image"], "--mask", pictures["mask"])
+    sets = (*one, *one)
+    bundle = tmp_path / "given.npub"
+    request = ("compile", folder, "-o", bundle, "--steps", "2", "--schedule", "mlt")
+    made = cli(*request, *sets)
+    assert made.code == 0, made.err
+    with ZipFile(bundle) as archive:
+        calibration = json.loads(archive.read("unet/calibration.json"))
+    assert len(calibration["identity"]["pictures_sha256"]) == 64
+    found = cli("verify", bundle, "--against", "bundle", *one, "--json", "-")
+    assert found.code == 0, found.err
+    figures = {row["value"]: row["bundle_db"] for row in found.json["values"]}
+    other = cli("verify", bundle, "--against", "bundle", "--json", "-").json["values"]
+    moments = "masked_image moments"
+    assert figures[moments] != next(r["bundle_db"] for r in other if r["value"] == moments)
+    refusals = {
+        (*sets, *one): "pictures of 3 prompts were given, and 2 prompts",
+        one[:2]: "no --mask was given",
+        sets[:6]: "--image 2 times and --mask 1 times",
+        (
+            "--image",
+            pictures["other"],
+            "--mask",
+            pictures["mask"],
+        ): "is 16 x 32 pixels; expected 16 x 16",
+        (*one, "--control", pictures["mask"]): "--control was given",
+    }
+    for options, told in refusals.items():
+        refused = cli(*request, *options)
+        assert refused.code in (2, 3)
+        assert told in " ".join(refused.err.split())
+        assert "pass 1" not in refused.err
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -139,6 +179,14 @@ def test_what_does_not_fit_is_told_before_any_work(
     assert told in " ".join(found.err.split())
     assert "text encoder" not in found.err
     assert not (tmp_path / "x.png").exists()
+
+
+def test_the_image_encoder_is_exported(cli: Cli, tmp_path: Path) -> None:
+    folder, output = pipeline_folder(tmp_path / "folder"), tmp_path / "onnx"
+    request = ("export", folder, "-o", output, "--components", "vae_encoder")
+    assert cli(*request).code == 2
+    assert cli(*request, "--image-to-image").code == 0
+    assert (output / "vae_encoder.onnx").is_file()
 
 
 def test_without_a_picture_to_start_from_there_is_no_strength(cli: Cli, tmp_path: Path) -> None:

@@ -41,7 +41,8 @@ class Identity:
     """What a calibration belongs to: the same identity gives the same numbers.
 
     ``graph_sha256`` is of the optimised graph, so recipe and passes are in it. ``inputs`` says
-    where values came from: ``trajectories`` or ``synthetic``; ``deployment``, by which scheduler.
+    where values came from: ``trajectories`` or ``synthetic``; ``deployment``, by which scheduler;
+    ``pictures_sha256`` is of given pictures, empty for drawn ones.
     """
 
     source: str
@@ -53,10 +54,13 @@ class Identity:
     timesteps: tuple[Timestep, ...]
     seed: Whole
     deployment: Deployment = AS_BEFORE
+    pictures_sha256: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """As it is stored; without a deployment that older tools would know anyway."""
+        """As it is stored; without what older tools would know anyway."""
         stored = asdict(self)
+        if not self.pictures_sha256:
+            del stored["pictures_sha256"]
         if self.deployment == AS_BEFORE:
             del stored["deployment"]
         return stored

@@ -29,7 +29,7 @@ from edgefusion.models.families.family import (
 from edgefusion.models.families.pictures import PICTURE
 from edgefusion.models.guidance import as_zeros
 from edgefusion.models.picture_start import Start
-from edgefusion.models.pictures import drawn_conditions, drawn_pictures, picture_size
+from edgefusion.models.pictures import chosen_pictures, drawn_conditions, picture_size
 from edgefusion.models.text_to_image import Network, chained
 from edgefusion.models.trajectories import Denoising, token_ids
 from edgefusion.runtime.pipeline_roles import role_of, runs_each_step
@@ -53,12 +53,15 @@ InputKind = Literal["trajectories", "synthetic"]
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Prompts, steps and seed; how many trajectories there are follows from the prompts."""
+    """Prompts, steps and seed; how many trajectories there are follows from the prompts. Sets of
+    ``pictures``, as networks are given them, are the prompts' in turn; drawn where there are
+    none."""
 
     source: Source
     prompts: tuple[str, ...]
     steps: int
     seed: int = 0
+    pictures: tuple[Mapping[str, Array], ...] = ()
 
     def kind(self, component: str) -> InputKind:
         """Whether ``component`` gets real inputs."""
@@ -167,14 +170,15 @@ class Inputs:
         """What follows from pictures where no image encoder reads them."""
         rng = np.random.default_rng([self.seed, _PICTURES, index])
         use, scale = self.source.family.pictures, self.source.deployment.control_scale
-        return drawn_conditions(use, shapes, rng, scale)
+        given = self.pictures[index % len(self.pictures)] if self.pictures else None
+        return drawn_conditions(use, shapes, rng, scale, pictures=given)
 
-    def _pictures(self, index: int, shapes: Shapes) -> dict[str, Array]:
+    def _pictures(self, index: int, shapes: Shapes) -> Mapping[str, Array]:
         """Of networks with inputs of these ``shapes``, for a prompt."""
         size = picture_size(shapes)
         assert size is not None
         rng = np.random.default_rng([self.seed, _PICTURES, index])
-        return drawn_pictures(self.source.family.pictures, size, rng)
+        return chosen_pictures(self.source.family.pictures, self.pictures, index, size, rng)
 
     def _encoded(
         self, exported: Exported, texts: Sequence[str]

@@ -11,7 +11,7 @@ set of inputs (``compiler.bundle.reference``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from math import inf
@@ -24,10 +24,10 @@ import numpy.typing as npt
 from edgefusion.compiler.bundle.reference import reference_vectors
 from edgefusion.models.families.family import HIDDEN, Family
 from edgefusion.models.guidance import negative_ids
-from edgefusion.models.pictures import drawn_pictures
+from edgefusion.models.pictures import Files, chosen_pictures, read_sets
 from edgefusion.models.text_to_image import Generation, Network, generate
 from edgefusion.models.tokenization import ids_of
-from edgefusion.runtime.errors import InputError
+from edgefusion.runtime.errors import InputError, UsageError
 from edgefusion.runtime.partials import partial_folder
 from edgefusion.runtime.progress import Say
 from edgefusion.toolchain.accuracy.agreement import Agreement, agreement
@@ -114,6 +114,8 @@ class Request:
     loras: tuple[str, ...] = ()
     """The LoRA files that were fused into it, FILE or FILE:SCALE each."""
     contributions: bool = False
+    pictures: tuple[Files, ...] = ()
+    """Files by name, the prompts' in turn; drawn where there are none."""
     export: Export | None = None
     """What makes the source's exports, where they may be at hand already."""
 
@@ -124,6 +126,14 @@ def verify_bundle(bundle: Bundle, request: Request, say: Say) -> Verification:
     Components of a bundle that is no whole pipeline run by themselves (``held_out``). Raises
     InputError for a bundle without calibration or a source that is not the bundle's.
     """
+    family = family_of(bundle)
+    whole = all(name in bundle.components for name in family.components)
+    if request.pictures and not whole:
+        raise UsageError(
+            f"pictures were given, and {bundle.path.name} is no whole pipeline; expected all of "
+            f"{', '.join(family.components)}. Leave them out."
+        )
+    sets = _read_pictures(bundle, request)
     source = source_of(bundle, request.source, say, request.loras)
     with partial_folder() as folder:
         references = References(bundle, source, folder, say, request.export)
@@ -131,9 +141,7 @@ def verify_bundle(bundle: Bundle, request: Request, say: Say) -> Verification:
         npu = NpuLayers(
             bundle, request.layers, layer_graph, request.host, request.contributions, say
         )
-        family = family_of(bundle)
-        whole = all(name in bundle.components for name in family.components)
-        values = list(_pipeline(references, request, npu) if whole else ())
+        values = list(_pipeline(references, request, npu, sets) if whole else ())
         for name in bundle.components:
             values += _alone(
                 references, request, name, npu, recorded_only=whole and name in family.components
@@ -163,20 +171,31 @@ def _model_reference(
     return "source" if by_source else "recorded"
 
 
+def _read_pictures(bundle: Bundle, request: Request) -> tuple[Mapping[str, Array], ...]:
+    """Those of the request, as networks are given them."""
+    use = family_of(bundle).pictures
+    size = pixels_of(bundle) if use.given else (0, 0)
+    return read_sets(use, request.pictures, size, bundle.path.name, len(request.prompts))
+
+
 def _pipeline(
-    references: References, request: Request, layers: NpuLayers
+    references: References,
+    request: Request,
+    layers: NpuLayers,
+    sets: Sequence[Mapping[str, Array]],
 ) -> Iterable[ValueAccuracy]:
-    """Images from the request's prompts."""
+    """Images from the request's prompts, and its ``sets`` of pictures in turn."""
     bundle, say = references.bundle, references.say
     config, sampling = pipeline_of(bundle)
     read, family = prompt_reader(bundle, config, say), sampling.family
     use = family.pictures
     models = references.source is not None
+    size = pixels_of(bundle) if use.given else (0, 0)
     for number, prompt in enumerate(request.prompts):
         ids = ids_of(read(prompt))
         negative = negative_ids(sampling, read, None)
         rng = np.random.default_rng([request.seed, number])
-        pictures = drawn_pictures(use, pixels_of(bundle), rng) if use.given else {}
+        pictures = chosen_pictures(use, sets, number, size, rng) if use.given else {}
 
         def made(
             make: Callable[[str], Network],

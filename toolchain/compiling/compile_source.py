@@ -37,6 +37,7 @@ from edgefusion.toolchain.compiling.scaling import calibration_settings
 from edgefusion.toolchain.compiling.workspace import Shapes, open_workspace
 
 if TYPE_CHECKING:
+    from edgefusion.models.pictures import Files
     from edgefusion.models.source import Source
     from edgefusion.passes.pass_manager import PassRecord
     from edgefusion.toolchain.accuracy.import_check import ImportCheck
@@ -92,6 +93,7 @@ def compile_source(
     work_dir: Path | str | None = None,
     dump_ir: Path | str | None = None,
     calibration_prompts: int | str | Sequence[str] = DEFAULT_CALIBRATION_PROMPTS,
+    pictures: Sequence[Files] = (),
     calibration: Path | str | None = None,
     calibration_method: str = "minmax",
     timestep_tables: bool = True,
@@ -110,7 +112,9 @@ def compile_source(
 
     Components with INT16 activations are calibrated on the trajectories of ``calibration_prompts``:
     texts, or so many of the folder's prompts.txt, else of a built-in list (0: not at all; the
-    bundle then has latency but no values). Or they take the file ``calibration``.
+    bundle then has latency but no values). A pipeline that takes pictures is calibrated with
+    ``pictures``, a mapping of names to files for one prompt after the other and over again; with
+    drawn ones where there are none. Or components take the file ``calibration``.
     ``calibration_method`` is minmax, percentile or mse.
 
     ``steps`` are denoising steps of an image; when left out, those that a preset was made for, that
@@ -218,7 +222,7 @@ def compile_source(
         dump_ir=dump_ir,
         progress=say,
         calibration=calibration_settings(
-            calibration_prompts, calibration, calibration_method, steps, chosen, resolved
+            calibration_prompts, calibration, calibration_method, steps, chosen, resolved, pictures
         ),
         transposing=transposing,
     )

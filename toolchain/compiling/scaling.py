@@ -15,6 +15,7 @@ from edgefusion.runtime.progress import Say
 
 if TYPE_CHECKING:
     from edgefusion.compiler.network.network import Network
+    from edgefusion.models.pictures import Array, Files
     from edgefusion.models.source import Source
     from edgefusion.toolchain.accuracy.calibration_file import Calibration, Method
     from edgefusion.toolchain.compiling.workspace import Workspace
@@ -32,6 +33,8 @@ class CalibrationSettings:
     steps: int = 1
     method: Method = "minmax"
     given: Calibration | None = None
+    pictures: tuple[Mapping[str, Array], ...] = ()
+    """The prompts' in turn, as networks are given them; drawn where there are none."""
 
     def is_wanted(self, component: str) -> bool:
         """Whether ``component`` is to be calibrated, or its calibration is given."""
@@ -56,8 +59,11 @@ def calibration_settings(
     steps: int,
     components: tuple[str, ...],
     source: Source,
+    pictures: Sequence[Files] = (),
 ) -> CalibrationSettings:
-    """Check what the user asks for. Raises UsageError and InputError."""
+    """Check what the user asks for, and read its pictures. Raises UsageError and InputError."""
+    from edgefusion.models.image_size import pixels
+    from edgefusion.models.pictures import read_sets
     from edgefusion.models.trajectories import chosen_prompts
     from edgefusion.toolchain.accuracy.calibration_file import METHODS, load_calibration
 
@@ -74,7 +80,11 @@ def calibration_settings(
         )
     if given is not None:
         given.check_source(source.digest)
-    return CalibrationSettings(chosen_prompts(prompts, source), steps, known, given)
+    texts = chosen_prompts(prompts, source)
+    use = source.family.pictures
+    size = pixels(source) if use.given and pictures else (0, 0)
+    sets = read_sets(use, pictures, size, source.name, len(texts))
+    return CalibrationSettings(texts, steps, known, given, sets)
 
 
 def needs_scales(network: Network) -> bool:
@@ -144,11 +154,12 @@ def _measured(
     workspace: Workspace,
     progress: Say,
 ) -> Calibration:
+    from edgefusion.models.pictures import sets_digest
     from edgefusion.toolchain.accuracy.calibration import calibrate, graph_digest
     from edgefusion.toolchain.accuracy.calibration_file import Identity
     from edgefusion.toolchain.accuracy.calibration_inputs import Inputs
 
-    inputs = Inputs(source, settings.prompts, settings.steps)
+    inputs = Inputs(source, settings.prompts, settings.steps, pictures=settings.pictures)
     progress(f"{component}: digesting the source")
     identity = Identity(
         source.name,
@@ -160,6 +171,7 @@ def _measured(
         inputs.timesteps(component),
         inputs.seed,
         source.deployed,
+        sets_digest(inputs.pictures),
     )
     folder = workspace.exports.parent / "calibrations" if workspace.keeps_exports else None
     with disk_errors(folder or graph_path):
