@@ -19,6 +19,9 @@ Atom = tuple[str, int]
 Dims = tuple[tuple[Atom, ...], ...]
 """The atoms of each dimension, outermost first."""
 
+REPEATED = "repeated"
+"""The atom of an axis along which Expand repeats."""
+
 VIEWS = ("Reshape", "Transpose", "Unsqueeze", "Squeeze", "Flatten", "Identity")
 
 
@@ -47,10 +50,24 @@ def reshaped(before: Dims, shape: Sequence[int]) -> Dims | None:
 
 def through(before: Dims, node: Node) -> Dims | None:
     """The atoms of a view's result, given those of its operand."""
+    if node.op == "Expand":
+        return _expanded(before, node)
     if node.op == "Transpose":
         rank = len(before)
         return tuple(before[axis] for axis in node.get_ints("perm", range(rank)[::-1]))
     return reshaped(before, node.output.shape)
+
+
+def _expanded(before: Dims, node: Node) -> Dims | None:
+    """With an atom ``REPEATED`` where an axis of size 1 is repeated; None for more than one."""
+    shape = node.output.shape
+    padded = ((),) * (len(shape) - len(before)) + before
+    sizes = [prod(atom[1] for atom in axis) for axis in padded]
+    grown = [index for index, size in enumerate(shape) if size != sizes[index]]
+    if len(grown) != 1 or sizes[grown[0]] != 1:
+        return None
+    repeated = ((REPEATED, shape[grown[0]]),)
+    return tuple(repeated if index == grown[0] else axis for index, axis in enumerate(padded))
 
 
 def through_all(before: Dims, views: Sequence[Node]) -> Dims | None:
@@ -61,11 +78,13 @@ def through_all(before: Dims, views: Sequence[Node]) -> Dims | None:
     return state
 
 
-def sources(tensor: Tensor) -> Iterator[tuple[Tensor, tuple[Node, ...]]]:
+def sources(
+    tensor: Tensor, ops: Sequence[str] = VIEWS
+) -> Iterator[tuple[Tensor, tuple[Node, ...]]]:
     """``tensor`` and what it is a view of, nearest first, with the views in between in order."""
     views: tuple[Node, ...] = ()
     yield tensor, views
-    while is_op(tensor.producer, *VIEWS) and tensor.producer is not None:
+    while is_op(tensor.producer, *ops) and tensor.producer is not None:
         views = (tensor.producer, *views)
         tensor = tensor.producer.inputs[0]
         yield tensor, views

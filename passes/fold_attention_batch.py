@@ -44,6 +44,8 @@ def _rewrite(graph: Graph, node: Node) -> None:
     shape = node.output.shape
     tokens = graph.tensor(f"{node.output.name}.tokens", (1, shape[1], images * shape[2]), q.dtype)
     attrs = {**node.attrs, "num_heads": images * heads}
+    if "num_key_heads" in attrs:
+        attrs["num_key_heads"] = images * node.get_int("num_key_heads")
     function = graph.functions[node.op]
     graph.add(function, operands, [tokens], attrs, source=[node], name=node.name, before=node)
     moved = writer.heads(tokens, shape)

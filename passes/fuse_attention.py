@@ -3,16 +3,17 @@
     q[n,lq,h*d] -> split heads -> * scale   \\
     k[n,lk,h*d] -> split heads -> * scale -> MatMul -> * scale -> + mask -> Softmax -> MatMul
     v[n,lk,h*e] -> split heads ------------------------------------------------------/ -> merge
-Every scale is optional, and so is the mask. The split is any chain of views that has the effect of
-one (``passes.axis_atoms``); where q, k or v come from none, as after rotary embeddings, tokens are
-made of them. Exporters guard the softmax against rows that are masked out entirely
-(``Where(IsNaN(p), 0, p)``); the guard goes if the mask is a constant that has no such row, and
-else multiplies the result (``passes.attention_guard``).
+Every scale is optional, and so is the mask. K and V may have fewer heads, each repeated for a group
+of q's (Ainslie et al., "GQA", 2023): the repetition goes. The split is any chain of views that has
+the effect of one (``passes.axis_atoms``); where q, k or v come from none, as after rotary
+embeddings, tokens are made of them. Exporters guard the softmax against rows that are masked out
+entirely (``Where(IsNaN(p), 0, p)``); the guard goes if the mask is a constant that has no such row,
+and else multiplies the result (``passes.attention_guard``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import ClassVar
@@ -24,7 +25,16 @@ from edgefusion.compiler.graph.graph import Graph
 from edgefusion.compiler.graph.node import Attribute, Node, Tensor
 from edgefusion.passes.attention_guard import Guards
 from edgefusion.passes.attention_tokens import TokenWriter
-from edgefusion.passes.axis_atoms import Dims, dims, reshaped, results, sources, through_all
+from edgefusion.passes.axis_atoms import (
+    REPEATED,
+    VIEWS,
+    Dims,
+    dims,
+    reshaped,
+    results,
+    sources,
+    through_all,
+)
 from edgefusion.passes.matching import is_op, leak, normalized_axis, with_scalar
 from edgefusion.passes.pass_base import PassContext, PassResult, Remarks
 
@@ -63,7 +73,11 @@ class _Match:
     guarded: bool = False
     """Whether rows of the mask may leave nothing to attend to, which gives zeros."""
     lead: tuple[int, ...] | None = None
-    """Leading axes of scores whose q, k (transposed) and v are heads; None for tokens."""
+    """Leading axes of scores whose q, k and v are heads; None for tokens."""
+    group: int = 1
+    """How many heads of q each of k and v is for."""
+    k_transposed: bool = True
+    """Whether keys that are heads are [..., d, lk]."""
 
     @property
     def summary(self) -> str:
@@ -85,12 +99,17 @@ def _rewrite(graph: Graph, match: _Match, guards: Guards) -> Node:
         mask, factor = guards.of(mask)
     q, k, v = match.q, match.k, match.v
     if match.lead is not None:
-        q, k, v = writer.tokens(q), writer.tokens(k, transposed=True), writer.tokens(v)
+        k = writer.tokens(k, transposed=match.k_transposed)
+        q, v = writer.tokens(q), writer.tokens(v)
         mask = writer.mask(mask, match.lead) if mask else None
     operands = [q, k, v, *([mask] if mask else [])]
-    function = function_for("Attention", ("mask",) if mask else ())
     attrs: dict[str, Attribute] = {"num_heads": match.heads, "scale": match.scale}
-    made = (*q.shape[:2], v.shape[2])
+    tokens_of_name = ["mask"] if mask else []
+    if match.group > 1:
+        attrs["num_key_heads"] = match.heads // match.group
+        tokens_of_name.insert(0, "grouped")
+    function = function_for("Attention", tuple(tokens_of_name))
+    made = (*q.shape[:2], v.shape[2] * match.group)
     if factor is None and made == shape and match.lead is None:
         return graph.fuse(match.nodes, function, operands, [match.result], attrs)
     tokens = graph.tensor(f"{match.result.name}.tokens", made, q.dtype)
@@ -174,6 +193,7 @@ def _match(softmax: Node) -> _Match | str | None:
         heads.count,
         scale,
         guarded,
+        group=heads.group,
     )
 
 
@@ -198,9 +218,42 @@ def _loose(
     masked = scores.masked[:-2] if scores.mask is not None else lead
     if guarded and masked != lead:
         return "the guard against masked-out rows is of other axes than the result"
-    core = list(dict.fromkeys(core))
-    mask = scores.mask
+    core, mask = list(dict.fromkeys(core)), scores.mask
+    once_k, once_v = _once(k, lead, "hdl"), _once(v, lead, "hld")
+    if once_k and once_v and once_k[1] == once_v[1]:
+        (k, group), (v, _) = once_k, once_v
+        heads = prod(lead)
+        return _Match(
+            q, k, v, mask, result, core, heads, scale, guarded, masked, group, k_transposed=False
+        )
     return _Match(q, k, v, mask, result, core, prod(lead), scale, guarded, masked)
+
+
+def _once(tensor: Tensor, lead: tuple[int, ...], order: str) -> tuple[Tensor, int] | None:
+    """The heads [n, hk, l, d] that ``tensor`` has repeated, and how often."""
+    for heads, views in sources(tensor, _REPEATING):
+        if heads.rank != 4 or not views or heads.shape[0] != 1:
+            continue
+        _, count, length, depth = heads.shape
+        group, rest = prod(lead) // count, prod(lead) % count
+        if group == 1 or rest:
+            continue
+        atoms = {"h": ("h", count), "l": ("l", length), "d": ("d", depth)}
+        found = through_all(dims([], [atoms["h"]], [atoms["l"]], [atoms["d"]]), views)
+        if found is not None and _flat(found) == _split(atoms, order, group):
+            return heads, group
+    return None
+
+
+_REPEATING = (*VIEWS, "Expand")
+
+
+def _split(atoms: Mapping[str, tuple[str, int]], order: str, group: int) -> list[tuple[str, int]]:
+    """``atoms`` in their ``order``, each head repeated ``group`` times."""
+    listed = []
+    for name in order:
+        listed += [atoms[name], *([(REPEATED, group)] if name == "h" else [])]
+    return [atom for atom in listed if atom[1] != 1]
 
 
 def _scores(tensor: Tensor) -> _Scores | str:
@@ -289,6 +342,7 @@ class _Heads:
     before: list[Node]
     after: list[Node]
     count: int
+    group: int
 
 
 def _heads(q: Tensor, k: Tensor, product: Node) -> _Heads | None:
@@ -296,38 +350,51 @@ def _heads(q: Tensor, k: Tensor, product: Node) -> _Heads | None:
     which the result is merged."""
     v, result = product.inputs[1], product.output
     depth, v_depth = q.shape[-1], v.shape[-1]
-    for q_tokens, q_views in _tokens(q, depth, "nhld"):
+    for q_tokens, q_views, _ in _tokens(q, depth, "nhld"):
         count = q_tokens.shape[-1] // depth
-        for k_tokens, k_views in _tokens(k, depth, "nhdl"):
-            for v_tokens, v_views in _tokens(v, v_depth, "nhld"):
-                sizes = {(t.shape[0], t.shape[2]) for t in (q_tokens, k_tokens)}
-                if sizes != {(v_tokens.shape[0], count * depth)} or (
-                    v_tokens.shape[2] != count * v_depth or k_tokens.shape[1] != v_tokens.shape[1]
+        for k_tokens, k_views, group in _tokens(k, depth, "nhdl", _REPEATING):
+            for v_tokens, v_views, v_group in _tokens(v, v_depth, "nhld", _REPEATING):
+                widths = k_tokens.shape[2] * group, v_tokens.shape[2] * group
+                if (
+                    group != v_group
+                    or widths != (count * depth, count * v_depth)
+                    or len({t.shape[0] for t in (q_tokens, k_tokens, v_tokens)}) > 1
+                    or k_tokens.shape[1] != v_tokens.shape[1]
                 ):
                     continue
                 merged = _merged(result, q_tokens.shape[0], q_tokens.shape[1], count, v_depth)
                 if merged:
                     before = [*q_views, *k_views, *v_views]
                     return _Heads(
-                        q_tokens, k_tokens, v_tokens, merged[0], before, list(merged[1]), count
+                        q_tokens,
+                        k_tokens,
+                        v_tokens,
+                        merged[0],
+                        before,
+                        list(merged[1]),
+                        count,
+                        group,
                     )
     return None
 
 
-def _tokens(tensor: Tensor, depth: int, order: str) -> Iterator[tuple[Tensor, tuple[Node, ...]]]:
-    """What ``tensor`` may be the head split of, furthest first.
+def _tokens(
+    tensor: Tensor, depth: int, order: str, ops: Sequence[str] = VIEWS
+) -> Iterator[tuple[Tensor, tuple[Node, ...], int]]:
+    """What ``tensor`` may be the head split of, furthest first, and how often heads are repeated.
 
     ``order`` names the dimensions of the split tensor: n batch, h heads, l length, d depth.
     """
-    for tokens, views in reversed(list(sources(tensor))):
+    for tokens, views in reversed(list(sources(tensor, ops))):
         if tokens.rank != 3 or tokens.shape[-1] % depth:
             continue
         batch, length, width = tokens.shape
         atoms = {"n": ("n", batch), "h": ("h", width // depth), "l": ("l", length)}
         atoms["d"] = ("d", depth)
         found = through_all(dims([atoms["n"]], [atoms["l"]], [atoms["h"], atoms["d"]]), views)
-        if found is not None and _flat(found) == [atoms[a] for a in order if atoms[a][1] != 1]:
-            yield tokens, views
+        group = prod(tensor.shape) // prod(tokens.shape)
+        if found is not None and _flat(found) == _split(atoms, order, group):
+            yield tokens, views, group
 
 
 def _merged(

@@ -147,10 +147,19 @@ def _all_channels(w: F64, groups: int) -> F64:
     return made
 
 
+def shared_heads(
+    x: npt.NDArray[Any], q: npt.NDArray[Any], heads: int, k: npt.NDArray[Any] | None = None
+) -> list[npt.NDArray[Any]]:
+    """The heads of keys, or of values beside the keys ``k``, that each of ``heads`` queries has."""
+    group = q.shape[-1] // (x if k is None else k).shape[-1]
+    return [part for part in np.split(x[0], heads // group, axis=-1) for _ in range(group)]
+
+
 def _attention(a: Attributes, v: Mapping[str, F64], shape: tuple[int, ...]) -> tuple[F64, F64]:
     heads, scale = a["heads"], a["scale"]
     parts, tolerances = [], []
-    q, k, values = (np.split(v[name][0], heads, axis=-1) for name in "qkv")
+    q = np.split(v["q"][0], heads, axis=-1)
+    k, values = shared_heads(v["k"], v["q"], heads), shared_heads(v["v"], v["q"], heads, v["k"])
     masks = [None] * heads
     if "mask" in v:
         mask = v["mask"]

@@ -14,7 +14,7 @@ from edgefusion.compiler.network.ranges import Range
 from edgefusion.compiler.network.scales import assign_scales, measured_tensors
 from edgefusion.compiler.ops.attention import Attention
 from edgefusion.runtime.isa import Role
-from tests.fp16_reference import draw, evaluate, half_network
+from tests.fp16_reference import draw, evaluate, half_network, shared_heads
 
 Array = npt.NDArray[Any]
 
@@ -65,7 +65,8 @@ def fitting_scales(network: Network, values: Mapping[str, Array]) -> dict[str, f
         ranges[name] = float(np.abs(evaluate(part, values)[0]).max())
     if isinstance(op.kind, Attention):
         heads, scale = op.kind.heads, op.kind.scale
-        q, k = (np.split(values[name][0], heads, axis=-1) for name in "qk")
+        q = np.split(values["q"][0], heads, axis=-1)
+        k = shared_heads(values["k"], values["q"], heads)
         scores = [np.abs(qh @ kh.T).max() * scale for qh, kh in zip(q, k, strict=True)]
         ranges[f"{op.name}:scores_in"] = float(max(scores))
         ranges[f"{op.name}:scores_masked"] = float(max(scores)) + ranges.get("mask", 0.0)

@@ -145,14 +145,17 @@ def attention_case(
     heads: int = 4,
     depth: int = 24,
     *,
+    key_heads: int = 0,
     mask: bool = False,
     key_mask: bool = False,
 ) -> Network:
-    """``mask`` is one for all heads; ``key_mask`` one of each head, the same for all queries."""
+    """``mask`` is one for all heads; ``key_mask`` one of each head, the same for all queries.
+    ``key_heads`` of k and v, each for as many of q; 0 for one each."""
+    shared = (key_heads or heads) * depth
     b = NetworkBuilder()
     b.add("q", 1, queries, heads * depth, role=Role.INPUT)
-    b.add("k", 1, keys, heads * depth, role=Role.INPUT)
-    b.add("v", 1, keys, heads * depth, role=Role.INPUT)
+    b.add("k", 1, keys, shared, role=Role.INPUT)
+    b.add("v", 1, keys, shared, role=Role.INPUT)
     if mask:
         b.add("mask", 1, 1, queries, keys, role=Role.WEIGHT)
     elif key_mask:
@@ -284,6 +287,8 @@ def all_cases() -> dict[str, Network]:
         "attention": attention_case(),
         "attention_mask": attention_case(77, 77, mask=True),
         "attention_key_mask": attention_case(150, 77, key_mask=True),
+        "attention_grouped": attention_case(150, 77, heads=6, key_heads=2),
+        "attention_of_one_key": attention_case(150, 77, key_heads=1, key_mask=True),
         "attention_wide": attention_case(128, 512, heads=1, depth=40),
         "group_norm": group_norm_case(),
         "group_norm_given": group_norm_case(given=True),

@@ -586,7 +586,9 @@ def _attention(d: _Drawing) -> None:
     heads = d.pick([h for h in (1, 2, 4) if width % h == 0])
     depth = width // heads
     split = d.indices(n, length, heads, depth)
-    q, k, v = (d.add("Reshape", d.add("MatMul", x, d.weights(width, width)), split) for _ in "qkv")
+    q = d.add("Reshape", d.add("MatMul", x, d.weights(width, width)), split)
+    group = d.pick([g for g in (1, 1, 2, 4) if heads % g == 0])
+    k, v = (_repeated_heads(d, x, heads, group) for _ in "kv")
     q, v = (d.add("Transpose", each, perm=[0, 2, 1, 3]) for each in (q, v))
     scores = d.add("MatMul", q, d.add("Transpose", k, perm=[0, 2, 3, 1]))
     scores = d.add("Mul", scores, d.constant(depth**-0.5))
@@ -596,6 +598,18 @@ def _attention(d: _Drawing) -> None:
     weights = d.add("Softmax", scores, axis=d.pick((-1, -1, -1, 2)))
     merged = d.add("Transpose", d.add("MatMul", weights, v), perm=[0, 2, 1, 3])
     d.add("Reshape", merged, d.indices(n, length, width))
+
+
+def _repeated_heads(d: _Drawing, x: str, heads: int, group: int) -> str:
+    """[n, l, heads, depth], each of fewer heads ``group`` times."""
+    n, length, width = d.shape(x)
+    count, depth = heads // group, width // heads
+    tokens = d.add("MatMul", x, d.weights(width, count * depth))
+    if group == 1:
+        return d.add("Reshape", tokens, d.indices(n, length, heads, depth))
+    once = d.add("Reshape", tokens, d.indices(n, length, count, 1, depth))
+    every = d.add("Expand", once, d.indices(n, length, count, group, depth))
+    return d.add("Reshape", every, d.indices(n, length, heads, depth))
 
 
 def _other_types(d: _Drawing) -> None:

@@ -94,11 +94,11 @@ def _product(node: Node) -> int:
 
 
 def _attention(node: Node) -> int:
-    """q [n, lq, h d], k [n, lk, h d], v [n, lk, h e]: scores, their softmax, and the mean of v."""
-    q, k, v = node.inputs[:3]
+    """q [n, lq, h d], k [n, lk, ..], y [n, lq, h e]: scores, their softmax, and the mean of v."""
+    q, k = node.inputs[:2]
     heads = node.get_int("num_heads", 1)
     scores = prod(q.shape[:-1]) * k.shape[-2]
-    return scores * (q.shape[-1] + v.shape[-1] + FUNCTION_OPERATIONS * heads)
+    return scores * (q.shape[-1] + node.outputs[0].shape[-1] + FUNCTION_OPERATIONS * heads)
 
 
 def _einsum(node: Node) -> int:

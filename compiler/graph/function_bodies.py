@@ -230,9 +230,11 @@ y = Mul(unit, gamma)
 
 
 def _attention(body: Body, kind: str, tokens: tuple[str, ...]) -> tuple[str, ...]:
-    if tokens not in ((), ("mask",)):
-        raise ValueError(f"{kind} takes no token or 'mask', got {tokens}")
-    body.read("q", "k", "v", *tokens)
+    grouped = tokens[:1] == ("grouped",)
+    masked = tokens[grouped:] == ("mask",)
+    if tokens[grouped:] not in ((), ("mask",)):
+        raise ValueError(f"{kind} takes 'grouped', then 'mask', or none, got {tokens}")
+    body.read("q", "k", "v", *(["mask"] if masked else []))
     body.lines("""
 heads = Constant<value_int: int = @num_heads>()
 one = Constant<value_ints = [1]>()
@@ -242,8 +244,9 @@ h = Reshape(heads, one)
 split = Concat<axis = 0>(keep, h, minus)
 merge = Concat<axis = 0>(keep, minus)
 q4 = Reshape(q, split)
-k4 = Reshape(k, split)
-v4 = Reshape(v, split)
+""")
+    body.lines(_GROUPED if grouped else "k4 = Reshape(k, split)\nv4 = Reshape(v, split)\n")
+    body.lines("""
 qh = Transpose<perm = [0, 2, 1, 3]>(q4)
 kh = Transpose<perm = [0, 2, 3, 1]>(k4)
 vh = Transpose<perm = [0, 2, 1, 3]>(v4)
@@ -253,14 +256,30 @@ q_scaled = Mul(qh, scale_c)
 scores = MatMul(q_scaled, kh)
 """)
     body.value = "scores"
-    if tokens:
+    if masked:
         body.step("{y} = Add({x}, mask)")
     body.step("{y} = Softmax<axis = -1>({x})")
     body.step("{y} = MatMul({x}, vh)")
     body.step("{y} = Transpose<perm = [0, 2, 1, 3]>({x})")
     body.step("{y} = Reshape({x}, merge)")
     body.finish()
-    return "num_heads", "scale"
+    return ("num_heads", *(["num_key_heads"] if grouped else []), "scale")
+
+
+_GROUPED = """
+key_heads = Constant<value_int: int = @num_key_heads>()
+hk = Reshape(key_heads, one)
+g = Div(h, hk)
+parts = Concat<axis = 0>(keep, hk, one, minus)
+times = Concat<axis = 0>(one, one, one, g, one)
+k5 = Reshape(k, parts)
+v5 = Reshape(v, parts)
+kg = Tile(k5, times)
+vg = Tile(v5, times)
+k4 = Reshape(kg, split)
+v4 = Reshape(vg, split)
+"""
+"""Each head of K and V for as many of Q, one behind the other."""
 
 
 def _elementwise(body: Body, kind: str, tokens: tuple[str, ...]) -> tuple[str, ...]:

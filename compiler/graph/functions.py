@@ -40,7 +40,8 @@ x), ``bias`` ([co]), ``add`` (an operand that broadcasts to the result), unary f
 tokens in ``runtime.functions``), and ``stats`` (last: a second result [2,co], sums and sums of
 squares of y over all but the channels). GroupNorms take a unary function and then ``stats`` (such
 sums of x as an input, instead of computing them; n must be 1). Attention takes ``mask`` (added to
-the scores [n,h,lq,lk] before softmax).
+the scores [n,h,lq,lk] before softmax), and before it ``grouped``: k and v have ``num_key_heads``,
+each for as many heads of q.
 """
 
 from __future__ import annotations

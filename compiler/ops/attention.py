@@ -2,11 +2,11 @@
 
 Spilled (the paper's "without MLT"), the scores go to DRAM and back around each of the three steps.
 In SRAM ("with MLT"), a tile of query rows keeps its scores on chip: K and V of one head stay
-resident while query tiles stream, so DRAM sees only Q, K, V and the result. The tile search picks
-the number of query rows that SRAM can hold. Where K and V of two heads leave scores too little
-room, the next head's are loaded when the last one's are done with; where those of one do, they
-stream past each query tile (``ops.streamed_attention``). The softmax always sees whole rows, so
-values do not depend on the tiling.
+resident while query tiles stream, of all heads of queries that share them, so DRAM sees only Q, K,
+V and the result. The tile search picks the number of query rows that SRAM can hold. Where K and V
+of two heads leave scores too little room, the next head's are loaded when the last one's are done
+with; where those of one do, they stream past each query tile (``ops.streamed_attention``). The
+softmax always sees whole rows, so values do not depend on the tiling.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ the lowest score is as good as minus infinity, and a wider range would only cost
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attention(LoweredKind):
-    """q[1,lq,h*d], k[1,lk,h*d], v[1,lk,h*e], [mask[..,lq,lk]] -> y[1,lq,h*e]; heads, scale"""
+    """q[1,lq,h*d], k[1,lk,hk*d], v[1,lk,hk*e], [mask[..,lq,lk]] -> y[1,lq,h*e]; heads, scale"""
 
     name: ClassVar[str] = "attention"
     q: str = operand()
@@ -73,14 +73,19 @@ class Attention(LoweredKind):
     scale: float
 
     def result_shape(self, shapes: Mapping[str, Shape]) -> Shape:
-        """Queries by the width of the values."""
-        return (*shapes["q"][:-1], shapes["v"][-1])
+        """Queries by the width of the values of all heads."""
+        return (*shapes["q"][:-1], shapes["v"][-1] * self._group(shapes))
+
+    def _group(self, shapes: Mapping[str, Shape]) -> int:
+        """How many heads of q each of k and v is for."""
+        return shapes["q"][-1] // shapes["k"][-1]
 
     def cuts(self, shapes: Mapping[str, Shape], result: Shape) -> Mapping[int, int]:
         """Queries, and whole heads where masks are the same for all."""
         last = len(result) - 1
         per_head = "mask" in shapes and prod(shapes["mask"][:-2]) > 1
-        heads = {} if per_head else {last: result[-1] // self.heads}
+        group = self._group(shapes)
+        heads = {} if per_head else {last: group * result[-1] // self.heads}
         return {last - 1: 1, **heads}
 
     def needs(
@@ -94,10 +99,11 @@ class Attention(LoweredKind):
                 found["mask"] = (len(mask) - 2, span)
             return found
         first, count = (n // (result[-1] // self.heads) for n in (span.start, span.size))
-        found = {}
-        for key in ("q", "k", "v"):
-            depth = shapes[key][-1] // self.heads
-            found[key] = len(shapes[key]) - 1, Span(first * depth, count * depth)
+        group = self._group(shapes)
+        found = {"q": (len(shapes["q"]) - 1, _columns(shapes["q"], self.heads, first, count))}
+        for key in ("k", "v"):
+            columns = _columns(shapes[key], self.heads // group, first // group, count // group)
+            found[key] = len(shapes[key]) - 1, columns
         return found
 
     def inner(self, op_name: str, tensors: Tensors) -> tuple[Inner, ...]:
@@ -131,7 +137,7 @@ class Attention(LoweredKind):
     def accumulation(self, tensors: Tensors) -> Accumulation:
         """Over the depth of a head for scores, over keys for results."""
         keys = tensors[self.k]
-        depth = max(keys.elements // keys.shape[-1], keys.shape[-1])
+        depth = max(keys.elements // keys.shape[-1], tensors[self.q].shape[-1])
         return Accumulation(depth, LEVELS + 1)
 
     def remarks(self, op_name: str, tensors: Tensors, ranges: Ranges) -> Iterator[ScaleRemark]:
@@ -160,7 +166,7 @@ class Attention(LoweredKind):
         """K and V of one head at a time, none of the next, in favour of scores; then in tiles
         too."""
         a = self._operands(context)
-        if a.heads > 1:
+        if a.key_heads > 1:
             for size in stripe_sizes(a.queries, multiple=row_granule(context.machine, a.queries)):
                 yield tiling(queries=size, keys=a.keys, heads_ahead=0)
         yield from streamed_tilings(a)
@@ -173,7 +179,7 @@ class Attention(LoweredKind):
         width = sum(
             depth for view, depth in ((a.k, a.depth), (a.v, a.value_depth)) if not view.in_sram
         )
-        copies = min(a.heads, 2)
+        copies = min(a.key_heads, 2)
         return 3 * copies * a.keys * width * a.dtype.nbytes > context.machine.sram_bytes
 
     def pauses(self, context: OpContext, t: Tiling) -> tuple[int, int] | None:
@@ -182,7 +188,7 @@ class Attention(LoweredKind):
         is ahead. One slot is full or read, not both."""
         a = self._operands(context)
         if t["keys"] == a.keys:
-            return None if heads_ahead(t) else (a.heads, 0)
+            return None if heads_ahead(t) else (a.key_heads, 0)
         slot_bytes = slot_elements(a, t) * a.dtype.nbytes
         ring_bytes = slot_bytes * t["copies"] if t["copies"] > 1 else 0
         next_bytes = a.keys * a.depth * a.dtype.nbytes if t["queries_ahead"] else 0
@@ -224,3 +230,9 @@ class Attention(LoweredKind):
         q, k, v = (matrix(context.view(name)) for name in (self.q, self.k, self.v))
         mask = context.view(self.mask) if self.mask else None
         return Operands(context, q, k, v, mask, self.heads, self.scale)
+
+
+def _columns(shape: Shape, heads: int, first: int, count: int) -> Span:
+    """Those of ``count`` heads of tokens [..., heads*d]."""
+    depth = shape[-1] // heads
+    return Span(first * depth, count * depth)

@@ -3,8 +3,8 @@ spilled. What all forms share is ``Operands``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgefusion.compiler.graph import names
@@ -17,7 +17,8 @@ from edgefusion.runtime.isa import Opcode
 
 @dataclass
 class Operands:
-    """Shapes and views of one attention op of ``heads`` heads; k and v rows are keys."""
+    """Shapes and views of one attention op of ``heads`` heads; k and v rows are keys. Each head of
+    k and v is for a ``group`` of q's."""
 
     context: OpContext
     q: View
@@ -31,7 +32,10 @@ class Operands:
         context = self.context
         self.y = matrix(context.output())
         self.queries, self.keys = self.q.shape[0], self.k.shape[0]
-        self.depth, self.value_depth = self.q.shape[1] // self.heads, self.v.shape[1] // self.heads
+        self.depth = self.q.shape[1] // self.heads
+        self.key_heads = self.k.shape[1] // self.depth
+        self.group = self.heads // self.key_heads
+        self.value_depth = self.v.shape[1] // self.key_heads
         self.qk_attrs: tuple[tuple[str, Any], ...] = (("bias", 0), ("scale", self.scale))
         self.dtype = self.q.operand.dtype
         name = context.op.name
@@ -41,6 +45,12 @@ class Operands:
     def head(self, view: View, h: Tile, depth: int) -> View:
         """Columns of head ``h``."""
         return columns(view, h.start * depth, depth)
+
+    def tiles(self, e: Emitter, key_head: Tile, size: int) -> Iterator[tuple[Tile, Tile]]:
+        """Heads of queries that attend to a ``key_head``, and their tiles of ``size`` queries."""
+        for h in e.tiles(self.group, 1, start=key_head.start * self.group):
+            for r in e.tiles(self.queries, size):
+                yield h, r
 
     def multiply_keys(self, e: Emitter, q: View, k: View, scores: View) -> None:
         """Scores of a query tile: q k^T, scaled."""
@@ -62,11 +72,11 @@ class Operands:
         per_head = mask.shape[0] // each
         base = (h.start % per_head) * each
         if each == 1:
-            again = r.index + (h.index if per_head == 1 else 0) > 0
+            again = r.index + (h.start if per_head == 1 else 0) > 0
             tile = e.bring(buffer, rows(mask, base, 1), again=again)
             tile = tile.strided(scores.shape, (0, tile.operand.strides[-1]))
         else:
-            again = h.index > 0 and per_head == 1
+            again = h.start > 0 and per_head == 1
             tile = e.bring(buffer, rows(mask, base + r.start, r.size), again=again)
         e.vector(Opcode.BINARY, scores, [scores, tile], (("function", "add"),))
 
@@ -118,7 +128,9 @@ class RollingAttention(Stage):
             target = rows(a.y, r.start, r.size)
             y = e.place(self.y_buffer, target)
             for h in e.tiles(a.heads, 1):
-                of_head = a.head(q, h, a.depth), a.head(k, h, a.depth), a.head(v, h, a.value_depth)
+                group = replace(h, start=h.start // a.group)
+                keys, values = a.head(k, group, a.depth), a.head(v, group, a.value_depth)
+                of_head = a.head(q, h, a.depth), keys, values
                 tile = a.head(y, h, a.value_depth)
                 a.attend(e, h, r, of_head, tile, self.s_buffer, self.m_buffer)
             e.deliver(target, y)
@@ -132,17 +144,17 @@ def heads_ahead(t: Tiling) -> bool:
 def emit_tiled(e: Emitter, a: Operands, t: Tiling) -> None:
     """Model-level tiling: scores never leave SRAM."""
     size = t["queries"]
-    several = a.heads > 1 and heads_ahead(t)
+    several = a.key_heads > 1 and heads_ahead(t)
     k_buffer = e.input_buffer("k", a.keys * a.depth, a.k, streamed=several)
     v_buffer = e.input_buffer("v", a.keys * a.value_depth, a.v, streamed=several)
     q_buffer = e.input_buffer("q", size * a.depth, a.q)
     s_buffer = e.buffer("scores", size * a.keys, a.dtype)
     m_buffer = a.mask_buffer(e, size)
     y_buffer = e.output_buffer("y", size * a.value_depth, a.y)
-    for h in e.tiles(a.heads, 1):
-        k = e.bring(k_buffer, a.head(a.k, h, a.depth))
-        v = e.bring(v_buffer, a.head(a.v, h, a.value_depth))
-        for r in e.tiles(a.queries, size):
+    for group in e.tiles(a.key_heads, 1):
+        k = e.bring(k_buffer, a.head(a.k, group, a.depth))
+        v = e.bring(v_buffer, a.head(a.v, group, a.value_depth))
+        for h, r in a.tiles(e, group, size):
             q = e.bring(q_buffer, rows(a.head(a.q, h, a.depth), r.start, r.size))
             target = rows(a.head(a.y, h, a.value_depth), r.start, r.size)
             tile = e.place(y_buffer, target)
@@ -159,9 +171,9 @@ def emit_spilled(e: Emitter, a: Operands, t: Tiling) -> None:
     s_buffer = e.buffer("scores", size * a.keys, a.dtype)
     m_buffer = a.mask_buffer(e, size)
     scores_in, scores_out = matrix(a.scores_in), matrix(a.scores_out)
-    for h in e.tiles(a.heads, 1):
-        k = e.bring(kv_buffer, a.head(a.k, h, a.depth))
-        for r in e.tiles(a.queries, size):
+    for group in e.tiles(a.key_heads, 1):
+        k = e.bring(kv_buffer, a.head(a.k, group, a.depth))
+        for h, r in a.tiles(e, group, size):
             q = e.bring(qy_buffer, rows(a.head(a.q, h, a.depth), r.start, r.size))
             s_buffer.next()
             tile = s_buffer.view(scores_in.operand.tensor, (r.size, a.keys))
@@ -175,9 +187,9 @@ def emit_spilled(e: Emitter, a: Operands, t: Tiling) -> None:
             result = s_buffer.view(scores_out.operand.tensor, (r.size, a.keys))
             e.vector(Opcode.SOFTMAX, result, [tile])
             e.store(rows(scores_out, start, r.size), result)
-    for h in e.tiles(a.heads, 1):
-        v = e.bring(kv_buffer, a.head(a.v, h, a.value_depth))
-        for r in e.tiles(a.queries, size):
+    for group in e.tiles(a.key_heads, 1):
+        v = e.bring(kv_buffer, a.head(a.v, group, a.value_depth))
+        for h, r in a.tiles(e, group, size):
             start = h.start * a.queries + r.start
             tile = e.bring(s_buffer, rows(scores_out, start, r.size))
             qy_buffer.next()

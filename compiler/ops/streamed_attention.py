@@ -163,19 +163,20 @@ class StreamedAttention:
 
     def run(self) -> None:
         """All heads, all queries."""
-        for h in self.e.tiles(self.a.heads, 1):
-            for r in self.e.tiles(self.a.queries, self.queries):
-                self._tile(h, r)
+        for group in self.e.tiles(self.a.key_heads, 1):
+            for h, r in self.a.tiles(self.e, group, self.queries):
+                self._tile(group, h, r)
 
-    def _tile(self, h: Tile, r: Tile) -> None:
+    def _tile(self, group: Tile, h: Tile, r: Tile) -> None:
         a, e = self.a, self.e
+        again = h.index + r.index > 0
         q = self._queries(rows(a.head(a.q, h, a.depth), r.start, r.size))
         self.scores.next()
         scores_in = self.scores.view(a.scores_in.operand.tensor, (r.size, a.keys))
         scores_out = self.scores.view(a.scores_out.operand.tensor, (r.size, a.keys))
-        keys, values = a.head(a.k, h, a.depth), a.head(a.v, h, a.value_depth)
+        keys, values = a.head(a.k, group, a.depth), a.head(a.v, group, a.value_depth)
         for c in e.tiles(a.keys, self.keys):
-            k = self._bring(rows(keys, c.start, c.size), r)
+            k = self._bring(rows(keys, c.start, c.size), again=again)
             a.multiply_keys(e, q, k, columns(scores_in, c.start, c.size))
         a.add_mask(e, self.mask, scores_in, h, r)
         for b in e.tiles(r.size, self.block):
@@ -184,7 +185,7 @@ class StreamedAttention:
         target = rows(a.head(a.y, h, a.value_depth), r.start, r.size)
         for j in e.tiles(a.value_depth, self.values):
             v = columns(values, j.start, j.size)
-            self._sum(r, scores_out, v, columns(target, j.start, j.size))
+            self._sum(r, scores_out, v, columns(target, j.start, j.size), again=again)
 
     def _queries(self, source: View) -> View:
         self.place.next()
@@ -199,17 +200,17 @@ class StreamedAttention:
         view = replace(self.place, dtype=dtype).view(tensor, shape)
         return view.strided(shape, (self.pitch, dtype.nbytes))
 
-    def _bring(self, source: View, r: Tile) -> View:
-        """A tile of K or V, of which the first query tile is the first to read any."""
-        return self.e.bring(None if source.in_sram else self.ring, source, again=r.index > 0)
+    def _bring(self, source: View, *, again: bool) -> View:
+        """A tile of K or V."""
+        return self.e.bring(None if source.in_sram else self.ring, source, again=again)
 
-    def _sum(self, r: Tile, scores: View, values: View, target: View) -> None:
+    def _sum(self, r: Tile, scores: View, values: View, target: View, *, again: bool) -> None:
         """Some columns of the result: the products with all tiles of theirs of V."""
         e, a = self.e, self.a
         shape = r.size, target.shape[1] + self.copied
         sums = self._in_place(a.v.operand.tensor, shape, self.sum_dtype)
         for c in e.tiles(a.keys, self.value_keys):
-            v = self._bring(rows(values, c.start, c.size), r)
+            v = self._bring(rows(values, c.start, c.size), again=again)
             part = columns(scores, c.start, c.size)
             first, last = c.index == 0, c.start + c.size == a.keys
             if last and not self.copied:

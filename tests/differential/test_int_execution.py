@@ -122,6 +122,7 @@ def streamed(
 
 
 STREAMED = named_constants(attention_case(70, 300, heads=2, depth=40))
+SHARED = named_constants(attention_case(70, 300, heads=4, depth=40, key_heads=2))
 TILES = (
     streamed(70, 256, block=70, copies=1),
     streamed(64, 299, ahead=1),
@@ -140,21 +141,23 @@ def only_tiling(patch: pytest.MonkeyPatch, kind: type[LoweredKind], chosen: Tili
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: s.name)
-@pytest.mark.parametrize("kind", ["random", "saturated"])
+@pytest.mark.parametrize(
+    ("network", "kind"), [(STREAMED, "random"), (STREAMED, "saturated"), (SHARED, "random")]
+)
 def test_attention_in_any_tiles_is_attention_bit_for_bit(
-    kind: str, schedule: Schedule, monkeypatch: pytest.MonkeyPatch
+    network: Network, kind: str, schedule: Schedule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inputs, constants = draw_integers(STREAMED)
-    scales = fitting_scales(STREAMED, inputs | constants)
+    inputs, constants = draw_integers(network)
+    scales = fitting_scales(network, inputs | constants)
     if kind == "saturated":
         inputs = {name: saturated(x.shape, i) for i, (name, x) in enumerate(inputs.items())}
         scales["attention:scores_in"] *= 8  # else all scores would saturate
     values = inputs, constants
-    whole = execute(STREAMED, MACHINE.sram_bytes, schedule, scales, values)
+    whole = execute(network, MACHINE.sram_bytes, schedule, scales, values)
     assert len(np.unique(whole)) > 400
     for chosen in TILES:
         only_tiling(monkeypatch, Attention, chosen)
-        found = execute(STREAMED, MACHINE.sram_bytes, schedule, scales, values)
+        found = execute(network, MACHINE.sram_bytes, schedule, scales, values)
         np.testing.assert_array_equal(found, whole, err_msg=str(chosen))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgefusion.compiler.graph.functions import function_for
-from edgefusion.compiler.graph.graph import Graph
+from edgefusion.compiler.graph.graph import Attribute, Graph
 from edgefusion.passes.fold_attention_batch import FoldAttentionBatch
 from edgefusion.passes.pass_manager import PassManager
 from tests.graph_cases import CONTEXT, Array, assert_same, execute, parse, random_feeds
@@ -18,11 +18,14 @@ def drawn(shape: tuple[int, ...]) -> Array:
     return np.random.default_rng(3).standard_normal(shape).astype(np.float32)
 
 
-def model(batch: int, mask: tuple[int, ...] | None, *, given: bool = False) -> Graph:
+def model(
+    batch: int, mask: tuple[int, ...] | None, *, given: bool = False, key_heads: int = HEADS
+) -> Graph:
     shape = ", ".join(map(str, mask or ()))
     declared = f", float[{shape}] mask" if given else ""
     text = (
-        f"g (float[{batch}, 5, 8] q, float[{batch}, 6, 8] k, float[{batch}, 6, 4] v{declared}) "
+        f"g (float[{batch}, 5, 8] q, float[{batch}, 6, {4 * key_heads}] k, float[{batch}, 6, "
+        f"{2 * key_heads}] v{declared}) "
         f"=> (float[{batch}, 5, 4] y) {{ y = Identity(q) }}"
     )
     graph = Graph.from_model(parse(text))
@@ -31,16 +34,20 @@ def model(batch: int, mask: tuple[int, ...] | None, *, given: bool = False) -> G
     operands = [tensors[name] for name in "qkv"]
     if mask:
         operands.append(tensors["mask"] if given else graph.constant("mask", drawn(mask)))
-    function = function_for("Attention", ("mask",) if mask else ())
-    attrs = {"num_heads": HEADS, "scale": 0.5}
+    names = ["grouped"] if key_heads < HEADS else []
+    attrs: dict[str, Attribute] = {"num_heads": HEADS, "scale": 0.5}
+    if names:
+        attrs["num_key_heads"] = key_heads
+    function = function_for("Attention", (*names, *(["mask"] if mask else [])))
     graph.fuse([node], function, operands, [node.output], attrs)
     return graph
 
 
+@pytest.mark.parametrize("key_heads", [HEADS, 1])
 @pytest.mark.parametrize("given", [False, True])
 @pytest.mark.parametrize("mask", [None, (6,), (5, 6), (2, 5, 6), (3, 1, 5, 6), (3, 2, 1, 6)])
-def test_images_become_heads(mask: tuple[int, ...] | None, *, given: bool) -> None:
-    graph = model(3, mask, given=given and mask is not None)
+def test_images_become_heads(mask: tuple[int, ...] | None, key_heads: int, *, given: bool) -> None:
+    graph = model(3, mask, given=given and mask is not None, key_heads=key_heads)
     before = graph.to_model()
     feeds = random_feeds(before)
     (record,) = PassManager([FoldAttentionBatch()]).run(graph, CONTEXT)

@@ -251,6 +251,49 @@ def test_heads_without_tokens(lead: tuple[int, ...], mask: tuple[int, ...]) -> N
     assert fused.get_int("num_heads") * fused.inputs[0].shape[0] == np.prod(lead)
 
 
+GROUPED = (
+    "g (float[1, 6, 16] q, float[1, 7, 8] k, float[1, 7, 6] v) => (float[1, 6, 12] y) {{ "
+    "q4 = Reshape(q, split) qh = Transpose<perm = [0, 2, 1, 3]>(q4) {rotate_q} "
+    "k4 = Reshape(k, few) ke = Transpose<perm = [0, 2, 1, 3]>(k4) {rotate_k} "
+    "ku = Unsqueeze(kr, at) kg = Expand(ku, k_times) k5 = Reshape(kg, k_all) "
+    "kh = Transpose<perm = [0, 1, 3, 2]>(k5) "
+    "v4 = Reshape(v, few) ve = Transpose<perm = [0, 2, 1, 3]>(v4) vu = Unsqueeze(ve, at) "
+    "vg = Expand(vu, v_times) vh = Reshape(vg, v_all) "
+    "s = MatMul(qr, kh) p = Softmax<axis = -1>(s) o = MatMul(p, vh) "
+    "ot = Transpose<perm = [0, 2, 1, 3]>(o) y = Reshape(ot, merge) }}"
+)
+PLAIN = {"rotate_q": "qr = Identity(qh)", "rotate_k": "kr = Identity(ke)"}
+TURNED = {"rotate_q": "qr = Mul(qh, q_turn)", "rotate_k": "kr = Mul(ke, k_turn)"}
+
+
+@pytest.mark.parametrize("form", [PLAIN, TURNED])
+@pytest.mark.parametrize("at", [2, 1])
+def test_keys_of_fewer_heads(form: dict[str, str], at: int) -> None:
+    """Four heads of q, two of k and v: repeated one by one, or, behind axis 1, both by turns, which
+    is another order of heads. Behind rotary embeddings there are no tokens."""
+    weights: Weights = {
+        "split": np.array([0, 0, 4, -1]),
+        "few": np.array([0, 0, 2, -1]),
+        "merge": np.array([0, 0, 12]),
+        "at": np.array([at]),
+        "k_times": np.array([1, 2, 2, 7, 4]),
+        "v_times": np.array([1, 2, 2, 7, 3]),
+        "k_all": np.array([1, 4, 7, 4]),
+        "v_all": np.array([1, 4, 7, 3]),
+        "q_turn": (1, 1, 6, 4),
+        "k_turn": (1, 1, 7, 4),
+    }
+    outcome = rewritten(FuseAttention(), GROUPED.format(**form), weights)
+    (fused,) = (node for node in outcome.graph.nodes if node.op.startswith("Attention"))
+    grouped = at == 2
+    assert fused.op == ("Attention_grouped" if grouped else "Attention")
+    if form is PLAIN:
+        assert ("Expand" in outcome.ops) != grouped
+    assert fused.inputs[1].shape == ((1, 7, 8) if grouped else (1, 7, 16))
+    if grouped:
+        assert fused.get_int("num_key_heads") == 2
+
+
 def test_heads_of_other_numbers_are_refused() -> None:
     text = (
         "g (float[3, 6, 4] q, float[1, 4, 7] k, float[3, 7, 5] v) => (float[3, 6, 5] y) "
