@@ -1,4 +1,5 @@
-"""Ops that change nothing go: identities, casts to the same type, results nobody reads."""
+"""Ops that change nothing go: identities, casts to the same type, choices that are always the same,
+results nobody reads."""
 
 from __future__ import annotations
 
@@ -35,10 +36,12 @@ class RemoveIdentities:
                 continue
             if is_op(node, "Concat") and any(0 in tensor.shape for tensor in node.inputs):
                 node = _without_empty_parts(graph, node, remarks)  # noqa: PLW2901
-            reason = _does_nothing(node)
-            if reason and _bypassable(node):
+            reason, kept = _does_nothing(node), node.inputs[0] if node.inputs else None
+            if (chosen := _always_chosen(node)) is not None:
+                reason, kept = "Where that always chooses the same", chosen
+            if reason and kept is not None and _bypassable(node, kept):
                 remarks.matched(node, reason)
-                graph.rewire(node.output, node.inputs[0])
+                graph.rewire(node.output, kept)
                 graph.remove(node)
             elif reason:
                 remarks.missed(node, f"{reason}, but it names a result of the graph")
@@ -77,6 +80,17 @@ def _does_nothing(node: Node) -> str:
     return ""
 
 
+def _always_chosen(node: Node) -> Tensor | None:
+    """What a Where chooses everywhere, by a condition that is known, and as it is."""
+    if not is_op(node, "Where") or not node.inputs[0].is_constant:
+        return None
+    condition = node.inputs[0].values()
+    if not condition.size or condition.any() != condition.all():
+        return None
+    kept = node.inputs[1 if condition.all() else 2]
+    return kept if kept.shape == node.output.shape else None
+
+
 def _repeats(reader: Node, expanded: Tensor) -> bool:
     """Whether ``reader`` makes the same of what is expanded: its other operand has all elements."""
     if reader.domain or reader.op not in BINARY_BY_OP or len(reader.inputs) != 2:
@@ -91,9 +105,10 @@ def _forward(node: Node) -> bool:
     return steps is None or (steps.is_constant and bool(np.all(steps.values() == 1)))
 
 
-def _bypassable(node: Node) -> bool:
-    """Whether the result may be replaced: not if that would leave a graph output without maker."""
-    x, y = node.inputs[0], node.output
+def _bypassable(node: Node, x: Tensor) -> bool:
+    """Whether ``x`` may replace the result: not if that would leave a graph output without
+    maker."""
+    y = node.output
     return not y.is_output or (x.producer is not None and not x.is_output)
 
 

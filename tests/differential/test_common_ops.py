@@ -139,10 +139,31 @@ def on_host(model: onnx.ModelProto, precision: str) -> list[str]:
     return [group.reason for group in host_groups(graph)]
 
 
+ATTENTION_OF_ONNX = (
+    '<ir_version: 10, opset_import: ["" : 23]> '
+    "g (float[1, 24, 64] q, float[1, 20, 32] k, float[1, 20, 32] v) => (float[1, 24, 64] y) "
+    "{ y = Attention<q_num_heads = 4, kv_num_heads = 2>(q, k, v) }"
+)
+"""With a guard against rows that are masked out, where nothing is masked."""
+
+
+def test_attention_of_onnx_itself_is_one_op() -> None:
+    graph = Graph.from_model(imported(onnx.parser.parse_model(ATTENTION_OF_ONNX)))
+    PassManager(default_passes("fp16")).run(graph, CONTEXT)
+    ops = [node.op for node in graph.nodes if node.op != "Cast"]  # the mask, which is a constant
+    assert ops == ["Attention_grouped_mask"]
+
+
+MODELS = {
+    **{name: case.model for name, case in CASES.items()},
+    "attention of ONNX itself": imported(onnx.parser.parse_model(ATTENTION_OF_ONNX)),
+}
+
+
 @pytest.mark.parametrize("precision", LEAST_DB)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", MODELS)
 def test_all_of_it_runs_on_the_npu_and_is_right(name: str, precision: str) -> None:
-    model = CASES[name].model
+    model = MODELS[name]
     assert on_host(model, precision) == []
     feeds = random_feeds(model)
     (wanted,) = execute(model, feeds)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgefusion.passes.remove_identities import RemoveIdentities
-from tests.graph_cases import Weights, rewritten, untouched
+from tests.graph_cases import Array, Weights, rewritten, untouched
 
 WEIGHTS: Weights = {
     "same": np.array([2, -1, 4]),
@@ -73,6 +73,21 @@ def test_what_readers_repeat_themselves_is_not_expanded(reader: str, ops: list[s
         assert untouched(RemoveIdentities(), text, weights).ops == ops
     else:
         assert rewritten(RemoveIdentities(), text, weights).ops == ops
+
+
+@pytest.mark.parametrize(
+    ("condition", "ops"),
+    [
+        (np.zeros((3, 1), np.bool_), ["Relu", "Neg"]),
+        (np.array([[False], [True], [False]]), ["Relu", "Where", "Neg"]),
+        (np.ones((1, 1), np.bool_), ["Relu", "Where", "Neg"]),
+    ],
+)
+def test_a_choice_that_is_always_the_same_goes(condition: Array, ops: list[str]) -> None:
+    """As ONNX's Attention guards rows that are masked out; not what would have to be repeated."""
+    weights: Weights = {"rows": condition, "nought": np.array([0.5], np.float32)}
+    run = rewritten if "Where" not in ops else untouched
+    assert run(RemoveIdentities(), case("Where(rows, nought, r)"), weights).ops == ops
 
 
 def test_results_nobody_reads_go() -> None:
