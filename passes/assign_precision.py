@@ -15,6 +15,7 @@ from typing import ClassVar
 import numpy as np
 
 from edgefusion.compiler.frontend.placement import host_nodes
+from edgefusion.compiler.graph.functions import kind_and_tokens
 from edgefusion.compiler.graph.graph import Graph, Node, Tensor
 from edgefusion.compiler.graph.names import PRECISION
 from edgefusion.compiler.graph.weights import Array, Values
@@ -98,7 +99,7 @@ def _store_halves(graph: Graph, node: Node, halves: dict[Tensor, Tensor]) -> Non
 
 def _is_mask(node: Node, index: int) -> bool:
     """Whether operand ``index`` is added to scores before a softmax."""
-    if node.op == "Attention_mask":
+    if kind_and_tokens(node.op)[0] == "Attention":
         return index == 3
     reader = node.output.only_consumer
     return node.op == "Add" and reader is not None and reader.op == "Softmax"

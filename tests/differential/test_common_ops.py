@@ -142,9 +142,9 @@ def on_host(model: onnx.ModelProto, precision: str) -> list[str]:
 ATTENTION_OF_ONNX = (
     '<ir_version: 10, opset_import: ["" : 23]> '
     "g (float[1, 24, 64] q, float[1, 20, 32] k, float[1, 20, 32] v) => (float[1, 24, 64] y) "
-    "{ y = Attention<q_num_heads = 4, kv_num_heads = 2>(q, k, v) }"
+    "{ y = Attention<q_num_heads = 4, kv_num_heads = 2, is_causal = 1>(q, k, v) }"
 )
-"""With a guard against rows that are masked out, where nothing is masked."""
+"""With a guard against rows that are masked out, of which there are none."""
 
 
 def test_attention_of_onnx_itself_is_one_op() -> None:
