@@ -1,5 +1,7 @@
 """Split in halves, value * f(gate): a gated linear unit becomes one op.
 
+Older exporters write the halves of torch's ``chunk`` as two Slices.
+
 ``GEGLU`` for exact GELU, ``GLU_f`` for other functions but steep ones, whose gates no one INT16
 scale holds. The kernel reads the value from the first half and the gate from the second; the other
 order is refused, for it computes something else.
@@ -15,7 +17,7 @@ import onnx
 from edgefusion.compiler.graph.elementwise import unary_function
 from edgefusion.compiler.graph.functions import function_for
 from edgefusion.compiler.graph.graph import Graph
-from edgefusion.compiler.graph.node import Node
+from edgefusion.compiler.graph.node import Node, Tensor
 from edgefusion.passes.matching import is_op, leak, normalized_axis, other_operand
 from edgefusion.passes.pass_base import PassContext, PassResult, Remarks
 
@@ -29,22 +31,63 @@ class FuseGeglu:
     def run(self, graph: Graph, context: PassContext) -> PassResult:  # noqa: ARG002
         """Rewrite every match."""
         remarks = Remarks(self.name)
-        for split in graph.nodes:
-            if not is_op(split, "Split") or len(split.outputs) != 2:
+        for node in graph.nodes:
+            if node.removed or (halves := _halves(node)) is None:
                 continue
-            match = _match(split)
+            match = _match(halves)
             if isinstance(match, str):
-                remarks.missed(split, match)
+                remarks.missed(node, match)
             elif match:
                 function, nodes = match
-                x = split.inputs[0]
-                fused = graph.fuse(nodes, function, [x], [nodes[-1].output])
-                remarks.matched(fused, f"{function.name} of {list(x.shape)}")
+                fused = graph.fuse(nodes, function, [halves.x], [nodes[-1].output])
+                remarks.matched(fused, f"{function.name} of {list(halves.x.shape)}")
         return remarks.result()
 
 
-def _match(split: Node) -> tuple[onnx.FunctionProto, list[Node]] | str | None:
-    value, gate = split.outputs
+@dataclass(frozen=True, slots=True)
+class _Halves:
+    """What ``makers`` part ``x`` into along ``axis``."""
+
+    makers: tuple[Node, ...]
+    x: Tensor
+    axis: int
+    first: Tensor
+    second: Tensor
+
+
+def _halves(node: Node) -> _Halves | None:
+    """Of a Split in two, or of a Slice from the beginning beside one that goes on to the end."""
+    if is_op(node, "Split") and len(node.outputs) == 2:
+        x = node.inputs[0]
+        axis = normalized_axis(node.get_int("axis", 0), x.rank)
+        return _Halves((node,), x, axis, *node.outputs)
+    if (cut := _cut(node)) is None or cut[1]:
+        return None
+    x, (axis, _, middle) = node.inputs[0], cut
+    rest = (axis, middle, x.shape[axis])
+    other = next((c for c in x.consumers if _cut(c) == rest), None)
+    if other is None:
+        return None
+    return _Halves((node, other), x, axis, node.output, other.output)
+
+
+def _cut(node: Node) -> tuple[int, int, int] | None:
+    """The axis of which ``node`` takes one stretch, its first element and the one behind its last;
+    None for other ops."""
+    if not is_op(node, "Slice") or not all(tensor.is_constant for tensor in node.inputs[1:]):
+        return None
+    x, *bounds = node.inputs
+    if any(bound.values().size != 1 for bound in bounds):
+        return None
+    given = [int(bound.values().item()) for bound in bounds]
+    start, end, axis, step = [*given, *(0, 1)[len(given) - 2 :]]
+    axis = normalized_axis(axis, x.rank)
+    taken = range(x.shape[axis])[start:end]
+    return (axis, taken.start, taken.stop) if step == 1 else None
+
+
+def _match(halves: _Halves) -> tuple[onnx.FunctionProto, list[Node]] | str | None:
+    value, gate = halves.first, halves.second
     for half, other in ((gate, value), (value, gate)):
         for activation in half.consumers:
             function = unary_function(activation)
@@ -56,12 +99,11 @@ def _match(split: Node) -> tuple[onnx.FunctionProto, list[Node]] | str | None:
                 continue
             if half is value:
                 return "the function is applied to the first half; the gate must be the second"
-            x = split.inputs[0]
-            if normalized_axis(split.get_int("axis", 0), x.rank) != x.rank - 1:
-                return f"the split is along axis {split.get_int('axis', 0)}, not the last"
+            if halves.axis != halves.x.rank - 1:
+                return f"the split is along axis {halves.axis}, not the last"
             if value.shape != gate.shape:
                 return f"the halves differ: {list(value.shape)} and {list(gate.shape)}"
-            nodes = [split, activation, product]
+            nodes = [*halves.makers, activation, product]
             kind = ("GEGLU", ()) if function.name == "gelu" else ("GLU", (function.token,))
             return leak(nodes, [product.output]) or (function_for(*kind), nodes)
     return None
