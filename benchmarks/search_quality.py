@@ -178,7 +178,7 @@ class Job:
         if self.first < 0:
             return attention_rows(self.network, machine)
         schedule = schedule_named("pipelined")
-        scene = unlowered(as_planned(self.network, schedule), machine, schedule)
+        scene = unlowered(as_planned(self.network, machine, schedule), machine, schedule)
         answers = Answers(scene, schedule, Learnt())
         asked = questions_of(self.plan, scene)[self.first :: _PARTS]
         rows = []

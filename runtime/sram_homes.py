@@ -85,12 +85,12 @@ class SramHomes:
 
     def __init__(self, program: Program, stripes: Mapping[tuple[int, int], Stripes]) -> None:
         self._program = program
-        self._whole: dict[tuple[int, int], int] = {}
+        self._whole: dict[tuple[int, int], BufferRecord] = {}
         self._rolling: dict[tuple[int, int], _Rolling] = {}
         buffers = {b.name: b for b in program.buffers if b.space is Space.SRAM}
         for resident in program.residents:
             if buffer := buffers.get(program.tensors[resident.tensor].name):
-                self._whole[resident.first, resident.tensor] = buffer.address
+                self._whole[resident.first, resident.tensor] = buffer
         slots: dict[str, dict[int, BufferRecord]] = {}
         for name, buffer in buffers.items():
             numbered = _NUMBERED.fullmatch(name)
@@ -123,5 +123,7 @@ class SramHomes:
             return None
         key = self._program.ops[instruction.op].group, operand.tensor
         if key in self._whole:
-            return self._whole[key]
+            home = self._whole[key]
+            inside = 0 <= operand.address - home.address < home.nbytes
+            return home.address if inside else None  # a copy elsewhere, of which sums are made
         return self._rolling[key].base(operand) if key in self._rolling else None

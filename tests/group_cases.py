@@ -136,7 +136,7 @@ class ChainBuilder:
             x=x,
             gamma=gamma,
             beta=beta,
-            stats=self.sums.get(x, ""),
+            stats=(self.sums[x],) if x in self.sums else (),
             groups=groups,
             epsilon=1e-5,
             function="silu",
@@ -208,6 +208,16 @@ def wide_tail(height: int = 24, width: int = 20, channels: int = 16) -> Network:
     return c.build(c.conv(c.group_norm(h), 4, function="silu"))
 
 
+def normed_skip(height: int = 20, width: int = 16, channels: int = 24) -> Network:
+    """A skip and what comes back from half the size, concatenated, normalised and added to."""
+    c = ChainBuilder()
+    x = c.conv(c.input(1, height, width, 8), channels, stats=True)
+    h = c.conv(c.group_norm(x), channels, stride=2, function="silu")
+    whole = c.concat(c.conv(h, 2 * channels, upsample=2), x)
+    short = c.conv(whole, 8, kernel=1)
+    return c.build(c.conv(c.group_norm(whole, groups=6), 8, add=short))
+
+
 def heavy_tail(height: int = 20, width: int = 16, channels: int = 128) -> Network:
     """Filters that are large beside the maps: they need more of SRAM than there is."""
     c = ChainBuilder()
@@ -275,6 +285,7 @@ CASES: Mapping[str, Callable[[], Network]] = {
     "residual": residual_block,
     "wide tail": wide_tail,
     "down and up": down_and_up,
+    "normed skip": normed_skip,
     "heavy tail": heavy_tail,
     "up by phases": up_by_phases,
     "transformer": transformer,
@@ -309,7 +320,12 @@ def drawn_values(
                 constants[t.scale_tensor] = scale.reshape(-1).astype(np.float32)
             constants[name] = values
     integer = any(t.dtype is DType.INT16 for t in network.tensors.values())
-    ranges = {name: Range(-LARGEST, LARGEST) for name in measured_tensors(network)}
+    # Steps that differ, as what is concatenated has.
+    largest = [LARGEST * (1 + place % 3 / 4) for place in range(len(network.tensors))]
+    ranges = {
+        name: Range(-most, most)
+        for name, most in zip(measured_tensors(network), largest, strict=False)
+    }
     return (assign_scales(network, ranges) if integer else {}), inputs, constants
 
 

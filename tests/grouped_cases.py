@@ -50,7 +50,7 @@ def norm_chain(height: int = 48, width: int = 32, channels: int = 32) -> Network
     pads = {"strides": (1, 1), "pads": (1, 1, 1, 1)}
     b.op("conv1", Conv(x="x", w="w1", **pads), "a", (Epilogue("stats", "stats"),))
     norm = GroupNorm(
-        x="a", gamma="gamma", beta="beta", stats="stats", groups=8, epsilon=1e-5, function="silu"
+        x="a", gamma="gamma", beta="beta", stats=("stats",), groups=8, epsilon=1e-5, function="silu"
     )
     b.op("norm", norm, "n")
     b.op("conv2", Conv(x="n", w="w2", **pads), "y")

@@ -181,7 +181,7 @@ def group_norm_case(
         x="x",
         gamma="gamma",
         beta="beta",
-        stats="stats" if given else "",
+        stats=("stats",) if given else (),
         groups=groups,
         epsilon=1e-5,
         function="silu",

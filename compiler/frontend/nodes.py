@@ -98,7 +98,9 @@ def group_norm(b: NetworkBuilder, node: Node) -> None:
     """GroupNormLast_*; given statistics are the fourth operand."""
     _, tokens = kind_and_tokens(node.op)
     function = next((network_function(token) for token in tokens if token != "stats"), "")
-    operands = dict(zip(("x", "gamma", "beta", "stats"), node.inputs, strict=False))
+    x, gamma, beta, *stats = node.inputs
+    operands: dict[str, Tensor | list[Tensor]] = {"x": x, "gamma": gamma, "beta": beta}
+    operands["stats"] = stats
     attributes = {
         "groups": node.get_int("num_groups"),
         "epsilon": node.get_float("epsilon"),

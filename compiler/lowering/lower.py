@@ -71,7 +71,7 @@ def lower(
     """
     if not network.ops:
         raise InputError(f"{network.name}: the graph has no ops to compile")
-    network = as_planned(network, schedule)
+    network = as_planned(network, machine, schedule)
 
     def said(index: int, count: int) -> None:
         if progress is not None and index % 25 == 0:
@@ -278,7 +278,7 @@ def scene_of(
 
 def rebound(program: Program, network: Network, machine: Machine, schedule: Schedule) -> Program:
     """The same instructions of ``network``, with the bounds that they have on ``machine``."""
-    parts = _parts(as_planned(network, schedule), schedule)
+    parts = _parts(as_planned(network, machine, schedule), schedule)
     return bound_again(
         program, [(_with_instructions(p), unlowered(p, machine, schedule)) for p in parts]
     )
@@ -288,13 +288,13 @@ def stripes(
     program: Program, network: Network, machine: Machine, schedule: Schedule
 ) -> dict[tuple[int, int], Stripes]:
     """By group and tensor of the ``program`` of ``network``, the stripes of what rolls."""
-    network = as_planned(network, schedule)
+    network = as_planned(network, machine, schedule)
     return stripes_of(program, network.ops, unlowered(network, machine, schedule))
 
 
-def as_planned(network: Network, schedule: Schedule) -> Network:
+def as_planned(network: Network, machine: Machine, schedule: Schedule) -> Network:
     """The network whose ops are planned."""
-    return with_early_statistics(network) if schedule.groups else network
+    return with_early_statistics(network, machine.sram_bytes) if schedule.groups else network
 
 
 def unlowered(network: Network, machine: Machine, schedule: Schedule) -> Scene:

@@ -205,6 +205,6 @@ def signature(ops: Sequence[NetOp], scene: Scene, marks: Mapping[str, str]) -> A
             mark = marks.get(root, "")
             entries.append((number, tensor.shape, tensor.dtype, scaled, tensor.role, mark))
         attributes = tuple(op.kind.attributes.items())
-        functions = tuple(step.function for step in op.epilogue)
+        functions = tuple((step.function, bool(step.like)) for step in op.epilogue)
         described.append((op.kind.name, tuple(entries), attributes, functions))
     return tuple(described)

@@ -71,9 +71,10 @@ def operand(use: Use = Use.ACTIVATION, *, optional: bool = False) -> Any:
     return field(default="", metadata=metadata) if optional else field(metadata=metadata)
 
 
-def operand_list() -> Any:
-    """A field that names any number of activations."""
-    return field(metadata={"use": Use.ACTIVATION, "many": True})
+def operand_list(use: Use = Use.ACTIVATION, *, optional: bool = False) -> Any:
+    """A field that names any number of tensors; none where optional ones are absent."""
+    metadata = {"use": use, "many": True}
+    return field(default=(), metadata=metadata) if optional else field(metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,10 +101,12 @@ class Kind:
     @property
     def inputs(self) -> tuple[str, ...]:
         """Names of the operands in order, '' for an absent optional one."""
-        names: list[str] = []
-        for key, (_, many) in self.operand_fields().items():
-            names.extend(getattr(self, key) if many else (getattr(self, key),))
-        return tuple(names)
+        return tuple(name for key in self.operand_fields() for name in self._named(key))
+
+    def _named(self, key: str) -> tuple[str, ...]:
+        """The tensors that a field of operands names."""
+        _, many = self.operand_fields()[key]
+        return tuple(getattr(self, key)) if many else (getattr(self, key),)
 
     @classmethod
     def summary(cls) -> str:
@@ -113,10 +116,8 @@ class Kind:
 
     def operands_for(self, use: Use) -> tuple[str, ...]:
         """Names of the operands that are present and used as ``use``."""
-        found = (
-            getattr(self, key) for key, (own, _) in self.operand_fields().items() if own is use
-        )
-        return tuple(name for name in found if name)
+        keys = (key for key, (own, _) in self.operand_fields().items() if own is use)
+        return tuple(name for key in keys for name in self._named(key) if name)
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -188,9 +189,15 @@ class Kind:
         """The operand of which it makes sums that another op could hand it; '' for none."""
         return ""
 
-    def with_statistics(self, name: str) -> Kind:
-        """The kind that reads the sums of ``summed`` from the tensor ``name``."""
+    def with_statistics(self, *names: str) -> Kind:
+        """The kind that reads the sums of ``summed`` from the tensors ``names``, channels side by
+        side."""
         raise NotImplementedError
+
+    def side_by_side(self, tensors: Tensors) -> tuple[str, ...]:
+        """The operands that the result's channels are those of, one after the other; none where
+        channels are computed."""
+        return ()
 
     def joined(self, maker: Kind) -> Kind | None:
         """The kind that computes what ``maker`` makes, and this of it; None if there is none."""
@@ -223,6 +230,16 @@ def operand_name(kind: Kind, key: str) -> str:
     value = getattr(kind, label)
     name: str = value[int(rest[:-1])] if bracket else value
     return name
+
+
+def parts_of(shapes: Mapping[str, Shape], axis: int, span: Span) -> dict[str, tuple[int, Span]]:
+    """What of operands that lie one after the other along ``axis`` is in the ``span`` of all."""
+    found, begin = {}, 0
+    for key, shape in shapes.items():
+        start, stop = (min(max(at - begin, 0), shape[axis]) for at in (span.start, span.stop))
+        found[key] = axis, Span(start, stop - start)
+        begin += shape[axis]
+    return found
 
 
 def along(shape: Shape, result: Shape, axis: int, span: Span) -> tuple[int, Span] | None:

@@ -22,11 +22,13 @@ class Epilogue:
 
     ``function``: ``add`` (``operand`` has the result's shape, or broadcasts over all but its last
     axis), a unary function name, or ``stats`` (``operand`` names the extra output stats[2,c]: sums
-    and sums of squares of every channel, for the GroupNorm that follows).
+    and sums of squares of every channel, for a GroupNorm that follows). Statistics are of the
+    result as it is, or in the steps of the tensor ``like``, which holds it among others.
     """
 
     function: str
     operand: str = ""
+    like: str = ""
 
     @property
     def is_statistics(self) -> bool:

@@ -19,7 +19,14 @@ from edgefusion.compiler.lowering.rule import (
     tiling,
 )
 from edgefusion.compiler.lowering.view import View
-from edgefusion.compiler.network.kind import Kind, Scaling, Shape, operand, operand_list
+from edgefusion.compiler.network.kind import (
+    Kind,
+    Scaling,
+    Shape,
+    operand,
+    operand_list,
+    parts_of,
+)
 from edgefusion.compiler.network.tensor import Tensors
 from edgefusion.compiler.network.window import Span, Window
 from edgefusion.compiler.ops.conv_stage import dense_image
@@ -96,16 +103,15 @@ class Concat(LoweredKind):
         """The same elements; along the axis itself, what of each part lies in the span."""
         if axis != self.axis:
             return dict.fromkeys(shapes, (axis, span))
-        found, begin = {}, 0
-        for key, shape in shapes.items():
-            start, stop = (min(max(at - begin, 0), shape[axis]) for at in (span.start, span.stop))
-            found[key] = axis, Span(start, stop - start)
-            begin += shape[axis]
-        return found
+        return parts_of(shapes, axis, span)
+
+    def side_by_side(self, tensors: Tensors) -> tuple[str, ...]:
+        """Its parts, where rows are concatenated."""
+        return self.parts if self.axis == len(tensors[self.parts[0]].shape) - 1 else ()
 
     def collects_statistics(self, tensors: Tensors) -> bool:
         """Where parts lie side by side in every row."""
-        return self.axis == len(tensors[self.parts[0]].shape) - 1
+        return bool(self.side_by_side(tensors))
 
     def tilings(self, context: OpContext) -> Iterator[Tiling]:
         """Tiles of rows, all axes before the concatenated one folded."""
@@ -174,7 +180,7 @@ class _ConcatStage(Stage):
                     part = source.box((r.start, p.start), (r.size, p.size))
                     tile = self.copied(part, target)
                     if p.size == c.size:  # pieces are of no statistics
-                        self.epilogue.collect(self.e, tile, c, first=r.start == 0)
+                        self.epilogue.collect_all(self.e, tile, c, first=r.start == 0)
                     self.e.deliver(target, tile)
             column += c.size
 

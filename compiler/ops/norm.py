@@ -23,7 +23,7 @@ from edgefusion.compiler.lowering.rule import (
     tiling,
 )
 from edgefusion.compiler.lowering.view import View
-from edgefusion.compiler.network.kind import Shape, Use, operand
+from edgefusion.compiler.network.kind import Shape, Use, operand, operand_list, parts_of
 from edgefusion.compiler.network.tensor import statistics_dtype
 from edgefusion.compiler.network.window import Span
 from edgefusion.compiler.ops.elementwise import RowKind
@@ -33,13 +33,13 @@ from edgefusion.runtime.specification import Attrs
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupNorm(LoweredKind):
-    """x[1,...,c], gamma[c], beta[c], [stats[2,c]] -> y; groups, epsilon, function ('' or 'silu')"""
+    """x[1,...,c], gamma[c], beta[c], stats[2,c]... -> y; groups, epsilon, function ('', 'silu')"""
 
     name: ClassVar[str] = "group_norm"
     x: str = operand()
     gamma: str = operand(Use.NORM)
     beta: str = operand(Use.NORM)
-    stats: str = operand(Use.STATISTICS, optional=True)
+    stats: tuple[str, ...] = operand_list(Use.STATISTICS, optional=True)
     groups: int
     epsilon: float
     function: str = ""
@@ -49,9 +49,9 @@ class GroupNorm(LoweredKind):
         """x."""
         return "" if self.stats else self.x
 
-    def with_statistics(self, name: str) -> GroupNorm:
+    def with_statistics(self, *names: str) -> GroupNorm:
         """Sums of every channel."""
-        return replace(self, stats=name)
+        return replace(self, stats=names)
 
     def result_shape(self, shapes: Mapping[str, Shape]) -> Shape:
         """As x."""
@@ -73,7 +73,13 @@ class GroupNorm(LoweredKind):
         """The same elements, and what belongs to their channels."""
         if axis < len(result) - 1:
             return {"x": (axis, span)}
-        return {"x": (axis, span), "gamma": (0, span), "beta": (0, span), "stats": (1, span)}
+        sums = {key: shape for key, shape in shapes.items() if key.startswith("stats")}
+        return {
+            "x": (axis, span),
+            "gamma": (0, span),
+            "beta": (0, span),
+            **parts_of(sums, 1, span),
+        }
 
     def tilings(self, context: OpContext) -> Iterator[Tiling]:
         """Given statistics: tiles of rows. Else whole columns of some groups that stay, or two
@@ -166,8 +172,14 @@ class _GroupNormStage(Stage):
             flat = source.reshape(source.operand.elements)
             self.loaded.append(self.e.bring(buffer, flat.box((c.start,), (c.size,))))
         if self.way == "given":
-            given = columns(self.context.view(self.norm.stats), c.start, c.size)
-            self.e.load(self.statistics(c), given)
+            sums, column = self.statistics(c), 0
+            given = {name: self.context.view(name) for name in self.norm.stats}
+            shapes = {name: view.shape for name, view in given.items()}
+            for name, (_, part) in parts_of(shapes, 1, Span(c.start, c.size)).items():
+                if part.size:
+                    target = columns(sums, column, part.size)
+                    self.e.load(target, columns(given[name], part.start, part.size))
+                column += part.size
 
     def bring(self, x: View, r: Tile, c: Tile, *, again: bool = False) -> View:
         """A tile of x."""

@@ -150,7 +150,7 @@ def norm_of_conv() -> Network:
     conv = Conv(x="x", w="w", bias="bias", pads=(1, 1, 1, 1))
     b.op("conv", conv, "h", (Epilogue("stats", "stats"),))
     norm = GroupNorm(
-        x="h", gamma="gamma", beta="beta", stats="stats", groups=8, epsilon=1e-5, function="silu"
+        x="h", gamma="gamma", beta="beta", stats=("stats",), groups=8, epsilon=1e-5, function="silu"
     )
     b.op("norm", norm, "y")
     return half_network(b.build())

@@ -32,7 +32,7 @@ TIGHT = {"residual": 24, "up by phases": 24, "transformer": 24, "heavy tail": 16
 
 def planned(network: Network, machine: Machine) -> tuple[Plan, Scene, Answers]:
     """A plan, where tensors lie, and what answers its questions again."""
-    scene = unlowered(as_planned(network, PIPELINED), machine, PIPELINED)
+    scene = unlowered(as_planned(network, machine, PIPELINED), machine, PIPELINED)
     plan = lower(network, machine, PIPELINED).plan
     return plan, scene, Answers(scene, PIPELINED, Learnt())
 

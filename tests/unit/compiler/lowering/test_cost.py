@@ -52,9 +52,9 @@ def test_copies_of_buffers_change_no_work_and_take_sram_in_proportion(case: str)
 
 @pytest.mark.parametrize("case", sorted(set(CASES) - {"convs"}))
 def test_ops_emitted_by_themselves_add_up_to_their_group(case: str) -> None:
-    network = as_planned(CASES[case](), PIPELINED)
     kib = 160 if case == "heavy tail" else 24
     machine = MACHINE.with_values(sram_bytes=kib * KIB, dma_bandwidth_bytes_per_s=2e9)
+    network = as_planned(CASES[case](), machine, PIPELINED)
     plan = lower(CASES[case](), machine, PIPELINED).plan
     loops = [(at, group) for at, group in enumerate(plan.groups) if group.loop.stripe]
     assert loops, "choose another machine"
