@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edgefusion.compiler.lowering.answers import Question
 from edgefusion.compiler.lowering.group_search import Choice
 
-_WIDTH = 3
+_WIDTH = 8
 """States that are followed at each op."""
 
 New = tuple[str, int, bool]
@@ -39,13 +39,16 @@ class _Rank:
 
 
 class Reached:
-    """States that have come to one op. ``held_bytes`` says what residents take of SRAM, and
-    ``saved`` what so many bytes there promise to save."""
+    """States that have come to one op, of which ``width`` and a few are kept. ``held_bytes`` says
+    what residents take of SRAM, and ``saved`` what so many bytes there promise to save."""
 
     def __init__(
-        self, held_bytes: Callable[[Sequence[New]], int], saved: Callable[[int], float]
+        self,
+        held_bytes: Callable[[Sequence[New]], int],
+        saved: Callable[[int], float],
+        width: int = _WIDTH,
     ) -> None:
-        self._held_bytes, self._saved = held_bytes, saved
+        self._held_bytes, self._saved, self._width = held_bytes, saved, width
         self._states: list[tuple[_Rank, State]] = []
 
     def __bool__(self) -> bool:
@@ -69,7 +72,7 @@ class Reached:
         # What pays now may stand in the way of what follows: those with room are kept as well.
         roomy = min(ranked, key=lambda entry: (entry[0].held_bytes, entry[0].cost))
         cheapest = min(ranked, key=lambda entry: entry[0].cost)
-        return list(dict.fromkeys(s for _, s in (*ranked[:_WIDTH], roomy, cheapest)))
+        return list(dict.fromkeys(s for _, s in (*ranked[: self._width], roomy, cheapest)))
 
     def may_keep(self, least_cost: float, residents: Sequence[New]) -> bool:
         """Whether a state that costs at least so much can be among those that are kept: not if one
@@ -83,7 +86,7 @@ class Reached:
         roomier = any(r.held_bytes < own.held_bytes for r in ranks) or any(
             r.held_bytes == own.held_bytes for r in cheaper
         )
-        return not (cheaper and roomier and len(ahead) >= _WIDTH)
+        return not (cheaper and roomier and len(ahead) >= self._width)
 
     def _rank(self, cost: float, residents: Sequence[New]) -> _Rank:
         held = self._held_bytes(residents)

@@ -33,7 +33,7 @@ from edgefusion.compiler.schedule.schedule import Grouping, Schedule
 from edgefusion.runtime.groups import STATISTICS
 from edgefusion.runtime.isa import Role
 
-_LONGEST = 5
+_LONGEST = 6
 """Ops that a group has at most."""
 _SMALL = 4
 """Where the tensors between ops take less than this part of SRAM, they stay there whole, and

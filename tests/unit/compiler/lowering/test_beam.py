@@ -17,7 +17,7 @@ def held(residents: Sequence[New]) -> int:
 
 
 def reached(*states: State) -> Reached:
-    found = Reached(held, lambda nbytes: 0.7 * nbytes)
+    found = Reached(held, lambda nbytes: 0.7 * nbytes, width=3)
     for state in states:
         found.enter(state)
     return found
