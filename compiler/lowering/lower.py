@@ -51,6 +51,9 @@ from edgefusion.runtime.tensor_numbers import PLAIN, ROW_NORMALISED, UNCALIBRATE
 
 Progress = Callable[[str], None]
 
+_STORING = 2
+"""Groups after its last reader for which a tensor stays where it is that is stored as well."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lowered:
@@ -237,11 +240,21 @@ def _planned(
 def _laid_out(plan: Plan, scene: Scene, schedule: Schedule) -> SramLayout | Crowded:
     """Where the buffers of a plan lie in SRAM, and what stays there."""
     requests = [_requests(g, i, plan, scene, schedule) for i, g in enumerate(plan.groups)]
-    lives = [
-        Lifetime(r.root, r.first, r.last, scene.tensors[r.root].nbytes) for r in plan.residencies
-    ]
     machine = scene.machine
-    return lay_out(lives, requests, machine.sram_bytes, machine.sram_align_bytes)
+    # What is stored as well gives way late, where there is room: its stores are often under way
+    # when its last reader is done, and who takes its bytes would wait for them.
+    final = len(plan.groups) - 1
+    late = {r.root: min(r.last + _STORING, final) for r in plan.residencies if not r.alone}
+    while True:
+        lives = [
+            Lifetime(r.root, r.first, late.get(r.root, r.last), scene.tensors[r.root].nbytes)
+            for r in plan.residencies
+        ]
+        layout = lay_out(lives, requests, machine.sram_bytes, machine.sram_align_bytes)
+        if isinstance(layout, SramLayout) or not late:
+            return layout
+        near = min(late, key=lambda root: abs(late[root] - layout.group))
+        del late[near]
 
 
 def _requests(

@@ -11,6 +11,7 @@ from edgefusion.compiler.lowering.group_search import Choice
 from edgefusion.compiler.lowering.lower import Lowered, lower
 from edgefusion.compiler.network.network import Network
 from edgefusion.compiler.schedule.schedule import schedule_named
+from edgefusion.runtime.isa import Space
 from edgefusion.runtime.ledger import traffic_ledger
 from edgefusion.runtime.simulator import simulate
 from edgefusion.runtime.target import load_target
@@ -145,3 +146,21 @@ def test_what_is_not_searched_changes_no_plan(case: str, monkeypatch: pytest.Mon
     spared = planned(CASES[case](), 48, 17e9)
     monkeypatch.setattr(Reached, "may_keep", lambda *_: True)
     assert planned(CASES[case](), 48, 17e9).plan == spared.plan
+
+
+def test_what_is_stored_as_well_gives_way_late() -> None:
+    c = ChainBuilder()
+    x = c.linear(c.input(1, 64, 32), 32)
+    h = c.linear(c.linear(c.linear(c.linear(x, 32), 32), 32), 32)
+    lowered = planned(c.build(x, h), 64, 1e9)
+    program = lowered.program
+    (near,) = (r for r in program.residents if not r.alone)
+    assert program.tensors[near.tensor].name == x
+    assert near.last < len(program.groups) - 2
+    group_of = [program.ops[op].group for op in program.columns.op]
+    (home,) = (b for b in program.buffers if b.name == x and b.space is Space.SRAM)
+    for b in program.buffers:
+        begun = group_of[b.first]
+        if b.space is Space.SRAM and near.last < begun <= near.last + 2:
+            apart = b.address + b.nbytes <= home.address or home.address + home.nbytes <= b.address
+            assert apart, b.name
