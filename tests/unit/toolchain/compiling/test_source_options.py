@@ -18,7 +18,7 @@ ELSEWHERE = {
     *("source", "output", "target", "schedules", "steps", "progress"),
     *("budgets", "work_dir", "dump_ir"),
     # Values, which no latency depends on.
-    *("calibration_prompts", "calibration", "calibration_method"),
+    *("calibration_prompts", "pictures", "calibration", "calibration_method"),
 }
 
 
