@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edgefusion.compiler.lowering.bounds import bus_ps
 from edgefusion.compiler.lowering.emitter import Emitter
-from edgefusion.compiler.lowering.group import emit_group
+from edgefusion.compiler.lowering.group import emit_group, tile_of
 from edgefusion.compiler.lowering.group_bounds import BoundFinder
 from edgefusion.compiler.lowering.group_search import Choice, LoopSearch, OpInLoops, cost_of
+from edgefusion.compiler.lowering.held import Resident
 from edgefusion.compiler.lowering.plan import Group, Loop, Member
 from edgefusion.compiler.lowering.rehearsal import rehearse, rehearse_best
 from edgefusion.compiler.lowering.rule import OpContext
 from edgefusion.compiler.lowering.scene import Scene, signature, with_residents
 from edgefusion.compiler.lowering.tile_search import CLOSE, Candidate, Known, search
-from edgefusion.compiler.network.network import NetOp
+from edgefusion.compiler.lowering.view import Overlay
+from edgefusion.compiler.network.network import NetOp, operands, results
+from edgefusion.compiler.network.rows import row_bytes, row_count
 from edgefusion.compiler.schedule.schedule import Schedule
 from edgefusion.runtime.groups import NO_BOUNDS
 
@@ -141,7 +144,8 @@ class Answers:
             def time_ps(choice: Choice) -> int:
                 def emit(e: Emitter) -> None:
                     e.begin_group()
-                    emit_group(e, choice.group, scene, [0] * len(choice.group.members))
+                    inside = in_cells(scene, choice.group)
+                    emit_group(e, choice.group, inside, [0] * len(choice.group.members))
 
                 return rehearse(emit, self.scene.machine, self.schedule)
 
@@ -214,3 +218,24 @@ class Answers:
             return min(close, key=lambda c: (c.dma_bytes, c.instructions, c.time_ps))
         close = [c for c in fitting if c.time_ps <= _ROOM * fastest]
         return min(close, key=lambda c: (c.sram_bytes, c.time_ps))
+
+
+def in_cells(scene: Scene, group: Group) -> Scene:
+    """The scene with what the ``group`` finds and leaves in SRAM in cells, as it will be: at no
+    address of its own, and the result in those that the group writes."""
+    views = Overlay(scene.views)
+    ops = [member.op for member in group.members]
+    for root in {scene.root(name) for op in ops for name in (*operands(op), *results(op))}:
+        if not scene.views[root].in_sram:
+            continue
+        tensor = scene.tensors[root]
+        cells = Resident.apart(
+            scene.dram[root].operand.tensor,
+            scene.machine.sram_bytes,
+            row_count(tensor),
+            row_bytes(tensor),
+            tile_of(group, tensor),
+        )
+        for name in scene.names(root):
+            views[name] = cells.view(scene.dram[name])
+    return replace(scene, views=views)

@@ -26,6 +26,7 @@ from edgefusion.compiler.network.rows import (
     row_bytes,
     row_count,
 )
+from edgefusion.compiler.network.tensor import NetTensor
 from edgefusion.compiler.network.window import Span
 
 _EDGE_STEPS = 3
@@ -126,6 +127,17 @@ def stripe_bytes(root: str, rows: int, scene: Scene, e: Emitter) -> int:
     """What stripes of up to ``rows`` of a tensor take, all copies."""
     nbytes = rows * row_bytes(scene.tensors[root])
     return aligned(nbytes, e.machine.sram_align_bytes) * e.schedule.slots
+
+
+def tile_of(group: Group, tensor: NetTensor) -> tuple[int, int]:
+    """Rows and bytes of a row of the tiles that a group's result is written in."""
+    values = dict(group.members[-1].tiling.values)
+    total, width = row_count(tensor), tensor.shape[-1] if tensor.shape else 1
+    rows = int(values.get("lines", values.get("rows", values.get("queries", total))))
+    if "columns" in values:
+        rows *= int(values["columns"])
+    channels = int(values.get("channels", width))
+    return min(rows, total), min(channels, width) * tensor.dtype.nbytes
 
 
 def owners(ops: Sequence[NetOp], scene: Scene) -> dict[str, int]:

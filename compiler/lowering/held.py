@@ -41,11 +41,19 @@ class Resident:
         tile: tuple[int, int],
     ) -> Resident:
         """At ``address``, written in tiles of so many rows and bytes of a row."""
+        made = cls.apart(tensor, address, rows, row_bytes, tile)
+        if not e.dry:
+            e.occupy(name, address, rows * row_bytes, list(made.cells.all()))
+        return made
+
+    @classmethod
+    def apart(
+        cls, tensor: int, address: int, rows: int, row_bytes: int, tile: tuple[int, int]
+    ) -> Resident:
+        """The same, with nothing reserved for it: to see how engines overlap."""
         size, column_bytes = tile
         size = max(size, -(-rows // BANDS)) if size < rows else -(-rows // BANDS)
         cells = Cells.cut(address, row_bytes, range(0, rows, size), column_bytes, ())
-        if not e.dry:
-            e.occupy(name, address, rows * row_bytes, list(cells.all()))
         return cls(tensor, cells)
 
     def view(self, prototype: View) -> View:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from edgefusion.compiler.lowering.answers import Learnt
 from edgefusion.compiler.lowering.early_statistics import with_early_statistics
 from edgefusion.compiler.lowering.emitter import Emitter
-from edgefusion.compiler.lowering.group import emit_group
+from edgefusion.compiler.lowering.group import emit_group, tile_of
 from edgefusion.compiler.lowering.group_records import (
     PlannedPart,
     bound_again,
@@ -152,7 +152,7 @@ def _emitted(
                         part.layout.residents[r.root],
                         row_count(tensor),
                         row_bytes(tensor),
-                        _tile_of(group, tensor),
+                        tile_of(group, tensor),
                     )
                     for name in scene.names(r.root):
                         views[name] = held.view(dram[name])
@@ -266,17 +266,6 @@ def _requests(
     emitter.begin_group()
     emit_group(emitter, group, with_residents(scene, where), [0] * len(group.members))
     return emitter.requests
-
-
-def _tile_of(group: Group, tensor: NetTensor) -> tuple[int, int]:
-    """Rows and bytes of a row of the tiles that a group's result is written in."""
-    values = dict(group.members[-1].tiling.values)
-    total, width = row_count(tensor), tensor.shape[-1] if tensor.shape else 1
-    rows = int(values.get("lines", values.get("rows", values.get("queries", total))))
-    if "columns" in values:
-        rows *= int(values["columns"])
-    channels = int(values.get("channels", width))
-    return min(rows, total), min(channels, width) * tensor.dtype.nbytes
 
 
 def scene_of(
