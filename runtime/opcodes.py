@@ -238,7 +238,8 @@ SPECIFICATIONS: Mapping[Opcode, Specification] = {
         families=_BOTH,
     ),
     Opcode.COPY: Specification(
-        "the same values with other strides, in another type, or in steps of another scale",
+        "the same values with other strides, in another type, or in steps of another scale; as "
+        "they are, they may move to lower addresses over themselves",
         EngineKind.VECTOR,
         (OperandForm("y", "any"),),
         (OperandForm("x", "as y, or a column more for the sums to divide by"),),

@@ -12,6 +12,7 @@ Where a tensor lies is the group's affair, not the ops': rules bring operands fr
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from edgefusion.compiler.lowering.emitter import Emitter
 from edgefusion.compiler.lowering.held import BANDS, Rolling, part
@@ -51,10 +52,11 @@ def emit_group(
         _kind(member.op).emit(e, context, member.tiling)
         _store_whole(e, member.op, scene, loop)
         return
-    frontier = scene.frontier(ops, loop)
+    frontier = scene.frontier(ops, replace(loop, single=frozenset()))
     _, held = frontier.capacities
     views = Overlay(scene.views)
     rolling = {}
+    single = {scene.root(ops[index].outputs[0]) for index in loop.single}
     chosen = range(len(ops)) if only is None else [only]
     owner = owners(ops, scene)
     for root, rows in held.items():
@@ -62,7 +64,7 @@ def emit_group(
             continue
         member = group.members[owner[root]]
         e.turn_to(numbers[owner[root]], member.record, member.slots)
-        slots = e.schedule.slots
+        slots = 1 if root in single else e.schedule.slots
         prototype = scene.views[root]
         label = "in" if root in loop.shared else "out"
         rolling[root] = Rolling.reserve(

@@ -65,7 +65,8 @@ class Resident:
 class Rolling:
     """Stripes of a tensor, each in the next of a few slots of SRAM.
 
-    A stripe begins with the rows that are still needed of the one before, which are copied.
+    A stripe begins with the rows that are still needed of the one before, which are copied: in one
+    slot over rows that nobody needs any more.
     """
 
     e: Emitter
@@ -94,16 +95,22 @@ class Rolling:
 
     def advance(self, first: int, fresh: int) -> None:
         """Begin a stripe at row ``first``, of which those before ``fresh`` are kept."""
-        before = self.view(self.prototype) if self.cells else None
+        old = self.cells
+        before = self.view(self.prototype) if old else None
         self.turn += 1
         slot = self.turn % len(self.addresses)
         origin = self.addresses[slot] - first * self.row_bytes
-        bands = [first, fresh] if first < fresh else [first]
+        # In one slot rows that are still needed from the first on are where they were.
+        same = old is not None and len(self.addresses) == 1 and origin == old.origin
+        stays = same and first < fresh
+        bands = [first, fresh] if first < fresh and not stays else [fresh]
         self.cells = Cells.cut(origin, self.row_bytes, bands, self.row_bytes, self.current[slot])
+        if old is not None and stays:
+            self.cells.bands[:0], self.cells.grid[:0] = old.bands, old.grid
         if not self.e.dry:
             self.current[slot][:] = self.cells.all()
             self.every[slot].extend(self.cells.all())
-        if before is not None and first < fresh:
+        if before is not None and first < fresh and not stays:
             kept = [part(view, first, fresh) for view in (self.view(self.prototype), before)]
             self.e.vector(Opcode.COPY, kept[0], [kept[1]])
 

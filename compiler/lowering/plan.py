@@ -29,7 +29,9 @@ class Loop:
 
     ``rolling`` are the tensors made inside that lie in SRAM by stripes, ``kept`` those of them that
     are stored in DRAM as well (or that stay in SRAM whole), ``shared`` those read from DRAM that
-    are loaded by stripes for several readers or for their halo. All are roots of views.
+    are loaded by stripes for several readers or for their halo. All are roots of views. Stripes of
+    the results of the members ``single`` take each other's place in SRAM: one begins when the last
+    reader of the one before is done.
     """
 
     stripe: int
@@ -37,6 +39,7 @@ class Loop:
     kept: frozenset[str] = frozenset()
     shared: frozenset[str] = frozenset()
     sweeps: int = 1
+    single: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -334,8 +334,9 @@ class _Planner:
             )
             for member, op in zip(choice.group.members, question.ops, strict=True)
         )
-        chosen = choice.group.loop
-        return Group(members, replace(question.loop, stripe=chosen.stripe, sweeps=chosen.sweeps))
+        own = choice.group.loop
+        loop = replace(question.loop, stripe=own.stripe, sweeps=own.sweeps, single=own.single)
+        return Group(members, loop)
 
     def _context(self, op: NetOp, where: Mapping[str, str]) -> OpContext:
         scene = with_residents(self.scene, where)

@@ -7,7 +7,7 @@ import pytest
 from edgefusion.compiler.lowering.emitter import Emitter
 from edgefusion.compiler.lowering.held import BANDS, Resident, Rolling, part
 from edgefusion.compiler.lowering.view import View
-from edgefusion.compiler.schedule.dependences import Region
+from edgefusion.compiler.schedule.dependences import Region, dependence_graph
 from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime.errors import DoesNotFitError
 from edgefusion.runtime.isa import DType, Opcode, Space
@@ -34,8 +34,8 @@ def in_dram(*shape: int) -> View:
     return View(Operand(3, Space.DRAM, 512, DType.INT16, shape, strides), Region(partial=True))
 
 
-def rolling(e: Emitter) -> Rolling:
-    return Rolling.reserve(e, "t", in_dram(*SHAPE), 6, ROW_BYTES, 2)
+def rolling(e: Emitter, slots: int = 2) -> Rolling:
+    return Rolling.reserve(e, "t", in_dram(*SHAPE), 6, ROW_BYTES, slots)
 
 
 def test_stripes_take_turns_and_copy_what_is_still_needed() -> None:
@@ -55,6 +55,42 @@ def test_stripes_take_turns_and_copy_what_is_still_needed() -> None:
     t.advance(6, 6)  # nothing stays
     assert len(e.builder.build()) == 1
     assert part(t.view(t.prototype), 6, 7).operand.address == t.addresses[0]
+
+
+def test_in_one_slot_rows_move_over_those_that_nobody_needs() -> None:
+    e = emitter()
+    t = rolling(e, slots=1)
+    t.advance(0, 0)
+    t.advance(0, 3)  # still needed from the first on: nothing moves
+    assert len(e.builder.build()) == 0
+    assert part(t.view(t.prototype), 3, 4).operand.address == t.addresses[0] + 3 * ROW_BYTES
+    t.advance(1, 4)  # rows 1 to 3 move by one, over themselves
+    (copy,) = e.builder.build().instructions()
+    assert copy.opcode is Opcode.COPY
+    assert copy.inputs[0].address == t.addresses[0] + ROW_BYTES
+    assert copy.outputs[0].address == t.addresses[0]
+    assert copy.outputs[0].shape == (3, 8)
+
+
+def test_a_stripe_in_one_slot_waits_for_the_readers_of_the_one_before() -> None:
+    e = emitter()
+    t = rolling(e, slots=1)
+    t.advance(0, 0)
+
+    def tile() -> View:
+        return View(Operand(4, Space.SRAM, 0, DType.INT16, (1, 8), (16, 2)), Region())
+
+    def rows(first: int) -> View:
+        return part(t.view(t.prototype), first, first + 1)
+
+    e.vector(Opcode.COPY, rows(0), [tile()])
+    t.advance(0, 1)
+    e.vector(Opcode.COPY, tile(), [rows(0)])  # 1: what stays is still what 0 wrote
+    e.vector(Opcode.COPY, rows(1), [tile()])
+    t.advance(1, 2)  # 3: row 1, which 2 wrote, over row 0, which 1 reads
+    before = dependence_graph(e.accesses).before
+    assert 0 in before[1]
+    assert {1, 2} <= set(before[3])
 
 
 def test_kept_rows_and_new_ones_are_waited_for_apart() -> None:
