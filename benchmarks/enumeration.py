@@ -33,6 +33,7 @@ from edgefusion.compiler.lowering.cost import Tally, costs_of
 from edgefusion.compiler.lowering.emitter import Emitter
 from edgefusion.compiler.lowering.group import emit_group, stripe_bytes, turns
 from edgefusion.compiler.lowering.group_bounds import BoundFinder
+from edgefusion.compiler.lowering.group_search import made_inside
 from edgefusion.compiler.lowering.plan import Group, Loop, Member
 from edgefusion.compiler.lowering.rule import OpContext, Tiling
 from edgefusion.compiler.lowering.scene import Scene, with_residents
@@ -227,15 +228,22 @@ class _Loops:
         machine, unit = self.scene.machine, rows_per_index(self.last.shape)
         lines = row_count(self.last) // unit
         granule = min(lines, machine.tensor_granularity_m) if unit == 1 else 1
+        slots = dict.fromkeys((frozenset[int](), made_inside(self.ops, self.loop, self.inside)))
         for height in reversed(sizes(lines, granule)):
-            self._stripe(replace(self.loop, stripe=height * unit, sweeps=1))
+            for single in slots:
+                loop = replace(self.loop, stripe=height * unit, sweeps=1, single=single)
+                self._stripe(loop)
 
     def _stripe(self, loop: Loop) -> None:
         scene = self.scene
         scratch = Emitter.of_costs(scene.machine, self.schedule)
         frontier = scene.frontier(self.ops, loop)
         rows, held = frontier.capacities
-        rolling = sum(stripe_bytes(root, n, scene, scratch) for root, n in held.items())
+        single = {scene.root(self.ops[index].outputs[0]) for index in loop.single}
+        rolling = sum(
+            stripe_bytes(root, n, scene, 1 if root in single else self.schedule.slots)
+            for root, n in held.items()
+        )
         steps = [0] * len(self.ops)
         for _, step in turns(scratch, frontier):
             for i, span in enumerate(step.spans):

@@ -68,7 +68,7 @@ def questions_of(plan: Plan, scene: Scene) -> list[Asked]:
             for r in plan.residencies
             if r.first <= index <= r.last
         }
-        loop = replace(group.loop, stripe=0, sweeps=1)
+        loop = replace(group.loop, stripe=0, sweeps=1, single=frozenset())
         drops = group.members[-1].record.endswith(STATISTICS)
         question = Question.of(ops, loop, where, scene, drops=drops)
         assert question is not None, "it has been answered"

@@ -362,6 +362,7 @@ def ways(lowered: Lowered) -> set[str]:
         "group": any(len(group.members) > 1 for group in groups),
         "kept": any(group.loop.rolling & group.loop.kept for group in groups),
         "shared": any(group.loop.shared for group in groups),
+        "single": any(group.loop.single for group in groups),
         "swept": any(group.loop.sweeps > 1 for group in groups),
         "twice": any(member.record.endswith(":statistics") for member in members),
         "split": any(member.tiling.splits for member in members),

@@ -25,8 +25,8 @@ from edgefusion.runtime.groups import NO_BOUNDS
 
 _BUCKETS = 16
 """SRAM budgets are rounded down to as many parts of SRAM, so that costs can be shared."""
-_REHEARSED_SIZES = 8
-"""Stripe sizes of a group among which those to rehearse are found."""
+_REHEARSED = 8
+"""Ways to run a group among which those to rehearse are found."""
 _SURE = 0.9999
 """Bounds are rounded as a whole, and the times of instructions one by one."""
 _ROOM = 1.001
@@ -168,7 +168,7 @@ class Answers:
         where the tensors of their ops lie, which are any of this signature."""
         if question.is_loop:
             loops = self._loop_search(question)
-            near = loops.within(question.limit_bytes, _REHEARSED_SIZES)
+            near = loops.within(question.limit_bytes)[:_REHEARSED]
             return list(dict.fromkeys([chosen, *near])), loops.scene
         found = [self._as_choice(question, candidate) for candidate in self._alone(question)]
         return found, with_residents(self.scene, question.where)

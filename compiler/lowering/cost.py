@@ -64,6 +64,14 @@ class Tally:
         """Of one candidate alone."""
         return Tally(*(counts[..., candidate : candidate + 1] for counts in self._counts()))
 
+    def of_each(self, candidates: Times) -> Tally:
+        """Of these candidates, in this order; each may be there several times."""
+        return Tally(*(counts[..., candidates] for counts in self._counts()))
+
+    def times(self, counts: Times) -> Tally:
+        """What each candidate does, done so many times."""
+        return Tally(*(own * counts for own in self._counts()))
+
     @staticmethod
     def beside(tallies: Sequence[Tally]) -> Tally:
         """Of all candidates of the ``tallies``, in this order."""
@@ -80,7 +88,8 @@ class Costs:
 
     Times are exact for schedules without overlap, estimates with it: the busiest engine's time
     plus one tile of everything else. One copy overlaps little, and is taken not to. ``least_ps`` is
-    what of it is left when the same work is cut as evenly as engines could wish.
+    what of it is left when the same work is cut as evenly as engines could wish. ``computing_ps``
+    is the time of the busiest engine but for DMA, ``busy_ps`` what all engines do together.
     """
 
     dma_bytes: Times
@@ -88,6 +97,8 @@ class Costs:
     time_ps: Floats
     dma_ps: Times
     least_ps: Floats
+    computing_ps: Times
+    busy_ps: Times
 
 
 def costs_of(
@@ -116,7 +127,15 @@ def costs_of(
             busiest = shares.max(axis=0)
             most = by_kind[[EngineKind.DMA, EngineKind.TENSOR, EngineKind.VECTOR]].max(axis=0)
             time = busiest + (shares.sum(axis=0) - busiest) / np.maximum(most / 2, 1)
-    return Costs(tally.dma_bytes, by_kind.sum(axis=0), time, busy[EngineKind.DMA], least)
+    return Costs(
+        tally.dma_bytes,
+        by_kind.sum(axis=0),
+        time,
+        busy[EngineKind.DMA],
+        least,
+        np.delete(busy, EngineKind.DMA, axis=0).max(axis=0),
+        busy.sum(axis=0),
+    )
 
 
 def _shares(

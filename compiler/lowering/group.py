@@ -11,7 +11,7 @@ Where a tensor lies is the group's affair, not the ops': rules bring operands fr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from edgefusion.compiler.lowering.emitter import Emitter
@@ -36,10 +36,16 @@ last find the rows exhausted."""
 
 
 def emit_group(
-    e: Emitter, group: Group, scene: Scene, numbers: Sequence[int], only: int | None = None
+    e: Emitter,
+    group: Group,
+    scene: Scene,
+    numbers: Sequence[int],
+    only: int | None = None,
+    steps: Iterable[tuple[int, Step]] | None = None,
 ) -> None:
     """Emit a group, or ``only`` what one of its members does in the loop: then what it finds in
-    SRAM has to lie there in the ``scene``. ``numbers`` are the members' ops in the program.
+    SRAM has to lie there in the ``scene``. ``numbers`` are the members' ops in the program. Of the
+    loop a dry emitter may see some ``steps`` alone, each with how many it stands for.
 
     Raises DoesNotFitError where its buffers exceed SRAM.
     """
@@ -78,7 +84,7 @@ def emit_group(
         e.turn_to(numbers[index], member.record, member.slots)
         context = OpContext(member.op, scene.machine, scene.tensors, views)
         stages[index] = _kind(member.op).stage(e, context, member.tiling)
-    for sweep, step in turns(e, frontier):
+    for sweep, step in turns(e, frontier) if steps is None else _standing_for(e, steps):
         for index, stage in stages.items():
             member, span = group.members[index], step.spans[index]
             e.turn_to(numbers[index], member.record, member.slots)
@@ -115,6 +121,27 @@ def turns(e: Emitter, frontier: Frontier) -> Iterator[tuple[int, Step]]:
             yield sweep, frontier.step(tile.start, tile.start + tile.size)
 
 
+def representative_steps(frontier: Frontier) -> list[tuple[int, Step]]:
+    """The first step of a sweep, those that repeat themselves, and a shorter last one; each with
+    how many it stands for."""
+    stripe, period = frontier.loop.stripe, frontier.period
+    whole, rest = divmod(frontier.total, stripe)
+    found = [(1, frontier.step(0, stripe))] if whole else []
+    middle = max(1, (whole - period) // 2)
+    for index in range(middle, min(middle + period, whole)):
+        count = len(range(index, middle + whole - 1, period))
+        found.append((count, frontier.step(index * stripe, (index + 1) * stripe)))
+    if rest:
+        found.append((1, frontier.step(whole * stripe, frontier.total)))
+    return found
+
+
+def _standing_for(e: Emitter, steps: Iterable[tuple[int, Step]]) -> Iterator[tuple[int, Step]]:
+    for e.weight, step in steps:
+        yield 0, step
+    e.weight = 1
+
+
 def _store_whole(e: Emitter, op: NetOp, scene: Scene, loop: Loop) -> None:
     """Store a result that stays in SRAM as well, in as many parts as it has cells."""
     root = scene.root(op.outputs[0])
@@ -125,10 +152,10 @@ def _store_whole(e: Emitter, op: NetOp, scene: Scene, loop: Loop) -> None:
             e.store(part(scene.dram[root], *ends), part(scene.views[root], *ends))
 
 
-def stripe_bytes(root: str, rows: int, scene: Scene, e: Emitter) -> int:
-    """What stripes of up to ``rows`` of a tensor take, all copies."""
+def stripe_bytes(root: str, rows: int, scene: Scene, slots: int) -> int:
+    """What so many slots for stripes of up to ``rows`` of a tensor take."""
     nbytes = rows * row_bytes(scene.tensors[root])
-    return aligned(nbytes, e.machine.sram_align_bytes) * e.schedule.slots
+    return aligned(nbytes, scene.machine.sram_align_bytes) * slots
 
 
 def tile_of(group: Group, tensor: NetTensor) -> tuple[int, int]:

@@ -110,11 +110,15 @@ SETTINGS = (
     Setting("transformer", False, 24, engines=2),
     Setting("transformer", True, 32),
     Setting("transformer", False, 12, seed=0),
+    Setting("transformer", True, 12, seed=0),
     Setting("image transformer", False, 24),
     Setting("image transformer", True, 12, seed=1),
     Setting("image transformer", False, 32, seed=1),
 )
-WAYS = ("group", "kept", "shared", "resident", "near", "twice", "swept", "split", "gated")
+WAYS = (
+    *("group", "kept", "shared", "single", "resident", "near"),
+    *("twice", "swept", "split", "gated"),
+)
 
 
 @cache

@@ -98,7 +98,7 @@ def test_a_poor_search_shows(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def poorest(self: Answers, question: Question) -> Choice | None:
         if question.is_loop:
-            ways = self._loop_search(question).within(question.limit_bytes, 100)
+            ways = self._loop_search(question).within(question.limit_bytes)
         else:
             ways = [self._as_choice(question, found) for found in self._alone(question)]
         return max(ways, key=lambda way: way.time_ps)
