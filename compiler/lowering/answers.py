@@ -36,7 +36,10 @@ _ROOM = 1.001
 @dataclass(frozen=True, slots=True, eq=False)
 class Question:
     """How ``ops`` run best as a group with the tensors of ``where`` in SRAM, within a limit of it;
-    ``drops``: for the sake of statistics alone. Questions of one ``key`` have the same answer."""
+    ``drops``: for the sake of statistics alone. Questions of one ``key`` have the same answer.
+
+    ``rolled`` asks the same of an op by itself as a loop, where what its stripes read twice rolls
+    by: the better answer counts."""
 
     ops: Sequence[NetOp]
     loop: Loop
@@ -44,6 +47,7 @@ class Question:
     limit_bytes: int
     named: Any
     drops: bool
+    rolled: Question | None = None
 
     @classmethod
     def of(
@@ -73,7 +77,17 @@ class Question:
     @property
     def is_loop(self) -> bool:
         """Whether stripes roll by."""
-        return len(self.ops) > 1 or bool(self.loop.rolling)
+        return len(self.ops) > 1 or bool(self.loop.rolling | self.loop.shared)
+
+    @property
+    def forms(self) -> tuple[Question, ...]:
+        """Itself, and as a loop."""
+        return (self,) if self.rolled is None else (self, self.rolled)
+
+    def loop_of(self, choice: Choice) -> Loop:
+        """The loop of the form that ``choice`` answers."""
+        rolled = self.rolled if choice.group.loop.shared else None
+        return (rolled or self).loop
 
     @property
     def key(self) -> Any:
@@ -131,20 +145,24 @@ class Answers:
         """The answer, for some ops of this signature; None where nothing fits."""
         known = self.learnt.choices
         if question.key not in known:
-            known[question.key] = self._search(question)
+            forms = (self._search(form) for form in question.forms)
+            found = [choice for choice in forms if choice is not None]
+            known[question.key] = min(found, key=lambda choice: choice.cost, default=None)
         return known[question.key]
 
-    def rehearsed(self, question: Question, chosen: Choice) -> Choice:
+    def rehearsed(self, question: Question) -> Choice:
         """The answer again, of the candidates that are scheduled, and of about the fastest the one
         that takes the least room."""
         known = self.learnt.rehearsed
         if question.key not in known:
-            candidates, scene = self._candidates(question, chosen)
+            candidates = {
+                choice: scene for form in question.forms for choice, scene in self._candidates(form)
+            }
 
             def time_ps(choice: Choice) -> int:
                 def emit(e: Emitter) -> None:
                     e.begin_group()
-                    inside = in_cells(scene, choice.group)
+                    inside = in_cells(candidates[choice], choice.group)
                     emit_group(e, choice.group, inside, [0] * len(choice.group.members))
 
                 return rehearse(emit, self.scene.machine, self.schedule)
@@ -163,15 +181,15 @@ class Answers:
         found = self._alone(question)
         return self._as_choice(question, self._preferred(found)) if found else None
 
-    def _candidates(self, question: Question, chosen: Choice) -> tuple[list[Choice], Scene]:
-        """What is ``chosen`` and more of the ways that have been costed, or are near them; and
-        where the tensors of their ops lie, which are any of this signature."""
+    def _candidates(self, question: Question) -> list[tuple[Choice, Scene]]:
+        """The ways that have been costed, and where the tensors of their ops lie, which are any of
+        this signature."""
         if question.is_loop:
             loops = self._loop_search(question)
             near = loops.within(question.limit_bytes)[:_REHEARSED]
-            return list(dict.fromkeys([chosen, *near])), loops.scene
-        found = [self._as_choice(question, candidate) for candidate in self._alone(question)]
-        return found, with_residents(self.scene, question.where)
+            return [(choice, loops.scene) for choice in near]
+        scene = with_residents(self.scene, question.where)
+        return [(self._as_choice(question, found), scene) for found in self._alone(question)]
 
     def _loop_search(self, question: Question) -> LoopSearch:
         learnt, loop = self.learnt, question.loop

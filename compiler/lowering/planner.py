@@ -122,7 +122,7 @@ class _Planner:
             kept.append(reached.kept())
         best = min(kept[count], key=lambda s: s.cost)
         return self._traced(best, lambda _, choice: choice), self._traced(
-            best, self.answers.rehearsed
+            best, lambda question, _: self.answers.rehearsed(question)
         )
 
     def _held_bytes(self, residents: Sequence[New]) -> int:
@@ -314,14 +314,17 @@ class _Planner:
         drops: bool = False,
     ) -> Question | None:
         """What to ask for ``ops``; None where SRAM is full."""
-        loop = Loop(0)
         if len(ops) > 1 or drops:
             loop = self._loop(ops, where, stop, drops=drops)
-        else:
-            last = self.scene.root(ops[0].outputs[0])
-            if where.get(last) == "both":
-                loop = Loop(0, kept=frozenset({last}))
-        return Question.of(ops, loop, where, self.scene, drops=drops)
+            return Question.of(ops, loop, where, self.scene, drops=drops)
+        last = self.scene.root(ops[0].outputs[0])
+        kept = frozenset({last} if where.get(last) == "both" else ())
+        asked = Question.of(ops, Loop(0, kept=kept), where, self.scene)
+        if asked is not None and self.allowed.rolling and may_join(ops, self.scene):
+            loop = self._loop(ops, where, stop, drops=False)
+            if loop.shared:
+                return replace(asked, rolled=Question.of(ops, loop, where, self.scene))
+        return asked
 
     def _bound(self, question: Question, choice: Choice) -> Group:
         """The group of the ``question``'s own ops that is as the ``choice``."""
@@ -334,8 +337,8 @@ class _Planner:
             )
             for member, op in zip(choice.group.members, question.ops, strict=True)
         )
-        own = choice.group.loop
-        loop = replace(question.loop, stripe=own.stripe, sweeps=own.sweeps, single=own.single)
+        own, loop = choice.group.loop, question.loop_of(choice)
+        loop = replace(loop, stripe=own.stripe, sweeps=own.sweeps, single=own.single)
         return Group(members, loop)
 
     def _context(self, op: NetOp, where: Mapping[str, str]) -> OpContext:

@@ -117,7 +117,7 @@ def test_a_program_of_another_graph_is_refused() -> None:
 
 
 def test_what_is_computed_twice_counts_twice_but_once_over_all_groups() -> None:
-    program = lowered("norms", SMALL.sram_bytes, 6e9)
+    program = lowered("norms", 96 * 1024, 6e9)
     names = ["conv1:statistics", "conv1", "norm", "conv2"]
     assert [(op.name, op.group) for op in program.ops] == list(
         zip(names, (0, 1, 1, 1), strict=True)
