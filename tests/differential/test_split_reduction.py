@@ -16,7 +16,7 @@ from edgefusion.compiler.network.network import Network
 from edgefusion.compiler.network.scales import with_scales
 from edgefusion.compiler.ops.conv import Conv
 from edgefusion.compiler.ops.matmul import BatchMatMul, MatMul
-from edgefusion.compiler.schedule.schedule import SCHEDULES, schedule_named
+from edgefusion.compiler.schedule.schedule import SCHEDULES, Schedule, schedule_named
 from edgefusion.runtime.errors import DoesNotFitError
 from edgefusion.runtime.executor import Executor
 from edgefusion.runtime.isa import Cause, DType, Role
@@ -42,6 +42,8 @@ from tests.program_faults import Edit, edited
 
 MACHINE = load_target("exynos2400").machine
 KIB = 1024
+OVERLAPPED = replace(schedule_named("pipelined"), groups=None)
+"""Every op as it is tiled here: by itself, it may run as a loop else."""
 LEAST_BYTES = 8576
 """SRAM for one granule of 16 x 32 x 32 of a Linear: x, w and y 1 KiB each, INT64 sums 4 KiB, 384
 bytes of bias and scales, and here a residual, 1 KiB."""
@@ -139,18 +141,18 @@ def drawn(case: str) -> tuple[dict[str, float], dict[str, Array], dict[str, Arra
     return draw_scaled(named_constants(CASES[case][0]))
 
 
-def integer_result(case: str, machine: Machine, schedule: str) -> tuple[Array, Program]:
+def integer_result(case: str, machine: Machine, schedule: Schedule) -> tuple[Array, Program]:
     scales, inputs, constants = drawn(case)
     network = named_constants(CASES[case][0])
-    program = with_scales(lower(network, machine, schedule_named(schedule)).program, scales)
+    program = with_scales(lower(network, machine, schedule).program, scales)
     y = Executor(program, machine, constants).run(inputs).outputs["y"]
     return np.rint(y / scales["y"]).astype(np.int16), program
 
 
-def half_result(case: str, machine: Machine, schedule: str) -> tuple[Array, Program]:
+def half_result(case: str, machine: Machine, schedule: Schedule) -> tuple[Array, Program]:
     network = half_network(CASES[case][0])
     inputs, constants = draw(network)
-    program = lower(network, machine, schedule_named(schedule)).program
+    program = lower(network, machine, schedule).program
     y = Executor(program, machine, constants).run(inputs).outputs["y"]
     return y.astype(np.float16).view(np.uint16), program
 
@@ -168,16 +170,17 @@ def test_parts_of_a_reduction_give_the_bits_and_first_loads_of_the_whole(
 ) -> None:
     _, kind, tilings = CASES[case]
     result = half_result if half else integer_result
-    whole, unsplit = result(case, MACHINE, "mlt")
+    mlt = schedule_named("mlt")
+    whole, unsplit = result(case, MACHINE, mlt)
     assert "depth" not in unsplit.ops[0].tile
     assert len(np.unique(whole)) >= whole.size // 4
     two = MACHINE.with_values(tensor_engines=2, vector_engines=2, dma_engines=2)
     for t in tilings:
         chosen = single_taps(t) if half else t
         monkeypatch.setattr(kind, "tilings", lambda self, context, t=chosen: iter([t]))
-        schedule, machine = ("mlt", MACHINE) if t != tilings[-1] else ("pipelined", two)
+        schedule, machine = (mlt, MACHINE) if t != tilings[-1] else (OVERLAPPED, two)
         found, program = result(case, machine, schedule)
-        np.testing.assert_array_equal(found, whole, err_msg=f"{schedule} {chosen}")
+        np.testing.assert_array_equal(found, whole, err_msg=f"{schedule.name} {chosen}")
         assert program.ops[0].tile == str(chosen)
         assert first_loads(program) == first_loads(unsplit)
 

@@ -122,22 +122,24 @@ def program_for(
 
     Raises DoesNotFitError where no tiling of an op fits the scenario's machine.
     """
-    machine = scenario.machine
-    again = lowers_again(scenario, bundle.manifest)
-    if not again and machine.digest == bundle.machine.digest:
+    machine, schedule = scenario.machine, schedule_named(scenario.schedule)
+    built_for, again = bundle.machine, lowers_again(scenario, bundle.manifest)
+    if not again and machine.digest == built_for.digest:
         return bundle.program(component, verify=verify)
-    network = bundle.network(component)
-    if again:
-        from edgefusion.compiler.lowering.lower import lower
+    from edgefusion.compiler.lowering.lower import lower, rebound
 
-        program = lower(network, machine, schedule_named(scenario.schedule), progress).program
+    if not again:
+        program = bundle.program(component, verify=verify)
+    else:
+        # Under another schedule alone it is the program that compiling so had made.
+        if scenario.lower_again or _is_resized(scenario, bundle.manifest):
+            built_for = machine
+        program = lower(bundle.network(component), built_for, schedule, progress).program
         if verify:
-            verify_program(program, machine)
+            verify_program(program, built_for)
+    if machine.digest == built_for.digest:
         return program
-    from edgefusion.compiler.lowering.lower import rebound
-
-    program = bundle.program(component, verify=verify)
-    bound = rebound(program, network, machine, schedule_named(program.schedule))
+    bound = rebound(program, bundle.network(component), machine, schedule)
     return replace(bound, target=machine.name)
 
 
@@ -145,5 +147,9 @@ def lowers_again(scenario: Scenario, manifest: Manifest) -> bool:
     """Whether a scenario takes programs of its own, or the bundle's serve."""
     if scenario.lower_again or scenario.schedule != manifest.schedule:
         return True
+    return _is_resized(scenario, manifest)
+
+
+def _is_resized(scenario: Scenario, manifest: Manifest) -> bool:
     asked, own = scenario.machine.flat_parameters(), manifest.target.flat_parameters()
     return any(asked[key] != own[key] for key in SIZES)

@@ -15,7 +15,7 @@ from edgefusion.runtime.measurement import component_latency
 from edgefusion.toolchain.reporting.groups import group_rows
 from tests.grouped_cases import CASES, MACHINE
 
-SLOW = MACHINE.with_values(sram_bytes=128 * 1024, dma_bandwidth_bytes_per_s=6e9)
+SLOW = MACHINE.with_values(sram_bytes=80 * 1024, dma_bandwidth_bytes_per_s=6e9)
 ROOMY = SLOW.with_values(sram_bytes=256 * 1024)
 
 
