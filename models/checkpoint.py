@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgefusion.models.outline import Outline, Values, finite
+from edgefusion.models.outline import Outline, Values, finite, without_values
 from edgefusion.models.weight_files import (
     check_shapes,
     expected_shapes,
@@ -70,40 +70,20 @@ def outline_from_folder(folder: Path, part: Part, variant: str | None = None) ->
         )
     files = weight_files(place, part.kind, variant)
     tensors = files.tensors()
-    module = described_outline(place, part)
+    module = without_values(lambda: described_network(place, part))
     check_shapes(place, files.shapes(), expected_shapes(module, tensors))
     names = stored_names(module, tensors)
     return outlined(module, lambda name: tensors[names[name]](), str(place))
 
 
-def described_outline(place: Path, part: Part) -> nn.Module:
-    """As ``described_network``, with parameters on the meta device; buffers are real, for they are
-    computed and not always stored."""
-    from accelerate import init_empty_weights
-
-    with init_empty_weights(include_buffers=False):
-        module = described_network(place, part)
-    return tied(module).requires_grad_(False)
-
-
-def tied(module: nn.Module) -> nn.Module:
-    """``module``, made on the meta device, with parameters of several names as one again."""
-    from transformers import PreTrainedModel
-
-    if isinstance(module, PreTrainedModel):
-        module.tie_weights()
-    return module
-
-
 def outlined(module: nn.Module, stored: Values, where: str) -> Outline:
     """``module`` with its buffers as they are ``stored``, where they are."""
-
     values = finite(lambda name: stored(name).float(), where)
     parameters = dict(module.named_parameters(remove_duplicate=False))
     for name, buffer in module.state_dict(keep_vars=True).items():
         if name not in parameters:
             buffer.copy_(values(name))
-    return Outline(module.eval(), values)
+    return Outline(module, values)
 
 
 def described_network(place: Path, part: Part) -> nn.Module:

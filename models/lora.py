@@ -18,13 +18,12 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from edgefusion.models.checkpoint import file_digest, quiet_libraries
+from edgefusion.models.outline import Outline, finite
 from edgefusion.models.weight_files import SAFETENSORS, unpickled
 from edgefusion.runtime.errors import InputError, UsageError, in_brief
 
 if TYPE_CHECKING:
     import torch
-
-    from edgefusion.models.outline import Outline
 
 _DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
 _OTHER_METHODS = re.compile(
@@ -178,9 +177,6 @@ class Lora:
 
     def fused(self, outline: Outline, updates: Mapping[str, Update]) -> Outline:
         """``outline`` of a component, with ``updates``, which are of it, added to its values."""
-
-        from edgefusion.models.outline import finite
-
         names = dict(outline.module.named_parameters())
         changes = {_weight_of(module, names): update for module, update in updates.items()}
 

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from edgefusion.models.checkpoint import (
     as_input_error,
-    described_outline,
+    described_network,
     outlined,
     quiet_libraries,
 )
 from edgefusion.models.config_file import read_config
+from edgefusion.models.outline import without_values
 from edgefusion.models.weight_files import Shapes, check_shapes, expected_shapes, stored_names
 from edgefusion.runtime.errors import InputError
 
@@ -61,7 +62,7 @@ def outline_from_file(file: Path, folder: Path, part: Part) -> Outline:
     that are NaN or infinite.
     """
     place = folder / part.folder
-    module = described_outline(place, part)
+    module = without_values(lambda: described_network(place, part))
     found = _converted(file, place, part, lambda stored, name: stored.get_tensor(name))
     shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
     check_shapes(file, shapes, expected_shapes(module, shapes))

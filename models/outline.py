@@ -67,6 +67,19 @@ def _places(module: nn.Module) -> Iterator[tuple[str, nn.Module, str, nn.Paramet
         yield name, module.get_submodule(owner), leaf, parameter
 
 
+def without_values(make: Callable[[], nn.Module]) -> nn.Module:
+    """What ``make`` makes, with its parameters on the meta device, those of several names as one;
+    buffers are real, for they are computed and not always stored."""
+    from accelerate import init_empty_weights
+    from transformers import PreTrainedModel
+
+    with init_empty_weights(include_buffers=False):
+        module = make()
+    if isinstance(module, PreTrainedModel):
+        module.tie_weights()
+    return module.requires_grad_(False).eval()
+
+
 def finite(values: Values, where: str) -> Values:
     """``values``, which raise InputError, naming the first such weight, for NaN and infinities."""
 

@@ -23,7 +23,6 @@ from edgefusion.models.checkpoint import (
     file_digest,
     folder_digest,
     outline_from_folder,
-    tied,
 )
 from edgefusion.models.config_file import read_config
 from edgefusion.models.families.family import Family, Part
@@ -36,6 +35,7 @@ from edgefusion.models.noise_scheduler import NoiseScheduler
 from edgefusion.models.onnx_component import component_of_onnx
 from edgefusion.models.onnx_source import onnx_digest
 from edgefusion.models.original_layout import outline_from_file
+from edgefusion.models.outline import Outline, without_values
 from edgefusion.models.shipped import SHIPPED
 from edgefusion.models.single_file import check_single_file
 from edgefusion.models.weight_files import WEIGHT_SUFFIXES
@@ -44,8 +44,6 @@ from edgefusion.runtime.pipeline_roles import runs_each_step
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from edgefusion.models.outline import Outline
 
 SCHEDULER_FILE = "scheduler/scheduler_config.json"
 """In a pipeline's folder."""
@@ -408,13 +406,9 @@ def _random_outline(
     architecture: Architecture, component: str, part: Part | None, seed: int
 ) -> Outline:
     """``part`` of the network, all of it for None."""
-    from accelerate import init_empty_weights
-
-    from edgefusion.models.outline import Outline
     from edgefusion.models.random_weights import RandomWeights
 
-    with init_empty_weights(include_buffers=False):
-        module = tied(architecture.networks[component].build())
+    module = without_values(architecture.networks[component].build)
     if part is not None:
         module = part.kind.part(module)
     values = RandomWeights(module, component, seed, stress=architecture.stress)
