@@ -158,7 +158,7 @@ class Executor:
         else:
             self._transfer(step, moved)
         for place in step.outputs:
-            self._memory.mark_written(place)
+            self._memory.mark_written(place, step.inputs)
 
     def _transfer(self, step: _Step, moved: dict[Cause, int]) -> None:
         """Copy, and count the bytes that arrived: attribute ``reread_bytes`` of them were here."""

@@ -67,13 +67,15 @@ class GroupRecord:
 @dataclass(frozen=True, slots=True)
 class ResidentRecord:
     """A tensor, by number, that lies whole in SRAM from the end of group ``first`` to the end of
-    group ``last``: ``nbytes``. ``alone``: DRAM has no copy of it."""
+    group ``last``: ``nbytes``. ``alone``: DRAM has no copy of it. It takes the place of the tensor
+    ``over``, if there is one, which group ``first`` reads last."""
 
     tensor: Whole
     first: Whole
     last: Whole
     nbytes: Whole
     alone: bool = False
+    over: Whole | None = None
 
 
 @dataclass(frozen=True, slots=True)

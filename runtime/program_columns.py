@@ -103,7 +103,7 @@ def check_ops(program: Program) -> None:
         )
     groups, tensors = len(program.groups), len(program.tensors)
     named = [t for g in program.groups for t in (*g.rolling, *g.kept, *g.shared)]
-    named += [r.tensor for r in program.residents]
+    named += [t for r in program.residents for t in (r.tensor, r.over) if t is not None]
     crossed = [index for r in program.residents for index in (r.first, r.last)]
     crossed += [op.group for op in program.ops if groups or op.group]
     if any(not 0 <= t < tensors for t in named) or any(not 0 <= i < groups for i in crossed):

@@ -267,7 +267,9 @@ def _resident(line: Line) -> ResidentRecord:
     last = line.after("..").reference("g", "a group, like g3")
     nbytes = line.integer("a size")
     line.after("bytes")
-    return ResidentRecord(tensor, first, last, nbytes, line.accept("alone"))
+    alone = line.accept("alone")
+    over = line.reference("t", "a tensor, like t7") if line.accept("over") else None
+    return ResidentRecord(tensor, first, last, nbytes, alone, over)
 
 
 def _buffer(line: Line) -> BufferRecord:

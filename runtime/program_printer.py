@@ -175,7 +175,8 @@ def _group_text(index: int, g: GroupRecord) -> str:
 
 def _resident_text(r: ResidentRecord) -> str:
     text = f"t{r.tensor} g{r.first}..g{r.last} {r.nbytes} bytes"
-    return f"{text} alone" if r.alone else text
+    text += " alone" if r.alone else ""
+    return text if r.over is None else f"{text} over t{r.over}"
 
 
 def _buffer_text(b: BufferRecord) -> str:

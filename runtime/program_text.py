@@ -20,7 +20,7 @@ in a third line: ``once 90 instructions 18 ops 18 groups fused dma 800 ps chain 
     g0 stripe 4 sweeps 2 rolls t1 shares t0 apart 4096 bytes border "longest group"
 
     residents
-    t1 g0..g0 1024 bytes alone
+    t1 g0..g0 1024 bytes alone over t0
 
     buffers
     sram 0x40 1024 bytes %0..%1 x.tile

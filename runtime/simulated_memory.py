@@ -6,7 +6,8 @@ In checked mode these are errors:
 - reading from SRAM as one tensor what was written as another: two buffers overlap, or an address is
   wrong;
 - reading what was overwritten in part since it was last read: half of it is a tile of the past.
-  Once a range of SRAM has been read, writing a part of it makes the rest worthless;
+  Once a range of SRAM has been read, writing a part of it makes the rest worthless, unless the
+  instruction computes in place: what it reads of that part becomes its result;
 - any access beyond the memory (also unchecked).
 
 The shadow is a byte a byte. Checking costs about as much as moving the data; ``checked=False``
@@ -15,6 +16,7 @@ leaves it out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,13 +102,16 @@ class SimulatedMemory:
         if o.space is Space.SRAM:
             self._consumed[o.address, o.end, _comb(place)] = place.axes, o.dtype.nbytes
 
-    def mark_written(self, place: Place) -> None:
-        """Note that ``place`` holds new values."""
+    def mark_written(self, place: Place, read: Sequence[Place] = ()) -> None:
+        """Note that ``place`` holds new values, of an instruction that ``read`` these."""
         if not self.checked or not place.values.size:
             return
         o = place.operand
         if o.space is Space.SRAM:
-            self._outdate(o.address, o.end, _comb(place))
+            if any(_same_bytes(place, other) for other in read):
+                self._consumed.pop((o.address, o.end, _comb(place)), None)
+            else:
+                self._outdate(o.address, o.end, _comb(place))
         _mark(self._shadow[o.space], _tag(o), o.address, place.axes, o.dtype.nbytes)
 
     def _outdate(self, start: int, end: int, comb: _Comb) -> None:
@@ -156,6 +161,16 @@ def _comb(place: Place) -> _Comb:
     if len(axes) != 2 or axes[1][1] != nbytes:
         return (0, 0)
     return axes[1][0] * nbytes, axes[0][1]
+
+
+def _same_bytes(one: Place, other: Place) -> bool:
+    """Whether two operands are the same bytes, if of different tensors and in different shapes."""
+    a, b = one.operand, other.operand
+    return (
+        (a.space, a.address, a.end) == (b.space, b.address, b.end)
+        and a.elements * a.dtype.nbytes == b.elements * b.dtype.nbytes
+        and _comb(one) == _comb(other)
+    )
 
 
 def _interleaved(start: int, comb: _Comb, other_start: int, other: _Comb) -> bool:

@@ -88,9 +88,12 @@ class SramHomes:
         self._whole: dict[tuple[int, int], BufferRecord] = {}
         self._rolling: dict[tuple[int, int], _Rolling] = {}
         buffers = {b.name: b for b in program.buffers if b.space is Space.SRAM}
-        for resident in program.residents:
-            if buffer := buffers.get(program.tensors[resident.tensor].name):
-                self._whole[resident.first, resident.tensor] = buffer
+        homes: dict[int, BufferRecord] = {}
+        for r in program.residents:
+            own = buffers.get(program.tensors[r.tensor].name)
+            home = own if r.over is None else homes.get(r.over)
+            if home is not None:
+                homes[r.tensor] = self._whole[r.first, r.tensor] = home
         slots: dict[str, dict[int, BufferRecord]] = {}
         for name, buffer in buffers.items():
             numbered = _NUMBERED.fullmatch(name)

@@ -368,6 +368,7 @@ def ways(lowered: Lowered) -> set[str]:
         "split": any(member.tiling.splits for member in members),
         "gated": any(member.absorbed for member in members),
         "resident": any(residency.alone for residency in lowered.plan.residencies),
+        "replaced": any(residency.over for residency in lowered.plan.residencies),
         "near": any(not residency.alone for residency in lowered.plan.residencies),
     }
     return {way for way, here in taken.items() if here}

@@ -58,10 +58,12 @@ class Question:
         scene: Scene,
         *,
         drops: bool = False,
+        over: str = "",
     ) -> Question | None:
         """The question for all of SRAM that what lies there leaves; None where it is full.
-        ``where`` says "both" of a result that goes to DRAM as well."""
-        crossing = sum(scene.aligned_bytes(root) for root in where)
+        ``where`` says "both" of a result that goes to DRAM as well; it takes the place of
+        ``over``."""
+        crossing = sum(scene.aligned_bytes(root) for root in where if root != over)
         limit = scene.machine.sram_bytes
         if crossing:
             bucket = max(1, limit // _BUCKETS)

@@ -115,6 +115,7 @@ def _enter(
             before + r.last,
             part.scene.tensors[r.root].nbytes,
             r.alone,
+            number[r.over] if r.over else None,
         )
         for r in plan.residencies
     ]
@@ -184,7 +185,12 @@ def _remembered(program: Program, ops: dict[str, NetOp]) -> Plan:
         )
         loop = Loop(remembered.stripe, rolling, kept, shared, remembered.sweeps)
         groups.append(Group(tuple(found), loop))
-    stay = (Residency(names[r.tensor], r.first, r.last, r.alone) for r in program.residents)
+    stay = (
+        Residency(
+            names[r.tensor], r.first, r.last, r.alone, "" if r.over is None else names[r.over]
+        )
+        for r in program.residents
+    )
     return Plan(tuple(groups), tuple(stay))
 
 

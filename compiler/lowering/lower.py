@@ -137,6 +137,7 @@ def _emitted(
     remember(builder, [PlannedPart(part.ops, part.plan, part.scene) for part in parts])
     ends: list[int] = []
     first = 0
+    held: dict[str, Resident] = {}
     for part in parts:
         for index, group in enumerate(part.plan.groups):
             emitter.begin_group(part.layout.buffers[index] if part.layout else None)
@@ -145,17 +146,21 @@ def _emitted(
                     assert part.layout is not None
                     tensor = plan.tensors[r.root]
                     emitter.turn_to(first, group.members[-1].record, schedule.slots)
-                    held = Resident.reserve(
-                        emitter,
-                        r.root,
-                        dram[r.root].operand.tensor,
-                        part.layout.residents[r.root],
-                        row_count(tensor),
-                        row_bytes(tensor),
-                        tile_of(group, tensor),
-                    )
+                    number = dram[r.root].operand.tensor
+                    if r.over:
+                        held[r.root] = replace(held[r.over], tensor=number)
+                    else:
+                        held[r.root] = Resident.reserve(
+                            emitter,
+                            r.root,
+                            number,
+                            part.layout.residents[r.root],
+                            row_count(tensor),
+                            row_bytes(tensor),
+                            tile_of(group, tensor),
+                        )
                     for name in scene.names(r.root):
-                        views[name] = held.view(dram[name])
+                        views[name] = held[r.root].view(dram[name])
             emit_group(emitter, group, scene, range(first, first + len(group.members)))
             first += len(group.members)
             for r in part.plan.residencies:
@@ -243,15 +248,21 @@ def _laid_out(plan: Plan, scene: Scene, schedule: Schedule) -> SramLayout | Crow
     machine = scene.machine
     # What is stored as well gives way late, where there is room: its stores are often under way
     # when its last reader is done, and who takes its bytes would wait for them.
-    final = len(plan.groups) - 1
-    late = {r.root: min(r.last + _STORING, final) for r in plan.residencies if not r.alone}
+    final, places = len(plan.groups) - 1, plan.places
+    ends = [place[-1] for place in places]
+    late = {r.root: min(r.last + _STORING, final) for r in ends if not r.alone}
     while True:
         lives = [
-            Lifetime(r.root, r.first, late.get(r.root, r.last), scene.tensors[r.root].nbytes)
-            for r in plan.residencies
+            Lifetime(r.root, place[0].first, late.get(r.root, r.last), scene.tensors[r.root].nbytes)
+            for r, place in zip(ends, places, strict=True)
         ]
         layout = lay_out(lives, requests, machine.sram_bytes, machine.sram_align_bytes)
-        if isinstance(layout, SramLayout) or not late:
+        if isinstance(layout, SramLayout):
+            addresses = {
+                r.root: layout.residents[place[-1].root] for place in places for r in place
+            }
+            return replace(layout, residents=addresses)
+        if not late:
             return layout
         near = min(late, key=lambda root: abs(late[root] - layout.group))
         del late[near]

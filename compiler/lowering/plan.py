@@ -52,12 +52,14 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Residency:
-    """A tensor that stays in SRAM from one group to another; ``alone``: it has no copy in DRAM."""
+    """A tensor that stays in SRAM from one group to another; ``alone``: it has no copy in DRAM.
+    ``over`` is the one whose place it takes, which its group reads last; '' for none."""
 
     root: str
     first: int
     last: int
     alone: bool
+    over: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,17 @@ class Plan:
             ),
             self.borders[first:last],
         )
+
+    @property
+    def places(self) -> list[list[Residency]]:
+        """What stays in SRAM, by the place where it lies: of several tensors in one, each takes
+        over from the one before."""
+        found: dict[str, list[Residency]] = {}
+        for residency in self.residencies:
+            place = found[residency.over] if residency.over else []
+            place.append(residency)
+            found[residency.root] = place
+        return list({id(place): place for place in found.values()}.values())
 
     @property
     def never_in_dram(self) -> frozenset[str]:

@@ -22,7 +22,7 @@ from edgefusion.compiler.lowering.bounds import bus_ps
 from edgefusion.compiler.lowering.group import may_join, why_apart
 from edgefusion.compiler.lowering.group_search import Choice
 from edgefusion.compiler.lowering.plan import Group, Loop, Member, Plan, Residency
-from edgefusion.compiler.lowering.rule import OpContext
+from edgefusion.compiler.lowering.rule import OpContext, replaceable
 from edgefusion.compiler.lowering.scene import Scene, signature, with_residents
 from edgefusion.compiler.lowering.tile_search import best
 from edgefusion.compiler.network.kind import Kind
@@ -185,7 +185,8 @@ class _Planner:
 
         ops = self._form(start, stop)
         if ops is not None:
-            enter(self._asked(ops, where, stop))
+            over = self._replaced(ops, state.residents, new, stop)
+            enter(self._asked(ops, where, stop, over=over))
         for barrier in range(start, stop - 1):
             if self._may_repeat(start, barrier, stop):
                 first = list(self.ops[start : barrier + 1])
@@ -195,6 +196,19 @@ class _Planner:
                     before = {root: "sram" for root, _, _ in state.residents}
                     asked = self._asked(first, before, stop, drops=True)
                     enter(asked, self._asked(second, where, stop))
+
+    def _replaced(
+        self, ops: Sequence[NetOp], residents: Sequence[New], new: New | None, stop: int
+    ) -> str:
+        """The tensor in SRAM in whose place the result of ``ops``, which stays there, is computed;
+        '' for none."""
+        if new is None or len(ops) > 1:
+            return ""
+        going = {root for root, last, _ in residents if last < stop}
+        (op,) = ops
+        read = [self.scene.root(name) for name in operands(op)]
+        found = (self.scene.root(name) for name in replaceable(op, self.scene.tensors))
+        return next((root for root in found if root in going and read.count(root) == 1), "")
 
     def _form(self, start: int, stop: int) -> Sequence[NetOp] | None:
         """The ops as one group; None if they cannot be, or it is not worth a try."""
@@ -312,6 +326,7 @@ class _Planner:
         stop: int,
         *,
         drops: bool = False,
+        over: str = "",
     ) -> Question | None:
         """What to ask for ``ops``; None where SRAM is full."""
         if len(ops) > 1 or drops:
@@ -319,11 +334,12 @@ class _Planner:
             return Question.of(ops, loop, where, self.scene, drops=drops)
         last = self.scene.root(ops[0].outputs[0])
         kept = frozenset({last} if where.get(last) == "both" else ())
-        asked = Question.of(ops, Loop(0, kept=kept), where, self.scene)
+        asked = Question.of(ops, Loop(0, kept=kept), where, self.scene, over=over)
         if asked is not None and self.allowed.rolling and may_join(ops, self.scene):
             loop = self._loop(ops, where, stop, drops=False)
             if loop.shared:
-                return replace(asked, rolled=Question.of(ops, loop, where, self.scene))
+                rolled = Question.of(ops, loop, where, self.scene, over=over)
+                return replace(asked, rolled=rolled)
         return asked
 
     def _bound(self, question: Question, choice: Choice) -> Group:
@@ -363,11 +379,16 @@ class _Planner:
             group_of |= dict.fromkeys(range(*step.ops), len(groups) - 1)
             begins[step.ops[1]] = len(groups) - 1
         residencies = tuple(
-            Residency(s.new[0], begins[s.ops[1]], group_of[s.new[1]], s.new[2])
+            Residency(s.new[0], begins[s.ops[1]], group_of[s.new[1]], s.new[2], self._taken_over(s))
             for s in reversed(steps)
             if s.new
         )
         return Plan(tuple(groups), residencies, tuple(borders))
+
+    def _taken_over(self, step: State) -> str:
+        """In whose place the result of a step's group lies; '' for none."""
+        residents = step.before.residents if step.before else ()
+        return self._replaced(step.choices[-1][0].ops, residents, step.new, step.ops[1])
 
     def _border(self, step: State) -> str:
         """Why the op that follows is not in the group; '' for the last."""

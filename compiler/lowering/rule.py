@@ -140,6 +140,12 @@ class LoweredKind(Kind):
         first, those with ``sweeps`` last; none where the op cannot be emitted stripe by stripe."""
         return iter(())
 
+    @property
+    def replaceable(self) -> tuple[str, ...]:
+        """Operands in whose place in SRAM the result can be computed: a tile of it is made of the
+        same elements of them, and nothing else of them is read after it is written."""
+        return ()
+
     def pauses(self, context: OpContext, t: Tiling) -> tuple[int, int] | None:
         """How often DMA can load no more than so many bytes while the vector engine is at work;
         None where buffers are enough for engines to overlap freely. The time of one that pauses is
@@ -165,6 +171,22 @@ class LoweredKind(Kind):
             stage.sweep = sweep
             stage.run(Span(0, matrix(context.output()).shape[0]))
         stage.finish()
+
+
+def replaceable(op: NetOp, tensors: Tensors) -> list[str]:
+    """Operands in whose place in SRAM the result of ``op`` can be computed, which are as large:
+    those of its kind, and what its epilogue reads. It must not read them under another name."""
+    kind, result = op.kind, tensors[op.outputs[0]]
+    if not isinstance(kind, LoweredKind) or len(op.outputs) > 1:
+        return []
+    own = () if op.epilogue else kind.replaceable
+    return [
+        name
+        for name in (*own, *(step.reads for step in op.epilogue))
+        if name
+        and tensors[name].elements == result.elements
+        and tensors[name].dtype is result.dtype
+    ]
 
 
 def row_tilings(total: int) -> Iterator[Tiling]:

@@ -69,6 +69,11 @@ class RowKind(LoweredKind):
         """Whole rows."""
         yield tiling(rows=size)
 
+    @property
+    def replaceable(self) -> tuple[str, ...]:
+        """x, row by row."""
+        return (self.x,)
+
     def instruction(self) -> tuple[Opcode, Attrs]:
         """What computes a tile of rows."""
         raise NotImplementedError
@@ -243,6 +248,11 @@ class Binary(LoweredKind):
     def stripe_tilings(self, context: OpContext, size: int) -> Iterator[Tiling]:
         """Whole rows."""
         yield tiling(rows=size)
+
+    @property
+    def replaceable(self) -> tuple[str, ...]:
+        """Each operand, as far as it does not repeat."""
+        return self.a, self.b
 
     def stage(self, e: Emitter, context: OpContext, t: Tiling) -> Stage:
         """An operand has the result's shape, or repeats along whole leading or last axes."""

@@ -101,6 +101,11 @@ class GroupNorm(LoweredKind):
             channels = matrix(context.output()).shape[1]
             yield tiling(rows=size, channels=channels, statistics="given")
 
+    @property
+    def replaceable(self) -> tuple[str, ...]:
+        """x, of which other rows have been read before if statistics are given."""
+        return (self.x,) if self.stats else ()
+
     def stage(self, e: Emitter, context: OpContext, t: Tiling) -> Stage:
         """See the module."""
         return _GroupNormStage(self, e, context, t)

@@ -112,11 +112,12 @@ SETTINGS = (
     Setting("transformer", False, 12, seed=0),
     Setting("transformer", True, 12, seed=0),
     Setting("image transformer", False, 24),
+    Setting("image transformer", True, 24),
     Setting("image transformer", True, 12, seed=1),
     Setting("image transformer", False, 32, seed=1),
 )
 WAYS = (
-    *("group", "kept", "shared", "single", "resident", "near"),
+    *("group", "kept", "shared", "single", "resident", "replaced", "near"),
     *("twice", "swept", "split", "gated"),
 )
 

@@ -39,6 +39,7 @@ def group_rows(program: Program, measured: Sequence[Mapping[str, Any]]) -> list[
                         "bytes": r.nbytes,
                         "to_group": r.last,
                         "in_dram": not r.alone,
+                        "over": None if r.over is None else names[r.over],
                     }
                     for r in program.residents
                     if r.first == index

@@ -190,6 +190,7 @@ def test_a_component_below_the_bound_of_all_groups_is_reported() -> None:
         lambda p: replace(p, groups=()),
         lambda p: replace(p, groups=(GroupRecord(8, rolling=(10**6,)), GroupRecord())),
         lambda p: replace(p, residents=(ResidentRecord(10**6, 0, 1, 8),)),
+        lambda p: replace(p, residents=(ResidentRecord(0, 0, 1, 8, over=10**6),)),
         lambda p: replace(p, residents=(ResidentRecord(0, 0, 2, 8),)),
     ],
 )

@@ -44,7 +44,7 @@ def documented() -> Program:
         )
     )
     builder.groups.append(GroupRecord(4, (1,), (), (0,), 4096, "longest group", sweeps=2))
-    builder.residents.append(ResidentRecord(1, 0, 0, 1024, alone=True))
+    builder.residents.append(ResidentRecord(1, 0, 0, 1024, alone=True, over=0))
     builder.fused = EngineBounds(0, 600, 800)
     builder.buffers.append(BufferRecord("x.tile", Space.SRAM, 64, 1024, 0, 1))
     sram = Operand(0, Space.SRAM, 64, DType.INT16, (8, 64), (128, 2))

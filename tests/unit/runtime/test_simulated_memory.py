@@ -102,6 +102,28 @@ def test_what_was_overwritten_whole_or_written_piece_by_piece_is_not(
         read(memory, tile)
 
 
+def test_what_is_computed_in_place_leaves_the_rest_as_it_is(memory: SimulatedMemory) -> None:
+    tile = operand(0, 8, tensor=1)
+    written(memory, tile)
+    read(memory, tile)
+    for start in (0, 8):
+        part = memory.place(operand(start, 4, tensor=1))
+        memory.expect_written(part)
+        memory.mark_written(memory.place(operand(start, 2, 2, tensor=2)), [part])
+    read(memory, operand(0, 8, tensor=2))
+    with pytest.raises(InputError, match="of another tensor"):
+        read(memory, tile)
+
+
+def test_what_reads_other_bytes_does_not_compute_in_place(memory: SimulatedMemory) -> None:
+    tile = operand(0, 8)
+    written(memory, tile)
+    read(memory, tile)
+    memory.mark_written(memory.place(operand(0, 4)), [memory.place(operand(8, 4))])
+    with pytest.raises(InputError, match="outdated"):
+        read(memory, tile)
+
+
 def test_columns_that_are_new_outlive_those_beside_them_that_are_not(
     memory: SimulatedMemory,
 ) -> None:

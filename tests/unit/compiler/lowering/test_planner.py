@@ -81,6 +81,36 @@ def test_a_small_tensor_stays_until_its_last_reader_and_not_longer() -> None:
     assert not {name for name in in_dram if name.startswith("t")} - set(network.outputs)
 
 
+def test_a_result_takes_the_place_of_what_is_read_last() -> None:
+    c = ChainBuilder()
+    x = c.linear(c.input(1, 128, 32), 32)  # 8 KiB
+    normed = c.layer_norm(x)
+    other = c.linear(normed, 32)
+    sum_ = c.linear(c.layer_norm(other), 32, add=normed)
+    network = c.build(c.linear(sum_, 16))
+    lowered = planned(network, 6 * 1024, 10e9)
+    over = {r.root: r.over for r in lowered.plan.residencies}
+    assert over[normed] == x
+    assert over[sum_] == normed
+    assert [x, normed, sum_] in [[r.root for r in place] for place in lowered.plan.places]
+    program = lowered.program
+    number = {tensor.name: index for index, tensor in enumerate(program.tensors)}
+    begin = {number[name]: MACHINE.dram_bytes for name in (x, normed, sum_)}
+    for i in (program.instruction(index) for index in range(len(program))):
+        for o in i.outputs:
+            if o.tensor in begin and o.space is Space.SRAM:
+                begin[o.tensor] = min(begin[o.tensor], o.address)
+    assert len(set(begin.values())) == 1
+
+
+def test_nothing_takes_the_place_of_what_is_read_in_other_ways() -> None:
+    c = ChainBuilder()
+    x = c.linear(c.input(1, 128, 32), 32)
+    y = c.linear(x, 32, add=x)  # all columns of x make one of y
+    lowered = planned(c.build(c.linear(y, 16)), 48, 10e9)
+    assert {r.root: r.over for r in lowered.plan.residencies} == {x: "", y: ""}
+
+
 def test_outputs_are_stored_though_they_are_read_from_sram() -> None:
     c = ChainBuilder()
     x = c.linear(c.input(1, 32, 32), 32)

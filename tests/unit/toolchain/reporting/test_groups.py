@@ -56,7 +56,9 @@ def test_what_stays_and_until_when() -> None:
     found = document("norms", ROOMY)
     first, *_ = found["components"]["unet"]["groups"]  # type: ignore[index]
     nbytes = CASES["norms"].tensors["a"].nbytes
-    assert first["stays"] == [{"tensor": "a", "bytes": nbytes, "to_group": 1, "in_dram": False}]
+    assert first["stays"] == [
+        {"tensor": "a", "bytes": nbytes, "to_group": 1, "in_dram": False, "over": None}
+    ]
     (line,) = (line for line in terminal(found, 120).splitlines() if "until" in line)
     assert f"{nbytes / 1e6:.2f} MB until 1" in line
 
