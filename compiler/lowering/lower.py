@@ -19,6 +19,7 @@ from edgefusion.compiler.lowering.group_records import (
     stripes_of,
 )
 from edgefusion.compiler.lowering.held import Resident
+from edgefusion.compiler.lowering.op_order import with_early_readers
 from edgefusion.compiler.lowering.plan import Group, Plan, joined
 from edgefusion.compiler.lowering.planner import plan_groups, plan_separately
 from edgefusion.compiler.lowering.rule import OpContext
@@ -307,7 +308,9 @@ def stripes(
 
 def as_planned(network: Network, machine: Machine, schedule: Schedule) -> Network:
     """The network whose ops are planned."""
-    return with_early_statistics(network, machine.sram_bytes) if schedule.groups else network
+    if not schedule.groups:
+        return network
+    return with_early_readers(with_early_statistics(network, machine.sram_bytes))
 
 
 def unlowered(network: Network, machine: Machine, schedule: Schedule) -> Scene:
