@@ -20,6 +20,7 @@ from edgefusion.compiler.lowering.bounds import Bound, bus_ps, compulsory_bytes
 from edgefusion.compiler.lowering.rule import LoweredKind, OpContext, Tiling, matrix, tiling
 from edgefusion.compiler.ops.attention import Attention
 from edgefusion.compiler.ops.conv import Convolving
+from edgefusion.compiler.ops.conv_stage import channels_of_sweep
 from edgefusion.compiler.ops.matmul import ProductKind
 from edgefusion.compiler.ops.norm import GroupNorm
 from edgefusion.compiler.schedule.schedule import Schedule
@@ -149,7 +150,7 @@ def _convolutions_in_loop(
     _, _, width, channels = context.output().shape
     rows, w_bytes = ceil(size / width), _moved_bytes(context, kind.w)
     for sweeps in _sweeps(context, kind) if last else (1,):
-        swept = channels // sweeps
+        swept = channels_of_sweep(channels, sweeps, context.machine)
         for part in _channels(context, kind, swept):
             ways = ["weights"] if part == swept else ["rows_weights", "rows"]
             for outer in ways[: 1 if sweeps > 1 else 2]:
@@ -170,10 +171,14 @@ def _conv_tiling(chosen: dict[str, int | str], rows: int, lines: int, sweeps: in
 
 
 def _sweeps(context: OpContext, kind: Convolving) -> list[int]:
-    channels, granule = context.output().shape[-1], context.machine.tensor_granularity_n
-    if not kind.cuts_channels or channels % granule:
+    channels, machine = context.output().shape[-1], context.machine
+    granule = machine.tensor_granularity_n
+    if not kind.cuts_channels:
         return [1]
-    return [n for n in range(1, channels // granule + 1) if channels // granule % n == 0]
+    parts = (
+        channels_of_sweep(channels, n, machine) for n in range(1, ceil(channels / granule) + 1)
+    )
+    return sorted({ceil(channels / part) for part in parts})
 
 
 def _channels(context: OpContext, kind: Convolving, total: int) -> list[int]:
@@ -192,7 +197,7 @@ def _convolutions(context: OpContext, kind: Convolving) -> Points:
     stored = _in_dram(context, context.op.outputs[0])
     phased = kind.period[0] > 1
     for sweeps in _sweeps(context, kind):
-        swept = channels // sweeps
+        swept = channels_of_sweep(channels, sweeps, context.machine)
         for part in _channels(context, kind, swept):
             count = ceil(swept / part)
             outers = ["rows_weights"] if part < swept else ["weights"]

@@ -41,11 +41,12 @@ def emit_group(
     scene: Scene,
     numbers: Sequence[int],
     only: int | None = None,
-    steps: Iterable[tuple[int, Step]] | None = None,
+    steps: Iterable[tuple[int, int, Step]] | None = None,
 ) -> None:
     """Emit a group, or ``only`` what one of its members does in the loop: then what it finds in
     SRAM has to lie there in the ``scene``. ``numbers`` are the members' ops in the program. Of the
-    loop a dry emitter may see some ``steps`` alone, each with how many it stands for.
+    loop a dry emitter may see some ``steps`` alone, each with how many it stands for and the sweep
+    that it is of.
 
     Raises DoesNotFitError where its buffers exceed SRAM.
     """
@@ -136,9 +137,9 @@ def representative_steps(frontier: Frontier) -> list[tuple[int, Step]]:
     return found
 
 
-def _standing_for(e: Emitter, steps: Iterable[tuple[int, Step]]) -> Iterator[tuple[int, Step]]:
-    for e.weight, step in steps:
-        yield 0, step
+def _standing_for(e: Emitter, steps: Iterable[tuple[int, int, Step]]) -> Iterator[tuple[int, Step]]:
+    for e.weight, sweep, step in steps:
+        yield sweep, step
     e.weight = 1
 
 

@@ -79,10 +79,10 @@ class OpInLoops:
 
 @dataclass(frozen=True, slots=True)
 class Turns:
-    """All that decides what an op does in one sweep of a loop, but for where its operands lie: for
-    each step how many it stands for, the rows to compute, and the stripes of the tensors that it
-    makes or loads for all; these tensors' places among its operands; whether its result is
-    stored."""
+    """All that decides what an op does in one sweep of a loop (in all that its tiling says), but
+    for where its operands lie: for each step how many it stands for, the rows to compute, and the
+    stripes of the tensors that it makes or loads for all; these tensors' places among its operands;
+    whether its result is stored."""
 
     tiling: Tiling
     steps: tuple[tuple[int, Span, tuple[tuple[int, Span], ...]], ...]
@@ -139,6 +139,12 @@ def _fitting(options: Sequence[Sequence[Sized]], room_bytes: int) -> list[list[S
         for own, own_least in zip(options, least, strict=True)
     ]
     return fitting if all(fitting) else None
+
+
+def _sweeps(count: int) -> list[tuple[int, int]]:
+    """Those of ``count`` sweeps that may differ, each after how many it stands for: the last may
+    make fewer channels."""
+    return [(count - 1, 0), (1, count - 1)] if count > 1 else [(1, 0)]
 
 
 class LoopSearch:
@@ -284,7 +290,12 @@ class LoopSearch:
                     member = replace(first[index], tiling=turns.tiling)
                     group = Group((*first[:index], member, *first[index + 1 :]), loop)
                     emitter.begin_group()
-                    numbers, steps = [number] * len(first), self._representative(stripe)
+                    steps = [
+                        (weight * count, sweep, step)
+                        for count, sweep in _sweeps(turns.tiling.sweeps)
+                        for weight, step in self._representative(stripe)
+                    ]
+                    numbers = [number] * len(first)
                     emit_group(emitter, group, self.inside, numbers, only=index, steps=steps)
         if missing:
             tally = Tally.of(emitter, self.scene.machine, len(missing))
@@ -299,12 +310,13 @@ class LoopSearch:
         for index, (own, numbers) in enumerate(zip(usable, chosen, strict=True)):
             done = self.known[index].done
             tally = Tally.beside([done[turns] for turns in self._turns(stripe, index, own)])
-            total += tally.of_each(numbers)
+            if index < len(usable) - 1:
+                total = total + tally.of_each(numbers)
+            else:  # what goes before is done again for each of its sweeps
+                sweeps = np.array([t.sweeps for t, _ in own])[numbers]
+                total = total.times(sweeps) + tally.of_each(numbers)
             sram_bytes += np.array([nbytes for _, nbytes in own], dtype=np.int64)[numbers]
-        sweeps = np.array([t.sweeps for t, _ in usable[-1]])[chosen[-1]]
-        costs = costs_of(
-            total.times(sweeps), self.schedule.slots, self.scene.machine, self.schedule
-        )
+        costs = costs_of(total, self.schedule.slots, self.scene.machine, self.schedule)
         return _Ways([[t for t, _ in own] for own in usable], chosen, sram_bytes, costs)
 
     def _turns(self, stripe: int, index: int, tilings: Sequence[Sized]) -> list[Turns]:

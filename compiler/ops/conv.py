@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import ceil
 from typing import ClassVar
 
 from edgefusion.compiler.lowering.emitter import Emitter
@@ -22,12 +23,14 @@ from edgefusion.compiler.lowering.rule import (
 from edgefusion.compiler.network.kind import Accumulation, Kind, Shape, Use, operand
 from edgefusion.compiler.network.tensor import Tensors
 from edgefusion.compiler.network.window import Span, Window
-from edgefusion.compiler.ops.conv_stage import ConvStage, dense_image
+from edgefusion.compiler.ops.conv_stage import ConvStage, channels_of_sweep, dense_image
 from edgefusion.compiler.ops.matmul import WEIGHT_LEVELS
 from edgefusion.compiler.ops.split_conv import Filters, SplitConv, split_conv_tilings
 from edgefusion.runtime.specification import Attrs
 
 Pair = tuple[int, int]
+
+_SWEEPS = (2, 3, 4)
 
 _HEAVY = 4
 """Weights that take less than this part of SRAM leave room enough to stay while rows pass once."""
@@ -155,9 +158,9 @@ class Convolving(WindowedKind, LoweredKind):
         machine, channels = context.machine, context.output().shape[-1]
         if context.tensors[self.w].nbytes * _HEAVY < machine.sram_bytes or not self.cuts_channels:
             return
-        for sweeps in (2, 4):
-            swept, uneven = divmod(channels, sweeps)
-            if uneven or swept % machine.tensor_granularity_n:
+        for sweeps in _SWEEPS:
+            swept = channels_of_sweep(channels, sweeps, machine)
+            if ceil(channels / swept) < sweeps:
                 continue
             for part in channel_sizes(swept, multiple=machine.tensor_granularity_n):
                 yield part, "weights" if part == swept else "rows_weights", sweeps

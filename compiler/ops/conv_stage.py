@@ -8,8 +8,8 @@ fewer ``lines`` than the stripe of the input serves.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from math import gcd
+from dataclasses import dataclass, field, replace
+from math import ceil, gcd
 
 from edgefusion.compiler.lowering.channel_constants import load_constants, reserve_constants
 from edgefusion.compiler.lowering.emitter import Buffer, Emitter, Tile
@@ -18,12 +18,20 @@ from edgefusion.compiler.lowering.rule import OpContext, Stage, Tiling
 from edgefusion.compiler.lowering.view import View
 from edgefusion.compiler.network.window import Source, Span, Window
 from edgefusion.runtime.isa import Opcode
+from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.specification import Attrs
 
 
 def dense_image(view: View) -> View:
     """An image [1,h,w,c] as [h,w,c]."""
     return view.reshape(*view.shape[1:])
+
+
+def channels_of_sweep(channels: int, sweeps: int, machine: Machine) -> int:
+    """How many of the result's ``channels`` each of so many sweeps makes: whole columns of the
+    array, the last of them the fewest."""
+    granule = machine.tensor_granularity_n
+    return min(channels, ceil(ceil(channels / sweeps) / granule) * granule)
 
 
 @dataclass
@@ -54,7 +62,7 @@ class ConvStage(Stage):
         taps = self.w.shape[1] * self.w.shape[2] * self.w.shape[3]
         stripe = self.windows[0].largest(rows) * self.windows[1].largest(cols)
         channels = self.y.shape[2]
-        self.channels = channels // t.sweeps
+        self.channels = channels_of_sweep(channels, t.sweeps, context.machine)
         self.in_parts = t.choice("outer") == "rows_weights"
         self.stays = self.in_parts or size >= self.channels
         outer_rows = t.choice("outer") == "rows"
@@ -114,8 +122,14 @@ class ConvStage(Stage):
 
     def channel_tiles(self) -> Iterator[Tile]:
         """Tiles of the channels that are made now."""
+        part = self.swept
+        return self.e.tiles(part.size, self.tiling["channels"], start=part.start)
+
+    @property
+    def swept(self) -> Tile:
+        """The channels that the present sweep makes."""
         start = self.sweep * self.channels
-        return self.e.tiles(self.channels, self.tiling["channels"], start=start)
+        return Tile(self.sweep, start, min(self.channels, self.y.shape[2] - start))
 
     def row_tiles(self, first: int, count: int, size: int) -> Iterator[Tile]:
         """Tiles of up to ``size`` of the ``count`` rows of the result from ``first`` on."""
@@ -142,8 +156,7 @@ class ConvStage(Stage):
             if not self.in_parts:
                 load_constants(self.e, self.constants, c, again=again)
             elif c.index == 0:
-                part = Tile(0, self.sweep * self.channels, self.channels)
-                load_constants(self.e, self.constants, part, again=again)
+                load_constants(self.e, self.constants, replace(self.swept, index=0), again=again)
         if self.in_parts or not there:
             self.epilogue.load_vectors(self.e, c, again=again)
 
