@@ -140,7 +140,7 @@ def _scheduled_ps(group: Group, scene: Scene, schedule: Schedule) -> int:
         e.begin_group()
         emit_group(e, group, scene, [0] * len(group.members))
 
-    return rehearse(emit, scene.machine, schedule)
+    return rehearse(emit, scene.machine, schedule).total_ps
 
 
 def attention_rows(network: Network, machine: Machine) -> list[dict[str, Any]]:

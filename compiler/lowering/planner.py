@@ -6,8 +6,10 @@ each state the next op runs alone, or as a group with those after it; its result
 in SRAM until its last use, or both. Costs are kept by signature, as networks repeat themselves, and
 groups that cannot lead to a state worth following (``lowering.beam``) are not searched.
 
-These costs are estimates. The groups of the plan are rehearsed in the end (``lowering.rehearsal``):
-another plan has them run with the stripes and tilings that take least when each is scheduled.
+These costs are estimates. The groups of the plan are rehearsed (``lowering.rehearsal``): they run
+with the stripes and tilings that take least when each is scheduled. As estimates tend to be low,
+other groups may do better than one that takes longer than it seemed: the beam goes over the ops
+again, with the times that are known by then, until it chooses no group that was not rehearsed.
 """
 
 from __future__ import annotations
@@ -44,6 +46,8 @@ _WORTH = 0.7
 """How much of the time that tensors in SRAM save when they are read counts before they are."""
 _NEAR = 6
 """Ops over which one stays that is in DRAM as well."""
+_ROUNDS = 6
+"""Plans that are made at most."""
 
 
 def plan_separately(ops: Sequence[NetOp], scene: Scene, schedule: Schedule) -> Plan:
@@ -70,13 +74,13 @@ def plan_groups(
     learnt: Learnt | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Plan, Plan]:
-    """The cheapest plan that the beam finds, and the same with its groups rehearsed, one by one.
+    """The cheapest plan by estimates, and the cheapest by the times that rehearsals take.
     ``alone_never`` are tensors that must not stay in SRAM; ``learnt`` carries what one search finds
     to the next.
 
     Raises DoesNotFitError for an op that fits no way.
     """
-    return _Planner(ops, scene, schedule, alone_never, learnt or Learnt()).plan(progress)
+    return _Planner(ops, scene, schedule, alone_never, learnt or Learnt()).plans(progress)
 
 
 class _Planner:
@@ -108,7 +112,17 @@ class _Planner:
         self.forms: dict[tuple[int, int], Sequence[NetOp] | None] = {}
         self.absorbed: dict[Kind, tuple[NetOp, ...]] = {}
 
-    def plan(self, progress: Callable[[int, int], None] | None) -> tuple[Plan, Plan]:
+    def plans(self, progress: Callable[[int, int], None] | None) -> tuple[Plan, Plan]:
+        """The first one, and the last."""
+        found = [self._traced(self._best(progress))]
+        rehearsed, known = self.answers.learnt.rehearsed, 0
+        while known < len(rehearsed) and len(found) < _ROUNDS:
+            known = len(rehearsed)
+            found.append(self._traced(self._best(None)))
+        return found[0], found[-1]
+
+    def _best(self, progress: Callable[[int, int], None] | None) -> State:
+        """The cheapest way through all ops that the beam finds."""
         count = len(self.ops)
         kept = [[State(0.0, ())]]
         for stop in range(1, count + 1):
@@ -120,10 +134,7 @@ class _Planner:
                 for state in kept[start]:
                     self._follow(state, start, stop, reached)
             kept.append(reached.kept())
-        best = min(kept[count], key=lambda s: s.cost)
-        return self._traced(best, lambda _, choice: choice), self._traced(
-            best, lambda question, _: self.answers.rehearsed(question)
-        )
+        return min(kept[count], key=lambda s: s.cost)
 
     def _held_bytes(self, residents: Sequence[New]) -> int:
         return sum(self.scene.aligned_bytes(root) for root, _, _ in residents)
@@ -361,8 +372,8 @@ class _Planner:
         scene = with_residents(self.scene, where)
         return OpContext(op, self.machine, scene.tensors, scene.views)
 
-    def _traced(self, state: State, final: Callable[[Question, Choice], Choice]) -> Plan:
-        """The plan that has come to ``state``, with its choices made ``final``."""
+    def _traced(self, state: State) -> Plan:
+        """The plan that has come to ``state``, with its groups rehearsed."""
         steps: list[State] = []
         at: State | None = state
         while at is not None and at.choices:
@@ -373,7 +384,7 @@ class _Planner:
         group_of: dict[int, int] = {}
         begins: dict[int, int] = {}
         for step in reversed(steps):
-            groups += [self._bound(q, final(q, choice)) for q, choice in step.choices]
+            groups += [self._bound(q, self.answers.rehearsed(q)) for q, _ in step.choices]
             borders += ["statistics first, then values"] * (len(step.choices) - 1)
             borders.append(self._border(step))
             group_of |= dict.fromkeys(range(*step.ops), len(groups) - 1)

@@ -275,7 +275,7 @@ class _Rehearsal:
             e.begin(0, context.op.name, c.slots)
             kind.emit(e, context, c.tiling)
 
-        return rehearse(emit, context.machine, schedule)
+        return rehearse(emit, context.machine, schedule).total_ps
 
 
 def _rehearsed(

@@ -24,12 +24,17 @@ from edgefusion.runtime.program import I64
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Issue:
-    """Instructions of the graph in issue order, for each of these the unit of its kind, and when
-    the last one ends."""
+    """Instructions of the graph in issue order, for each of these the unit of its kind, and for
+    each kind of engine when its first one begins and its last one ends, int64[kinds, 2]."""
 
     order: I64
     units: I64
-    end_ps: int
+    spans_ps: I64
+
+    @property
+    def end_ps(self) -> int:
+        """When the last one of all ends."""
+        return int(self.spans_ps[:, 1].max())
 
 
 def list_schedule(
@@ -50,7 +55,7 @@ def list_schedule(
 
     def run(waits: _Edges, follows: _Edges, ranks: I64) -> Issue:
         """Nothing precedes what it ``waits`` for; of what is ready the lowest of ``ranks`` goes."""
-        order, units, end_ps = place_all(
+        order, units, spans = place_all(
             kind_of,
             durations,
             engines,
@@ -61,7 +66,7 @@ def list_schedule(
             semaphore_ps,
             setup_ps,
         )
-        return Issue(order, units, int(end_ps))
+        return Issue(order, units, spans)
 
     nodes = len(graph.before)
     first = run(before, after, np.arange(nodes))

@@ -75,8 +75,9 @@ def place_all(
     ranks: I64,
     semaphore_ps: int,
     setup_ps: int,
-) -> tuple[I64, I64, int]:
-    """All instructions in issue order, the unit of each, and when the last one ends.
+) -> tuple[I64, I64, I64]:
+    """All instructions in issue order, the unit of each, and from when to when each kind is at
+    work, int64[kinds, 2].
 
     Whenever one of the ``engines`` of a kind is free, it takes what is ready and has the lowest of
     ``ranks``. A node is ready when as many as it ``waits`` for have ended; ``after`` are those that
@@ -84,13 +85,15 @@ def place_all(
     """
     count, nodes = len(kinds), len(waits)
     order, units = np.empty(count, np.int64), np.empty(count, np.int64)
-    placed = bus_free = end_ps = pending = 0
+    placed = bus_free = pending = 0
     home = np.zeros(count, np.int64)  # the unit of the last predecessor of the same kind
     still_open = waits.copy()
     # By node, when the last of each kind before a join, and an instruction itself, has ended.
     ended = np.full((nodes, _KINDS), -1, np.int64)
     ready = np.empty((_KINDS, count), np.int64)
     ready_size = np.zeros(_KINDS, np.int64)
+    spans = np.zeros((_KINDS, 2), np.int64)
+    started = np.zeros(_KINDS, np.bool_)
     most = 0
     for kind in range(_KINDS):
         most = max(most, engines[kind])
@@ -139,7 +142,9 @@ def place_all(
                 if kind == _DMA:
                     end = bus_free = max(end, bus_free + durations[node] - setup_ps)
                 free_at[kind, unit] = ended[node, kind] = at[nodes + node] = end
-                end_ps = max(end_ps, end)
+                if not started[kind]:
+                    started[kind], spans[kind, 0] = True, now
+                spans[kind, 1] = max(spans[kind, 1], end)
                 pending = _push(events, pending, at, nodes + node)
                 for i in range(after_begin[node], after_begin[node + 1]):
                     if after[i] < count and kinds[after[i]] == kind:
@@ -148,4 +153,4 @@ def place_all(
                     still_open[after[i]] -= 1
                     if still_open[after[i]] == 0:
                         pending = _push(events, pending, at, after[i])
-    return order, units, end_ps
+    return order, units, spans

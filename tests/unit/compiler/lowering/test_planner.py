@@ -115,7 +115,7 @@ def test_outputs_are_stored_though_they_are_read_from_sram() -> None:
     c = ChainBuilder()
     x = c.linear(c.input(1, 32, 32), 32)
     network = c.build(x, c.linear(x, 16))
-    lowered = planned(network, 6 * 1024, 1e9)
+    lowered = planned(network, 6 * 1024, 5e8)
     rows = {row.name: row.bytes for row in traffic_ledger(lowered.program, MACHINE).by("tensor")}
     assert "near" in ways(lowered)
     assert rows[x] == 32 * 32 * 2  # written once, never read back
@@ -182,7 +182,7 @@ def test_what_is_stored_as_well_gives_way_late() -> None:
     c = ChainBuilder()
     x = c.linear(c.input(1, 64, 32), 32)
     h = c.linear(c.linear(c.linear(c.linear(x, 32), 32), 32), 32)
-    lowered = planned(c.build(x, h), 64, 1e9)
+    lowered = planned(c.build(x, h), 96, 1e9)
     program = lowered.program
     (near,) = (r for r in program.residents if not r.alone)
     assert program.tensors[near.tensor].name == x

@@ -79,7 +79,7 @@ def scheduled_ps(context: OpContext, t: Tiling) -> int:
         e.begin(0, context.op.name, PIPELINED.slots)
         lowered_kind(context.op).emit(e, context, t)
 
-    return rehearse(emit, context.machine, PIPELINED)
+    return rehearse(emit, context.machine, PIPELINED).total_ps
 
 
 @pytest.mark.parametrize(("network", "kib"), [(SMALL, 1280), (INTEGER, 448)], ids=["fp16", "int16"])
