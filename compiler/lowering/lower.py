@@ -18,14 +18,14 @@ from edgefusion.compiler.lowering.group_records import (
     remember,
     stripes_of,
 )
-from edgefusion.compiler.lowering.held import Resident
+from edgefusion.compiler.lowering.held import BANDS, Resident
 from edgefusion.compiler.lowering.op_order import with_early_readers
 from edgefusion.compiler.lowering.plan import Group, Plan, joined
 from edgefusion.compiler.lowering.planner import plan_groups, plan_separately
 from edgefusion.compiler.lowering.rule import OpContext
 from edgefusion.compiler.lowering.scene import Scene, with_residents
 from edgefusion.compiler.lowering.tile_search import Candidate, search
-from edgefusion.compiler.lowering.view import View
+from edgefusion.compiler.lowering.view import Cells, Memory, View
 from edgefusion.compiler.memory.dram import DramPlan, plan_dram, unplaced
 from edgefusion.compiler.memory.placement import Lifetime
 from edgefusion.compiler.memory.sram import Crowded, SramLayout, lay_out
@@ -345,7 +345,7 @@ def _tensor_views(
     """Enter all tensors in the program's table; a view of each, sharing state with its root. What
     is ``elsewhere`` has all but bytes there."""
     index = {name: i for i, name in enumerate(plan.tensors)}
-    regions: dict[str, Region] = {}
+    memories: dict[str, Memory] = {}
     views: dict[str, View] = {}
     for name, tensor in plan.tensors.items():
         if len(tensor.shape) > MAX_RANK:
@@ -355,7 +355,8 @@ def _tensor_views(
             )
         address = plan.addresses.get(name, 0)
         scale = index[tensor.scale_tensor] if tensor.scale_tensor else -1
-        gone = plan.roots.get(name, name) in elsewhere
+        root = plan.roots.get(name, name)
+        gone = root in elsewhere
         builder.tensors.append(
             TensorRecord(
                 name,
@@ -369,11 +370,12 @@ def _tensor_views(
                 tensor.constant,
             )
         )
-        region = regions.setdefault(plan.roots.get(name, name), Region(partial=True))
+        if root not in memories:
+            memories[root] = _in_dram(plan.tensors[root], plan.addresses.get(root, 0))
         strides = dense_strides(tensor.shape, tensor.dtype)
         operand = Operand(index[name], Space.DRAM, address, tensor.dtype, tensor.shape, strides)
-        views[name] = View(operand, region, tensor.role)
-    _note_reuse(plan, regions)
+        views[name] = View(operand, memories[root], tensor.role)
+    _note_reuse(plan, views)
     return views
 
 
@@ -383,7 +385,16 @@ def _numbers(tensor: NetTensor) -> Numbers:
     return ROW_NORMALISED if tensor.row_normalised else UNCALIBRATED
 
 
-def _note_reuse(plan: DramPlan, regions: Mapping[str, Region]) -> None:
+def _in_dram(tensor: NetTensor, address: int) -> Memory:
+    """What a tensor lies in: where it is computed, in bands of rows, as whoever reads some need not
+    wait until the others are stored."""
+    rows, nbytes = row_count(tensor), row_bytes(tensor)
+    if tensor.constant or rows <= 1:
+        return Region(partial=True)
+    return Cells.cut(address, nbytes, range(0, rows, -(-rows // BANDS)), nbytes, ())
+
+
+def _note_reuse(plan: DramPlan, views: Mapping[str, View]) -> None:
     """Tell each arena tensor which ones of an earlier life its bytes belonged to."""
     for name, (first, _) in plan.lifetimes.items():
         begin, end = plan.addresses[name], plan.addresses[name] + plan.tensors[name].nbytes
@@ -391,7 +402,8 @@ def _note_reuse(plan: DramPlan, regions: Mapping[str, Region]) -> None:
             start = plan.addresses[other]
             overlaps = start < end and begin < start + plan.tensors[other].nbytes
             if last < first and overlaps:
-                regions[name].reuses.append(regions[other])
+                for region in views[name].regions():
+                    region.reuses.extend(views[other].regions())
 
 
 def _dram_reservations(plan: DramPlan, views: Mapping[str, View]) -> list[Reservation]:

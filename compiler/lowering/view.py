@@ -14,7 +14,7 @@ from edgefusion.runtime.program import Operand, dense_strides
 
 @dataclass(slots=True, eq=False)
 class Cells:
-    """Memory of a matrix in SRAM, cut into regions of their own, so that who reads one tile of it
+    """Memory of a matrix, cut into regions of their own, so that who reads one tile of it
     need not wait for who writes another.
 
     Row r begins at ``origin + r * row_bytes``. ``bands`` are the first rows of the cuts, ascending;
@@ -53,17 +53,13 @@ class Cells:
     def touched(self, o: Operand) -> tuple[Region, ...]:
         """The regions of the cells that ``o``, a part of the matrix, lies in."""
         row, column = divmod(o.address - self.origin, self.row_bytes)
-        down = sum(
-            (n - 1) * s
-            for n, s in zip(o.shape, o.strides, strict=True)
-            if s >= self.row_bytes and n > 1
-        )
-        across = column + sum(
-            (n - 1) * s for n, s in zip(o.shape, o.strides, strict=True) if s < self.row_bytes
-        )
-        last = row + down // self.row_bytes
-        if across >= self.row_bytes:  # it runs on into rows that follow
-            last, column, across = last + across // self.row_bytes, 0, self.row_bytes - 1
+        steps = [(n - 1, s) for n, s in zip(o.shape, o.strides, strict=True) if n > 1]
+        down = sum(n * s for n, s in steps if s >= self.row_bytes)
+        across = column + sum(n * s for n, s in steps if s < self.row_bytes)
+        last = row + (down + across) // self.row_bytes
+        aside = any(s % self.row_bytes for _, s in steps if s >= self.row_bytes)
+        if aside or across >= self.row_bytes:  # it runs on into rows that follow
+            column, across = 0, self.row_bytes - 1
         first_band = max(bisect_right(self.bands, row) - 1, 0)
         last_band = max(bisect_right(self.bands, last) - 1, 0)
         cut = slice(column // self.column_bytes, across // self.column_bytes + 1)

@@ -13,7 +13,7 @@ from edgefusion.compiler.lowering.rule import LoweredKind
 from edgefusion.compiler.network.kind import Kind
 from edgefusion.compiler.network.network import Network
 from edgefusion.compiler.ops.kinds import KINDS
-from edgefusion.compiler.schedule.schedule import SCHEDULES, Schedule, schedule_named
+from edgefusion.compiler.schedule.schedule import SCHEDULES, Grouping, Schedule, schedule_named
 from edgefusion.runtime.errors import DoesNotFitError, UnsupportedOpError
 from edgefusion.runtime.isa import Cause, DType, EngineKind, Opcode
 from edgefusion.runtime.ledger import traffic_ledger
@@ -25,6 +25,7 @@ from edgefusion.runtime.target import load_target
 from edgefusion.runtime.verifier import verify_program
 from edgefusion.runtime.work import derive_work
 from tests.calibration_cases import optimised_unet
+from tests.group_cases import ChainBuilder
 from tests.lowering_cases import all_cases, attention_case, conv_case, group_norm_case
 
 CASES = all_cases()
@@ -238,3 +239,21 @@ def test_group_norm_tiles_hold_whole_groups() -> None:
                 found.add(i.inputs[0].shape[1])
                 assert i.inputs[0].shape[1] == dict(i.attrs)["groups"] * 8
     assert len(found) > 1, "the sizes should include ragged tiles"
+
+
+def test_the_first_rows_in_dram_are_loaded_before_the_last_are_stored() -> None:
+    c = ChainBuilder()
+    between = c.unary(c.input(1, 128, 64, 16), "silu")
+    network = c.build(c.unary(between, "silu"))
+    machine = SLOW.with_values(sram_bytes=64 * 1024)
+    apart = replace(schedule_named("pipelined"), groups=Grouping(resident=False, rolling=False))
+    program = lower(network, machine, apart).program
+    number = [tensor.name for tensor in program.tensors].index(between)
+    instructions = [program.instruction(i) for i in range(len(program))]
+    moves = [(i, each) for i, each in enumerate(instructions) if each.engine is EngineKind.DMA]
+    loads = [
+        i for i, each in moves if each.opcode is Opcode.LOAD and each.inputs[0].tensor == number
+    ]
+    stores = [i for i, each in moves if each.outputs[0].tensor == number and i not in loads]
+    assert loads[0] < stores[-1]
+    verify_program(program, machine)
