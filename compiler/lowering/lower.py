@@ -28,7 +28,7 @@ from edgefusion.compiler.lowering.tile_search import Candidate, search
 from edgefusion.compiler.lowering.view import Cells, Memory, View
 from edgefusion.compiler.memory.dram import DramPlan, plan_dram, unplaced
 from edgefusion.compiler.memory.placement import Lifetime
-from edgefusion.compiler.memory.sram import Crowded, SramLayout, lay_out
+from edgefusion.compiler.memory.sram import Crowded, SramLayout, Uses, lay_out
 from edgefusion.compiler.network.network import NetOp, Network
 from edgefusion.compiler.network.parts import in_parts
 from edgefusion.compiler.network.rows import row_bytes, row_count
@@ -90,10 +90,33 @@ def lower(
                 programs = [_emitted(part, [each], machine, schedule) for each in found]
                 found = [found[programs.index(_fastest(programs, machine))]]
             before += found
-        found = _planned(last, machine, schedule, said)
-        return _fastest(
-            [_emitted(network, [*before, each], machine, schedule) for each in found], machine
-        )
+        ways = [[*before, each] for each in _planned(last, machine, schedule, said)]
+        programs = [_emitted(network, parts, machine, schedule) for parts in ways]
+        fastest = _fastest(programs, machine)
+        parts = _placed_again(ways[programs.index(fastest)], fastest.program, machine, schedule)
+        if parts is None:
+            return fastest
+        return _fastest([fastest, _emitted(network, parts, machine, schedule)], machine)
+
+
+def _placed_again(
+    parts: Sequence[_Planned], program: Program, machine: Machine, schedule: Schedule
+) -> list[_Planned] | None:
+    """The same plans with buffers where ``program``, which ran them, says that bytes become free
+    first; None where there is nothing to place, or no place found."""
+    timeline = simulate(program, machine)
+    uses = {
+        b.name: (int(timeline.start_ps[b.first]), int(timeline.end_ps[b.last]))
+        for b in program.buffers
+        if b.space is Space.SRAM
+    }
+    found = []
+    for part in parts:
+        layout = _laid_out(part.plan, part.scene, schedule, uses) if part.layout else None
+        if not isinstance(layout, SramLayout):
+            return None
+        found.append(replace(part, layout=layout))
+    return found
 
 
 def _parts(network: Network, schedule: Schedule) -> tuple[Network, ...]:
@@ -243,24 +266,28 @@ def _planned(
             never |= {largest.root}
 
 
-def _laid_out(plan: Plan, scene: Scene, schedule: Schedule) -> SramLayout | Crowded:
-    """Where the buffers of a plan lie in SRAM, and what stays there."""
+def _laid_out(
+    plan: Plan, scene: Scene, schedule: Schedule, uses: Uses | None = None
+) -> SramLayout | Crowded:
+    """Where the buffers of a plan lie in SRAM, and what stays there; ``uses``: see ``lay_out``."""
     requests = [_requests(g, i, plan, scene, schedule) for i, g in enumerate(plan.groups)]
     machine = scene.machine
     # What is stored as well gives way late, where there is room: its stores are often under way
     # when its last reader is done, and who takes its bytes would wait for them.
-    final, places = len(plan.groups) - 1, plan.places
-    ends = [place[-1] for place in places]
-    late = {r.root: min(r.last + _STORING, final) for r in ends if not r.alone}
+    final, places = len(plan.groups) - 1, {place[0].root: place for place in plan.places}
+    ends = {root: place[-1] for root, place in places.items()}
+    late = {root: min(r.last + _STORING, final) for root, r in ends.items() if not r.alone}
     while True:
         lives = [
-            Lifetime(r.root, place[0].first, late.get(r.root, r.last), scene.tensors[r.root].nbytes)
-            for r, place in zip(ends, places, strict=True)
+            Lifetime(
+                root, place[0].first, late.get(root, ends[root].last), scene.tensors[root].nbytes
+            )
+            for root, place in places.items()
         ]
-        layout = lay_out(lives, requests, machine.sram_bytes, machine.sram_align_bytes)
+        layout = lay_out(lives, requests, machine.sram_bytes, machine.sram_align_bytes, uses)
         if isinstance(layout, SramLayout):
             addresses = {
-                r.root: layout.residents[place[-1].root] for place in places for r in place
+                r.root: layout.residents[root] for root, place in places.items() for r in place
             }
             return replace(layout, residents=addresses)
         if not late:

@@ -3,7 +3,8 @@ buffers around them.
 
 Tensors that stay are packed from the top (``memory.placement``). Each group's buffers go into what
 they leave, over the bytes that have been idle longest: the first transfers of a group then need not
-wait for the last instructions of the one before.
+wait for the last instructions of the one before. Who comes first, and for how long, is known better
+once a program has run: of a group's buffers those that are needed first then choose first.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from edgefusion.compiler.memory.placement import Lifetime, aligned, best_placeme
 
 Span = tuple[int, int]
 """[start, stop) in bytes."""
+Uses = Mapping[str, tuple[int, int]]
+"""When a tensor that stays, or a buffer, is first and last in use."""
 
 _SEARCH_EFFORT = 2_000_000
 
@@ -41,8 +44,10 @@ def lay_out(
     requests: Sequence[Mapping[str, int]],
     sram_bytes: int,
     align_bytes: int,
+    uses: Uses | None = None,
 ) -> SramLayout | Crowded:
-    """Lifetimes of ``residents`` are in groups; ``requests`` are bytes by label, a group each."""
+    """Lifetimes of ``residents`` are in groups; ``requests`` are bytes by label, a group each.
+    ``uses`` are the picoseconds of a program that ran them; without one each group is a moment."""
     placed = best_placement(residents, align_bytes=align_bytes, search_effort=_SEARCH_EFFORT)
     spans: dict[str, Span] = {}
     for r in residents:
@@ -52,18 +57,26 @@ def lay_out(
     layouts = []
     peak = sram_bytes if residents else 0
     for index, wanted in enumerate(requests):
-        taken = sorted(spans[r.name] for r in residents if r.first <= index <= r.last)
+        there = [r.name for r in residents if r.first <= index <= r.last]
+        taken = sorted(spans[name] for name in there)
         if taken and taken[0][0] < 0:
             return Crowded(index)
-        layout = memory.fit(wanted, taken, by_age=True) or memory.fit(wanted, taken, by_age=False)
+        now = {name: (uses or {}).get(name, (index, index)) for name in (*there, *wanted)}
+        largest = dict(sorted(wanted.items(), key=lambda item: -item[1]))
+        earliest = dict(sorted(largest.items(), key=lambda item: now[item[0]][0]))
+        layout = (
+            memory.fit(earliest, taken, by_age=True)
+            or memory.fit(largest, taken, by_age=True)
+            or memory.fit(largest, taken, by_age=False)
+        )
         if layout is None:
             return Crowded(index)
         layouts.append(layout)
         for label, address in layout.items():
-            memory.use(address, address + wanted[label], index)
+            memory.use(address, address + wanted[label], now[label][1])
             peak = max(peak, address + wanted[label])
-        for start, stop in taken:
-            memory.use(start, stop, index)
+        for name in there:
+            memory.use(*spans[name], now[name][1])
     return SramLayout({name: start for name, (start, _) in spans.items()}, layouts, peak)
 
 
@@ -103,11 +116,11 @@ class _Memory:
     def fit(
         self, wanted: Mapping[str, int], taken: Sequence[Span], *, by_age: bool
     ) -> dict[str, int] | None:
-        """Addresses beside ``taken``, largest first; ``by_age``: where bytes have been idle
+        """Addresses beside ``taken``, one after another; ``by_age``: where bytes have been idle
         longest, else as low as can be. None if they do not fit so."""
         gaps = _gaps(taken, self.nbytes)
         found: dict[str, int] = {}
-        for label, nbytes in sorted(wanted.items(), key=lambda item: -item[1]):
+        for label, nbytes in wanted.items():
             best: tuple[int, bool, int, Span] | None = None
             for gap in gaps:
                 start, stop = gap

@@ -30,7 +30,9 @@ def test_what_is_there_at_one_moment_is_apart(
     # Requests come in whole slots, as emitters ask for them.
     requests = [{k: -(-n // ALIGN) * ALIGN for k, n in r.items()} for r in requests]
     sram_bytes = sram_units * ALIGN
-    found = lay_out(residents, requests, sram_bytes, ALIGN)
+    moments = st.tuples(st.integers(0, 9), st.integers(0, 9))
+    uses = data.draw(st.none() | st.dictionaries(st.sampled_from(["b0", "b1", "r0"]), moments))
+    found = lay_out(residents, requests, sram_bytes, ALIGN, uses)
     if isinstance(found, Crowded):
         held = sum(-(-r.nbytes // ALIGN) * ALIGN for r in residents)
         assert held + max(sum(r.values()) for r in requests) > sram_bytes
@@ -79,3 +81,12 @@ def test_room_is_found_where_age_alone_would_not_find_it() -> None:
     """The middle of SRAM has been idle longest, but the last buffer needs it in one piece."""
     requests = [{"a": 32, "b": 32}, {"c": 64, "d": 64}]
     assert isinstance(lay_out([], requests, 128, ALIGN), SramLayout)
+
+
+def test_who_is_needed_first_takes_what_is_free_first() -> None:
+    requests = [{"short": 64, "long": 64}, {"later": 64, "soon": 32}]
+    uses = {"short": (0, 10), "long": (0, 100), "later": (90, 200), "soon": (20, 200)}
+    found = lay_out([], requests, 128, ALIGN, uses)
+    assert isinstance(found, SramLayout)
+    before, after = found.buffers
+    assert after["soon"] in range(before["short"], before["short"] + 64)
