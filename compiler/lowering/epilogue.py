@@ -68,7 +68,8 @@ class EpilogueBuffers:
                 source = context.view(step.operand)
                 full = not _is_channel_vector(source)
                 elements = tile_elements if full else tile_columns
-                buffer = e.input_buffer(f"epilogue{i}", elements, source, streamed=full)
+                whole = elements == source.operand.elements
+                buffer = e.input_buffer(f"epilogue{i}", elements, source, streamed=not whole)
             made.append(buffer)
             copies.append(copy)
         stages = [context.view(name).operand.tensor for name in stage_names(context.op)]

@@ -65,7 +65,6 @@ class ConvStage(Stage):
         self.channels = channels_of_sweep(channels, t.sweeps, context.machine)
         self.in_parts = t.choice("outer") == "rows_weights"
         self.stays = self.in_parts or size >= self.channels
-        outer_rows = t.choice("outer") == "rows"
         self.lines = int(t.get("lines", rows))
         held = channels if self.stays else size
         self.x_buffer = e.input_buffer("x", stripe * self.x.shape[2], self.x)
@@ -82,7 +81,7 @@ class ConvStage(Stage):
             for start in starts
         ]
         self.constants = reserve_constants(
-            e, context, self.w_name, self.bias_name, held, streamed=outer_rows
+            e, context, self.w_name, self.bias_name, held, streamed=not self.stays
         )
         changed = EpilogueBuffers.changes(context.op)
         elements = self.lines * cols * size

@@ -80,10 +80,9 @@ class _Stage(ProductStage):
         self.w_buffers = [
             e.buffer(label, k * channels, dtype, streamed=streamed) for label in ("value", "gate")
         ]
-        outer_rows = t.choice("outer") == "rows"
         w, bias = self.product.w, self.product.bias
         self.constants = [
-            reserve_constants(e, context, w, bias, channels, streamed=outer_rows, of=label)
+            reserve_constants(e, context, w, bias, channels, streamed=streamed, of=label)
             for label in ("value ", "gate ")
         ]
         self.both_buffer = e.buffer("product", 2 * size * channels, self.y.operand.dtype)

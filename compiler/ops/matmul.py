@@ -185,10 +185,10 @@ class _Stage(ProductStage):
         e, context, t = self.e, self.context, self.tiling
         k, n = self.w.shape
         size, channels = t["rows"], t["channels"]
-        outer_rows = t.choice("outer") == "rows"
-        self.w_buffer = e.buffer("w", k * channels, self.w.operand.dtype, streamed=channels < n)
+        streamed = channels < n
+        self.w_buffer = e.buffer("w", k * channels, self.w.operand.dtype, streamed=streamed)
         self.constants = reserve_constants(
-            e, context, self.product.w, self.product.bias, channels, streamed=outer_rows
+            e, context, self.product.w, self.product.bias, channels, streamed=streamed
         )
         changed = EpilogueBuffers.changes(context.op)
         self.y_buffer = e.output_buffer("y", size * channels, self.y, needed=changed)

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgefusion.compiler.lowering.lower import candidates_of, lower
+from edgefusion.compiler.lowering.emitter import Emitter
+from edgefusion.compiler.lowering.lower import candidates_of, context_of, lower
 from edgefusion.compiler.lowering.rule import LoweredKind
 from edgefusion.compiler.network.kind import Kind
 from edgefusion.compiler.network.network import Network
@@ -257,3 +258,24 @@ def test_the_first_rows_in_dram_are_loaded_before_the_last_are_stored() -> None:
     stores = [i for i, each in moves if each.outputs[0].tensor == number and i not in loads]
     assert loads[0] < stores[-1]
     verify_program(program, machine)
+
+
+@pytest.mark.parametrize("kind", ["conv", "matmul"])
+def test_constants_of_a_tile_of_channels_come_in_as_many_copies_as_its_weights(kind: str) -> None:
+    c = ChainBuilder()
+    x = c.input(1, 16, 8, 64) if kind == "conv" else c.input(1, 128, 64)
+    vector = c.input(1, 1, 1, 256) if kind == "conv" else c.input(1, 1, 256)
+    y = c.conv(x, 256, add=vector) if kind == "conv" else c.linear(x, 256, add=vector)
+    network, schedule = c.build(y), schedule_named("pipelined")
+    context = context_of(network, network.ops[0], MACHINE, schedule)
+    assert isinstance(context.op.kind, LoweredKind)
+    (t, *_) = (
+        t
+        for t in context.op.kind.tilings(context)
+        if t["channels"] == 128 and t.choice("outer") == "weights"
+    )
+    emitter = Emitter.of_costs(MACHINE, schedule)
+    emitter.begin(0, "op", schedule.slots)
+    context.op.kind.stage(emitter, context, t)
+    second = {f"op:{name}[1]" for name in ("w", "bias", "scale", "epilogue0")}
+    assert second <= set(emitter.requests)
