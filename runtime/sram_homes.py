@@ -28,8 +28,13 @@ class Stripe:
     stop: int
 
 
-Stripes = tuple[Stripe, ...]
-"""Those of a tensor, in the order in which they are computed."""
+@dataclass(frozen=True, slots=True)
+class Stripes:
+    """Those of a tensor, in the order in which they are computed: in the slots of the tensor
+    ``place``, by number, its own or that of what is computed over it."""
+
+    place: int
+    made: tuple[Stripe, ...]
 
 
 @dataclass(slots=True)
@@ -46,7 +51,7 @@ class _Slot:
 class _Rolling:
     """A tensor that rolls through ``slots``, in rows of ``row`` elements of ``size`` bytes."""
 
-    stripes: Stripes
+    stripes: tuple[Stripe, ...]
     row: int
     size: int
     slots: list[_Slot] = field(default_factory=list)
@@ -103,10 +108,10 @@ class SramHomes:
         for op in program.ops:
             members.setdefault(op.group, []).append(op.name)
         for (group, tensor), found in stripes.items():
-            record = program.tensors[tensor]
+            record, place = program.tensors[tensor], program.tensors[found.place]
             for op_name in members.get(group, ()):
-                if places := slots.get(f"{op_name}:out.{record.name}"):
-                    rolling = _Rolling(found, record.shape[-1], record.dtype.nbytes)
+                if places := slots.get(f"{op_name}:out.{place.name}"):
+                    rolling = _Rolling(found.made, record.shape[-1], record.dtype.nbytes)
                     rolling.use(places)
                     self._rolling[group, tensor] = rolling
 

@@ -66,11 +66,15 @@ def emit_group(
     single = {scene.root(ops[index].outputs[0]) for index in loop.single}
     chosen = range(len(ops)) if only is None else [only]
     owner = owners(ops, scene)
+
+    def turn_to(index: int) -> None:
+        member = group.members[index]
+        e.turn_to(numbers[index], member.record, member.slots)
+
     for root, rows in held.items():
         if owner[root] not in chosen:
             continue
-        member = group.members[owner[root]]
-        e.turn_to(numbers[owner[root]], member.record, member.slots)
+        turn_to(owner[root])
         slots = 1 if root in single else e.schedule.slots
         prototype = scene.views[root]
         label = "in" if root in loop.shared else "out"
@@ -78,38 +82,45 @@ def emit_group(
             e, f"{label}.{root}", prototype, rows, row_bytes(scene.tensors[root]), slots
         )
         rolling[root].advance(0, 0)
-        _update(views, scene, root, rolling[root])
+        for name in (root, *(name for name, place in frontier.over.items() if place == root)):
+            _update(views, scene, name, rolling[root])
     stages: dict[int, Stage] = {}
     for index in chosen:
+        turn_to(index)
         member = group.members[index]
-        e.turn_to(numbers[index], member.record, member.slots)
         context = OpContext(member.op, scene.machine, scene.tensors, views)
         stages[index] = _kind(member.op).stage(e, context, member.tiling)
     for sweep, step in turns(e, frontier) if steps is None else _standing_for(e, steps):
+        begun: set[str] = set()
         for index, stage in stages.items():
             member, span = group.members[index], step.spans[index]
-            e.turn_to(numbers[index], member.record, member.slots)
+            turn_to(index)
             e.repeats = sweep > 0
-            for name in operands(member.op):
-                root = scene.root(name)
+            for root in map(scene.root, operands(member.op)):
                 if root in loop.shared and owner[root] == index:
-                    _advance(views, scene, root, rolling[root], step)
+                    _advance(rolling[root], step.stripes[root])
+                    _update(views, scene, root, rolling[root])
                     _load(e, scene.dram[root], rolling[root], step.stripes[root][1])
-            root = scene.root(member.op.outputs[0])
-            if root in rolling:
-                _advance(views, scene, root, rolling[root], step)
+            output = scene.root(member.op.outputs[0])
+            place = frontier.over.get(output, output)
+            if place in rolling:
+                if place not in begun:
+                    turn_to(owner[place])
+                    _advance(rolling[place], step.stripes[place])
+                    turn_to(index)
+                    begun.add(place)
+                _update(views, scene, output, rolling[place])
             if index == len(ops) - 1:
                 stage.sweep = sweep
                 e.repeats = False  # it makes other channels, of operands that belong to them
             if span.size:
                 stage.run(span)
-            if root in loop.kept and span.size:
+            if output in loop.kept and span.size:
                 ends = span.start, span.stop
-                e.store(part(scene.dram[root], *ends), part(views[root], *ends))
+                e.store(part(scene.dram[output], *ends), part(views[output], *ends))
     e.repeats = False
     for index, stage in stages.items():
-        member = group.members[index]
-        e.turn_to(numbers[index], member.record, member.slots)
+        turn_to(index)
         stage.finish()
 
 
@@ -179,22 +190,23 @@ def owners(ops: Sequence[NetOp], scene: Scene) -> dict[str, int]:
     return found
 
 
-def _advance(views: dict[str, View], scene: Scene, root: str, rolling: Rolling, step: Step) -> None:
-    first, fresh = step.stripes[root]
+def _advance(rolling: Rolling, stripe: tuple[int, Span]) -> None:
+    first, fresh = stripe
     if fresh.size:
         rolling.advance(first, fresh.start)
-        _update(views, scene, root, rolling)
-
-
-def _update(views: dict[str, View], scene: Scene, root: str, rolling: Rolling) -> None:
-    for name in scene.names(root):
-        views[name] = rolling.view(scene.views[name])
 
 
 def _load(e: Emitter, source: View, rolling: Rolling, fresh: Span) -> None:
     if fresh.size:
         whole = rolling.view(source)
         e.load(part(whole, fresh.start, fresh.stop), part(source, fresh.start, fresh.stop))
+
+
+def _update(views: dict[str, View], scene: Scene, root: str, rolling: Rolling) -> None:
+    """Where ``root`` is found: in the present stripe of what is, or will be, in its place."""
+    tensor = scene.dram[root].operand.tensor
+    for name in scene.names(root):
+        views[name] = rolling.view(scene.views[name], tensor)
 
 
 def _kind(op: NetOp) -> LoweredKind:

@@ -225,10 +225,14 @@ def stripes_of(
         starts = range(0, frontier.total, loop.stripe)
         steps = [frontier.step(at, min(at + loop.stripe, frontier.total)) for at in starts]
         for root in loop.rolling:
-            made = (step.stripes[root] for _ in range(loop.sweeps) for step in steps)
-            found[index, number[root]] = tuple(
-                Stripe(first, fresh.start, fresh.start + fresh.size)
-                for first, fresh in made
-                if fresh.size
+            place = frontier.over.get(root, root)
+            made = (step.stripes[place] for _ in range(loop.sweeps) for step in steps)
+            found[index, number[root]] = Stripes(
+                number[place],
+                tuple(
+                    Stripe(first, fresh.start, fresh.start + fresh.size)
+                    for first, fresh in made
+                    if fresh.size
+                ),
             )
     return found

@@ -114,10 +114,12 @@ class Rolling:
             kept = [part(view, first, fresh) for view in (self.view(self.prototype), before)]
             self.e.vector(Opcode.COPY, kept[0], [kept[1]])
 
-    def view(self, prototype: View) -> View:
-        """The tensor, or a view of it, of which the rows of the stripe are there."""
+    def view(self, prototype: View, tensor: int | None = None) -> View:
+        """The tensor, or a view of it, of which the rows of the stripe are there; or another
+        ``tensor``, in whose place it will be computed."""
         assert self.cells is not None, "a stripe has begun"
-        return _whole(prototype, self.prototype.operand.tensor, self.cells)
+        number = self.prototype.operand.tensor if tensor is None else tensor
+        return _whole(prototype, number, self.cells)
 
 
 def part(view: View, first: int, stop: int) -> View:

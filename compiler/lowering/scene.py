@@ -9,6 +9,7 @@ from math import gcd, lcm
 from typing import Any
 
 from edgefusion.compiler.lowering.plan import Loop
+from edgefusion.compiler.lowering.rule import replaceable
 from edgefusion.compiler.lowering.view import Overlay, View
 from edgefusion.compiler.memory.placement import aligned
 from edgefusion.compiler.network.network import NetOp, operands
@@ -88,7 +89,8 @@ class Frontier:
 
     @cached_property
     def capacities(self) -> tuple[tuple[int, ...], dict[str, int]]:
-        """The most rows that any step computes of each op, and holds of each tensor that rolls.
+        """The most rows that any step computes of each op, and holds of each tensor that rolls in
+        stripes of its own.
 
         Once the first rows of all tensors have been let go, steps repeat themselves, and those at
         the end hold no more.
@@ -101,12 +103,29 @@ class Frontier:
             step = self.step(start, min(total, start + stripe))
             most = [max(a, span.size) for a, span in zip(most, step.spans, strict=True)]
             for root, (first, fresh) in step.stripes.items():
-                held[root] = max(held.get(root, 0), fresh.stop - first)
+                if root not in self.over:
+                    held[root] = max(held.get(root, 0), fresh.stop - first)
             if all(first for first, _ in step.stripes.values()):
                 left -= 1
                 if not left:
                     break
         return tuple(most), held
+
+    @cached_property
+    def over(self) -> dict[str, str]:
+        """By root, tensors that roll in the stripes of another, which is computed in their place
+        (``rule.replaceable``): those that nothing else reads."""
+        found: dict[str, str] = {}
+        read = [self.scene.root(name) for op in self.ops for name in operands(op)]
+        for op in reversed(self.ops):
+            made = self.scene.root(op.outputs[0])
+            for name in replaceable(op, self.scene.tensors):
+                root = self.scene.root(name)
+                rolls = root in self.loop.rolling - self.loop.kept and made in self.loop.rolling
+                if rolls and read.count(root) == 1:
+                    found[root] = found.get(made, made)
+                    break
+        return found
 
     @cached_property
     def period(self) -> int:

@@ -234,8 +234,8 @@ def with_stripes_one_line_low(monkeypatch: pytest.MonkeyPatch) -> None:
     """What lies in SRAM is taken to begin a line further up than it does."""
     view = Rolling.view
 
-    def low(self: Rolling, prototype: View) -> View:
-        made = view(self, prototype)
+    def low(self: Rolling, prototype: View, tensor: int | None = None) -> View:
+        made = view(self, prototype, tensor)
         line = made.operand.strides[-3] if len(made.shape) > 2 else self.row_bytes
         o = made.operand
         moved = Operand(o.tensor, o.space, o.address + line, o.dtype, o.shape, o.strides)

@@ -82,9 +82,9 @@ def seen(
     [
         ("chain", 20, 2e9, "conv1 silu conv2 sum"),  # all roll, with halo
         ("chain", 20, 68e9, "conv1, silu conv2, sum"),  # one rolls, one stays whole
-        ("chain", 32, 68e9, "conv1, silu, conv2, sum"),  # all stay whole
+        ("chain", 64, 68e9, "conv1, silu, conv2, sum"),  # all stay whole
         ("norms", 28, 2e9, "conv1:statistics, conv1 norm conv2"),
-        ("norms", 20, 2e9, "conv1, norm conv2"),
+        ("norms", 16, 2e9, "conv1, norm conv2"),
         ("gated", 24, 2e9, "matmul1, matmul3"),  # by columns too, its result to DRAM
         ("gated", 64, 2e9, "matmul1, matmul3"),  # the result stays whole
         ("heavy", 192, 2e9, "conv1, group_norm2 conv3"),  # the norm runs for each sweep
