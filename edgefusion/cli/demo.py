@@ -22,7 +22,7 @@ from edgefusion.toolchain.reporting.number_forms import seconds
 
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.bundle import Bundle
-    from edgefusion.toolchain.compiling.compilation import StageTime
+    from edgefusion.toolchain.compiling.stopwatch import StageTime
 
 SCHEMA_VERSION = 1
 PAPER_SOURCE = "bk-sdm-tiny"

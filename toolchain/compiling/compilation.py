@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +40,7 @@ from edgefusion.toolchain.compiling.scaling import (
     needs_scales,
     uncalibrated,
 )
+from edgefusion.toolchain.compiling.stopwatch import StageTime, Stopwatch
 from edgefusion.toolchain.compiling.workspace import Shapes, Workspace
 
 if TYPE_CHECKING:
@@ -91,29 +91,6 @@ class Settings:
         precision = self.recipe.precision_of(component)
         timesteps = self.timesteps_of(component)
         return default_passes(precision, self.recipe.rules, timesteps, transposing=self.transposing)
-
-
-@dataclass(frozen=True, slots=True)
-class StageTime:
-    """Wall-clock seconds of one stage of one component."""
-
-    component: str
-    stage: str
-    seconds: float
-
-
-@dataclass(slots=True)
-class Stopwatch:
-    """Collects stage times."""
-
-    times: list[StageTime] = field(default_factory=list)
-
-    @contextmanager
-    def stage(self, component: str, stage: str) -> Iterator[None]:
-        """Time what runs inside."""
-        begin = time.perf_counter()
-        yield
-        self.times.append(StageTime(component, stage, time.perf_counter() - begin))
 
 
 @dataclass(frozen=True, slots=True)

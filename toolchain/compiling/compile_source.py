@@ -29,11 +29,10 @@ from edgefusion.toolchain.compiling.budgets import Budgets
 from edgefusion.toolchain.compiling.compilation import (
     CompiledComponent,
     Settings,
-    StageTime,
-    Stopwatch,
     compile_component,
 )
 from edgefusion.toolchain.compiling.scaling import calibration_settings
+from edgefusion.toolchain.compiling.stopwatch import StageTime, Stopwatch
 from edgefusion.toolchain.compiling.workspace import Shapes, open_workspace
 
 if TYPE_CHECKING:
