@@ -21,11 +21,7 @@ from edgefusion.compiler.bundle.scales import PLACEHOLDER
 from edgefusion.passes.optimise import optimise
 from edgefusion.runtime.files import disk_errors
 from edgefusion.runtime.latency import ComponentLatency
-from edgefusion.runtime.pipeline_roles import runs_each_step
 from edgefusion.runtime.program import Program
-from edgefusion.runtime.progress import Say
-from edgefusion.toolchain.accuracy.recipe import Recipe
-from edgefusion.toolchain.compiling.budgets import Budgets
 from edgefusion.toolchain.compiling.dry_run import dry_component
 from edgefusion.toolchain.compiling.hosting import (
     host_build,
@@ -34,63 +30,18 @@ from edgefusion.toolchain.compiling.hosting import (
     host_ops,
     with_backends,
 )
-from edgefusion.toolchain.compiling.scaling import (
-    CalibrationSettings,
-    component_scales,
-    needs_scales,
-    uncalibrated,
-)
+from edgefusion.toolchain.compiling.scaling import component_scales, needs_scales, uncalibrated
+from edgefusion.toolchain.compiling.settings import Settings
 from edgefusion.toolchain.compiling.stopwatch import StageTime, Stopwatch
-from edgefusion.toolchain.compiling.workspace import Shapes, Workspace
+from edgefusion.toolchain.compiling.workspace import Workspace
 
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.reference import ReferenceVectors
     from edgefusion.compiler.network.network import Network
     from edgefusion.compiler.schedule.schedule import Schedule
     from edgefusion.models.source import Source
-    from edgefusion.passes.pass_base import Pass
     from edgefusion.passes.pass_manager import PassRecord
-    from edgefusion.runtime.machine import Machine
     from edgefusion.toolchain.accuracy.import_check import ImportCheck
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What a compilation is asked for, the same for all its components."""
-
-    machine: Machine
-    schedules: tuple[Schedule, ...]
-    recipe: Recipe
-    budgets: Budgets
-    shapes: Shapes
-    dump_ir: Path | None
-    progress: Say
-    calibration: CalibrationSettings
-    timesteps: tuple[float, ...] = ()
-    """Those that the U-Net's tables have; without any, it computes what depends on them."""
-    transposing: bool = True
-    """Whether convolutions of doubled images become transposed ones."""
-
-    def timesteps_of(self, component: str) -> tuple[float, ...]:
-        """The timesteps to tabulate in ``component``."""
-        return self.timesteps if runs_each_step(component) else ()
-
-    def exports_for(self, source: Source, components: Sequence[str]) -> set[str]:
-        """The components whose exports make inputs to calibrate ``components`` with."""
-        calibrated = (
-            name
-            for name in components
-            if self.calibration.is_wanted(name) and self.recipe.precision_of(name) != "fp16"
-        )
-        return {before for name in calibrated for before in source.family.before(name)}
-
-    def passes(self, component: str) -> tuple[Pass, ...]:
-        """What runs over ``component``'s graph."""
-        from edgefusion.passes.pipeline import default_passes
-
-        precision = self.recipe.precision_of(component)
-        timesteps = self.timesteps_of(component)
-        return default_passes(precision, self.recipe.rules, timesteps, transposing=self.transposing)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,12 +26,9 @@ from edgefusion.runtime.progress import Say, silent
 from edgefusion.runtime.target import Target, target_given, target_path
 from edgefusion.toolchain.accuracy.recipe import Recipe, load_recipe
 from edgefusion.toolchain.compiling.budgets import Budgets
-from edgefusion.toolchain.compiling.compilation import (
-    CompiledComponent,
-    Settings,
-    compile_component,
-)
+from edgefusion.toolchain.compiling.compilation import CompiledComponent, compile_component
 from edgefusion.toolchain.compiling.scaling import calibration_settings
+from edgefusion.toolchain.compiling.settings import Settings
 from edgefusion.toolchain.compiling.stopwatch import StageTime, Stopwatch
 from edgefusion.toolchain.compiling.workspace import Shapes, open_workspace
 

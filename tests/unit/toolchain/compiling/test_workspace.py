@@ -12,8 +12,8 @@ from edgefusion.runtime.progress import silent
 from edgefusion.runtime.target import load_target
 from edgefusion.toolchain.accuracy.recipe import Recipe
 from edgefusion.toolchain.compiling.budgets import Budgets
-from edgefusion.toolchain.compiling.compilation import Settings
 from edgefusion.toolchain.compiling.scaling import CalibrationSettings
+from edgefusion.toolchain.compiling.settings import Settings
 from edgefusion.toolchain.compiling.workspace import open_workspace
 
 TINY = resolve_source("tiny-test")
