@@ -12,13 +12,13 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgefusion.compiler.host.functions import HostModel, signatures
+from edgefusion.runtime.child_process import begin_child, stop_child
 from edgefusion.runtime.files import disk_errors
 from edgefusion.runtime.host import TVM_PACKAGE, own_target
 from edgefusion.runtime.host_signature import HostManifest, HostSignature, HostTarget
@@ -56,7 +56,7 @@ class HostBuild:
             try:
                 remark = _ended(process, self.folder, refusals, alone=True)
             finally:
-                _stop(process)
+                stop_child(process)
         if remark:
             return HostManifest(functions, None, remark)
         if self._is_done():
@@ -86,7 +86,7 @@ def building(folder: Path, models: Sequence[HostModel]) -> Iterator[HostBuild]:
         yield build
     finally:
         if build.process is not None:
-            _stop(build.process)
+            stop_child(build.process)
 
 
 def _started(folder: Path, models: tuple[HostModel, ...]) -> HostBuild:
@@ -118,12 +118,12 @@ def _process(
 ) -> subprocess.Popen[bytes]:
     """TVM, compiling and trying the ``functions`` that are not refused."""
     wanted = HostManifest(tuple(f for f in functions if not refusals[f.name]), target)
-    command = [sys.executable, "-m", "edgefusion.compiler.host.tvm", str(folder), linker]
+    arguments = (str(folder), linker, *["--alone"] * alone)
     with disk_errors(folder), (folder / "tvm.log").open("wb") as log:
         (folder / "wanted.json").write_text(json.dumps(wanted.to_json()))
-        return subprocess.Popen(
-            command + ["--alone"] * alone,
-            stdin=subprocess.PIPE,  # never written: it ends when this process does
+        return begin_child(
+            "edgefusion.compiler.host.tvm",
+            *arguments,
             stdout=log,
             stderr=subprocess.STDOUT,
             env=os.environ | {"TMPDIR": str(folder)},  # goes with the folder, whatever is left
@@ -156,12 +156,6 @@ def _ended(
         what = f"it {how}"
     log = (folder / "tvm.log").read_text(errors="replace").strip().splitlines()
     return f"TVM failed: {log[-1] if log else what}"
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    with process:  # closes its input
-        if process.poll() is None:
-            process.kill()
 
 
 def _linker() -> str:

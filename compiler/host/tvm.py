@@ -15,19 +15,18 @@ than one until each has been tried.
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import onnx
 
 from edgefusion.compiler.host.trial import faults
+from edgefusion.runtime.child_process import end_with_parent
 from edgefusion.runtime.host_signature import (
     HostSignature,
     HostTarget,
@@ -52,7 +51,7 @@ _OF_PYTHON = re.compile(rb"relax\.run\.\w+")
 
 def main(arguments: Sequence[str]) -> None:
     """Compile what the folder wants, as long as the process lives that asked for it."""
-    Thread(target=_end_with_input, daemon=True).start()
+    end_with_parent()
     place, linker = Path(arguments[0]), arguments[1]
     sys.modules["torch"] = None  # type: ignore[assignment]  # TVM would load it and not use it
     manifest = host_manifest_from_json(json.loads((place / "wanted.json").read_text()))
@@ -62,11 +61,6 @@ def main(arguments: Sequence[str]) -> None:
         manifest.functions, alone="--alone" in arguments
     )
     (place / "refusals.json").write_text(json.dumps(refusals))
-
-
-def _end_with_input() -> None:
-    os.read(sys.stdin.fileno(), 1)
-    os._exit(1)
 
 
 @dataclass(frozen=True, slots=True)
