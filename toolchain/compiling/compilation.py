@@ -1,7 +1,8 @@
-"""One component through all stages: export, passes, lowering, simulation, weights on disk.
+"""A component through all stages: export, passes, weights on disk, lowering, simulation.
 
-One component is in memory at a time, and of its weights one tensor; what a bundle needs of it ends
-as files in the workspace's staging folder, shared by all schedules but for the programs.
+The programs of one may be made by another process while the next one is begun. No more than these
+two are in memory, and of their weights one tensor; what a bundle needs of them ends as files in the
+workspace's staging folder, shared by all schedules but for the programs.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,11 +39,15 @@ from edgefusion.toolchain.compiling.workspace import Workspace
 
 if TYPE_CHECKING:
     from edgefusion.compiler.bundle.reference import ReferenceVectors
-    from edgefusion.compiler.network.network import Network
+    from edgefusion.compiler.graph.graph import Graph
+    from edgefusion.compiler.host.library import HostBuild
+    from edgefusion.compiler.lowering.apart import Lowering
     from edgefusion.compiler.schedule.schedule import Schedule
     from edgefusion.models.source import Source
     from edgefusion.passes.pass_manager import PassRecord
     from edgefusion.toolchain.accuracy.import_check import ImportCheck
+    from edgefusion.toolchain.compiling.scaling import Scales
+    from edgefusion.toolchain.compiling.source_comparison import Compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,126 +75,223 @@ class CompiledComponent:
     """What its source made of inputs that calibration does not see, where that was asked."""
 
 
-def compile_component(
-    source: Source,
-    component: str,
-    evaluations: int,
-    earlier: Sequence[CompiledComponent],
-    settings: Settings,
-    workspace: Workspace,
-    stopwatch: Stopwatch,
-) -> CompiledComponent:
-    """Run all stages; ``earlier`` components are those before it in the pipeline. Raises what they
-    raise, and DoesNotFitError for an exceeded budget."""
-    from edgefusion.compiler.frontend.from_graph import network_from_graph
-    from edgefusion.toolchain.compiling.source_comparison import SourceComparison
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A component that lacks its programs. Its graph is in memory, but for weights, and what else
+    does not depend on them is on disk; ``lowering`` and ``build`` may be at work."""
 
-    say = settings.progress
-    # 1. Export
-    with stopwatch.stage(component, "export"):
-        exported = workspace.export(source, component, settings.shapes, say)
-    # 2. Passes
-    with stopwatch.stage(component, "passes"):
-        dump_dir = settings.dump_ir / component if settings.dump_ir else None
-        passes = settings.passes(component)
-        comparison = SourceComparison(
-            source,
-            component,
-            exported,
-            settings.machine,
-            settings.timesteps_of(component),
-            workspace.staging / f"{component}-unrounded",
-            say,
-        )
-        observe = comparison.observer(passes)
-        graph, records = optimise(
-            exported, component, settings.machine, passes, say, dump_dir, observe
-        )
-        network = network_from_graph(graph, component)
-        constant = source.family.constant_inputs(component, network.inputs)
-        network = replace(network, constant_inputs=constant)
-    if told := _quantized_already(records):
-        say(f"{component}: {told}")
-    # 3. Graph and weights
-    folder = workspace.staging / component
-    say(f"{component}: writing weights")
-    with stopwatch.stage(component, "weights"), disk_errors(folder):
-        folder.mkdir(parents=True)
-        graph_file, weights_file = folder / "graph.onnx", folder / "weights.safetensors"
-        graph.save(graph_file, weights_file)
-        remarks_file = folder / REMARKS
-        remarks_file.write_bytes(remarks_bytes(r for each in records for r in each.remarks))
-        written = (graph_file, weights_file, remarks_file)
-        files = {f"{component}/{path.name}": path for path in written}
-        members = {name: member_info(path) for name, path in files.items()}
-    # 4. The source's own values, against those of the graph just written
-    with stopwatch.stage(component, "source"):
-        if needs_scales(network) and not settings.calibration.is_wanted(component):
-            compared = comparison.left_out("without calibration it has no values")
-        else:
-            before = {c.name: c.vectors for c in earlier if c.vectors is not None}
-            compared = comparison.compare(graph_file, before)
-        files |= compared.files
-    # 5. Scales of INT16 activations, from the graph just written
-    scales = uncalibrated(network)
-    if needs_scales(network) and settings.calibration.is_wanted(component):
-        with stopwatch.stage(component, "calibration"):
-            scales = component_scales(
-                source, component, graph_file, network, settings.calibration, workspace, say
+    graph: Graph
+    info: ComponentInfo
+    files: Mapping[str, Path]
+    members: Mapping[str, MemberInfo]
+    passes: tuple[PassRecord, ...]
+    compared: Compared
+    scales: Scales
+    lowering: Lowering
+    build: HostBuild
+
+
+@dataclass(frozen=True, slots=True)
+class Compilation:
+    """Of a ``source``, component by component; ``processes`` ends those that are begun for it."""
+
+    source: Source
+    settings: Settings
+    workspace: Workspace
+    stopwatch: Stopwatch
+    processes: ExitStack
+
+    def of_all(self, components: Sequence[str], steps: int) -> list[CompiledComponent]:
+        """The ``components``, those that each step runs ``steps`` times. One that is lowered apart
+        is finished when the next one is begun. Raises what ``begin`` and ``finish`` do."""
+        from edgefusion.models.trajectories import evaluations
+
+        compiled: list[CompiledComponent] = []
+        waiting: list[Begun] = []
+        for index, component in enumerate(components):
+            later = components[index + 1 :]
+            count, busy = evaluations(self.source, component, steps), bool(later or waiting)
+            before = {c.name: c.vectors for c in compiled}
+            before |= {c.info.name: c.compared.vectors for c in waiting}
+            waiting.append(self.begin(component, count, before, busy=busy))
+            left = 1 if later and waiting[-1].lowering.is_apart else 0
+            while len(waiting) > left:
+                compiled.append(self.finish(waiting.pop(0)))
+                gc.collect()  # graphs are cyclic
+            kept = {c.info.name for c in waiting} | self.settings.exports_for(self.source, later)
+            self.workspace.release_exports(but=kept)
+        return compiled
+
+    def begin(
+        self,
+        component: str,
+        evaluations: int,
+        before: Mapping[str, ReferenceVectors | None],
+        *,
+        busy: bool,
+    ) -> Begun:
+        """All stages before lowering. ``before`` has the vectors of the components before it in the
+        pipeline; ``busy``: if there will be something else to do before ``finish``. Raises what the
+        stages raise."""
+        from edgefusion.compiler.frontend.from_graph import network_from_graph
+        from edgefusion.compiler.lowering.apart import lowering
+        from edgefusion.toolchain.compiling.source_comparison import SourceComparison
+
+        source, settings, workspace = self.source, self.settings, self.workspace
+        stopwatch, say = self.stopwatch, settings.progress
+        # 1. Export
+        with stopwatch.stage(component, "export"):
+            exported = workspace.export(source, component, settings.shapes, say)
+        # 2. Passes
+        with stopwatch.stage(component, "passes"):
+            dump_dir = settings.dump_ir / component if settings.dump_ir else None
+            passes = settings.passes(component)
+            comparison = SourceComparison(
+                source,
+                component,
+                exported,
+                settings.machine,
+                settings.timesteps_of(component),
+                workspace.staging / f"{component}-unrounded",
+                say,
             )
-    # 6. Lowering, verification and simulation, for each schedule
-    shared = ComponentInfo(
-        component,
-        settings.recipe.precision_of(component),
-        evaluations,
-        instructions=0,
-        sram_bytes=0,
-        dram_bytes=0,
-        passes=tuple(PassInfo(r.name, r.matched, r.missed) for r in records),
-        host_ops=host_ops(graph),
-        scales=scales.info,
-        timesteps=settings.timesteps_of(component) if _tabulated(records) else (),
-        constant_inputs=network.constant_inputs,
-    )
-    programs = {}
-    with host_build(graph, folder) as build:
-        for schedule in settings.schedules:
-            with stopwatch.stage(component, f"lowering {schedule.name}"):
-                programs[schedule.name] = _program(
-                    network,
-                    shared,
-                    schedule,
-                    settings,
-                    folder,
-                    scales.values,
-                    source.deployment.passes,
+            observe = comparison.observer(passes)
+            graph, records = optimise(
+                exported, component, settings.machine, passes, say, dump_dir, observe
+            )
+            network = network_from_graph(graph, component)
+            constant = source.family.constant_inputs(component, network.inputs)
+            network = replace(network, constant_inputs=constant)
+        if told := _quantized_already(records):
+            say(f"{component}: {told}")
+        # 3. Graph and weights
+        folder = self._folder(component)
+        say(f"{component}: writing weights")
+        with stopwatch.stage(component, "weights"), disk_errors(folder):
+            folder.mkdir(parents=True)
+            graph_file, weights_file = folder / "graph.onnx", folder / "weights.safetensors"
+            graph.save(graph_file, weights_file)
+            remarks_file = folder / REMARKS
+            remarks_file.write_bytes(remarks_bytes(r for each in records for r in each.remarks))
+            written = (graph_file, weights_file, remarks_file)
+            files = {f"{component}/{path.name}": path for path in written}
+            members = {name: member_info(path) for name, path in files.items()}
+        # 4. What other processes do from here on
+        scaled = needs_scales(network)
+        calibrated = scaled and settings.calibration.is_wanted(component)
+        build = self.processes.enter_context(host_build(graph, folder))
+        lowered = self.processes.enter_context(
+            lowering(
+                network,
+                settings.machine,
+                settings.schedules,
+                folder,
+                say,
+                busy=busy or calibrated,
+            )
+        )
+        # 5. The source's own values, against those of the graph just written
+        with stopwatch.stage(component, "source"):
+            if scaled and not calibrated:
+                compared = comparison.left_out("without calibration it has no values")
+            else:
+                known = {name: v for name, v in before.items() if v is not None}
+                compared = comparison.compare(graph_file, known)
+        # 6. Scales of INT16 activations, from the graph just written
+        scales = uncalibrated(network)
+        if calibrated:
+            with stopwatch.stage(component, "calibration"):
+                scales = component_scales(
+                    source, component, graph_file, network, settings.calibration, workspace, say
                 )
+        info = ComponentInfo(
+            component,
+            settings.recipe.precision_of(component),
+            evaluations,
+            instructions=0,
+            sram_bytes=0,
+            dram_bytes=0,
+            passes=tuple(PassInfo(r.name, r.matched, r.missed) for r in records),
+            host_ops=host_ops(graph),
+            scales=scales.info,
+            timesteps=settings.timesteps_of(component) if _tabulated(records) else (),
+            constant_inputs=network.constant_inputs,
+        )
+        files |= compared.files
+        return Begun(graph, info, files, members, records, compared, scales, lowered, build)
+
+    def finish(self, begun: Begun) -> CompiledComponent:
+        """All other stages. Raises what these raise, and DoesNotFitError for an exceeded budget."""
+        settings, stopwatch, component = self.settings, self.stopwatch, begun.info.name
+        # 1. Lowering, verification and simulation, for each schedule
+        rest = " (rest)" if begun.lowering.is_apart else ""
+        programs = {}
+        for schedule in settings.schedules:
+            with stopwatch.stage(component, f"lowering {schedule.name}{rest}"):
+                programs[schedule.name] = self._program(begun, schedule)
+        # 2. The host's library
         begin = time.perf_counter()
-        host = host_files(build, component, say)
+        host = host_files(begun.build, component, settings.progress)
         if host.files:
             took = time.perf_counter() - begin
             stopwatch.times.append(StageTime(component, "host library (rest)", took))
-    programs = {
-        name: replace(p, info=with_backends(p.info, host.manifest)) for name, p in programs.items()
-    }
-    # 7. Once through the program, which any schedule gives the same values
-    with stopwatch.stage(component, "dry run"):
-        first = programs[settings.schedules[0].name]
-        dry_component(
-            graph,
-            Program.load(first.file),
-            settings.machine,
-            host,
-            timesteps=first.info.timesteps,
-            has_values=first.info.scales.method != PLACEHOLDER,
+        programs = {
+            name: replace(p, info=with_backends(p.info, host.manifest))
+            for name, p in programs.items()
+        }
+        # 3. Once through the program, which any schedule gives the same values
+        with stopwatch.stage(component, "dry run"):
+            first = programs[settings.schedules[0].name]
+            dry_component(
+                begun.graph,
+                Program.load(first.file),
+                settings.machine,
+                host,
+                timesteps=first.info.timesteps,
+                has_values=first.info.scales.method != PLACEHOLDER,
+            )
+        # 4. What all schedules share
+        return CompiledComponent(
+            component,
+            {**begun.files, **host.files, **begun.scales.files},
+            begun.members,
+            programs,
+            begun.passes,
+            begun.compared.check,
+            begun.compared.vectors,
         )
-    # 8. What all schedules share
-    files |= {**host.files, **scales.files}
-    del graph, network
-    gc.collect()  # graphs are cyclic
-    return CompiledComponent(
-        component, files, members, programs, records, compared.check, compared.vectors
-    )
+
+    def _program(self, begun: Begun, schedule: Schedule) -> CompiledProgram:
+        from edgefusion.compiler.network.scales import with_scales
+        from edgefusion.runtime.measurement import component_latency
+        from edgefusion.runtime.program_parts import runs_of
+        from edgefusion.runtime.verifier import verify_program
+
+        component, machine, say = begun.info.name, self.settings.machine, self.settings.progress
+        program = begun.lowering.program(schedule)
+        if begun.scales.values:
+            program = with_scales(program, begun.scales.values)
+        self.settings.budgets.check_program(program)
+        say(f"{component}: verifying {len(program)} instructions")
+        verify_program(program, machine)
+        say(f"{component}: simulating {len(program)} instructions")
+        runs = runs_of(program, begun.info.evaluations, self.source.deployment.passes)
+        latencies = tuple((component_latency(part, machine), n) for part, n in runs)
+        file = self._folder(component) / f"{schedule.name}.npz"
+        with disk_errors(file):
+            program.save(file)
+            member = member_info(file)
+        info = replace(
+            begun.info,
+            instructions=len(program),
+            sram_bytes=program.sram_bytes,
+            dram_bytes=program.dram_bytes,
+            host_calls=host_calls(program),
+        )
+        return CompiledProgram(info, file, member, latencies)
+
+    def _folder(self, component: str) -> Path:
+        return self.workspace.staging / component
 
 
 def _quantized_already(records: Sequence[PassRecord]) -> str:
@@ -201,42 +304,3 @@ def _tabulated(records: Sequence[PassRecord]) -> bool:
     from edgefusion.passes.tabulate_timestep import TabulateTimestep
 
     return any(record.name == TabulateTimestep.name and record.matched for record in records)
-
-
-def _program(
-    network: Network,
-    shared: ComponentInfo,
-    schedule: Schedule,
-    settings: Settings,
-    folder: Path,
-    scales: Mapping[str, float],
-    prompts: int,
-) -> CompiledProgram:
-    from edgefusion.compiler.lowering.lower import lower
-    from edgefusion.compiler.network.scales import with_scales
-    from edgefusion.runtime.measurement import component_latency
-    from edgefusion.runtime.program_parts import runs_of
-    from edgefusion.runtime.verifier import verify_program
-
-    say, component = settings.progress, shared.name
-    program = lower(network, settings.machine, schedule, say).program
-    if scales:
-        program = with_scales(program, scales)
-    settings.budgets.check_program(program)
-    say(f"{component}: verifying {len(program)} instructions")
-    verify_program(program, settings.machine)
-    say(f"{component}: simulating {len(program)} instructions")
-    runs = runs_of(program, shared.evaluations, prompts)
-    latencies = tuple((component_latency(part, settings.machine), n) for part, n in runs)
-    file = folder / f"{schedule.name}.npz"
-    with disk_errors(file):
-        program.save(file)
-        member = member_info(file)
-    info = replace(
-        shared,
-        instructions=len(program),
-        sram_bytes=program.sram_bytes,
-        dram_bytes=program.dram_bytes,
-        host_calls=host_calls(program),
-    )
-    return CompiledProgram(info, file, member, latencies)

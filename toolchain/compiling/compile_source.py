@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +27,7 @@ from edgefusion.runtime.progress import Say, silent
 from edgefusion.runtime.target import Target, target_given, target_path
 from edgefusion.toolchain.accuracy.recipe import Recipe, load_recipe
 from edgefusion.toolchain.compiling.budgets import Budgets
-from edgefusion.toolchain.compiling.compilation import CompiledComponent, compile_component
+from edgefusion.toolchain.compiling.compilation import Compilation, CompiledComponent
 from edgefusion.toolchain.compiling.scaling import calibration_settings
 from edgefusion.toolchain.compiling.settings import Settings
 from edgefusion.toolchain.compiling.stopwatch import StageTime, Stopwatch
@@ -239,22 +240,14 @@ def compile_source(
         [path for path in (work_dir, dump_ir) if path is not None],
     )
     places = tuple(outputs.values())
-    with replacing(places, Kind.BUNDLE) as partial, open_workspace(work_dir) as workspace:
+    with (
+        replacing(places, Kind.BUNDLE) as partial,
+        open_workspace(work_dir) as workspace,
+        ExitStack() as processes,
+    ):
         # 2. Each component to files
-        compiled: list[CompiledComponent] = []
-        for index, c in enumerate(chosen):
-            compiled.append(
-                compile_component(
-                    resolved,
-                    c,
-                    evaluations(resolved, c, steps),
-                    compiled,
-                    settings,
-                    workspace,
-                    stopwatch,
-                )
-            )
-            workspace.release_exports(but=settings.exports_for(resolved, chosen[index + 1 :]))
+        compilation = Compilation(resolved, settings, workspace, stopwatch, processes)
+        compiled = compilation.of_all(chosen, steps)
         # 3. Each schedule's simulation against the budget, then its bundle
         latencies = {name: _pipeline(compiled, name) for name in outputs}
         for latency in latencies.values():
