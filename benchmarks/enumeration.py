@@ -340,12 +340,14 @@ class _Loops:
             chosen = np.vstack(
                 [np.repeat(chosen, count, axis=1), np.tile(np.arange(count), before)]
             )
-            total = _at(total, np.repeat(np.arange(before), count)) + _at(own.tally, chosen[-1])
+            total = total.of_each(np.repeat(np.arange(before), count)) + own.tally.of_each(
+                chosen[-1]
+            )
             taken = np.repeat(taken, count) + own.sram_bytes[chosen[-1]]
             reached = total
             for options in further:
                 least_of_it = _least(options.tally)
-                reached = reached + _at(least_of_it, np.zeros(before * count, dtype=np.int64))
+                reached = reached + least_of_it.of_each(np.zeros(before * count, dtype=np.int64))
             least = SURE * costs_of(reached, slots, machine, self.schedule).least_ps
             room = self.limit_bytes - sum(int(o.sram_bytes.min()) for o in further)
             left = np.flatnonzero((least < found.bar_ps) & (taken <= room))
@@ -354,7 +356,7 @@ class _Loops:
                 cut = len(left) - _MOST_COMBINED
                 found.untried += cut * prod(len(o.tilings) for o in further)
                 left = left[:_MOST_COMBINED]
-            chosen, total, taken = chosen[:, left], _at(total, left), taken[left]
+            chosen, total, taken = chosen[:, left], total.of_each(left), taken[left]
         if not len(taken):
             return
         costs = costs_of(total, slots, machine, self.schedule)
@@ -377,22 +379,9 @@ def _fewest(known: Sequence[EngineBounds]) -> EngineBounds:
     return EngineBounds(*(min(column) for column in zip(*map(astuple, known), strict=True)))
 
 
-def _at(tally: Tally, chosen: npt.NDArray[np.int64]) -> Tally:
-    """Of those candidates, in this order."""
-    return Tally(
-        tally.dma_bytes[chosen],
-        tally.handoffs[chosen],
-        tally.busy_ps[:, chosen],
-        tally.instructions[:, chosen],
-    )
-
-
 def _least(tally: Tally) -> Tally:
     """What none of the candidates keeps any engine busy less than; in as many instructions as any
     has, for of a transfer's time set-up is not the bus's."""
-    return Tally(
-        tally.dma_bytes.min(keepdims=True),
-        tally.handoffs.min(keepdims=True),
-        tally.busy_ps.min(axis=1, keepdims=True),
-        tally.instructions.max(axis=1, keepdims=True),
-    )
+    made = Tally(tally.counts.min(axis=1, keepdims=True))
+    made.instructions[:] = tally.instructions.max(axis=1, keepdims=True)
+    return made

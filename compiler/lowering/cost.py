@@ -19,16 +19,37 @@ Times = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
+_KINDS = len(EngineKind)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Tally:
-    """What engines do for each candidate: ``dma_bytes`` and how often one kind of engine hands over
-    to another, [candidates]; by kind of engine ``busy_ps`` and ``instructions``, [kinds,
-    candidates]."""
+    """What engines do for each candidate: all that adds up as one array, [2 + 2 kinds, candidates],
+    as candidates are many and their numbers few."""
 
-    dma_bytes: Times
-    handoffs: Times
-    busy_ps: Times
-    instructions: Times
+    counts: Times
+
+    @property
+    def dma_bytes(self) -> Times:
+        """What DMA moves, [candidates]."""
+        moved: Times = self.counts[0]
+        return moved
+
+    @property
+    def handoffs(self) -> Times:
+        """How often one kind of engine hands over to another, [candidates]."""
+        changes: Times = self.counts[1]
+        return changes
+
+    @property
+    def busy_ps(self) -> Times:
+        """By kind of engine, [kinds, candidates]."""
+        return self.counts[2 : 2 + _KINDS]
+
+    @property
+    def instructions(self) -> Times:
+        """By kind of engine, [kinds, candidates]."""
+        return self.counts[2 + _KINDS :]
 
     @classmethod
     def of(cls, emitter: Emitter, machine: Machine, candidates: int) -> Tally:
@@ -53,33 +74,27 @@ class Tally:
     @classmethod
     def nothing(cls, candidates: int) -> Tally:
         """Before anything is counted."""
-        flat, by_kind = candidates, (len(EngineKind), candidates)
-        return cls(*(np.zeros(shape, dtype=np.int64) for shape in (flat, flat, by_kind, by_kind)))
+        return cls(np.zeros((2 + 2 * _KINDS, candidates), dtype=np.int64))
 
     def __add__(self, other: Tally) -> Tally:
-        pairs = zip(self._counts(), other._counts(), strict=True)
-        return Tally(*(one + more for one, more in pairs))
+        return Tally(self.counts + other.counts)
 
     def only(self, candidate: int) -> Tally:
         """Of one candidate alone."""
-        return Tally(*(counts[..., candidate : candidate + 1] for counts in self._counts()))
+        return Tally(self.counts[:, candidate : candidate + 1])
 
     def of_each(self, candidates: Times) -> Tally:
         """Of these candidates, in this order; each may be there several times."""
-        return Tally(*(counts[..., candidates] for counts in self._counts()))
+        return Tally(self.counts[:, candidates])
 
     def times(self, counts: Times) -> Tally:
         """What each candidate does, done so many times."""
-        return Tally(*(own * counts for own in self._counts()))
+        return Tally(self.counts * counts)
 
     @staticmethod
     def beside(tallies: Sequence[Tally]) -> Tally:
         """Of all candidates of the ``tallies``, in this order."""
-        columns = zip(*(tally._counts() for tally in tallies), strict=True)
-        return Tally(*(np.concatenate(counts, axis=-1) for counts in columns))
-
-    def _counts(self) -> tuple[Times, Times, Times, Times]:
-        return self.dma_bytes, self.handoffs, self.busy_ps, self.instructions
+        return Tally(np.concatenate([tally.counts for tally in tallies], axis=1))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
