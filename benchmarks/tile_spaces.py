@@ -17,10 +17,16 @@ from math import ceil
 from random import Random
 
 from edgefusion.compiler.lowering.bounds import Bound, bus_ps, compulsory_bytes
-from edgefusion.compiler.lowering.rule import LoweredKind, OpContext, Tiling, matrix, tiling
+from edgefusion.compiler.lowering.rule import (
+    LoweredKind,
+    OpContext,
+    Tiling,
+    channels_of_sweep,
+    matrix,
+    tiling,
+)
 from edgefusion.compiler.ops.attention import Attention
 from edgefusion.compiler.ops.conv import Convolving
-from edgefusion.compiler.ops.conv_stage import channels_of_sweep
 from edgefusion.compiler.ops.matmul import ProductKind
 from edgefusion.compiler.ops.norm import GroupNorm
 from edgefusion.compiler.schedule.schedule import Schedule

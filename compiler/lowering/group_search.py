@@ -20,7 +20,12 @@ from edgefusion.compiler.lowering.group import (
     stripe_bytes,
 )
 from edgefusion.compiler.lowering.plan import Group, Loop, Member
-from edgefusion.compiler.lowering.rule import OpContext, Tiling, stripe_sizes
+from edgefusion.compiler.lowering.rule import (
+    OpContext,
+    Tiling,
+    channels_of_sweep,
+    stripe_sizes,
+)
 from edgefusion.compiler.lowering.scene import Scene, Step, with_residents
 from edgefusion.compiler.lowering.tile_search import lowered_kind
 from edgefusion.compiler.network.network import NetOp, operands
@@ -139,12 +144,6 @@ def _fitting(options: Sequence[Sequence[Sized]], room_bytes: int) -> list[list[S
         for own, own_least in zip(options, least, strict=True)
     ]
     return fitting if all(fitting) else None
-
-
-def _sweeps(count: int) -> list[tuple[int, int]]:
-    """Those of ``count`` sweeps that may differ, each after how many it stands for: the last may
-    make fewer channels."""
-    return [(count - 1, 0), (1, count - 1)] if count > 1 else [(1, 0)]
 
 
 class LoopSearch:
@@ -292,7 +291,7 @@ class LoopSearch:
                     emitter.begin_group()
                     steps = [
                         (weight * count, sweep, step)
-                        for count, sweep in _sweeps(turns.tiling.sweeps)
+                        for count, sweep in self._sweeps(turns.tiling.sweeps)
                         for weight, step in self._representative(stripe)
                     ]
                     numbers = [number] * len(first)
@@ -301,6 +300,14 @@ class LoopSearch:
             tally = Tally.of(emitter, self.scene.machine, len(missing))
             for (index, turns), number in missing.items():
                 self.known[index].done[turns] = tally.only(number)
+
+    def _sweeps(self, count: int) -> list[tuple[int, int]]:
+        """Those of ``count`` sweeps that differ, each after how many it stands for: the last may
+        make fewer channels."""
+        channels = self.last.shape[-1]
+        if channels == count * channels_of_sweep(channels, count, self.scene.machine):
+            return [(count, 0)]
+        return [(count - 1, 0), (1, count - 1)]
 
     def _combined(self, stripe: int, usable: Sequence[Sequence[Sized]]) -> _Ways:
         """All that ops can be tiled as together."""

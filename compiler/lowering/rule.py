@@ -218,6 +218,13 @@ def channel_sizes(
     return [size for size in _divisions(total, multiple, parts) if size * 32 >= total]
 
 
+def channels_of_sweep(channels: int, sweeps: int, machine: Machine) -> int:
+    """How many of the result's ``channels`` each of so many sweeps makes: whole columns of the
+    array, the last of them the fewest."""
+    granule = machine.tensor_granularity_n
+    return min(channels, ceil(ceil(channels / sweeps) / granule) * granule)
+
+
 def _divisions(total: int, multiple: int, parts: tuple[int, ...]) -> list[int]:
     sizes = {total}
     for count in parts:

@@ -17,13 +17,14 @@ from edgefusion.compiler.lowering.rule import (
     Stage,
     Tiling,
     channel_sizes,
+    channels_of_sweep,
     tile_sizes,
     tiling,
 )
 from edgefusion.compiler.network.kind import Accumulation, Kind, Shape, Use, operand
 from edgefusion.compiler.network.tensor import Tensors
 from edgefusion.compiler.network.window import Span, Window
-from edgefusion.compiler.ops.conv_stage import ConvStage, channels_of_sweep, dense_image
+from edgefusion.compiler.ops.conv_stage import ConvStage, dense_image
 from edgefusion.compiler.ops.matmul import WEIGHT_LEVELS
 from edgefusion.compiler.ops.split_conv import Filters, SplitConv, split_conv_tilings
 from edgefusion.runtime.specification import Attrs

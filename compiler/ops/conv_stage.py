@@ -9,29 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from math import ceil, gcd
+from math import gcd
 
 from edgefusion.compiler.lowering.channel_constants import load_constants, reserve_constants
 from edgefusion.compiler.lowering.emitter import Buffer, Emitter, Tile
 from edgefusion.compiler.lowering.epilogue import EpilogueBuffers
-from edgefusion.compiler.lowering.rule import OpContext, Stage, Tiling
+from edgefusion.compiler.lowering.rule import OpContext, Stage, Tiling, channels_of_sweep
 from edgefusion.compiler.lowering.view import View
 from edgefusion.compiler.network.window import Source, Span, Window
 from edgefusion.runtime.isa import Opcode
-from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.specification import Attrs
 
 
 def dense_image(view: View) -> View:
     """An image [1,h,w,c] as [h,w,c]."""
     return view.reshape(*view.shape[1:])
-
-
-def channels_of_sweep(channels: int, sweeps: int, machine: Machine) -> int:
-    """How many of the result's ``channels`` each of so many sweeps makes: whole columns of the
-    array, the last of them the fewest."""
-    granule = machine.tensor_granularity_n
-    return min(channels, ceil(ceil(channels / sweeps) / granule) * granule)
 
 
 @dataclass
