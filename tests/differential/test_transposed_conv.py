@@ -94,15 +94,20 @@ def test_it_runs_on_the_npu_with_what_follows() -> None:
     assert network.tensor(filters.scale_tensor).shape == (10,)
 
 
-def cut(rows: int, columns: int, channels: int, outer: str, lines: int = 0) -> Tiling:
+def cut(
+    rows: int, columns: int, channels: int, outer: str, lines: int = 0, sweeps: int = 1
+) -> Tiling:
     made = tiling(rows=rows, columns=columns, channels=channels, outer=outer)
-    return Tiling((*made.values, ("lines", lines))) if lines else made
+    more = {"lines": lines, "sweeps": sweeps if sweeps > 1 else 0}
+    return Tiling((*made.values, *((name, value) for name, value in more.items() if value)))
 
 
 NETWORK = half_network(
-    transposed_conv_case(9, 9, kernel=(3, 5), strides=(2, 3), pads=(1, 2, 1, 1), epilogue=False)
+    transposed_conv_case(
+        9, 9, 24, 80, kernel=(3, 5), strides=(2, 3), pads=(1, 2, 1, 1), epilogue=False
+    )
 )
-WHOLE = cut(17, 26, 64, "weights")
+WHOLE = cut(17, 26, 80, "weights")
 
 
 def cut_as(chosen: Tiling, patch: pytest.MonkeyPatch) -> tuple[Program, Candidate]:
@@ -120,11 +125,14 @@ def cut_as(chosen: Tiling, patch: pytest.MonkeyPatch) -> tuple[Program, Candidat
         WHOLE,
         cut(3, 26, 32, "weights"),
         cut(5, 7, 24, "weights"),
-        cut(1, 1, 64, "weights"),
+        cut(1, 1, 80, "weights"),
         cut(8, 26, 32, "weights_once", 3),
-        cut(7, 26, 64, "weights", 2),
+        cut(7, 26, 80, "weights", 2),
         cut(6, 5, 16, "rows", 4),
         cut(17, 26, 32, "rows_weights", 1),
+        cut(7, 26, 64, "weights", sweeps=2),  # 64 and 16 channels
+        cut(5, 26, 32, "rows_weights", 3, sweeps=2),
+        cut(4, 26, 32, "weights", sweeps=3),
     ],
     ids=str,
 )

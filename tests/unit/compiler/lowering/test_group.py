@@ -223,6 +223,33 @@ def test_whatever_a_step_reads_is_there(
         assert rows == max(fresh.stop - first for s in steps for first, fresh in [s.stripes[name]])
 
 
+def frontier_of(network: Network, **loop: frozenset[str]) -> Frontier:
+    """Of all ops of ``network`` as one group, a line a step."""
+    where, ops = scene(network), members(network)
+    return Frontier(ops, where, Loop(WIDTH, made_inside(ops, where), **loop))
+
+
+def test_what_an_activation_alone_reads_rolls_in_its_place() -> None:
+    c = ChainBuilder()
+    x = c.conv(c.input(1, 8, WIDTH, 4), 4)
+    activated = c.unary(c.unary(x, "silu"), "relu")
+    frontier = frontier_of(c.build(c.conv(activated, 4)))
+    assert frontier.over == {x: activated, "t2": activated}
+    _, held = frontier.capacities
+    assert held == {activated: 3 * WIDTH}
+
+
+def test_what_others_read_or_dram_takes_as_well_has_a_place_of_its_own() -> None:
+    c = ChainBuilder()
+    x = c.conv(c.input(1, 8, WIDTH, 4), 4)
+    network = c.build(c.conv(c.unary(x, "silu"), 4))
+    assert frontier_of(network).over == {x: "t2"}
+    assert frontier_of(network, kept=frozenset({x})).over == {}
+    c = ChainBuilder()
+    x = c.conv(c.input(1, 8, WIDTH, 4), 4)
+    assert frontier_of(c.build(c.conv(c.unary(x, "silu"), 4, add=x))).over == {}
+
+
 def test_sums_and_whole_operands_are_borders() -> None:
     c = ChainBuilder()
     x = c.conv(c.input(1, 8, WIDTH, 4), 4, stats=True)

@@ -69,6 +69,18 @@ def test_a_chain_stays_on_its_engine() -> None:
     assert (issue.order.tolist(), issue.units.tolist()) == ([0, 1, 2, 3], [0, 1, 1, 1])
 
 
+def test_each_kind_is_at_work_from_its_first_to_its_last() -> None:
+    a, b, c = Region(), Region(), Region()
+    accesses = [Access((), (a,)), Access((a,), (b,)), Access((b,), (c,)), Access((c,), ())]
+    machine = MACHINE.with_values(semaphore_ns=0.002)
+    issue = list_schedule(
+        dependence_graph(accesses), [DMA, TENSOR, VECTOR, TENSOR], [7, 10, 3, 5], machine
+    )
+    spans = issue.spans_ps.tolist()
+    assert [spans[kind] for kind in (DMA, TENSOR, VECTOR)] == [[0, 7], [9, 31], [21, 24]]
+    assert issue.end_ps == 31
+
+
 def test_dma_channels_share_the_bus() -> None:
     """A second channel hides its set-up and no more."""
     loads = [Access((), (Region(),)) for _ in range(3)]
