@@ -20,7 +20,7 @@ from tests.lowering_cases import attention_case, conv_case
 from tests.profile_cases import MACHINE, block, profile_of
 from tests.trace_reader import ReadTrace, Slice, read_json, read_protobuf
 
-SMALL = MACHINE.with_values(name="small", sram_bytes=1 << 16, dma_engines=2)
+SMALL = MACHINE.with_values(name="small", sram_bytes=40 << 10, dma_engines=2)
 """With so little SRAM there are many tiles, which wait for each other, and two channels for the
 bus."""
 
