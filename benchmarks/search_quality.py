@@ -70,7 +70,8 @@ def questions_of(plan: Plan, scene: Scene) -> list[Asked]:
         }
         loop = replace(group.loop, stripe=0, sweeps=1, single=frozenset())
         drops = group.members[-1].record.endswith(STATISTICS)
-        question = Question.of(ops, loop, where, scene, drops=drops)
+        over = next((r.over for r in plan.residencies if r.first == index), "")
+        question = Question.of(ops, loop, where, scene, drops=drops, over=over)
         assert question is not None, "it has been answered"
         found.setdefault(question.key, Asked(question, group, 1))
         times[question.key] += 1
