@@ -52,6 +52,9 @@ from edgefusion.runtime.tensor_numbers import PLAIN, ROW_NORMALISED, UNCALIBRATE
 
 Progress = Callable[[str], None]
 
+Requests = Sequence[Mapping[str, int]]
+"""Of each group, the bytes of its slots of SRAM, by label."""
+
 _STORING = 2
 """Groups after its last reader for which a tensor stays where it is that is stored as well."""
 
@@ -93,17 +96,19 @@ def lower(
         ways = [[*before, each] for each in _planned(last, machine, schedule, said)]
         programs = [_emitted(network, parts, machine, schedule) for parts in ways]
         fastest = _fastest(programs, machine)
-        parts = _placed_again(ways[programs.index(fastest)], fastest.program, machine, schedule)
+        parts = _placed_again(ways[programs.index(fastest)], fastest.program, machine)
         if parts is None:
             return fastest
         return _fastest([fastest, _emitted(network, parts, machine, schedule)], machine)
 
 
 def _placed_again(
-    parts: Sequence[_Planned], program: Program, machine: Machine, schedule: Schedule
+    parts: Sequence[_Planned], program: Program, machine: Machine
 ) -> list[_Planned] | None:
     """The same plans with buffers where ``program``, which ran them, says that bytes become free
     first; None where there is nothing to place, or no place found."""
+    if any(part.layout is None for part in parts):
+        return None
     timeline = simulate(program, machine)
     uses = {
         b.name: (int(timeline.start_ps[b.first]), int(timeline.end_ps[b.last]))
@@ -112,7 +117,7 @@ def _placed_again(
     }
     found = []
     for part in parts:
-        layout = _laid_out(part.plan, part.scene, schedule, uses) if part.layout else None
+        layout = _laid_out(part.plan, part.requests, part.scene, uses)
         if not isinstance(layout, SramLayout):
             return None
         found.append(replace(part, layout=layout))
@@ -205,12 +210,13 @@ def _emitted(
 @dataclass(frozen=True, slots=True)
 class _Planned:
     """A network with a plan, and where the plan's buffers lie in SRAM (None: stacked, group by
-    group); ``scene`` has all its tensors in DRAM."""
+    group), of what they ask for; ``scene`` has all its tensors in DRAM."""
 
     network: Network
     plan: Plan
     layout: SramLayout | None
     scene: Scene
+    requests: Requests = ()
 
     @property
     def ops(self) -> list[NetOp]:
@@ -251,26 +257,27 @@ def _planned(
         plans = plan_groups(
             ops, scene, schedule, alone_never=never, learnt=learnt, progress=progress
         )
-        layouts = [(plan, _laid_out(plan, scene, schedule)) for plan in dict.fromkeys(plans)]
-        found = [
-            _Planned(network, plan, layout, scene)
-            for plan, layout in layouts
-            if isinstance(layout, SramLayout)
-        ]
+        found, crowded = [], []
+        for plan in dict.fromkeys(plans):
+            requests = [_requests(g, i, plan, scene, schedule) for i, g in enumerate(plan.groups)]
+            layout = _laid_out(plan, requests, scene)
+            if isinstance(layout, SramLayout):
+                found.append(_Planned(network, plan, layout, scene, requests))
+            else:
+                crowded.append((plan, layout))
         if found:
             return found
-        for plan, layout in layouts:
-            assert isinstance(layout, Crowded)
+        for plan, layout in crowded:
             crowd = [r for r in plan.residencies if r.first <= layout.group <= r.last]
             largest = max(crowd, key=lambda r: scene.tensors[r.root].nbytes)
             never |= {largest.root}
 
 
 def _laid_out(
-    plan: Plan, scene: Scene, schedule: Schedule, uses: Uses | None = None
+    plan: Plan, requests: Requests, scene: Scene, uses: Uses | None = None
 ) -> SramLayout | Crowded:
-    """Where the buffers of a plan lie in SRAM, and what stays there; ``uses``: see ``lay_out``."""
-    requests = [_requests(g, i, plan, scene, schedule) for i, g in enumerate(plan.groups)]
+    """Where the buffers of a plan lie in SRAM, and what stays there; ``requests`` and ``uses``: see
+    ``lay_out``."""
     machine = scene.machine
     # What is stored as well gives way late, where there is room: its stores are often under way
     # when its last reader is done, and who takes its bytes would wait for them.
