@@ -18,6 +18,13 @@ from edgefusion.runtime.program import BufferRecord, Instruction, Operand, Progr
 _NUMBERED = re.compile(r"(.*)\[(\d+)\]")
 
 
+def slot_of(name: str) -> tuple[str, int]:
+    """What the buffer is called of which ``name`` is a slot, and the number of that: 0 where there
+    is one alone."""
+    numbered = _NUMBERED.fullmatch(name)
+    return (numbered[1], int(numbered[2])) if numbered else (name, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Stripe:
     """Rows ``begin`` to ``stop`` (exclusive) of a tensor, behind those from ``first`` on, which
@@ -101,8 +108,7 @@ class SramHomes:
                 homes[r.tensor] = self._whole[r.first, r.tensor] = home
         slots: dict[str, dict[int, BufferRecord]] = {}
         for name, buffer in buffers.items():
-            numbered = _NUMBERED.fullmatch(name)
-            label, slot = (numbered[1], int(numbered[2])) if numbered else (name, 0)
+            label, slot = slot_of(name)
             slots.setdefault(label, {})[slot] = buffer
         members: dict[int, list[str]] = {}
         for op in program.ops:

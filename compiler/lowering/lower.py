@@ -40,14 +40,15 @@ from edgefusion.runtime.errors import InputError, UnsupportedOpError
 from edgefusion.runtime.isa import MAX_RANK, DType, Role, Space
 from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program import (
+    BufferRecord,
     Operand,
     Program,
     TensorRecord,
     dense_strides,
 )
 from edgefusion.runtime.program_builder import ProgramBuilder
-from edgefusion.runtime.simulator import simulate
-from edgefusion.runtime.sram_homes import Stripes
+from edgefusion.runtime.simulator import Timeline, simulate
+from edgefusion.runtime.sram_homes import Stripes, slot_of
 from edgefusion.runtime.tensor_numbers import PLAIN, ROW_NORMALISED, UNCALIBRATED, Numbers
 
 Progress = Callable[[str], None]
@@ -109,18 +110,29 @@ def _placed_again(
     first; None where there is nothing to place, or no place found."""
     if any(part.layout is None for part in parts):
         return None
-    timeline = simulate(program, machine)
-    uses = {
-        b.name: (int(timeline.start_ps[b.first]), int(timeline.end_ps[b.last]))
-        for b in program.buffers
-        if b.space is Space.SRAM
-    }
+    uses = _uses(program, simulate(program, machine))
     found = []
     for part in parts:
         layout = _laid_out(part.plan, part.requests, part.scene, uses)
         if not isinstance(layout, SramLayout):
             return None
         found.append(replace(part, layout=layout))
+    return found
+
+
+def _uses(program: Program, timeline: Timeline) -> Uses:
+    """When buffers in SRAM are first and last in use. Of the slots of one, the first takes the
+    first turn: that another came first was because of where it lay."""
+    slots: dict[str, list[BufferRecord]] = {}
+    for b in program.buffers:
+        if b.space is Space.SRAM:
+            slots.setdefault(slot_of(b.name)[0], []).append(b)
+    found = {}
+    for own in slots.values():
+        own.sort(key=lambda b: slot_of(b.name)[1])
+        starts = sorted(int(timeline.start_ps[b.first]) for b in own)
+        for b, start in zip(own, starts, strict=True):
+            found[b.name] = start, int(timeline.end_ps[b.last])
     return found
 
 
