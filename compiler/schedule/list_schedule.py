@@ -21,6 +21,10 @@ from edgefusion.runtime.isa import EngineKind
 from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.program import I64
 
+_PATIENCE = 8
+"""Of the time that an instruction takes, the part (one of so many) for which an engine waits for
+one that comes before it. Backwards, where the same would be said of what follows, it does not."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Issue:
@@ -53,7 +57,7 @@ def list_schedule(
     kind_of = np.asarray(kinds, dtype=np.int64)
     durations = np.asarray(durations_ps, dtype=np.int64)
 
-    def run(waits: _Edges, follows: _Edges, ranks: I64) -> Issue:
+    def run(waits: _Edges, follows: _Edges, ranks: I64, patience: int = _PATIENCE) -> Issue:
         """Nothing precedes what it ``waits`` for; of what is ready the lowest of ``ranks`` goes."""
         order, units, spans = place_all(
             kind_of,
@@ -65,12 +69,13 @@ def list_schedule(
             ranks,
             semaphore_ps,
             setup_ps,
+            patience,
         )
         return Issue(order, units, spans)
 
     nodes = len(graph.before)
     first = run(before, after, np.arange(nodes))
-    backwards = run(after, before, _ranks_of_reversed(first.order, nodes))
+    backwards = run(after, before, _ranks_of_reversed(first.order, nodes), patience=0)
     second = run(before, after, _ranks_of_reversed(backwards.order, nodes))
     return second if second.end_ps < first.end_ps else first
 

@@ -65,6 +65,19 @@ def _pass_on(
 
 
 @compiled
+def _is_awaited(
+    node: int, now: int, until: int, kinds: I64, at: I64, coming: I64, key: I64
+) -> bool:
+    """Whether one of ``coming`` of the same kind with a lower ``key`` will be ready ``until``
+    then."""
+    for other in coming:
+        same = other < len(kinds) and kinds[other] == kinds[node]
+        if same and key[other] < key[node] and now < at[other] <= until:
+            return True
+    return False
+
+
+@compiled
 def place_all(
     kinds: I64,
     durations: I64,
@@ -75,13 +88,16 @@ def place_all(
     ranks: I64,
     semaphore_ps: int,
     setup_ps: int,
+    patience: int,
 ) -> tuple[I64, I64, I64]:
     """All instructions in issue order, the unit of each, and from when to when each kind is at
     work, int64[kinds, 2].
 
     Whenever one of the ``engines`` of a kind is free, it takes what is ready and has the lowest of
     ``ranks``. A node is ready when as many as it ``waits`` for have ended; ``after`` are those that
-    wait for it. Nodes beyond the instructions are joins, which do no work.
+    wait for it. Nodes beyond the instructions are joins, which do no work. With ``patience`` an
+    engine rests instead, if one of a lower rank will be ready within that part (one of so many) of
+    the time that what is ready would take: a long transfer holds up short ones.
     """
     count, nodes = len(kinds), len(waits)
     order, units = np.empty(count, np.int64), np.empty(count, np.int64)
@@ -120,13 +136,17 @@ def place_all(
                     still_open[after[i]] -= 1
                     if still_open[after[i]] == 0:
                         pending = _push(events, pending, at, after[i])
-        for kind in range(_KINDS):
+        for kind in range(_KINDS - 1, -1, -1):  # of what others begin now, the end is known to DMA
             left = 0
             for unit in range(engines[kind]):
                 idle[unit] = free_at[kind, unit] <= now
                 left += idle[unit]
             while left and ready_size[kind]:
                 node = ready[kind, 0]
+                if patience:
+                    until = now + durations[node] // patience
+                    if _is_awaited(node, now, until, kinds, at, events[:pending], ranks):
+                        break
                 ready_size[kind] = _pop(ready[kind], ready_size[kind], ranks)
                 # An operand made here needs no signal to get here.
                 unit = home[node]
