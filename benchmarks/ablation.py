@@ -16,6 +16,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from edgefusion.benchmarks.loading_ahead import ahead_ps
 from edgefusion.compiler.lowering.lower import lower
 from edgefusion.compiler.network.network import Network
 from edgefusion.compiler.schedule.schedule import Grouping, Schedule, schedule_named
@@ -75,12 +76,14 @@ ONCE = "keys and values of the prompt once"
 def figures(program: Program, machine: Machine) -> dict[str, Any]:
     """Latency, bound and bytes of one evaluation, and those of what runs once before them."""
     *once, latency = (component_latency(part, machine) for part in parts_of(program))
+    groups = [op.group for op in parts_of(program)[-1].ops]
     return {
         "latency_ms": latency.latency_ms,
         "once_ms": sum(each.latency_ms for each in once),
         "once_dram_megabytes": sum(_dram_bytes(each) for each in once) / 1e6,
         "bound_ms": latency.bound_ps / 1e9,
         "fused_bound_ms": latency.fused_bound_ms,
+        "ahead_ms": ahead_ps(latency, groups, machine) / 1e9,
         "dram_megabytes": _dram_bytes(latency) / 1e6,
         **{f"{kind.name.lower()}_busy_ms": ps / 1e9 for kind, ps in latency.busy_ps.items()},
         "macs": sum(op.macs for op in program.ops),
