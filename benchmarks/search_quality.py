@@ -18,9 +18,10 @@ from typing import Any
 
 from edgefusion.benchmarks.enumeration import Enumerated, enumerate_question
 from edgefusion.compiler.lowering.answers import Answers, Learnt, Question
+from edgefusion.compiler.lowering.dram_views import unlowered
 from edgefusion.compiler.lowering.emitter import Emitter
 from edgefusion.compiler.lowering.group import emit_group
-from edgefusion.compiler.lowering.lower import as_planned, lower, unlowered
+from edgefusion.compiler.lowering.lower import as_planned, lower
 from edgefusion.compiler.lowering.plan import Group, Loop, Member, Plan
 from edgefusion.compiler.lowering.rehearsal import rehearse
 from edgefusion.compiler.lowering.rule import OpContext

@@ -11,8 +11,9 @@ from edgefusion.benchmarks import enumeration
 from edgefusion.benchmarks.enumeration import enumerate_question
 from edgefusion.benchmarks.search_quality import attention_rows, questions_of, row_of, summary
 from edgefusion.compiler.lowering.answers import Answers, Learnt, Question
+from edgefusion.compiler.lowering.dram_views import unlowered
 from edgefusion.compiler.lowering.group_search import Choice
-from edgefusion.compiler.lowering.lower import as_planned, lower, unlowered
+from edgefusion.compiler.lowering.lower import as_planned, lower
 from edgefusion.compiler.lowering.plan import Group, Plan
 from edgefusion.compiler.lowering.scene import Scene
 from edgefusion.compiler.network.network import Network

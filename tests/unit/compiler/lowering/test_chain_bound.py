@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from edgefusion.compiler.lowering.chain_bound import chain_ps
-from edgefusion.compiler.lowering.lower import unlowered
+from edgefusion.compiler.lowering.dram_views import unlowered
 from edgefusion.compiler.network.network import NetOp, Network
 from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime.groups import EngineBounds

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from edgefusion.compiler.lowering.cost import Tally
+from edgefusion.compiler.lowering.dram_views import unlowered
 from edgefusion.compiler.lowering.emitter import Emitter
 from edgefusion.compiler.lowering.group import emit_group
-from edgefusion.compiler.lowering.lower import as_planned, context_of, lower, unlowered
+from edgefusion.compiler.lowering.lower import as_planned, context_of, lower
 from edgefusion.compiler.lowering.plan import Group
 from edgefusion.compiler.lowering.rule import Tiling
 from edgefusion.compiler.lowering.scene import Scene, with_residents

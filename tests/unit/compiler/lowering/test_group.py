@@ -8,8 +8,8 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgefusion.compiler.lowering.dram_views import scene_of
 from edgefusion.compiler.lowering.group import may_join
-from edgefusion.compiler.lowering.lower import scene_of
 from edgefusion.compiler.lowering.plan import Loop
 from edgefusion.compiler.lowering.scene import Frontier, Scene, Step
 from edgefusion.compiler.memory.dram import plan_dram
