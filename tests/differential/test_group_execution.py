@@ -270,7 +270,7 @@ def with_residents_at_the_bottom(monkeypatch: pytest.MonkeyPatch) -> None:
             return made
         return replace(made, residents=dict.fromkeys(made.residents, 0))
 
-    monkeypatch.setattr("edgefusion.compiler.lowering.lower.lay_out", stacked)
+    monkeypatch.setattr("edgefusion.compiler.lowering.placing.lay_out", stacked)
 
 
 FAULTS: dict[Callable[[pytest.MonkeyPatch], None], tuple[str, ...]] = {
