@@ -76,14 +76,13 @@ ONCE = "keys and values of the prompt once"
 def figures(program: Program, machine: Machine) -> dict[str, Any]:
     """Latency, bound and bytes of one evaluation, and those of what runs once before them."""
     *once, latency = (component_latency(part, machine) for part in parts_of(program))
-    groups = [op.group for op in parts_of(program)[-1].ops]
     return {
         "latency_ms": latency.latency_ms,
         "once_ms": sum(each.latency_ms for each in once),
         "once_dram_megabytes": sum(_dram_bytes(each) for each in once) / 1e6,
         "bound_ms": latency.bound_ps / 1e9,
         "fused_bound_ms": latency.fused_bound_ms,
-        "ahead_ms": ahead_ps(latency, groups, machine) / 1e9,
+        "ahead_ms": ahead_ps(latency, machine) / 1e9,
         "dram_megabytes": _dram_bytes(latency) / 1e6,
         **{f"{kind.name.lower()}_busy_ms": ps / 1e9 for kind, ps in latency.busy_ps.items()},
         "macs": sum(op.macs for op in program.ops),

@@ -9,8 +9,6 @@ these groups, as ops without a dependence between them may run side by side acro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 
@@ -20,17 +18,18 @@ from edgefusion.runtime.latency import ComponentLatency
 from edgefusion.runtime.machine import Machine
 
 
-def ahead_ps(component: ComponentLatency, groups: Sequence[int], machine: Machine) -> int:
-    """Picoseconds of one run of ``component``, whose ops are of these ``groups``.
+def ahead_ps(component: ComponentLatency, machine: Machine) -> int:
+    """Picoseconds of one run of ``component``.
 
-    Of all ways to divide the groups, in order, into stretches, the most: in each the busiest engine
+    Of all ways to divide its groups, in order, into stretches, the most: in each the busiest engine
     does all the work of the stretch, DMA less what SRAM can hold of it when the stretch begins.
     """
-    count = max(groups) + 1
-    busy = np.zeros((len(EngineKind), count))
-    for op, group in zip(component.ops, groups, strict=True):
-        for kind, ps in op.busy_ps.items():
-            busy[kind, group] += ps / machine.engines[kind]
+    busy = np.zeros((len(EngineKind), len(component.groups)))
+    ops = {op.name: op for op in component.ops}
+    for index, group in enumerate(component.groups):
+        for name in group.ops:
+            for kind, ps in ops[name].busy_ps.items():
+                busy[kind, index] += ps / machine.engines[kind]
     filling_ps = to_ps(1e9 * machine.sram_bytes / machine.dma_bandwidth_bytes_per_s)
     return int(_longest(busy, int(filling_ps)))
 
