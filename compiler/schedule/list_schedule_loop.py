@@ -68,8 +68,8 @@ def _pass_on(
 def _is_awaited(
     node: int, now: int, until: int, kinds: I64, at: I64, coming: I64, key: I64
 ) -> bool:
-    """Whether one of ``coming`` of the same kind with a lower ``key`` will be ready ``until``
-    then."""
+    """Whether one of ``coming`` of the same kind with a lower ``key`` will be ready after ``now``,
+    by ``until``."""
     for other in coming:
         same = other < len(kinds) and kinds[other] == kinds[node]
         if same and key[other] < key[node] and now < at[other] <= until:
