@@ -7,13 +7,11 @@ over budget, 6 numeric gate, 7 regression, 130 interrupted, 143 terminated.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
-from types import FrameType
 from typing import Any, Literal, NoReturn
 
 import typer
@@ -21,6 +19,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from edgefusion import __version__
+from edgefusion.cli.interruption import heed, listen
 from edgefusion.cli.paths import guarded
 from edgefusion.cli.wide import with_wide
 from edgefusion.runtime.errors import DoesNotFitError, EdgeFusionError, InputError
@@ -104,21 +103,14 @@ def _top(
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
-    asked: list[int] = []
-
-    def end(number: int, _frame: FrameType | None) -> NoReturn:
-        """Not by KeyboardInterrupt: where one passes through ``exec`` of a string (any dataclass
-        being defined), ``python -m`` dies of SIGINT at its end whatever code it was given."""
-        asked.append(number)
-        _end(number)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, end)
+    listen()
     try:
         get_command(app).main(
             args=None if arguments is None else list(arguments), prog_name="edgefusion"
         )
+    except SystemExit:
+        heed()
+        raise
     except EdgeFusionError as error:
         _fail(error, error.exit_code)
     except BrokenPipeError:
@@ -139,8 +131,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             "the files named are what they are called.",
         )
     except Exception as error:  # noqa: BLE001  # the last resort: a defect, told in one line
-        if asked:  # a library that was being imported told its end otherwise
-            _end(asked[0])
         _fail(
             error,
             EdgeFusionError.exit_code,
@@ -151,14 +141,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _fail(error: BaseException, code: int, text: str = "") -> NoReturn:
-    """One paragraph on stderr; with EDGEFUSION_DEBUG=1 the traceback before it."""
+    """One paragraph on stderr; with EDGEFUSION_DEBUG=1 the traceback before it. Nothing where an
+    end was asked for: a library that was interrupted may tell of it as an error of its own."""
+    heed()
     if os.environ.get(DEBUG_VARIABLE) == "1":
         traceback.print_exception(error)
     paragraph = " ".join((text or str(error)).split())
     sys.stderr.write(f"edgefusion: error: {paragraph}\n")
     sys.exit(code)
-
-
-def _end(number: int) -> NoReturn:
-    """End with the shell's code for a signal; whatever cleans up runs."""
-    sys.exit(128 + number)

@@ -19,6 +19,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from edgefusion.cli.interruption import heed
 from edgefusion.cli.paths import Writes, is_stdout
 from edgefusion.cli.table import Table
 from edgefusion.cli.wide import wide_wanted
@@ -106,12 +107,14 @@ def emit(
 @dataclass(slots=True)
 class Progress:
     """Where long work says what it is doing; ``warnings`` are those among it, each once, for
-    ``emit`` to repeat where they are not scrolled away."""
+    ``emit`` to repeat where they are not scrolled away. Where an end was asked for and a library
+    dropped that, work ends here."""
 
     tell: Say
     warnings: list[str] = field(default_factory=list)
 
     def __call__(self, text: str) -> None:
+        heed()
         warning = text.removeprefix(_WARNING)
         if warning != text and warning not in self.warnings:
             self.warnings.append(warning)

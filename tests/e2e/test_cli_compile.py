@@ -14,6 +14,7 @@ import pytest
 
 from edgefusion import compile_source, open_bundle, simulate_bundle, traffic_of
 from edgefusion.compiler.bundle.bundle import Bundle
+from edgefusion.passes.optimise import optimise
 from edgefusion.runtime.isa import EngineKind
 from edgefusion.runtime.target import target_path
 from tests.e2e.conftest import Cli
@@ -141,6 +142,28 @@ def test_export_writes_each_component(cli: Cli, tmp_path: Path) -> None:
     (entry,) = outcome.json["components"]
     assert Path(entry["graph"]).stat().st_size == entry["graph_bytes"]
     assert cli("compile", entry["graph"], "-o", tmp_path / "x.npub").code == 0
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interruption_that_a_library_drops_is_heeded(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: signal.Signals, code: int
+) -> None:
+    raised = []
+
+    def dropping(*arguments: object) -> object:
+        try:
+            signal.raise_signal(sent)
+        except SystemExit as end:
+            raised.append(end.code)
+        return optimise(*arguments)
+
+    monkeypatch.setattr("edgefusion.toolchain.compiling.compilation.optimise", dropping)
+    outcome = cli("compile", save(tmp_path, "cnn"), "-o", tmp_path / "out.npub")
+    assert raised == [code]
+    assert outcome.code == code
+    assert "writing weights" not in outcome.err
+    assert "error" not in outcome.err
+    assert not (tmp_path / "out.npub").exists()
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
