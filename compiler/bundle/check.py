@@ -17,6 +17,7 @@ from edgefusion.runtime.errors import InputError
 
 MANIFEST = "manifest.json"
 LATENCY = "latency.json"
+GRAPH = "graph.onnx"
 WEIGHTS = "weights.safetensors"
 HOST = "host.json"
 REFERENCE = "reference.npz"
@@ -39,7 +40,7 @@ def stored_members(archive: zipfile.ZipFile, manifest: Manifest) -> dict[str, zi
     required = {LATENCY} | {
         f"{info.name}/{file}"
         for info in manifest.components
-        for file in ("graph.onnx", WEIGHTS, "program.npz")
+        for file in (GRAPH, WEIGHTS, "program.npz")
     }
     missing = sorted((wanted | required) - entries.keys())
     strange = sorted((entries.keys() - wanted) | (required - wanted))

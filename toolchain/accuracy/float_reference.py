@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 
+from edgefusion.compiler.bundle.check import GRAPH, WEIGHTS
 from edgefusion.models.families.registry import family_named
 from edgefusion.models.shipped import SHIPPED
 from edgefusion.models.source import Source, resolve_source
@@ -117,8 +118,8 @@ def exact_graph(
     passes = unrounded(default_passes(timesteps=tuple(timesteps), transposing=transposing))
     graph, _ = optimise(exported, component, machine, passes, say)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "graph.onnx"
-    graph.save(path, folder / "weights.safetensors")
+    path = folder / GRAPH
+    graph.save(path, folder / WEIGHTS)
     return path
 
 

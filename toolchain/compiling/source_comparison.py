@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgefusion.compiler.bundle.check import REFERENCE
+from edgefusion.compiler.bundle.check import GRAPH, REFERENCE, WEIGHTS
 from edgefusion.compiler.bundle.reference import ReferenceVectors
 from edgefusion.runtime.files import disk_errors
 from edgefusion.runtime.progress import Say
@@ -66,7 +66,7 @@ class SourceComparison:
 
     @property
     def _snapshot(self) -> Path:
-        return self.folder / "graph.onnx"
+        return self.folder / GRAPH
 
     def observer(self, passes: Sequence[Pass]) -> Callable[[str, Graph], None] | None:
         """Keeps the graph as it is before ``passes`` begin to round, where that is cheap."""
@@ -78,7 +78,7 @@ class SourceComparison:
             if name == last:
                 with disk_errors(self.folder):
                     self.folder.mkdir(parents=True, exist_ok=True)
-                    graph.save(self._snapshot, self.folder / "weights.safetensors")
+                    graph.save(self._snapshot, self.folder / WEIGHTS)
 
         return keep
 

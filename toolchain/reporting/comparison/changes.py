@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from edgefusion.compiler.bundle.check import WEIGHTS
 from edgefusion.runtime.machine import Machine
 from edgefusion.runtime.pipeline_roles import network_of
 from edgefusion.toolchain.profiling.profile import Profile
-
-_WEIGHTS = "weights.safetensors"
 
 
 class Reason(StrEnum):
@@ -72,7 +71,7 @@ def _facts(profile: Profile) -> list[tuple[Reason, str, str]]:
         info, name = manifest.component(network_of(component.name)), component.name
         facts.append((Reason.PRECISION, f"precision of {name}", info.precision))
         facts.append((Reason.PRECISION, f"scales of {name}", info.scales.method))
-        if weights := manifest.members.get(f"{name}/{_WEIGHTS}"):
+        if weights := manifest.members.get(f"{name}/{WEIGHTS}"):
             facts.append((Reason.GRAPH, f"weights of {name}", f"sha256 {weights.sha256[:12]}"))
     return facts
 
