@@ -25,7 +25,7 @@ from edgefusion.runtime.ort_session import open_session, session_options, tellin
 Array = npt.NDArray[Any]
 Observe = Callable[[str, Array], None]
 
-DEFAULT_BUDGET_BYTES = 256 << 20
+DEFAULT_BUDGET_BYTES = 128 << 20
 KEPT_WEIGHT_BYTES = 4 << 30
 """Of FP32 weights, those of sessions that are kept from one evaluation to the next."""
 SEGMENT_WEIGHT_BYTES = 1 << 30
