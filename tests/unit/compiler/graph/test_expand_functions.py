@@ -11,6 +11,7 @@ import pytest
 from edgefusion.compiler.graph.expand_functions import expand_functions, hidden_values
 from edgefusion.compiler.graph.functions import function_for
 from edgefusion.compiler.memory.dram import plan_dram
+from edgefusion.compiler.network.scales import measured_tensors
 from edgefusion.compiler.schedule.schedule import schedule_named
 from edgefusion.runtime.target import load_target
 from edgefusion.toolchain.running.segments import session
@@ -87,6 +88,17 @@ def test_every_hidden_tensor_of_the_unet_has_its_name(tiny_exports: Path, schedu
     made = {name for node in model.graph.node for name in node.output}
     assert len(hidden) > 80
     assert hidden <= made & shapes
+
+
+def test_the_shape_of_everything_that_calibration_shows_is_known(tiny_exports: Path) -> None:
+    """What has no size is in no budget of memory."""
+    case = optimised_unet(tiny_exports)
+    model = expand_functions(case.model)
+    shapes = {info.name: info.type.tensor_type.shape for info in model.graph.value_info}
+    shown = shapes.keys() & set(measured_tensors(case.network))
+    assert any(name.endswith(":scores_in") for name in shown)
+    unknown = [n for n in shown if not all(dim.HasField("dim_value") for dim in shapes[n].dim)]
+    assert unknown == []
 
 
 def test_the_unet_computes_the_same(tiny_exports: Path) -> None:
