@@ -11,20 +11,27 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 _asked: list[int] = []
-"""The signals that came since ``listen``: they belong to the process, and so does this."""
+"""The signals that came to the present command: they belong to the process, and so does this."""
 
 
-def listen() -> None:
-    """From now on, SIGINT and SIGTERM end the command, unless whoever began it has them ignored.
+@contextmanager
+def listening() -> Iterator[None]:
+    """A command: SIGINT and SIGTERM end it, unless whoever began it has them ignored. What was
+    asked of one is not heeded by the next in the same process.
 
     What cleans up runs: the end is SystemExit."""
-    _asked.clear()
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _end)
+    try:
+        yield
+    finally:
+        _asked.clear()
 
 
 def heed() -> None:

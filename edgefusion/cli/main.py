@@ -19,7 +19,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from edgefusion import __version__
-from edgefusion.cli.interruption import heed, listen
+from edgefusion.cli.interruption import heed, listening
 from edgefusion.cli.paths import guarded
 from edgefusion.cli.wide import with_wide
 from edgefusion.runtime.errors import DoesNotFitError, EdgeFusionError, InputError
@@ -103,7 +103,11 @@ def _top(
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
-    listen()
+    with listening():
+        _run(arguments)
+
+
+def _run(arguments: Sequence[str] | None) -> NoReturn:
     try:
         get_command(app).main(
             args=None if arguments is None else list(arguments), prog_name="edgefusion"

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgefusion import compile_source, open_bundle, simulate_bundle, traffic_of
+from edgefusion.cli.interruption import heed
 from edgefusion.compiler.bundle.bundle import Bundle
 from edgefusion.passes.optimise import optimise
 from edgefusion.runtime.isa import EngineKind
@@ -164,6 +165,7 @@ def test_an_interruption_that_a_library_drops_is_heeded(
     assert "writing weights" not in outcome.err
     assert "error" not in outcome.err
     assert not (tmp_path / "out.npub").exists()
+    heed()  # whatever this process does next was not asked to end
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
